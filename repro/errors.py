@@ -1,0 +1,37 @@
+"""What can go wrong for a user: an error says what happened, where, and how to mend it.
+
+Everything below the command line raises these; ``repro.cli`` turns them into the message that a person reads
+and the exit code that a script reads. A traceback therefore always means a defect of ours.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Wrong use, wrong configuration or missing input: exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.mend = mend
+
+    def __str__(self) -> str:
+        located = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{located}\n  {self.mend}" if self.mend else located
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be used; ``where`` is ``file:line:column`` where there is a file."""
+
+
+class DataError(UserError):
+    """A data set that is missing, incomplete or damaged."""
+
+
+class RunFailure(UserError):
+    """A run that started and could not be finished: exit code 1."""
+
+    exit_code = 1

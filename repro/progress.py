@@ -1,0 +1,55 @@
+"""What a run says while it trains: one message, for the terminal, the sweep and whoever else listens.
+
+It crosses process borders as a line of JSON, so it holds plain values only and needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Phase = Literal["starting", "training", "evaluating", "epoch_done", "completed", "diverged", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    ``epoch`` counts from 1 (0 before the first), ``step`` within the epoch. ``train_loss``, ``train_top1_percent`` and
+    ``test_top1_percent`` are the latest known, ``eta_seconds`` is the time left at the present speed; None where unknown.
+    ``message`` says what a person should read (the device at the start, the cause at a failure).
+    """
+
+    run_id: str
+    phase: Phase
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    steps: int = 0
+    train_loss: float | None = None
+    train_top1_percent: float | None = None
+    test_top1_percent: float | None = None
+    images_per_second: float | None = None
+    eta_seconds: float | None = None
+    message: str | None = None
+
+    def to_line(self) -> str:
+        """One line of JSON, without the newline."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_line(cls, line: str) -> Progress:
+        """The message on ``line``. Raises ValueError for anything else."""
+        try:
+            return cls(**json.loads(line))
+        except TypeError as error:
+            raise ValueError(f"no progress message: {line[:80]}") from error
+
+
+Listener = Callable[[Progress], None]
+
+
+def ignore(progress: Progress) -> None:
+    """A listener that does not listen."""

@@ -1,0 +1,29 @@
+"""Records of runs, and the folder that keeps them."""
+
+from repro.results.record import EpochRecord, Provenance, RunRecord
+from repro.results.store import (
+    Failure,
+    Found,
+    RunFolder,
+    find_record,
+    load_records,
+    read_failure,
+    read_record,
+    write_failure,
+    write_record,
+)
+
+__all__ = [
+    "EpochRecord",
+    "Failure",
+    "Found",
+    "Provenance",
+    "RunFolder",
+    "RunRecord",
+    "find_record",
+    "load_records",
+    "read_failure",
+    "read_record",
+    "write_failure",
+    "write_record",
+]

@@ -1,0 +1,132 @@
+"""What a run leaves behind: its record, as data and as a sealed JSON file.
+
+The seal is the SHA-256 of the file's bytes up to the seal itself, so an edited number shows. A record is whole and
+sealed, or it is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from repro.errors import DataError
+
+SCHEMA_VERSION = 1
+_SEAL_KEY = b',\n  "seal": "'
+
+# What depends on the machine and the moment, never on the mathematics: left out when two runs are compared.
+_TIMING_OF_AN_EPOCH = ("train_seconds", "test_seconds", "images_per_second")
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class _Strict(BaseModel):
+    # A record holds finished epochs only, and an epoch that is not finite ends its run: no NaN ever needs writing.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class EpochRecord(_Strict):
+    """One epoch: losses are batch-weighted means, accuracies in percent, weights are the z of the loss."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    learning_rate: float
+    train_loss: float
+    train_top1_percent: Percent
+    train_top5_percent: Percent
+    weight_mean: float
+    weight_std: float
+    weight_min: float
+    weight_max: float
+    test_loss: float
+    test_top1_percent: Percent
+    test_top5_percent: Percent
+    train_seconds: float
+    test_seconds: float
+    images_per_second: float
+
+
+class Provenance(_Strict):
+    """Where, when and with what a run was made."""
+
+    biasrepro: str
+    git_commit: str | None
+    git_dirty: bool | None
+    code_hash: str
+    python: str
+    packages: dict[str, str]
+    platform: str
+    host: str
+    device: str
+    device_name: str
+    driver: str | None
+    threads: int
+    command: str
+    started_at: str
+    finished_at: str
+    duration_seconds: float
+    images_per_second: float
+    resumptions: int = 0
+    changes_accepted: tuple[str, ...] = Field(default=(), strict=False)
+
+
+class RunRecord(_Strict):
+    """A finished run: completed, or diverged (a non-finite loss stopped it; ``reason`` names the step)."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    table: str
+    row: str
+    column: str
+    seed: int
+    status: Literal["completed", "diverged"]
+    reason: str | None = None
+    configuration: dict[str, Any]
+    configuration_hash: str
+    overrides: dict[str, Any]
+    parameters: int
+    last_top1_percent: Percent | None
+    best_top1_percent: Percent | None
+    best_epoch: int | None
+    execution_in_force: dict[str, Any]
+    provenance: Provenance
+    epochs: tuple[EpochRecord, ...] = Field(strict=False)
+
+    def outcome(self) -> dict[str, Any]:
+        """The record as plain data without provenance and times: equal for two runs that computed the same."""
+        data = self.model_dump(mode="json", exclude={"provenance"})
+        for epoch in data["epochs"]:
+            for key in _TIMING_OF_AN_EPOCH:
+                del epoch[key]
+        return data
+
+
+def to_bytes(record: RunRecord) -> bytes:
+    """The sealed JSON of a record, one line a field and one line an epoch."""
+    fields = record.model_dump(mode="json")
+    epochs = ",\n".join(f"    {_json(epoch)}" for epoch in fields.pop("epochs"))
+    lines = [f'  "{key}": {_json(value)}' for key, value in fields.items()]
+    lines.append(f'  "epochs": [\n{epochs}\n  ]' if epochs else '  "epochs": []')
+    body = ("{\n" + ",\n".join(lines)).encode()
+    return body + _SEAL_KEY + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+
+
+def from_bytes(raw: bytes, *, where: str) -> RunRecord:
+    """Read a sealed record. Raises DataError where it was edited, damaged, or is none of ours."""
+    body, found, seal = raw.rpartition(_SEAL_KEY)
+    if not found:
+        raise DataError("no seal: the record is not whole, or not one of biasrepro's", where=where)
+    if seal != hashlib.sha256(body).hexdigest().encode() + b'"\n}\n':
+        raise DataError("the seal is broken: the record was edited or damaged after it was written", where=where)
+    try:
+        return RunRecord.model_validate_json(body + b"\n}")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"not a record of this version: {key}: {first['msg']}", where=where) from error
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

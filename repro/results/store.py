@@ -1,0 +1,126 @@
+"""The results folder: where a run's files are, and what is in it.
+
+``<results>/<table>/<row>/<column>/seed-<n>/`` holds ``run.json`` (the record, once the run has ended),
+``checkpoint.pt`` and ``checkpoint.previous.pt`` (while it runs), ``failure.json`` (the last attempt's cause, until one
+succeeds) and ``run.log`` (what the worker printed).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from repro.errors import DataError
+from repro.results.durable import write_durably
+from repro.results.record import RunRecord, from_bytes, to_bytes
+from repro.schema import Run
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, results: Path, run: Run) -> RunFolder:
+        """The folder of ``run`` under ``results``; nothing is made on disk."""
+        return cls(results / run.id)
+
+    @property
+    def record(self) -> Path:
+        """The sealed record of a run that ended."""
+        return self.path / "run.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state to resume from."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        """The state before that, should the newest be damaged."""
+        return self.path / "checkpoint.previous.pt"
+
+    @property
+    def failure(self) -> Path:
+        """Why the last attempt failed; gone once one succeeds."""
+        return self.path / "failure.json"
+
+    @property
+    def log(self) -> Path:
+        """What the worker wrote to its standard output and error."""
+        return self.path / "run.log"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt at a run failed."""
+
+    cause: str
+    attempts: int
+    at: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record file: its record, or the problem that keeps it out of every average."""
+
+    path: Path
+    record: RunRecord | None
+    problem: str | None
+
+
+def write_record(folder: RunFolder, record: RunRecord) -> None:
+    """Commit a run's record; its checkpoints and failure, no longer needed, go."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_durably(folder.record, to_bytes(record))
+    for leftover in (folder.checkpoint, folder.previous_checkpoint, folder.failure):
+        leftover.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read and check the record at ``path``. Raises DataError where it is damaged, edited or none of ours."""
+    try:
+        return from_bytes(path.read_bytes(), where=str(path))
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def find_record(folder: RunFolder) -> RunRecord | None:
+    """The record of a run that ended, None where it has not. Raises DataError where the record is damaged."""
+    return read_record(folder.record) if folder.record.exists() else None
+
+
+def write_failure(folder: RunFolder, cause: str) -> Failure:
+    """Note why an attempt failed, counting the attempts."""
+    before = read_failure(folder)
+    failure = Failure(cause, (before.attempts if before else 0) + 1, datetime.now(UTC).isoformat(timespec="seconds"))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_durably(folder.failure, json.dumps(failure.__dict__, indent=2).encode() + b"\n")
+    return failure
+
+
+def read_failure(folder: RunFolder) -> Failure | None:
+    """Why the last attempt failed, None where none did (or where the note cannot be read: it only informs)."""
+    try:
+        data = json.loads(folder.failure.read_text(encoding="utf-8"))
+        return Failure(str(data["cause"]), int(data["attempts"]), str(data["at"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def load_records(results: Path, tables: Iterable[str] | None = None) -> list[Found]:
+    """Every record under ``results`` (of the named tables, where given), ordered by path; damaged ones with why."""
+    folders = [results / table for table in tables] if tables is not None else [results]
+    found = []
+    for folder in folders:
+        for path in sorted(folder.glob("*/*/seed-*/run.json" if tables is not None else "*/*/*/seed-*/run.json")):
+            try:
+                found.append(Found(path, read_record(path), None))
+            except DataError as error:
+                found.append(Found(path, None, error.what))
+    return found

@@ -1,0 +1,265 @@
+"""What an experiment is: a table of rows (models) and columns (losses), its cells, and their runs.
+
+A table is one YAML file (``docs/experiments.md`` lists the keys). A cell is one row under one column, a run is a cell
+and a seed. Everything here is frozen; a run's hash covers what determines its numbers and nothing else, so that a
+reworded title leaves recorded runs valid and a changed learning rate does not.
+
+This module knows names, not code: it never imports torch. Tests hold the names against the registries they stand for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LossName = Literal["ce", "bias", "inverse_bias", "mean_bias", "mean_variance_bias"]
+Normalization = Literal["batch", "running", "activation"]
+DatasetName = Literal["cifar100", "tiny_imagenet", "digits"]
+ModelName = Literal[
+    "shufflenetv2_x0_5",
+    "shufflenetv2_x1_0",
+    "mobilenetv2_x0_75",
+    "mobilenetv2_x1_0",
+    "squeezenet",
+    "nasnet_a",
+    "densenet100_k12",
+    "densenet100_k24",
+    "densenet121",
+    "resnet18",
+    "efficientnet_b4",
+    "inception_v3",
+]
+TableKind = Literal["paper", "released", "variants", "study", "demo"]
+
+IMAGE_SIZE: dict[str, int] = {"cifar100": 32, "tiny_imagenet": 64, "digits": 32}
+NUM_CLASSES: dict[str, int] = {"cifar100": 100, "tiny_imagenet": 200, "digits": 10}
+BASELINE = "ce"
+
+# Ids become folder names, so they hold nothing that a file system or a shell could take for something else.
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Title = Annotated[str, Field(min_length=1, max_length=400)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DatasetChoice(_Strict):
+    """Which images: a data set, and how many of its classes (the first in the sorted list; None for all)."""
+
+    name: DatasetName
+    classes: Annotated[int, Field(ge=2)] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes trained on."""
+        return self.classes or NUM_CLASSES[self.name]
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images in pixels."""
+        return IMAGE_SIZE[self.name]
+
+
+class Augmentation(_Strict):
+    """Random crop, then flip, then rotation: torchvision's PIL pipeline."""
+
+    crop_padding_pixels: Annotated[int, Field(ge=0, le=16)] = 4
+    horizontal_flip: bool = True
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+
+
+class Recipe(_Strict):
+    """How a network is trained: SGD with a step schedule and an optional linear warm-up."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
+    learning_rate: Annotated[float, Field(gt=0, le=100)]
+    decay_epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
+    decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_epochs: Annotated[int, Field(ge=0, le=1_000)] = 0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    drop_last: bool = False
+    augmentation: Augmentation = Augmentation()
+
+
+class Weighting(_Strict):
+    """The constants of z, and how the measured diversity is scaled to [0, 1]."""
+
+    alpha: Annotated[float, Field(ge=0, le=10)] = 0.3
+    beta: Annotated[float, Field(ge=-10, lt=1)] = 0.3
+    normalization: Normalization = "batch"
+
+
+class Execution(_Strict):
+    """How the arithmetic is carried out: never the mathematics, but it may change the last bits (or, bf16, more)."""
+
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    compile: bool = False
+    deterministic: bool = False
+    recompute: bool = False
+
+
+class ModelOptions(_Strict):
+    """Where paper and code leave room in a network; None takes what docs/reproducing.md argues for."""
+
+    stem_stride: Literal[1, 2] | None = None
+    feature_point: Literal["default", "before_norm"] = "default"
+
+
+class Published(_Strict):
+    """What was printed for a row: parameters in millions, top-1 in percent by column, and the deltas where printed."""
+
+    parameters_millions: Annotated[float, Field(gt=0)] | None = None
+    top1_percent: dict[str, Annotated[float, Field(ge=0, le=100)]]
+
+
+class Column(_Strict):
+    """A loss, as a column of a table."""
+
+    id: Identifier
+    title: Title
+    loss: LossName
+    weighting: Weighting | None = None
+
+
+class Row(_Strict):
+    """A network, as a row of a table."""
+
+    id: Identifier
+    title: Title
+    model: ModelName
+    options: ModelOptions = ModelOptions()
+    execution: Execution | None = None
+    published: Published | None = None
+    beside: Identifier | None = None
+    note: Title | None = None
+
+
+class Cell(_Strict):
+    """One row under one column of a table, resolved: everything a run needs but the seed."""
+
+    table: str
+    row: Row
+    column: Column
+    dataset: DatasetChoice
+    recipe: Recipe
+    weighting: Weighting
+    execution: Execution
+
+    @property
+    def id(self) -> str:
+        """``table/row/column``."""
+        return f"{self.table}/{self.row.id}/{self.column.id}"
+
+    def determinants(self) -> dict[str, Any]:
+        """What determines the numbers of this cell's runs, the seed apart, as plain JSON data."""
+        return {
+            "dataset": self.dataset.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "loss": self.column.loss,
+            "weighting": self.weighting.model_dump(mode="json"),
+            "model": self.row.model,
+            "options": self.row.options.model_dump(mode="json"),
+            "execution": self.execution.model_dump(mode="json"),
+        }
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of ``determinants``: equal for every seed of the cell."""
+        return _digest(self.determinants())
+
+
+class Run(_Strict):
+    """A cell and a seed: the unit that is trained and recorded."""
+
+    cell: Cell
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @property
+    def id(self) -> str:
+        """``table/row/column/seed-n``, which is also its folder under the results."""
+        return f"{self.cell.id}/seed-{self.seed}"
+
+    def configuration(self) -> dict[str, Any]:
+        """The resolved configuration as plain JSON data: what ``run.json`` keeps."""
+        return {**self.cell.determinants(), "seed": self.seed}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of ``configuration``."""
+        return _digest(self.configuration())
+
+
+class Table(_Strict):
+    """One experiment file: a table of the paper, of its released code, a study or the demo."""
+
+    table: Identifier
+    label: Title
+    title: Title
+    kind: TableKind
+    source: Title | None = None
+    beside: Identifier | None = None
+    dataset: DatasetChoice
+    recipe: Recipe
+    weighting: Weighting = Weighting()
+    execution: Execution = Execution()
+    seeds: Annotated[int, Field(ge=1, le=1_000)] = 5
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, strict=False)]
+    rows: Annotated[tuple[Row, ...], Field(min_length=1, strict=False)]
+    overrides: Annotated[tuple[tuple[str, Any], ...], Field(exclude=True, strict=False)] = ()
+
+    @property
+    def id(self) -> str:
+        """The table's name; overridden ``name+key=value+...``, so that such runs never mix with the table's own."""
+        return "+".join([self.table, *(f"{key}={_canonical(value)}" for key, value in self.overrides)])
+
+    @property
+    def comparable(self) -> bool:
+        """Whether what was published may stand beside these runs: nothing but the execution was overridden."""
+        return all(key.startswith("execution.") for key, _ in self.overrides)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells, row by row, in the table's order."""
+        return tuple(self.cell(row, column) for row in self.rows for column in self.columns)
+
+    def cell(self, row: Row, column: Column) -> Cell:
+        """The cell of ``row`` under ``column``; a column's weighting and a row's execution win over the table's."""
+        return Cell(
+            table=self.id,
+            row=row,
+            column=column,
+            dataset=self.dataset,
+            recipe=self.recipe,
+            weighting=column.weighting or self.weighting,
+            execution=_merged(self.execution, row.execution, self.overrides),
+        )
+
+
+def names(literal: Any) -> tuple[str, ...]:
+    """The values of one of the Literal types above."""
+    return get_args(literal)
+
+
+def _merged(table: Execution, row: Execution | None, overrides: tuple[tuple[str, Any], ...]) -> Execution:
+    """The table's execution, replaced by what the row sets, replaced by what the command line set."""
+    if row is None:
+        return table
+    chosen = table.model_dump() | row.model_dump(exclude_unset=True)
+    chosen |= {key.split(".")[1]: value for key, value in overrides if key.startswith("execution.")}
+    return Execution(**chosen)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(_canonical(data).encode()).hexdigest()

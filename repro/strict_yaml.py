@@ -1,0 +1,191 @@
+"""YAML text to plain data, strictly, with the place of every value.
+
+PyYAML's ``safe_load`` reads ``1e-3`` as a string, ``010`` as 8 and ``1:30`` as 90, keeps the last of two equal keys,
+and expands alias bombs. This reader walks the parser's events with a stack of its own (no recursion to overflow),
+takes the JSON subset of scalars (``null``, ``true``, ``false``, decimal numbers, strings), and refuses duplicate
+keys, anchors, aliases, tags and anything over the size and depth caps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from repro.errors import ConfigError
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+
+KeyPath = tuple[str | int, ...]
+
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+_WORDS: dict[str, Any] = {"null": None, "~": None, "": None, "true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain data and, for every key path in it, the line and column (from 1) of its value and of its key."""
+
+    source: str
+    data: Any
+    value_marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
+    key_marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
+
+    def locate(self, path: KeyPath, *, key: bool = False) -> str:
+        """``source:line:column`` of the value at ``path`` (or of its key), or of the nearest thing that encloses it."""
+        while path:
+            for marks in (self.key_marks, self.value_marks) if key else (self.value_marks, self.key_marks):
+                if path in marks:
+                    return _place(self.source, *marks[path])
+            path = path[:-1]
+        return _place(self.source, *self.value_marks.get((), (1, 1)))
+
+
+@dataclass
+class _Open:
+    """A collection being read: its data, its path, and the key that waits for a value."""
+
+    data: dict[str, Any] | list[Any]
+    path: KeyPath
+    key: str | None = None
+
+    def child_path(self) -> KeyPath:
+        return (*self.path, self.key if self.key is not None else len(self.data))
+
+
+def read_document(path: Path) -> Document:
+    """Read a YAML file. Raises ConfigError (with file, line and column) for whatever is not strict YAML."""
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"larger than {MAX_BYTES:,} bytes: this is no experiment file", where=str(path))
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        raise ConfigError(
+            f"not UTF-8: byte 0x{raw[error.start]:02x}", where=_place(str(path), line, column), mend="Save it as UTF-8."
+        ) from error
+    return parse(text, source=str(path))
+
+
+def parse(text: str, *, source: str) -> Document:
+    """Turn YAML text into a Document. Raises ConfigError for whatever is not strict YAML."""
+    document = Document(source=source, data=None)
+    stack: list[_Open] = []
+    root: list[Any] = []
+    for event in _events(text, source):
+        mark = (event.start_mark.line + 1, event.start_mark.column + 1) if event.start_mark else (1, 1)
+        where = _place(source, *mark)
+        _refuse_what_is_not_data(event, where, documents_seen=bool(root) and not stack)
+        if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            stack.pop()
+        elif isinstance(event, (yaml.ScalarEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            parent = stack[-1] if stack else None
+            if parent is not None and isinstance(parent.data, dict) and parent.key is None:
+                _take_key(parent, event, mark, where, document)
+                continue
+            path = parent.child_path() if parent else ()
+            document.value_marks[path] = mark
+            value: Any
+            if isinstance(event, yaml.ScalarEvent):
+                value = _scalar(event, where)
+            else:
+                value = {} if isinstance(event, yaml.MappingStartEvent) else []
+            _attach(parent, value, root)
+            if not isinstance(event, yaml.ScalarEvent):
+                if len(stack) >= MAX_DEPTH:
+                    raise ConfigError(f"nested deeper than {MAX_DEPTH} levels", where=where)
+                stack.append(_Open(value, path))
+    return Document(source, root[0] if root else None, document.value_marks, document.key_marks)
+
+
+def parse_scalar(text: str) -> Any:
+    """One value as it would stand in a file, flow lists such as ``[4, 8]`` included. Raises ConfigError."""
+    return parse(text, source="value").data
+
+
+def _events(text: str, source: str) -> Iterator[yaml.Event]:
+    try:
+        yield from yaml.parse(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = _place(source, mark.line + 1, mark.column + 1) if mark else source
+        raise ConfigError(f"not YAML: {error.problem or error.context}", where=where) from error
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        where = _place(source, before.count("\n") + 1, error.position - before.rfind("\n"))
+        raise ConfigError(f"not YAML: the character {error.character!r} is not allowed", where=where) from error
+    except (ValueError, OverflowError, RecursionError, IndexError, AttributeError) as error:
+        # PyYAML's scanner lets a few plain exceptions through (an escape beyond Unicode, for one).
+        raise ConfigError(f"not YAML: {error}", where=_place(source, 1, 1)) from error
+
+
+def _refuse_what_is_not_data(event: yaml.Event, where: str, *, documents_seen: bool) -> None:
+    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        raise ConfigError("anchors and aliases are not allowed here", where=where, mend="Write the value out.")
+    tag = getattr(event, "tag", None)
+    if tag not in (None, "!"):
+        raise ConfigError(f"the tag {tag!r} is not allowed here", where=where, mend="Leave the tag out.")
+    if isinstance(event, yaml.DocumentStartEvent) and documents_seen:
+        raise ConfigError("a second document begins here", where=where, mend="Put one table in a file.")
+
+
+def _take_key(parent: _Open, event: yaml.Event, mark: tuple[int, int], where: str, document: Document) -> None:
+    if not isinstance(event, yaml.ScalarEvent):
+        raise ConfigError("a key must be a word", where=where)
+    assert isinstance(parent.data, dict)
+    key = event.value
+    path = (*parent.path, key)
+    if key in parent.data:
+        first_line, first_column = document.key_marks[path]
+        raise ConfigError(
+            f"key '{key}' stands twice; the first is at line {first_line}, column {first_column}",
+            where=where,
+            mend="Keep one of them.",
+        )
+    parent.key = key
+    document.key_marks[path] = mark
+
+
+def _attach(parent: _Open | None, value: Any, root: list[Any]) -> None:
+    if parent is None:
+        root.append(value)
+    elif isinstance(parent.data, dict):
+        assert parent.key is not None
+        parent.data[parent.key] = value
+        parent.key = None
+    else:
+        parent.data.append(value)
+
+
+def _scalar(event: yaml.ScalarEvent, where: str) -> Any:
+    text: str = event.value
+    if not event.implicit[0]:  # quoted, or a block: a string, whatever it looks like
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) > 40:
+        return text
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text) and any(character.isdigit() for character in re.split("[eE]", text)[0]):
+        number = float(text)
+        if number in (float("inf"), float("-inf")):
+            raise ConfigError(f"{text} is too large for a number", where=where)
+        return number
+    return text
+
+
+def _place(source: str, line: int, column: int) -> str:
+    return f"{source}:{line}:{column}"
