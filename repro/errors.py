@@ -35,3 +35,7 @@ class RunFailure(UserError):
     """A run that started and could not be finished: exit code 1."""
 
     exit_code = 1
+
+
+class Interrupted(Exception):
+    """A run stopped because it was asked to; its state is committed and the same command goes on from it."""

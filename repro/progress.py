@@ -18,7 +18,7 @@ class Progress:
     """Where a run stands.
 
     ``epoch`` counts from 1 (0 before the first), ``step`` within the epoch. ``train_loss``, ``train_top1_percent`` and
-    ``test_top1_percent`` are the latest known, ``eta_seconds`` is the time left at the present speed; None where unknown.
+    ``test_top1_percent`` are the latest known, ``eta_seconds`` the time left at the present speed; None where unknown.
     ``message`` says what a person should read (the device at the start, the cause at a failure).
     """
 
