@@ -16,6 +16,7 @@ from repro.errors import DataError
 
 SCHEMA_VERSION = 1
 _SEAL_KEY = b',\n  "seal": "'
+_EPOCHS_KEY = b',\n  "epochs": ['
 
 # What depends on the machine and the moment, never on the mathematics: left out when two runs are compared.
 _TIMING_OF_AN_EPOCH = ("train_seconds", "test_seconds", "images_per_second")
@@ -115,17 +116,38 @@ def to_bytes(record: RunRecord) -> bytes:
 
 def from_bytes(raw: bytes, *, where: str) -> RunRecord:
     """Read a sealed record. Raises DataError where it was edited, damaged, or is none of ours."""
-    body, found, seal = raw.rpartition(_SEAL_KEY)
-    if not found:
-        raise DataError("no seal: the record is not whole, or not one of biasrepro's", where=where)
-    if seal != hashlib.sha256(body).hexdigest().encode() + b'"\n}\n':
-        raise DataError("the seal is broken: the record was edited or damaged after it was written", where=where)
+    body = _unsealed(raw, where)
     try:
         return RunRecord.model_validate_json(body + b"\n}")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         raise DataError(f"not a record of this version: {key}: {first['msg']}", where=where) from error
+
+
+def header_from_bytes(raw: bytes, *, where: str) -> dict[str, Any]:
+    """The fields of a sealed record without its epochs: what a survey of thousands needs, in a tenth of the time.
+
+    The seal is checked, so what is here is what was written. Raises DataError as ``from_bytes`` does.
+    """
+    head, found, _ = _unsealed(raw, where).partition(_EPOCHS_KEY)
+    try:
+        fields = json.loads(head + b"\n}") if found else None
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict) or fields.get("schema_version") != SCHEMA_VERSION:
+        raise DataError("not a record of this version", where=where)
+    return fields
+
+
+def _unsealed(raw: bytes, where: str) -> bytes:
+    """The bytes of a record up to its seal, once that holds. Raises DataError."""
+    body, found, seal = raw.rpartition(_SEAL_KEY)
+    if not found:
+        raise DataError("no seal: the record is not whole, or not one of biasrepro's", where=where)
+    if seal != hashlib.sha256(body).hexdigest().encode() + b'"\n}\n':
+        raise DataError("the seal is broken: the record was edited or damaged after it was written", where=where)
+    return body
 
 
 def _json(value: Any) -> str:
