@@ -1,0 +1,134 @@
+"""The five losses: cross-entropy in which sample i is weighted by z_i, from the diversity of its last feature maps.
+
+With t_i the features of sample i, flattened, v_i their unbiased variance and m_i their mean, both scaled over the
+batch, the loss is mean_i(z_i * CE_i), where z_i is
+
+    ce                    1
+    bias                  exp(alpha * v_i) - beta              main paper, and the authors' released code
+    inverse_bias          1 / (exp(alpha * v_i) - beta)        supplement, eq. 1
+    mean_bias             exp(alpha * m_i) - beta              supplement, eq. 2
+    mean_variance_bias    z(m_i) * z(v_i), z as in `bias`      supplement, last paragraph
+
+No gradient flows through z: the released code detaches the features. How v and m are scaled is where the sources
+differ; see ``Scale``.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from repro.errors import UserError
+from repro.schema import LossName, Normalization
+
+LOSSES: tuple[str, ...] = get_args(LossName)
+NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
+
+
+class Scale(nn.Module):
+    """Scales a per-sample measure x (N,) of a batch to (about) [0, 1].
+
+    batch       (x - min x) / (max x - min x) over the batch: the released code's "local".
+    running     (x - least x ever seen) / (max x - min x): the released code's default, "global"; may exceed 1.
+    activation  (x - min a) / (max a - min a) with a all activations of the batch: a reading of the main paper's words.
+
+    Where the denominator is 0, and with it nothing to tell samples apart by, the scaled value is 0.
+    """
+
+    least: Tensor
+
+    def __init__(self, normalization: str) -> None:
+        super().__init__()
+        self.normalization = normalization
+        self.register_buffer("least", torch.tensor(float("inf")))
+
+    def forward(self, measure: Tensor, activations: Tensor) -> Tensor:
+        """Measure (N,) and activations (N, D), both float32, to the scaled measure (N,)."""
+        spread_over = activations if self.normalization == "activation" else measure
+        low, high = torch.aminmax(spread_over)
+        start = low
+        if self.normalization == "running":
+            start = torch.minimum(self.least, low)
+            if self.training:
+                self.least.copy_(start)
+        width = high - low
+        # No branch on the data: that would make the host wait for the device at every step.
+        return torch.where(width > 0, (measure - start) / width.clamp_min(torch.finfo(width.dtype).tiny), 0.0)
+
+
+class WeightedCrossEntropy(nn.Module):
+    """mean_i(z_i * CE_i); subclasses say what z is."""
+
+    def weights(self, features: Tensor) -> Tensor:
+        """The weights z (N,) in float32, without gradient, of features (N, C, H, W)."""
+        raise NotImplementedError
+
+    def per_sample(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights z (N,) and cross-entropies (N,), float32, of logits (N, K), features (N, C, H, W), targets (N,)."""
+        # Under bf16 the sums over a feature map and the softmax need float32's precision.
+        cross_entropy = functional.cross_entropy(logits.float(), targets, reduction="none")
+        with torch.no_grad():
+            z = self.weights(features.detach())
+        return z, cross_entropy
+
+    def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:
+        """The batch mean of z * CE, a float32 scalar."""
+        z, cross_entropy = self.per_sample(logits=logits, features=features, targets=targets)
+        return (z * cross_entropy).mean()
+
+
+class CrossEntropy(WeightedCrossEntropy):
+    """z = 1."""
+
+    def weights(self, features: Tensor) -> Tensor:
+        """Ones (N,)."""
+        return torch.ones(features.shape[0], device=features.device)
+
+
+class BiasLoss(WeightedCrossEntropy):
+    """z from the scaled variance, the scaled mean, or both.
+
+    ``measures`` names which (``variance``, ``mean``); ``inverse`` takes 1 / z.
+    """
+
+    def __init__(
+        self, measures: tuple[str, ...], alpha: float, beta: float, normalization: str, *, inverse: bool = False
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.beta = beta
+        self.inverse = inverse
+        self.scales = nn.ModuleDict({measure: Scale(normalization) for measure in measures})
+
+    def weights(self, features: Tensor) -> Tensor:
+        """The weights z (N,). Raises ValueError for fewer than 2 activations a sample, which have no variance."""
+        activations = features.flatten(1).float()
+        if activations.shape[1] < 2:
+            raise ValueError(f"features of shape {tuple(features.shape)} have no variance within a sample")
+        variance, mean = torch.var_mean(activations, dim=1)
+        measured = {"variance": variance, "mean": mean}
+        z = torch.ones_like(mean)
+        for name, scale in self.scales.items():
+            z = z * (torch.exp(self.alpha * scale(measured[name], activations)) - self.beta)
+        return 1 / z if self.inverse else z
+
+
+def build_loss(name: str, alpha: float = 0.3, beta: float = 0.3, normalization: str = "batch") -> WeightedCrossEntropy:
+    """The loss of that name. Raises UserError for a name or a normalization that does not exist."""
+    if normalization not in NORMALIZATIONS:
+        raise UserError(f"no normalization is called '{normalization}'", mend=f"Valid: {', '.join(NORMALIZATIONS)}.")
+    match name:
+        case "ce":
+            return CrossEntropy()
+        case "bias":
+            return BiasLoss(("variance",), alpha, beta, normalization)
+        case "inverse_bias":
+            return BiasLoss(("variance",), alpha, beta, normalization, inverse=True)
+        case "mean_bias":
+            return BiasLoss(("mean",), alpha, beta, normalization)
+        case "mean_variance_bias":
+            return BiasLoss(("mean", "variance"), alpha, beta, normalization)
+    raise UserError(f"no loss is called '{name}'", mend=f"Valid: {', '.join(LOSSES)}.")

@@ -1,0 +1,197 @@
+"""The losses against an independent computation in NumPy float64, on ordinary and on degenerate batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from repro.errors import UserError
+from repro.losses import LOSSES, NORMALIZATIONS, WeightedCrossEntropy, build_loss
+
+ALPHA, BETA = 0.3, 0.3
+WEIGHTED = tuple(name for name in LOSSES if name != "ce")
+
+
+class Reference:
+    """z and loss by the formulas of the supplement, sample by sample, in float64."""
+
+    def __init__(self, name: str, normalization: str) -> None:
+        self.name, self.normalization = name, normalization
+        self.least = {"variance": math.inf, "mean": math.inf}
+
+    def scaled(self, measure: str, values: np.ndarray, activations: np.ndarray) -> np.ndarray:
+        low, high = values.min(), values.max()
+        start = low
+        if self.normalization == "activation":
+            low, high = activations.min(), activations.max()
+            start = low
+        if self.normalization == "running":
+            self.least[measure] = start = min(self.least[measure], low)
+        if high == low:
+            return np.zeros_like(values)
+        return (values - start) / (high - low)
+
+    def weights(self, features: np.ndarray) -> np.ndarray:
+        flat = features.reshape(len(features), -1).astype(np.float64)
+        variance = ((flat - flat.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) / (flat.shape[1] - 1)
+
+        def z(measure: str, values: np.ndarray) -> np.ndarray:
+            return np.exp(ALPHA * self.scaled(measure, values, flat)) - BETA
+
+        match self.name:
+            case "ce":
+                return np.ones(len(flat))
+            case "bias":
+                return z("variance", variance)
+            case "inverse_bias":
+                return 1 / z("variance", variance)
+            case "mean_bias":
+                return z("mean", flat.mean(axis=1))
+            case _:
+                return z("mean", flat.mean(axis=1)) * z("variance", variance)
+
+    def loss(self, logits: np.ndarray, features: np.ndarray, targets: np.ndarray) -> float:
+        logits = logits.astype(np.float64)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        cross_entropy = -log_softmax[np.arange(len(targets)), targets]
+        return float((self.weights(features) * cross_entropy).mean())
+
+
+def batch(samples: int = 16, classes: int = 10, seed: int = 0) -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    return {
+        "logits": torch.randn(samples, classes, generator=random) * 3,
+        # Post-activation features: non-negative, with samples of very different spread.
+        "features": torch.randn(samples, 8, 4, 4, generator=random).relu()
+        * torch.rand(samples, 1, 1, 1, generator=random),
+        "targets": torch.randint(classes, (samples,), generator=random),
+    }
+
+
+def as_numpy(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+@pytest.fixture(params=[(name, scale) for name in LOSSES for scale in NORMALIZATIONS], ids="-".join)
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[WeightedCrossEntropy, Reference]]:
+    name, normalization = request.param
+    return build_loss(name, ALPHA, BETA, normalization), Reference(name, normalization)
+
+
+def test_agrees_with_float64_over_several_batches(pair: tuple[WeightedCrossEntropy, Reference]) -> None:
+    loss, reference = pair
+    for seed in range(5):  # several, so that the running minimum has something to remember
+        data = batch(seed=seed)
+        assert float(loss(**data)) == pytest.approx(reference.loss(**as_numpy(data)), abs=1e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 80])
+def test_agrees_on_any_batch_size(pair: tuple[WeightedCrossEntropy, Reference], samples: int) -> None:
+    loss, reference = pair
+    data = batch(samples)
+    assert float(loss(**data)) == pytest.approx(reference.loss(**as_numpy(data)), abs=1e-6, rel=1e-6)
+
+
+def test_agrees_when_all_targets_are_one_class(pair: tuple[WeightedCrossEntropy, Reference]) -> None:
+    loss, reference = pair
+    data = batch() | {"targets": torch.full((16,), 3)}
+    assert float(loss(**data)) == pytest.approx(reference.loss(**as_numpy(data)), abs=1e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.5])
+def test_equal_variances_scale_to_zero_and_never_to_nan(
+    pair: tuple[WeightedCrossEntropy, Reference], value: float
+) -> None:
+    loss, reference = pair
+    data = batch() | {"features": torch.full((16, 8, 4, 4), value)}
+    z = loss.weights(data["features"])
+    assert torch.isfinite(z).all()
+    np.testing.assert_allclose(z.numpy(), reference.weights(data["features"].numpy()), atol=1e-6)
+
+
+def test_identical_samples_get_the_weight_of_zero_diversity() -> None:
+    one = torch.rand(1, 8, 4, 4, generator=torch.Generator().manual_seed(1))
+    z = build_loss("bias").weights(one.expand(6, -1, -1, -1))
+    torch.testing.assert_close(z, torch.full((6,), 1 - BETA))
+
+
+def test_weights_span_what_the_formula_says() -> None:
+    features = batch(64)["features"]
+    z = build_loss("bias").weights(features)
+    assert z.min().item() == pytest.approx(1 - BETA, abs=1e-6)
+    assert z.max().item() == pytest.approx(math.exp(ALPHA) - BETA, abs=1e-6)
+    inverse = build_loss("inverse_bias").weights(features)
+    torch.testing.assert_close(inverse, 1 / z)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_gradient_flows_through_the_weight(name: str) -> None:
+    data = batch()
+    features = data["features"].requires_grad_()
+    logits = data["logits"].requires_grad_() + 0 * features.flatten(1)[:, :10]
+    loss = build_loss(name)
+    torch.autograd.backward(loss(logits=logits, features=features, targets=data["targets"]))
+    assert features.grad is not None
+    assert features.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_is_the_weighted_gradient_of_cross_entropy(name: str) -> None:
+    data = batch()
+    logits = data["logits"].requires_grad_()
+    torch.autograd.backward(build_loss(name)(**data))
+    z = torch.from_numpy(Reference(name, "batch").weights(data["features"].numpy()))
+    expected = logits.detach().double().softmax(dim=1)
+    expected[torch.arange(16), data["targets"]] -= 1
+    expected *= z[:, None] / 16
+    torch.testing.assert_close(logits.grad, expected.float(), atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_bf16_inputs_are_reduced_in_float32(name: str) -> None:
+    data = batch()
+    low = {"logits": data["logits"].bfloat16(), "features": data["features"].bfloat16(), "targets": data["targets"]}
+    loss = build_loss(name)(**low)
+    assert loss.dtype == torch.float32
+    rounded = {key: value.float().numpy() if value.is_floating_point() else value.numpy() for key, value in low.items()}
+    assert float(loss) == pytest.approx(Reference(name, "batch").loss(**rounded), abs=1e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_running_minimum_is_state_that_survives(name: str) -> None:
+    first, second = (build_loss(name, normalization="running") for _ in range(2))
+    first(**batch(seed=1))
+    second.load_state_dict(first.state_dict())
+    assert len(first.state_dict()) == (2 if name == "mean_variance_bias" else 1)
+    torch.testing.assert_close(first(**batch(seed=2)), second(**batch(seed=2)), rtol=0, atol=0)
+
+
+def test_running_scale_remembers_the_least_and_may_exceed_one() -> None:
+    loss = build_loss("bias", normalization="running")
+    quiet = batch(seed=1) | {"features": batch(seed=1)["features"] * 0.01}
+    loss(**quiet)
+    high = loss.weights(batch(seed=2)["features"] + torch.linspace(0, 1, 128).reshape(8, 4, 4))
+    assert high.max().item() > math.exp(ALPHA) - BETA
+
+
+def test_running_minimum_stays_put_in_evaluation() -> None:
+    loss = build_loss("bias", normalization="running").eval()
+    loss(**batch())
+    assert all(value.isinf() for value in loss.state_dict().values())
+
+
+def test_features_of_one_activation_have_no_variance() -> None:
+    with pytest.raises(ValueError, match="no variance"):
+        build_loss("bias").weights(torch.ones(4, 1, 1, 1))
+
+
+def test_unknown_names_are_named() -> None:
+    with pytest.raises(UserError, match="bais"):
+        build_loss("bais")
+    with pytest.raises(UserError, match="global"):
+        build_loss("bias", normalization="global")
