@@ -74,7 +74,11 @@ class Provenance(_Strict):
 
 
 class RunRecord(_Strict):
-    """A finished run: completed, or diverged (a non-finite loss stopped it; ``reason`` names the step)."""
+    """A finished run: completed, or diverged (a non-finite loss stopped it; ``reason`` names the step).
+
+    ``state_hash`` is the SHA-256 over the final weights, buffers, momentum and loss state: equal for two runs that end
+    with the same bits. ``last`` and ``best`` are test accuracies; best is selected on the test set.
+    """
 
     schema_version: Literal[1] = 1
     id: str
@@ -86,11 +90,11 @@ class RunRecord(_Strict):
     reason: str | None = None
     configuration: dict[str, Any]
     configuration_hash: str
-    overrides: dict[str, Any]
     parameters: int
     last_top1_percent: Percent | None
     best_top1_percent: Percent | None
     best_epoch: int | None
+    state_hash: str | None
     execution_in_force: dict[str, Any]
     provenance: Provenance
     epochs: tuple[EpochRecord, ...] = Field(strict=False)

@@ -1,0 +1,50 @@
+"""From a run's final state to its record."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from repro.engine import environment
+from repro.engine.state import TrainingState
+from repro.results import Provenance, RunRecord
+from repro.schema import Run
+
+
+def conclude(
+    run: Run, state: TrainingState, device: torch.device, in_force: dict[str, Any], reason: str | None
+) -> RunRecord:
+    """The record of a run that ended; ``reason`` says why it diverged, None where it completed."""
+    cell, history = run.cell, state.history
+    best = max(history, key=lambda epoch: epoch.test_top1_percent) if history else None
+    train_seconds = sum(epoch.train_seconds for epoch in history)
+    images = sum(epoch.images_per_second * epoch.train_seconds for epoch in history)
+    return RunRecord(
+        id=run.id,
+        table=cell.table,
+        row=cell.row.id,
+        column=cell.column.id,
+        seed=run.seed,
+        status="diverged" if reason else "completed",
+        reason=reason,
+        configuration=run.configuration(),
+        configuration_hash=run.hash,
+        parameters=sum(parameter.numel() for parameter in state.model.parameters()),
+        last_top1_percent=history[-1].test_top1_percent if history else None,
+        best_top1_percent=best.test_top1_percent if best else None,
+        best_epoch=best.epoch if best else None,
+        state_hash=None if reason else state.hash(),
+        execution_in_force=in_force,
+        provenance=Provenance(
+            **environment.static_provenance(device),
+            started_at=state.started_at,
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            duration_seconds=state.run_seconds,
+            images_per_second=images / train_seconds if train_seconds else 0.0,
+            resumptions=state.resumptions,
+            changes_accepted=tuple(state.changes_accepted),
+        ),
+        epochs=tuple(history),
+    )

@@ -1,0 +1,281 @@
+"""One run, from its configuration to its record: the experiment in reading order."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repro.data import Dataset, load_dataset
+from repro.engine import checkpoint, environment
+from repro.engine.conclusion import conclude
+from repro.engine.evaluate import evaluate
+from repro.engine.feed import Feed
+from repro.engine.randomness import derived_seed, seed_device
+from repro.engine.schedule import learning_rate
+from repro.engine.state import TrainingState, finished_epoch
+from repro.engine.step import NO_BAD_STEP, Totals, train_step
+from repro.errors import ConfigError, Interrupted
+from repro.losses import build_loss
+from repro.models import build_model
+from repro.progress import Listener, Progress, ignore
+from repro.results import RunFolder, RunRecord, find_record, write_record
+from repro.schema import Run
+
+CHECKPOINT_SECONDS = 180.0
+REPORT_SECONDS = 0.25
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def train_run(
+    run: Run,
+    *,
+    results: Path,
+    data_root: Path,
+    device: str = "auto",
+    threads: int | None = None,
+    allow_changed: bool = False,
+    listen: Listener = ignore,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunRecord:
+    """Train ``run`` to its end, from its checkpoint where there is one, and commit its record under ``results``.
+
+    A run whose record is there already is not trained again. Raises Interrupted once ``should_stop`` turned true and
+    the state is committed; ConfigError where the record or the checkpoint belongs to another configuration, or code,
+    torch, device or thread count changed between two halves (unless ``allow_changed``, which marks the record);
+    DataError where the data set is missing or damaged.
+    """
+    folder = RunFolder.of(results, run)
+    if (finished := find_record(folder)) is not None:
+        return _same_configuration(finished, run, folder)
+    chosen = environment.choose_device(device)
+    in_force = environment.prepare(chosen, run.cell.execution, threads)
+    listen(Progress(run.id, "starting", epochs=run.cell.recipe.epochs, message=environment.device_name(chosen)))
+    dataset = load_dataset(run.cell.dataset.name, data_root, classes=run.cell.dataset.classes)
+    training = Training(run, dataset, chosen, in_force, listen, should_stop)
+    training.resume(folder, allow_changed=allow_changed)
+    reason = training.to_the_end(folder)
+    record = conclude(run, training.state, chosen, in_force, reason)
+    write_record(folder, record)
+    listen(training.progress("diverged" if reason else "completed", message=reason))
+    return record
+
+
+class Training:
+    """A run on a device: the data set resident there, the networks, and the loop over epochs and steps."""
+
+    def __init__(
+        self,
+        run: Run,
+        dataset: Dataset,
+        device: torch.device,
+        in_force: dict[str, Any],
+        listen: Listener,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.run = run
+        self.recipe = run.cell.recipe
+        self.device = device
+        self.in_force = in_force
+        self.listen = listen
+        self.should_stop = should_stop
+        self.memory_format = MEMORY_FORMATS[in_force["memory_format"]]
+        self.feed = Feed(dataset, self.recipe, run.seed, device, self.memory_format)
+        self.steps = self.feed.steps
+        self.state = self._fresh_state()
+        self._reported = self._committed = self._speed_since = time.monotonic()
+        self._images_done = 0
+
+    def _fresh_state(self) -> TrainingState:
+        cell = self.run.cell
+        seed_device(torch.device("cpu"), derived_seed(self.run.seed, "initialization"))
+        options = cell.row.options.model_dump()
+        if cell.execution.recompute:
+            options["recompute"] = True
+        model = build_model(cell.row.model, cell.dataset.num_classes, cell.dataset.image_size, **options)
+        model = model.to(self.device).to(memory_format=self.memory_format).train()
+        loss = build_loss(cell.column.loss, **cell.weighting.model_dump()).to(self.device).train()
+        optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=self.recipe.learning_rate,
+            momentum=self.recipe.momentum,
+            weight_decay=self.recipe.weight_decay,
+            nesterov=self.recipe.nesterov,
+        )
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        return TrainingState(model, loss, optimizer, Totals.zero(self.device), started_at=started)
+
+    def resume(self, folder: RunFolder, *, allow_changed: bool) -> None:
+        """Go on from the checkpoint in ``folder``, where there is a good one."""
+        loaded = checkpoint.load(folder)
+        for path in loaded.quarantined:
+            self.listen(self.progress("starting", message=f"damaged checkpoint put aside as {path}"))
+        if loaded.state is None:
+            return
+        changes = _changes(loaded.state["fingerprint"], self._fingerprint())
+        if changes and not allow_changed:
+            raise ConfigError(
+                "the first half of this run was made otherwise:\n  " + "\n  ".join(changes),
+                where=str(folder.checkpoint),
+                mend="Restore what changed, accept it with --allow-changed (the record will say so), "
+                "or delete the checkpoint to begin again.",
+            )
+        self.state.restore(loaded.state)
+        self.state.resumptions += 1
+        self.state.changes_accepted += changes
+        self.listen(self.progress("training", message=f"resumed at epoch {self.state.epoch}, step {self.state.step}"))
+
+    def to_the_end(self, folder: RunFolder) -> str | None:
+        """Train the epochs that are left. Returns None, or why the run diverged. Raises Interrupted."""
+        state = self.state
+        self._committed = self._speed_since = time.monotonic()
+        while state.epoch <= self.recipe.epochs:
+            reason = self._train_epoch(folder) or self._finish_epoch()
+            if reason:
+                return reason
+            if state.epoch <= self.recipe.epochs:
+                self._commit(folder)
+                self._stop_if_asked()
+        return None
+
+    def _train_epoch(self, folder: RunFolder) -> str | None:
+        """The steps that are left of the epoch in progress. Returns why it diverged, or None."""
+        state, recipe = self.state, self.recipe
+        began = time.monotonic()
+        self.feed.begin_epoch(state.epoch)
+        for step in range(state.step, self.steps):
+            images, targets = self.feed.batch(step)
+            state.optimizer.param_groups[0]["lr"] = learning_rate(recipe, state.epoch, step, self.steps)
+            seed_device(self.device, derived_seed(self.run.seed, "dropout", state.epoch, step))
+            train_step(
+                state.model,
+                state.loss,
+                state.optimizer,
+                self.autocast(),
+                images=images,
+                targets=targets,
+                step=step + 1,
+                totals=state.totals,
+            )
+            state.step = step + 1
+            self._images_done += len(targets)
+            # On a GPU this would make the host wait at every step; there it is looked at when the epoch ends.
+            if self.device.type == "cpu" and (reason := self._divergence()):
+                return reason
+            self._report()
+            if step + 1 < self.steps and (self.should_stop() or self._commit_is_due()):
+                state.epoch_seconds += time.monotonic() - began
+                self._commit(folder)
+                began = time.monotonic()
+                self._stop_if_asked()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        state.epoch_seconds += time.monotonic() - began
+        return self._divergence()
+
+    def _finish_epoch(self) -> str | None:
+        """Evaluate, note the epoch, and set the state up for the next. Returns why the run diverged, or None."""
+        state = self.state
+        self.listen(self.progress("evaluating"))
+        began = time.monotonic()
+        tested = evaluate(
+            state.model,
+            self.feed.prepare,
+            self.autocast(),
+            images=self.feed.test_images,
+            labels=self.feed.test_labels,
+        )
+        test_seconds = time.monotonic() - began
+        if tested.loss != tested.loss or tested.loss == float("inf"):
+            return f"the test loss was not finite after epoch {state.epoch}"
+        state.history.append(
+            finished_epoch(
+                state,
+                learning_rate=learning_rate(self.recipe, state.epoch, self.steps - 1, self.steps),
+                test_loss=tested.loss,
+                test_top1_percent=tested.top1_percent,
+                test_top5_percent=tested.top5_percent,
+                train_seconds=state.epoch_seconds,
+                test_seconds=test_seconds,
+                images_per_second=float(state.totals.sums[3]) / state.epoch_seconds,
+            )
+        )
+        self.listen(self.progress("epoch_done"))
+        state.run_seconds += state.epoch_seconds + test_seconds
+        state.epoch, state.step, state.epoch_seconds = state.epoch + 1, 0, 0.0
+        state.totals.reset()
+        return None
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bf16 autocast where the run declares it, else nothing."""
+        if self.in_force["precision"] != "bf16":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _divergence(self) -> str | None:
+        bad = int(self.state.totals.bad_step)
+        return f"the loss was not finite at epoch {self.state.epoch}, step {bad}" if bad != NO_BAD_STEP else None
+
+    def _commit_is_due(self) -> bool:
+        return time.monotonic() - self._committed > CHECKPOINT_SECONDS
+
+    def _commit(self, folder: RunFolder) -> None:
+        checkpoint.save(folder, {"fingerprint": self._fingerprint(), **self.state.to_checkpoint()})
+        self._committed = time.monotonic()
+
+    def _stop_if_asked(self) -> None:
+        """Raise Interrupted where a stop was asked for; called only right after a commit."""
+        if self.should_stop():
+            self.listen(self.progress("interrupted"))
+            raise Interrupted(f"{self.run.id}: state committed at epoch {self.state.epoch}, step {self.state.step}")
+
+    def _fingerprint(self) -> dict[str, str]:
+        return {"configuration": self.run.hash, **environment.fingerprint(self.device)}
+
+    def _report(self) -> None:
+        if time.monotonic() - self._reported >= REPORT_SECONDS:
+            self._reported = time.monotonic()
+            self.listen(self.progress("training"))
+
+    def progress(self, phase: Any, message: str | None = None) -> Progress:
+        """Where the run stands. Reads the device only where the epoch's end has done so anyway."""
+        state, epochs = self.state, self.recipe.epochs
+        last = state.history[-1] if state.history else None
+        elapsed = time.monotonic() - self._speed_since
+        speed = self._images_done / elapsed if elapsed > 0 else None
+        steps_left = max(0, (epochs - state.epoch + 1) * self.steps - state.step)
+        return Progress(
+            self.run.id,
+            phase,
+            epoch=min(state.epoch, epochs),
+            epochs=epochs,
+            step=state.step,
+            steps=self.steps,
+            train_loss=last.train_loss if last else None,
+            train_top1_percent=last.train_top1_percent if last else None,
+            test_top1_percent=last.test_top1_percent if last else None,
+            images_per_second=speed,
+            eta_seconds=steps_left * self.recipe.batch_size / speed if speed else None,
+            message=message,
+        )
+
+
+def _same_configuration(record: RunRecord, run: Run, folder: RunFolder) -> RunRecord:
+    if record.configuration_hash == run.hash:
+        return record
+    raise ConfigError(
+        "a run of another configuration is recorded here",
+        where=str(folder.record),
+        mend="Give another --results folder, or move this record away.",
+    )
+
+
+def _changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """What differs between two fingerprints, a readable line each."""
+    return [f"{key}: was {before.get(key)}, is {value}" for key, value in now.items() if before.get(key) != value]
