@@ -2,26 +2,27 @@
 
 ``table2``                      a built-in experiment
 ``my/own.yaml``                 a file of the same form
-``table2+recipe.epochs=2``      either, with overrides (what ``--set recipe.epochs=2`` makes; also its results folder)
+``table2+recipe.epochs=2``      either, with overrides: what ``--set recipe.epochs=2`` makes
+
+Such a reference finds a table; the results folder is named by the table's ``id``, where the name that the file gives
+itself (``table: mine``) takes the place of its path.
 """
 
 from __future__ import annotations
 
 import copy
-import difflib
 import re
-import types
-import typing
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from repro.errors import ConfigError, UserError
+from repro.diagnosis import Problem, describe, key_model, problems_of
+from repro.errors import ConfigError, UserError, nearest
 from repro.schema import BASELINE, NUM_CLASSES, Cell, Run, Table
-from repro.strict_yaml import Document, KeyPath, parse_scalar, read_document
+from repro.strict_yaml import Document, parse, parse_value, quoted, read_text
 
 __all__ = [
     "Cell",
@@ -39,6 +40,8 @@ __all__ = [
 # What `--set` may touch. Rows and columns are lists: whoever changes those writes a table of their own.
 OVERRIDABLE = ("dataset", "recipe", "weighting", "execution")
 
+_LONGEST_ID = 200  # characters; file systems take names of 255 bytes
+
 
 def builtin_folder() -> Path:
     """The folder of the built-in experiments: inside an installed package, or beside it in a checkout."""
@@ -52,14 +55,15 @@ def builtin_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in builtin_folder().glob("*.yaml")))
 
 
-@cache
 def find_table(reference: str) -> Table:
     """The table that ``reference`` names: a built-in name or a path, each with ``+key=value`` overrides after it.
 
-    Raises ConfigError or UserError for a name that is not there, a file that is wrong, an override that is refused.
+    For every table, ``find_table(table.reference)`` is that table again; for a built-in one, so is
+    ``find_table(table.id)``. Raises ConfigError or UserError for a name that is not there, a file that is wrong, an
+    override that is refused.
     """
     name, *settings = re.split(r"\+(?=[a-z_]+\.[a-z_.]+=)", reference)
-    return load_table(_path_of(name), tuple(settings))
+    return load_table(_path_of(name), settings)
 
 
 def load_table(path: Path | str, overrides: Sequence[str] = ()) -> Table:
@@ -68,18 +72,32 @@ def load_table(path: Path | str, overrides: Sequence[str] = ()) -> Table:
     ``overrides`` are ``dotted.key=value`` texts, validated exactly like the file. Raises ConfigError naming every
     problem with file, line, column and key.
     """
-    document = read_document(Path(path))
+    path = Path(path)
+    # Cached by the file's text: one process asks for the same table hundreds of times, and may see its file edited.
+    return _checked(str(path), read_text(path), tuple(overrides))
+
+
+@lru_cache(maxsize=64)
+def _checked(path: str, text: str, overrides: tuple[str, ...]) -> Table:
+    document = parse(text, source=path)
     if not isinstance(document.data, dict):
-        raise ConfigError("an experiment is a mapping of keys to values", where=document.locate(()))
-    if "overrides" in document.data:
-        raise ConfigError("unknown key 'overrides'", where=document.locate(("overrides",), key=True))
+        empty = document.data is None
+        raise ConfigError(
+            "there is nothing in it" if empty else "an experiment is a mapping of keys to values",
+            where=document.locate(()),
+            mend="docs/experiments.md lists the keys; experiments/demo.yaml is a short example.",
+        )
+    for key in ("origin", "overrides"):  # fields of the model, not keys of the file
+        if key in document.data:
+            raise ConfigError(f"unknown key '{key}'", where=document.locate((key,), key=True))
     data, applied = _with_overrides(document.data, overrides)
     try:
-        table = Table.model_validate({**data, "overrides": tuple(sorted(applied.items()))})
+        table = Table.model_validate({**data, "origin": _origin(path), "overrides": tuple(sorted(applied.items()))})
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, document, applied))) from error
-    for path_in_file, reason, mend in _contradictions(table):
-        raise ConfigError(reason, where=_where(path_in_file, document, applied), mend=mend)
+        raise ConfigError(describe(problems_of(error), document, applied)) from error
+    contradictions = list(_contradictions(table, document))
+    if contradictions:
+        raise ConfigError(describe(contradictions, document, applied))
     return _settled(table)
 
 
@@ -87,7 +105,9 @@ def find_cell(reference: str) -> Cell:
     """The cell ``table/row/column``. Raises UserError with the nearest cell where there is none."""
     parts = reference.rsplit("/", 2)
     if len(parts) != 3:
-        raise UserError(f"'{reference}' is no cell", mend="A cell is table/row/column, such as table2/squeezenet/bias.")
+        raise UserError(
+            f"{quoted(reference)} is no cell", mend="A cell is table/row/column, such as table2/squeezenet/bias."
+        )
     table = find_table(parts[0])
     row = select(table.rows, [parts[1]], f"row of {table.id}")[0]
     column = select(table.columns, [parts[2]], f"column of {table.id}")[0]
@@ -100,7 +120,7 @@ def select(items: Sequence[Any], wanted: Iterable[str], kind: str) -> list[Any]:
     wanted = list(wanted)
     for name in wanted:
         if name not in ids:
-            raise UserError(f"no {kind} is called '{name}'", mend=_nearest(name, ids))
+            raise UserError(f"no {kind} is called {quoted(name)}", mend=nearest(name, ids))
     return [item for item in items if item.id in wanted]
 
 
@@ -114,34 +134,66 @@ def _path_of(name: str) -> Path:
     if name in builtin_names():
         return builtin_folder() / f"{name}.yaml"
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    if name and (path.suffix in (".yaml", ".yml") or _is_there(path)):
         return path
-    raise UserError(
-        f"no experiment is called '{name}'",
-        mend=f"{_nearest(name, builtin_names())} Or give the path of a YAML file.",
-    )
+    way_out = f"{nearest(name, builtin_names())} Or give the path of a YAML file."
+    if "+" in name:
+        way_out += " An override after it is +key=value, such as table2+recipe.epochs=2."
+    raise UserError(f"no experiment is called {quoted(name)}", mend=way_out)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for the file system, a folder that may not be entered
+        return False
+
+
+def _origin(path: str) -> str:
+    """How a user names the file at ``path``: by its name where it is a built-in experiment."""
+    name = Path(path).stem
+    return name if name in builtin_names() and Path(path) == builtin_folder() / f"{name}.yaml" else path
 
 
 def _with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The file's data with the overrides in it, and the overrides by key; of two for one key the last one holds."""
     data = copy.deepcopy(data)
     applied: dict[str, Any] = {}
     for text in overrides:
         key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"'{text}' is no override", mend="Write --set key=value, such as recipe.epochs=2.")
         key = key.strip()
-        section, *rest = key.split(".")
-        if section not in OVERRIDABLE or not rest:
-            raise ConfigError(
-                f"'{key}' cannot be set from the command line",
-                mend=f"{_nearest(section, OVERRIDABLE)} Rows and columns are changed in a YAML file of your own.",
-            )
-        place = data.setdefault(section, {})
-        for part in rest[:-1]:
-            place = place.setdefault(part, {}) if isinstance(place, dict) else {}
-        if isinstance(place, dict):
-            place[rest[-1]] = applied[key] = parse_scalar(value)
+        if not equals or not key:
+            raise ConfigError(f"{quoted(text)} is no override", mend="Write --set key=value, such as recipe.epochs=2.")
+        parts = key.split(".")
+        _refuse_what_cannot_be_set(key, parts)
+        place: Any = data
+        for part in parts[:-1]:
+            place = place.setdefault(part, {}) if isinstance(place, dict) else None
+        applied[key] = parse_value(value, source=f"--set {key}")
+        if isinstance(place, dict):  # else the file is wrong at that place, and the validation says so
+            place[parts[-1]] = applied[key]
     return data, applied
+
+
+def _refuse_what_cannot_be_set(key: str, parts: list[str]) -> None:
+    """Raise ConfigError unless ``key`` names a single value of the sections that may be overridden."""
+    where = f"--set {key if len(key) <= 80 else key[:77] + '...'}"
+    if parts[0] not in OVERRIDABLE:
+        raise ConfigError(
+            f"{quoted(parts[0])} cannot be set from the command line",
+            where=where,
+            mend=f"{nearest(parts[0], OVERRIDABLE)} Rows and columns are changed in a YAML file of your own.",
+        )
+    model: type[BaseModel] | None = Table
+    for depth, part in enumerate(parts):
+        if model is None:
+            raise ConfigError(f"'{'.'.join(parts[:depth])}' is a value and has no keys", where=where)
+        if part not in model.model_fields:
+            raise ConfigError(f"unknown key {quoted(part)}", where=where, mend=nearest(part, model.model_fields))
+        model = key_model(model, part)
+    if model is not None:
+        keys = ", ".join(f"{key}.{name}" for name in model.model_fields)
+        raise ConfigError(f"'{key}' is a group of keys", where=where, mend=f"Set them one by one: {keys}.")
 
 
 def _settled(table: Table) -> Table:
@@ -151,103 +203,47 @@ def _settled(table: Table) -> Table:
         value: Any = table
         for part in key.split("."):
             value = getattr(value, part)
-        settled.append((key, list(value) if isinstance(value, tuple) else value))
-    return table.model_copy(update={"overrides": tuple(settled)})
+        settled.append((key, value))
+    table = table.model_copy(update={"overrides": tuple(settled)})
+    if len(table.id) > _LONGEST_ID:
+        raise ConfigError(
+            "so many overrides make too long a name for the results folder",
+            mend="Write them into a YAML file of your own.",
+        )
+    return table
 
 
-def _contradictions(table: Table) -> Iterable[tuple[KeyPath, str, str | None]]:
-    """What no single key shows: yields the key path, the reason and the way out of each contradiction."""
+def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
+    """What no single key shows."""
+    if _takes_the_name_of_a_builtin(table, document):
+        reason = f"'{table.table}' is the name of a built-in experiment, and this is another one"
+        yield Problem(("table",), reason, "Give it a name of its own: results are kept under it.")
     columns = [column.id for column in table.columns]
     for kind, ids in (("columns", columns), ("rows", [row.id for row in table.rows])):
         for index, name in enumerate(ids):
             if name in ids[:index]:
-                yield (kind, index, "id"), f"two {kind} are called '{name}'", "Give each an id of its own."
+                yield Problem((kind, index, "id"), f"two {kind} are called '{name}'", "Give each an id of its own.")
+    if BASELINE not in columns:
+        yield Problem(("columns",), f"no column is called '{BASELINE}', which every delta is taken against")
     for index, row in enumerate(table.rows):
         for name in row.published.top1_percent if row.published else ():
             if name not in columns:
-                yield (
-                    ("rows", index, "published", "top1_percent", name),
-                    f"no column is called '{name}'",
-                    _nearest(name, columns),
-                )
-    if BASELINE not in columns:
-        yield ("columns",), f"no column is called '{BASELINE}', which every delta is taken against", None
-    available = NUM_CLASSES[table.dataset.name]
-    if table.dataset.classes and table.dataset.classes > available:
-        yield ("dataset", "classes"), f"{table.dataset.name} has {available} classes, not {table.dataset.classes}", None
-    milestones = table.recipe.decay_epochs
-    if list(milestones) != sorted(set(milestones)):
-        yield ("recipe", "decay_epochs"), "decay_epochs must rise from one to the next", None
-    if table.recipe.warmup_epochs > table.recipe.epochs:
-        yield ("recipe", "warmup_epochs"), "the warm-up is longer than the training", None
+                place = ("rows", index, "published", "top1_percent", name)
+                yield Problem(place, f"no column is called {quoted(name)}", nearest(name, columns))
+    available, wanted = NUM_CLASSES[table.dataset.name], table.dataset.classes
+    if wanted is not None and wanted > available:
+        yield Problem(("dataset", "classes"), f"{table.dataset.name} has {available} classes, not {wanted}")
+    recipe = table.recipe
+    if list(recipe.decay_epochs) != sorted(set(recipe.decay_epochs)):
+        yield Problem(("recipe", "decay_epochs"), "the epochs must rise from one to the next")
+    if recipe.warmup_epochs > recipe.epochs:
+        reason = f"a warm-up of {recipe.warmup_epochs} epochs is longer than the training of {recipe.epochs}"
+        yield Problem(("recipe", "warmup_epochs"), reason)
 
 
-def _explain(error: ValidationError, document: Document, applied: dict[str, Any]) -> list[str]:
-    """One line a problem: place, key, reason, nearest valid name."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        path: KeyPath = problem["loc"]
-        while path and isinstance(path[-1], str) and path[-1].startswith(("literal", "constrained", "int", "tuple")):
-            path = path[:-1]  # names that pydantic adds for the branch of a union
-        unknown, missing = problem["type"] == "extra_forbidden", problem["type"] == "missing"
-        key = ".".join(str(part) for part in path) or "the whole file"
-        if unknown:
-            reason = f"unknown key '{path[-1]}'. {_nearest(str(path[-1]), _keys_at(path[:-1]))}"
-        elif missing:
-            reason = f"key '{path[-1]}' is missing"
-        else:
-            reason = _reason(problem)
-        lines.append(f"{_where(path, document, applied, key=unknown)}: {key}: {reason}".rstrip())
-    return lines
-
-
-def _reason(problem: Any) -> str:
-    message = problem["msg"]
-    given = problem["input"]
-    shown = (
-        f"{given!r}" if not isinstance(given, (dict, list)) else f"a {'mapping' if isinstance(given, dict) else 'list'}"
-    )
-    if problem["type"] == "literal_error":
-        expected = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
-        if expected and isinstance(given, str):
-            return f"{shown} is none of the valid names. {_nearest(given, expected)}"
-    return f"{message[0].lower()}{message[1:]}, not {shown[:80]}"
-
-
-def _where(path: KeyPath, document: Document, applied: dict[str, Any], *, key: bool = False) -> str:
-    dotted = ".".join(str(part) for part in path)
-    for override in applied:
-        if dotted == override or dotted.startswith(f"{override}."):
-            return f"--set {override}"
-    return document.locate(path, key=key)
-
-
-def _keys_at(path: KeyPath) -> list[str]:
-    """The keys that may stand in the mapping at ``path``, read off the schema itself."""
-    annotation: Any = Table
-    for part in path:
-        if isinstance(part, str) and isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            if part not in annotation.model_fields:
-                return []
-            annotation = _model_in(annotation.model_fields[part].annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [name for name in annotation.model_fields if name != "overrides"]
-    return []
-
-
-def _model_in(annotation: Any) -> Any:
-    """The pydantic model inside ``X | None``, ``tuple[X, ...]`` or ``Annotated[X, ...]``; else the annotation."""
-    if isinstance(annotation, (types.UnionType, types.GenericAlias)) or typing.get_origin(annotation) is not None:
-        for inner in typing.get_args(annotation):
-            found = _model_in(inner)
-            if isinstance(found, type) and issubclass(found, BaseModel):
-                return found
-    return annotation
-
-
-def _nearest(name: str, valid: Iterable[str]) -> str:
-    valid = list(valid)
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean '{close[0]}'?"
-    return f"Valid: {', '.join(valid)}." if valid else ""
+def _takes_the_name_of_a_builtin(table: Table, document: Document) -> bool:
+    """Whether the results of this file would mix with those of a built-in experiment; an exact copy may."""
+    if table.table not in builtin_names() or table.origin == table.table:
+        return False
+    builtin = builtin_folder() / f"{table.table}.yaml"
+    return bool(parse(read_text(builtin), source=str(builtin)).data != document.data)

@@ -6,6 +6,9 @@ and the exit code that a script reads. A traceback therefore always means a defe
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Wrong use, wrong configuration or missing input: exit code 2."""
@@ -39,3 +42,12 @@ class RunFailure(UserError):
 
 class Interrupted(Exception):
     """A run stopped because it was asked to; its state is committed and the same command goes on from it."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The way out of a wrong name: the valid one that resembles it, or all of them."""
+    valid = list(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    return f"Valid: {', '.join(valid)}." if valid else ""

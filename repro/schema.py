@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 LossName = Literal["ce", "bias", "inverse_bias", "mean_bias", "mean_variance_bias"]
 Normalization = Literal["batch", "running", "activation"]
@@ -40,7 +40,15 @@ BASELINE = "ce"
 
 # Ids become folder names, so they hold nothing that a file system or a shell could take for something else.
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-Title = Annotated[str, Field(min_length=1, max_length=400)]
+# Titles stand in the cells of Markdown, LaTeX and HTML tables: one line each.
+Title = Annotated[str, Field(pattern=r"^[^\t\n\u2028\u2029]{1,400}$")]
+
+
+def _whole_number(value: Any) -> Any:
+    """Literal[1, 2] also takes true and 2.0, which are equal to 1 and 2 in Python; a strict key takes neither."""
+    if isinstance(value, (bool, float)):
+        raise ValueError("must be a whole number")
+    return value
 
 
 class _Strict(BaseModel):
@@ -78,7 +86,7 @@ class Recipe(_Strict):
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
     learning_rate: Annotated[float, Field(gt=0, le=100)]
-    decay_epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
+    decay_epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, max_length=100)] = ()
     decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_epochs: Annotated[int, Field(ge=0, le=1_000)] = 0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -109,7 +117,7 @@ class Execution(_Strict):
 class ModelOptions(_Strict):
     """Where paper and code leave room in a network; None takes what docs/reproducing.md argues for."""
 
-    stem_stride: Literal[1, 2] | None = None
+    stem_stride: Annotated[Literal[1, 2] | None, BeforeValidator(_whole_number)] = None
     feature_point: Literal["default", "before_norm"] = "default"
 
 
@@ -152,6 +160,7 @@ class Cell(_Strict):
     recipe: Recipe
     weighting: Weighting
     execution: Execution
+    overrides: Annotated[tuple[tuple[str, Any], ...], Field(strict=False)] = ()
 
     @property
     def id(self) -> str:
@@ -211,14 +220,23 @@ class Table(_Strict):
     weighting: Weighting = Weighting()
     execution: Execution = Execution()
     seeds: Annotated[int, Field(ge=1, le=1_000)] = 5
-    columns: Annotated[tuple[Column, ...], Field(min_length=1, strict=False)]
-    rows: Annotated[tuple[Row, ...], Field(min_length=1, strict=False)]
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=1_000, strict=False)]
+    rows: Annotated[tuple[Row, ...], Field(min_length=1, max_length=1_000, strict=False)]
+    origin: Annotated[str, Field(exclude=True)] = ""
     overrides: Annotated[tuple[tuple[str, Any], ...], Field(exclude=True, strict=False)] = ()
 
     @property
     def id(self) -> str:
-        """The table's name; overridden ``name+key=value+...``, so that such runs never mix with the table's own."""
-        return "+".join([self.table, *(f"{key}={_canonical(value)}" for key, value in self.overrides)])
+        """The table's name; overridden ``name+key=value+...``, so that such runs never mix with the table's own.
+
+        It names the folder of the table's results.
+        """
+        return _with_settings(self.table, self.overrides)
+
+    @property
+    def reference(self) -> str:
+        """What finds this table again on the command line: ``id``, with the file's path for a file of the user's."""
+        return _with_settings(self.origin or self.table, self.overrides)
 
     @property
     def comparable(self) -> bool:
@@ -231,15 +249,19 @@ class Table(_Strict):
         return tuple(self.cell(row, column) for row in self.rows for column in self.columns)
 
     def cell(self, row: Row, column: Column) -> Cell:
-        """The cell of ``row`` under ``column``; a column's weighting and a row's execution win over the table's."""
+        """The cell of ``row`` under ``column``.
+
+        What a column sets of the weighting and a row of the execution wins over the table's; an override wins over all.
+        """
         return Cell(
             table=self.id,
             row=row,
             column=column,
             dataset=self.dataset,
             recipe=self.recipe,
-            weighting=column.weighting or self.weighting,
-            execution=_merged(self.execution, row.execution, self.overrides),
+            weighting=_merged(self.weighting, column.weighting, "weighting", self.overrides),
+            execution=_merged(self.execution, row.execution, "execution", self.overrides),
+            overrides=self.overrides,
         )
 
 
@@ -248,13 +270,21 @@ def names(literal: Any) -> tuple[str, ...]:
     return get_args(literal)
 
 
-def _merged(table: Execution, row: Execution | None, overrides: tuple[tuple[str, Any], ...]) -> Execution:
-    """The table's execution, replaced by what the row sets, replaced by what the command line set."""
-    if row is None:
+_Section = TypeVar("_Section", Weighting, Execution)
+
+
+def _merged(table: _Section, own: _Section | None, name: str, overrides: tuple[tuple[str, Any], ...]) -> _Section:
+    """The table's section, replaced by what a row or column sets itself, replaced by what the command line set."""
+    if own is None:
         return table
-    chosen = table.model_dump() | row.model_dump(exclude_unset=True)
-    chosen |= {key.split(".")[1]: value for key, value in overrides if key.startswith("execution.")}
-    return Execution(**chosen)
+    chosen = table.model_dump() | own.model_dump(exclude_unset=True)
+    chosen |= {key.removeprefix(f"{name}."): value for key, value in overrides if key.startswith(f"{name}.")}
+    return type(table)(**chosen)
+
+
+def _with_settings(name: str, overrides: tuple[tuple[str, Any], ...]) -> str:
+    settings = (f"{key}={value if isinstance(value, str) else _canonical(value)}" for key, value in overrides)
+    return "+".join([name, *settings])
 
 
 def _canonical(value: Any) -> str:

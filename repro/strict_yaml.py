@@ -3,7 +3,7 @@
 PyYAML's ``safe_load`` reads ``1e-3`` as a string, ``010`` as 8 and ``1:30`` as 90, keeps the last of two equal keys,
 and expands alias bombs. This reader walks the parser's events with a stack of its own (no recursion to overflow),
 takes the JSON subset of scalars (``null``, ``true``, ``false``, decimal numbers, strings), and refuses duplicate
-keys, anchors, aliases, tags and anything over the size and depth caps.
+keys, anchors, aliases, tags, control characters and anything over the size and depth caps.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ import yaml
 
 from repro.errors import ConfigError
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 200_000  # some 60 times the longest built-in experiment, and about a second of PyYAML's time
 MAX_DEPTH = 20
+_LONGEST_NUMBER = 40  # characters; what is longer stays text, and no number of 10,000 digits is ever converted
 
 KeyPath = tuple[str | int, ...]
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+# Half a surrogate pair cannot be written to any file, and a control character in a title would reach the terminal.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _WORDS: dict[str, Any] = {"null": None, "~": None, "": None, "true": True, "false": False}
 
 
@@ -59,24 +62,25 @@ class _Open:
         return (*self.path, self.key if self.key is not None else len(self.data))
 
 
-def read_document(path: Path) -> Document:
-    """Read a YAML file. Raises ConfigError (with file, line and column) for whatever is not strict YAML."""
+def read_text(path: Path) -> str:
+    """The text of a YAML file. Raises ConfigError where it cannot be read, is too large, or is not UTF-8."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except ValueError as error:  # a zero byte in the path
+        raise ConfigError(f"cannot be read: {error}", where=repr(str(path))) from error
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"larger than {MAX_BYTES:,} bytes: this is no experiment file", where=str(path))
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         column = error.start - raw.rfind(b"\n", 0, error.start)
         raise ConfigError(
             f"not UTF-8: byte 0x{raw[error.start]:02x}", where=_place(str(path), line, column), mend="Save it as UTF-8."
         ) from error
-    return parse(text, source=str(path))
 
 
 def parse(text: str, *, source: str) -> Document:
@@ -110,9 +114,9 @@ def parse(text: str, *, source: str) -> Document:
     return Document(source, root[0] if root else None, document.value_marks, document.key_marks)
 
 
-def parse_scalar(text: str) -> Any:
+def parse_value(text: str, *, source: str) -> Any:
     """One value as it would stand in a file, flow lists such as ``[4, 8]`` included. Raises ConfigError."""
-    return parse(text, source="value").data
+    return parse(text, source=source).data
 
 
 def _events(text: str, source: str) -> Iterator[yaml.Event]:
@@ -125,7 +129,7 @@ def _events(text: str, source: str) -> Iterator[yaml.Event]:
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         where = _place(source, before.count("\n") + 1, error.position - before.rfind("\n"))
-        raise ConfigError(f"not YAML: the character {error.character!r} is not allowed", where=where) from error
+        raise ConfigError(f"not YAML: the character {chr(error.character)!a} is not allowed", where=where) from error
     except (ValueError, OverflowError, RecursionError, IndexError, AttributeError) as error:
         # PyYAML's scanner lets a few plain exceptions through (an escape beyond Unicode, for one).
         raise ConfigError(f"not YAML: {error}", where=_place(source, 1, 1)) from error
@@ -145,12 +149,12 @@ def _take_key(parent: _Open, event: yaml.Event, mark: tuple[int, int], where: st
     if not isinstance(event, yaml.ScalarEvent):
         raise ConfigError("a key must be a word", where=where)
     assert isinstance(parent.data, dict)
-    key = event.value
+    key = _printable(event.value, where)
     path = (*parent.path, key)
     if key in parent.data:
         first_line, first_column = document.key_marks[path]
         raise ConfigError(
-            f"key '{key}' stands twice; the first is at line {first_line}, column {first_column}",
+            f"key {quoted(key)} stands twice; the first is at line {first_line}, column {first_column}",
             where=where,
             mend="Keep one of them.",
         )
@@ -170,12 +174,12 @@ def _attach(parent: _Open | None, value: Any, root: list[Any]) -> None:
 
 
 def _scalar(event: yaml.ScalarEvent, where: str) -> Any:
-    text: str = event.value
+    text = _printable(event.value, where)
     if not event.implicit[0]:  # quoted, or a block: a string, whatever it looks like
         return text
     if text in _WORDS:
         return _WORDS[text]
-    if len(text) > 40:
+    if len(text) > _LONGEST_NUMBER:
         return text
     if _INTEGER.fullmatch(text):
         return int(text)
@@ -183,8 +187,20 @@ def _scalar(event: yaml.ScalarEvent, where: str) -> Any:
         number = float(text)
         if number in (float("inf"), float("-inf")):
             raise ConfigError(f"{text} is too large for a number", where=where)
-        return number
+        return number + 0.0  # -0.0 is 0.0, in the hash too
     return text
+
+
+def _printable(text: str, where: str) -> str:
+    unprintable = _UNPRINTABLE.search(text)
+    if unprintable:
+        raise ConfigError(f"the character {unprintable.group()!a} is not allowed", where=where)
+    return text
+
+
+def quoted(name: str) -> str:
+    """A name from a user's file as it may stand in a message: in quotes, on one line, never longer than that."""
+    return repr(name) if len(name) <= 60 else repr(f"{name[:57]}...")
 
 
 def _place(source: str, line: int, column: int) -> str:
