@@ -160,7 +160,6 @@ class Cell(_Strict):
     recipe: Recipe
     weighting: Weighting
     execution: Execution
-    overrides: Annotated[tuple[tuple[str, Any], ...], Field(strict=False)] = ()
 
     @property
     def id(self) -> str:
@@ -261,7 +260,6 @@ class Table(_Strict):
             recipe=self.recipe,
             weighting=_merged(self.weighting, column.weighting, "weighting", self.overrides),
             execution=_merged(self.execution, row.execution, "execution", self.overrides),
-            overrides=self.overrides,
         )
 
 

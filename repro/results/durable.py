@@ -11,17 +11,18 @@ from pathlib import Path
 
 
 def write_durably(path: Path, data: bytes, *, keep_previous_as: Path | None = None) -> None:
-    """Replace the file at ``path`` by ``data``; the file it replaces goes to ``keep_previous_as`` where that is given.
+    """Replace the file at ``path`` by ``data``; the file it replaces stays as ``keep_previous_as`` where that is given.
 
-    Raises OSError (a full disk, a read-only folder) with the old file untouched and no temporary file left.
+    Raises OSError (a full disk, a read-only folder) with the old file untouched and no temporary file left; where only
+    the last step failed, the folder's own fsync, the new file is there already.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _write_and_sync(temporary, data)
         if keep_previous_as is not None and path.exists():
-            os.replace(path, keep_previous_as)
+            _keep(path, keep_previous_as)
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
@@ -34,6 +35,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give the file at ``path`` a second name, so that at no moment ``path`` itself is missing."""
+    previous.unlink(missing_ok=True)
+    try:
+        os.link(path, previous)
+    except OSError:  # a file system without hard links; readers then find the file under its second name
+        os.replace(path, previous)
 
 
 def _write_and_sync(path: Path, data: bytes) -> None:

@@ -114,7 +114,8 @@ def to_bytes(record: RunRecord) -> bytes:
     epochs = ",\n".join(f"    {_json(epoch)}" for epoch in fields.pop("epochs"))
     lines = [f'  "{key}": {_json(value)}' for key, value in fields.items()]
     lines.append(f'  "epochs": [\n{epochs}\n  ]' if epochs else '  "epochs": []')
-    body = ("{\n" + ",\n".join(lines)).encode()
+    # A command line may hold bytes that are no UTF-8: better a question mark in it than no record of the run.
+    body = ("{\n" + ",\n".join(lines)).encode(errors="replace")
     return body + _SEAL_KEY + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
@@ -125,7 +126,7 @@ def from_bytes(raw: bytes, *, where: str) -> RunRecord:
         return RunRecord.model_validate_json(body + b"\n}")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise DataError(f"not a record of this version: {key}: {first['msg']}", where=where) from error
 
 

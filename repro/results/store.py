@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,16 +78,24 @@ def write_record(folder: RunFolder, record: RunRecord) -> None:
     """Commit a run's record; its checkpoints and failure, no longer needed, go."""
     folder.path.mkdir(parents=True, exist_ok=True)
     write_durably(folder.record, to_bytes(record))
-    for leftover in (folder.checkpoint, folder.previous_checkpoint, folder.failure):
+    of_killed_writers = folder.path.glob(".*.part")
+    for leftover in (folder.checkpoint, folder.previous_checkpoint, folder.failure, *of_killed_writers):
         leftover.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read and check the record at ``path``. Raises DataError where it is damaged, edited or none of ours."""
+    """Read and check the record at ``path``.
+
+    Raises DataError where it is damaged, edited or none of ours, and where it belongs to another run than its folder
+    says: a record copied from one seed to another would count twice.
+    """
     try:
-        return from_bytes(path.read_bytes(), where=str(path))
+        record = from_bytes(path.read_bytes(), where=str(path))
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if path.absolute().parts[-5:-1] != tuple(record.id.split("/")):
+        raise DataError(f"the record of another run, {record.id}, lies here", where=str(path))
+    return record
 
 
 def find_record(folder: RunFolder) -> RunRecord | None:
@@ -100,7 +108,7 @@ def write_failure(folder: RunFolder, cause: str) -> Failure:
     before = read_failure(folder)
     failure = Failure(cause, (before.attempts if before else 0) + 1, datetime.now(UTC).isoformat(timespec="seconds"))
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_durably(folder.failure, json.dumps(failure.__dict__, indent=2).encode() + b"\n")
+    write_durably(folder.failure, json.dumps(asdict(failure), indent=2).encode() + b"\n")
     return failure
 
 
@@ -109,7 +117,7 @@ def read_failure(folder: RunFolder) -> Failure | None:
     try:
         data = json.loads(folder.failure.read_text(encoding="utf-8"))
         return Failure(str(data["cause"]), int(data["attempts"]), str(data["at"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
