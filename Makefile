@@ -1,0 +1,57 @@
+# `make demo` and `make test` need python3 (3.11 or newer), git and nothing else: the first of them to run sets .venv up.
+
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The environment belongs to this folder and to these two files: their checksum is the stamp's name.
+STAMP := $(VENV)/installed-$(shell (pwd && cat requirements.lock pyproject.toml) | cksum | tr -c '0-9\n' '-')
+QUIET := $(if $(CI),--quiet)
+
+.PHONY: help demo test quick lint install clean
+
+help:
+	@echo "make demo     set up where needed, train the demo's 12 runs, show its table"
+	@echo "make test     set up where needed, then all checks and all tests"
+	@echo "make quick    the same without the slow tests"
+	@echo "make lint     the checks alone: ruff and mypy"
+	@echo "make install  the set-up alone, into $(VENV)"
+	@echo "make clean    remove $(VENV) and caches; results and data stay"
+
+demo: $(STAMP)
+	@$(BIN)/biasrepro sweep demo
+	@$(BIN)/biasrepro table demo
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+quick: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+install: $(STAMP)
+
+$(STAMP):
+	@command -v $(PYTHON) > /dev/null || { \
+	  echo "There is no $(PYTHON) here. biasrepro needs Python 3.11 or newer: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; \
+	  exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$$($(PYTHON) --version) is too old: biasrepro needs 3.11 or newer. With another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	  echo "This Python comes without venv. On Debian and Ubuntu: apt install python3-venv"; \
+	  exit 1; }
+	@echo "Setting up $(VENV) from requirements.lock: some 5 GB with PyTorch, one to several minutes, once."
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(QUIET) -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(QUIET) --no-build-isolation --no-deps -e .
+	@rm -f $(VENV)/installed-*
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
