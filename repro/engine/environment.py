@@ -89,7 +89,7 @@ def fingerprint(device: torch.device) -> dict[str, str]:
     """What two halves of one run must share for its bits to be the same."""
     return {
         "code": code_hash(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a str subclass, which weights_only loading would refuse
         "device": device.type,
         "device_name": device_name(device),
         "threads": str(torch.get_num_threads()),

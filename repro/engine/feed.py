@@ -54,7 +54,7 @@ class Feed:
         """The network's input (B, 3, H, W) and the targets (B,) of ``step`` (from 0) in the epoch begun last."""
         chosen = slice(step * self.recipe.batch_size, (step + 1) * self.recipe.batch_size)
         indices = self._order[chosen]
-        return self.prepare(augment_batch(self.train_images, indices, self._plan[chosen])), self.train_labels[indices]
+        return self.prepare(augment_batch(self.train_images, self._plan[chosen], indices)), self.train_labels[indices]
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 images (N, 3, H, W) as the network takes them: float32, normalized, in the run's memory format."""

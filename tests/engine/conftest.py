@@ -1,0 +1,52 @@
+"""A run small enough to be trained dozens of times in a test: 84 random images, ShuffleNetV2 0.5x at 32x32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from repro.config import load_table
+from repro.data import Dataset
+from repro.schema import Run
+
+RECIPE = ("recipe.epochs=3", "recipe.batch_size=32", "recipe.decay_epochs=[2]", "recipe.warmup_epochs=1")
+
+
+@pytest.fixture
+def small_dataset() -> Dataset:
+    random = torch.Generator().manual_seed(7)
+
+    def images(count: int) -> torch.Tensor:
+        return torch.randint(256, (count, 3, 32, 32), generator=random, dtype=torch.uint8)
+
+    return Dataset(
+        name="digits",
+        train_images=images(84),  # two batches of 32 and a short one of 20
+        train_labels=torch.randint(10, (84,), generator=random),
+        test_images=images(40),
+        test_labels=torch.randint(10, (40,), generator=random),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.29, 0.29, 0.29),
+        image_size=32,
+        classes=tuple(str(digit) for digit in range(10)),
+    )
+
+
+@pytest.fixture
+def loaded(small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Training loads the small data set, whatever it asks for."""
+    monkeypatch.setattr("repro.engine.train.load_dataset", lambda name, root, classes=None: small_dataset)
+    return small_dataset
+
+
+@pytest.fixture
+def make_run() -> Callable[..., Run]:
+    def make(*overrides: str, column: str = "bias", seed: int = 0) -> Run:
+        table = load_table(Path(__file__).parents[2] / "experiments" / "demo.yaml", (*RECIPE, *overrides))
+        chosen = next(candidate for candidate in table.columns if candidate.id == column)
+        return Run(cell=table.cell(table.rows[0], chosen), seed=seed)
+
+    return make

@@ -1,0 +1,203 @@
+"""A run from its configuration to its record: exact, resumable, honest about divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from repro.data import Dataset
+from repro.engine import train
+from repro.engine.feed import Feed
+from repro.engine.train import train_run
+from repro.errors import ConfigError, Interrupted
+from repro.progress import Progress
+from repro.results import RunFolder, read_record
+from repro.schema import Run
+
+MakeRun = Callable[..., Run]
+pytestmark = pytest.mark.usefixtures("loaded")
+
+
+def run_it(run: Run, results: Path, **options: Any) -> Any:
+    return train_run(run, results=results, data_root=results, device="cpu", threads=1, **options)
+
+
+def stopper(after: int) -> Callable[[], bool]:
+    """Asks to stop at its ``after``-th question, and keeps asking."""
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= after
+
+    return should_stop
+
+
+def test_one_seed_gives_one_outcome(make_run: MakeRun, tmp_path: Path) -> None:
+    first, second = (run_it(make_run(), tmp_path / name) for name in ("a", "b"))
+    assert first.outcome() == second.outcome()
+    assert first.state_hash is not None
+
+
+def test_another_seed_gives_another_outcome(make_run: MakeRun, tmp_path: Path) -> None:
+    assert run_it(make_run(seed=0), tmp_path).state_hash != run_it(make_run(seed=1), tmp_path).state_hash
+
+
+def test_the_record_is_written_and_complete(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    record = run_it(run, tmp_path)
+    folder = RunFolder.of(tmp_path, run)
+    assert read_record(folder.record) == record
+    assert not folder.checkpoint.exists()
+    assert [epoch.epoch for epoch in record.epochs] == [1, 2, 3]
+    assert record.configuration == run.configuration()
+    assert record.last_top1_percent == record.epochs[-1].test_top1_percent
+    assert record.best_top1_percent == max(epoch.test_top1_percent for epoch in record.epochs)
+    for epoch in record.epochs:
+        assert 0.7 - 1e-6 <= epoch.weight_min <= epoch.weight_mean <= epoch.weight_max <= 1.05
+        assert epoch.weight_std > 0
+        assert epoch.train_top1_percent <= epoch.train_top5_percent
+    # Warm-up reaches the full rate at the last step of epoch 1; the rate falls after 2 complete epochs.
+    assert [epoch.learning_rate for epoch in record.epochs] == pytest.approx([0.1, 0.1, 0.02])
+
+
+@pytest.mark.parametrize("column", ["ce", "bias"])
+def test_cross_entropy_weights_are_one_and_others_are_not(make_run: MakeRun, tmp_path: Path, column: str) -> None:
+    epoch = run_it(make_run("recipe.epochs=1", column=column), tmp_path).epochs[0]
+    assert (epoch.weight_mean == 1 and epoch.weight_std == 0) == (column == "ce")
+
+
+@pytest.mark.parametrize("asked", range(1, 9))
+def test_interrupted_anywhere_and_resumed_is_as_if_never_interrupted(
+    make_run: MakeRun, tmp_path: Path, asked: int
+) -> None:
+    run = make_run("weighting.normalization=running")
+    whole = run_it(run, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run_it(run, tmp_path / "halves", should_stop=stopper(asked))
+    resumed = run_it(run, tmp_path / "halves")
+    assert resumed.outcome() == whole.outcome()
+    assert resumed.provenance.resumptions == 1
+
+
+def test_a_run_stopped_at_every_step_still_ends_the_same(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    whole = run_it(run, tmp_path / "whole")
+    for _ in range(100):
+        try:
+            pieces = run_it(run, tmp_path / "pieces", should_stop=lambda: True)
+            break
+        except Interrupted:
+            continue
+    assert pieces.outcome() == whole.outcome()
+    assert pieces.provenance.resumptions == 8
+
+
+def test_long_epochs_are_committed_within(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    run = make_run()
+    saved: list[tuple[int, int]] = []
+    keep = train.checkpoint.save
+    monkeypatch.setattr(
+        train.checkpoint,
+        "save",
+        lambda folder, state: (saved.append((state["epoch"], state["step"])), keep(folder, state)),
+    )
+    run_it(run, tmp_path)
+    assert saved == [(1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)]
+
+
+def test_a_recorded_run_is_not_trained_again(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = run_it(make_run(), tmp_path)
+    monkeypatch.setattr(train, "Training", None)
+    assert run_it(make_run(), tmp_path) == record
+
+
+def test_a_record_of_another_configuration_is_not_overwritten(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    run_it(run, tmp_path)
+    other = run.model_copy(
+        update={"cell": run.cell.model_copy(update={"recipe": make_run("recipe.momentum=0.5").cell.recipe})}
+    )
+    with pytest.raises(ConfigError, match="another configuration"):
+        run_it(other, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_the_step(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = 0
+    untouched = Feed.batch
+
+    def poisoned(self: Feed, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal batches
+        batches += 1
+        images, targets = untouched(self, step)
+        return (images * float("nan") if batches == 5 else images), targets
+
+    monkeypatch.setattr(Feed, "batch", poisoned)
+    heard: list[Progress] = []
+    record = run_it(make_run(), tmp_path, listen=heard.append)
+    assert record.status == "diverged"
+    assert record.reason == "the loss was not finite at epoch 2, step 2"
+    assert batches == 5
+    assert len(record.epochs) == 1
+    assert record.state_hash is None
+    assert heard[-1].phase == "diverged"
+    assert read_record(RunFolder.of(tmp_path, make_run()).record).status == "diverged"
+
+
+def test_what_changed_between_two_halves_is_refused_or_marked(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    with pytest.raises(Interrupted):
+        run_it(run, tmp_path, should_stop=stopper(2))
+    monkeypatch.setattr("repro.engine.environment.code_hash", lambda: "another")
+    with pytest.raises(ConfigError, match=r"code: was .*, is another"):
+        run_it(run, tmp_path)
+    record = run_it(run, tmp_path, allow_changed=True)
+    assert len(record.provenance.changes_accepted) == 1
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_previous_one_taken(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    whole = run_it(run, tmp_path / "whole")
+    for _ in range(2):  # twice, so that there is a previous checkpoint
+        with pytest.raises(Interrupted):
+            run_it(run, tmp_path / "hurt", should_stop=stopper(2))
+    folder = RunFolder.of(tmp_path / "hurt", run)
+    raw = bytearray(folder.checkpoint.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    folder.checkpoint.write_bytes(raw)
+    heard: list[Progress] = []
+    assert run_it(run, tmp_path / "hurt", listen=heard.append).outcome() == whole.outcome()
+    assert any("damaged" in (progress.message or "") for progress in heard)
+    assert (folder.path / "checkpoint.pt.damaged").exists()
+
+
+def test_incomplete_batches_are_dropped_as_the_recipe_says(make_run: MakeRun, small_dataset: Dataset) -> None:
+    device, layout = torch.device("cpu"), torch.channels_last
+    kept = Feed(small_dataset, make_run().cell.recipe, 0, device, layout)
+    dropped = Feed(small_dataset, make_run("recipe.drop_last=true").cell.recipe, 0, device, layout)
+    assert (kept.steps, dropped.steps) == (3, 2)
+    kept.begin_epoch(1)
+    assert [len(kept.batch(step)[1]) for step in range(3)] == [32, 32, 20]
+
+
+def test_every_epoch_shows_every_image_once_in_another_order(make_run: MakeRun, small_dataset: Dataset) -> None:
+    numbered = small_dataset.__class__(**{**small_dataset.__dict__, "train_labels": torch.arange(84)})
+    feed = Feed(numbered, make_run().cell.recipe, 0, torch.device("cpu"), torch.contiguous_format)
+    orders = []
+    for epoch in (1, 2):
+        feed.begin_epoch(epoch)
+        orders.append(torch.cat([feed.batch(step)[1] for step in range(3)]).tolist())
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(84))
+    assert orders[0] != orders[1]
