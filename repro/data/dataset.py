@@ -1,0 +1,90 @@
+"""A data set as torch tensors, whole or the first classes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from repro.data.catalog import DatasetFacts, dataset_facts, default_root
+from repro.data.decoded import DecodedImages, PixelSums
+from repro.data.prepare import Report, open_decoded, silent
+from repro.errors import DataError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels of a data set, or of its first classes.
+
+    train_images, test_images: uint8 (N, 3, H, W), red, green, blue; train_labels, test_labels: int64 (N,), which
+    index ``classes``. mean, std: of the training images, a value a channel, in units of [0, 1] pixels.
+    source: what the images were decoded from, for the records.
+    """
+
+    name: str
+    image_size: int
+    classes: tuple[str, ...]
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, so of logits."""
+        return len(self.classes)
+
+
+def load_dataset(
+    name: str, root: str | Path | None = None, classes: int | None = None, *, report: Report = silent
+) -> Dataset:
+    """Loads ``cifar100``, ``tiny_imagenet`` or ``digits``.
+
+    root: the data folder; None means $BIASREPRO_DATA or ./data. classes: only the first so many of the sorted
+    class list, with mean and std of their training images. report: told of the progress where the archive must
+    be decoded first.
+
+    The whole of a decoded data set is a copy-on-write map of its file, verified just now and shared with other
+    processes; a subset is copied into memory. Raises DataError where the data are missing or damaged.
+    """
+    facts = dataset_facts(name)
+    if classes is not None and not 2 <= classes <= facts.num_classes:
+        raise DataError(f"{facts.title} has {facts.num_classes} classes: a subset has 2 to {facts.num_classes}")
+    if facts.archives:
+        cached = open_decoded(facts, Path(root) if root is not None else default_root(), report)
+        return _to_tensors(facts, cached.images, cached.pixel_sums, cached.source, classes)
+    from repro.data.digits import decode_digits
+
+    images = decode_digits(facts)
+    images.check(facts)
+    pixel_sums = PixelSums.of(images.train_images, images.train_labels, facts.num_classes)
+    return _to_tensors(facts, images, pixel_sums, facts.source, classes)
+
+
+def _to_tensors(
+    facts: DatasetFacts, images: DecodedImages, sums: PixelSums, source: str, classes: int | None
+) -> Dataset:
+    mean, std = sums.mean_and_std(classes or facts.num_classes)
+    train_images, train_labels = torch.from_numpy(images.train_images), torch.from_numpy(images.train_labels)
+    test_images, test_labels = torch.from_numpy(images.test_images), torch.from_numpy(images.test_labels)
+    if classes is not None:
+        train_rows, test_rows = train_labels < classes, test_labels < classes
+        train_images, train_labels = train_images[train_rows], train_labels[train_rows]
+        test_images, test_labels = test_images[test_rows], test_labels[test_rows]
+    return Dataset(
+        name=facts.name,
+        image_size=facts.image_size,
+        classes=images.classes[:classes],
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        mean=mean,
+        std=std,
+        source=source,
+    )

@@ -1,0 +1,84 @@
+"""A data set as NumPy arrays, and the exact sums from which its mean and standard deviation follow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from repro.data.catalog import DatasetFacts
+from repro.errors import DataError
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """All images of a data set: uint8 (N, 3, H, W) pixels and int64 (N,) labels, which index ``classes``."""
+
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+    classes: tuple[str, ...]
+
+    def check(self, facts: DatasetFacts) -> None:
+        """Raises DataError where shapes, types, counts or labels are not those of the data set."""
+        size = facts.image_size
+        expected: dict[str, tuple[tuple[int, ...], Any]] = {
+            "train_images": ((facts.train_count, 3, size, size), np.uint8),
+            "train_labels": ((facts.train_count,), np.int64),
+            "test_images": ((facts.test_count, 3, size, size), np.uint8),
+            "test_labels": ((facts.test_count,), np.int64),
+        }
+        for name, (shape, dtype) in expected.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype != dtype:
+                raise DataError(f"{facts.title}: {name} is {array.dtype} {array.shape}, not {dtype.__name__} {shape}")
+        for labels in (self.train_labels, self.test_labels):
+            if labels.min() < 0 or labels.max() >= facts.num_classes:
+                raise DataError(f"{facts.title}: a label lies outside 0 to {facts.num_classes - 1}")
+        if len(self.classes) != facts.num_classes:
+            raise DataError(f"{facts.title}: {len(self.classes)} class names, not {facts.num_classes}")
+
+
+@dataclass(frozen=True)
+class PixelSums:
+    """Per class and channel, the sum of the training pixels and of their squares: int64 (num_classes, 3) each.
+
+    ``pixels`` counts the training pixels of a class: int64 (num_classes,). Integers are exact, so the mean of any
+    subset of classes follows without reading an image again.
+    """
+
+    pixels: npt.NDArray[np.int64]
+    sums: npt.NDArray[np.int64]
+    square_sums: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, images: Images, labels: Labels, num_classes: int) -> PixelSums:
+        """Sums over uint8 (N, 3, H, W) images with their int64 (N,) labels."""
+        pixels = np.bincount(labels, minlength=num_classes) * (images.shape[2] * images.shape[3])
+        sums = np.zeros((num_classes, 3), np.int64)
+        square_sums = np.zeros((num_classes, 3), np.int64)
+        for label in range(num_classes):
+            for channel in range(3):
+                # float64 holds every integer up to 2**53: these sums stay below 2**47
+                values = images[labels == label, channel].astype(np.float64).ravel()
+                sums[label, channel] = int(values.sum())
+                square_sums[label, channel] = int(values @ values)
+        return cls(pixels.astype(np.int64), sums, square_sums)
+
+    def mean_and_std(self, num_classes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation (over all pixels, n) of each channel for the first classes, in [0, 1] pixels."""
+        count = int(self.pixels[:num_classes].sum())
+        means, stds = [], []
+        for channel in range(3):
+            total = int(self.sums[:num_classes, channel].sum())
+            squares = int(self.square_sums[:num_classes, channel].sum())
+            means.append(total / (255 * count))
+            stds.append(math.sqrt(count * squares - total**2) / (255 * count))
+        return tuple(means), tuple(stds)

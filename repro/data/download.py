@@ -1,0 +1,147 @@
+"""Downloading one file so that it is whole or not there: resumed where it broke off, moved into place when checked.
+
+The bytes go to ``<name>.part``, which a later call continues with an HTTP Range request; only content with the
+expected checksum gets the file's own name.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from repro.data.archives import file_md5
+from repro.data.catalog import readable_size
+from repro.data.locking import fsync_folder
+from repro.errors import DataError
+
+_PASSING = (URLError, TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError)
+_PASSING_STATUS = (408, 425, 429)
+_BLOCK_BYTES = 1 << 18
+
+
+def download(
+    url: str,
+    destination: Path,
+    *,
+    md5: str | None,
+    size_bytes: int | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    timeout_s: float = 30.0,
+    attempts: int = 6,
+    pause_s: float = 1.0,
+) -> None:
+    """Downloads ``url`` to ``destination``, through ``destination`` + ``.part``.
+
+    size_bytes: the file's known size; a server that offers another is refused at once.
+    progress: called with bytes done and in total (0: unknown).
+    attempts: how often in a row the transfer may fail without getting any further; the pause between two doubles
+    from ``pause_s``. ``timeout_s`` is the longest silence of the server.
+
+    Raises DataError: after the last attempt (what has come stays in the .part file), or when the content is wrong
+    (nothing stays). Two processes must not download to one destination at a time: hold ``folder_lock``.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise DataError(f"{url} is not an http or https address")
+    part = destination.with_name(f"{destination.name}.part")
+    failures, furthest = 0, 0
+    while True:
+        began_with = _size(part)
+        try:
+            _transfer(url, part, size_bytes, progress, timeout_s)
+        except _PASSING as error:
+            failures = 1 if _size(part) > furthest else failures + 1
+            furthest = max(furthest, _size(part))
+            if failures >= attempts:
+                raise _gave_up(url, part, error) from error
+            time.sleep(pause_s * 2 ** (failures - 1))
+            continue
+        except OSError as error:
+            raise DataError(f"the download cannot be written ({error.strerror})", where=str(part)) from error
+        if md5 is None or file_md5(part) == md5:
+            break
+        part.unlink()
+        if not began_with:
+            raise DataError(
+                f"the server sent something else than expected: its MD5 is not {md5}",
+                where=url,
+                mend="try again later, or get the file elsewhere and name it with --from FILE",
+            )
+        # What had been resumed may have been another file's beginning: once more, from the first byte
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(destination)
+    fsync_folder(destination.parent)
+
+
+def _transfer(
+    url: str, part: Path, size_bytes: int | None, progress: Callable[[int, int], None], timeout_s: float
+) -> None:
+    """Fetches what ``part`` lacks; returns when it has all, raises one of ``_PASSING`` when it broke off."""
+    done = _size(part)
+    if size_bytes is not None and done >= size_bytes:
+        return  # the checksum decides
+    headers = {"User-Agent": "biasrepro", **({"Range": f"bytes={done}-"} if done else {})}
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=timeout_s)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416 and done:  # nothing after what we have: the checksum decides
+            return
+        if error.code >= 500 or error.code in _PASSING_STATUS:
+            raise
+        raise DataError(f"the server answers {error.code} {error.reason}", where=url) from error
+    with response:
+        if response.status == 206:
+            _check_range(response.headers.get("Content-Range", ""), done, part)
+        else:
+            done = 0  # it ignores ranges and sends the file from its beginning
+        total = done + int(response.headers.get("Content-Length") or 0)
+        if size_bytes is not None:
+            if total not in (done, size_bytes):
+                raise _wrong_size(url, total, size_bytes)
+            total = size_bytes
+        with part.open("ab" if done else "wb") as file:
+            while block := response.read(_BLOCK_BYTES):
+                done += len(block)
+                if size_bytes is not None and done > size_bytes:
+                    raise _wrong_size(url, done, size_bytes)
+                file.write(block)
+                progress(done, total)
+    if done < total:
+        raise ConnectionError(f"the connection ended after {done} of {total} bytes")
+
+
+def _check_range(content_range: str, offset: int, part: Path) -> None:
+    match = re.match(r"bytes (\d+)-", content_range)
+    if match is None or int(match[1]) != offset:
+        part.unlink()
+        raise ConnectionError(f"the server answered with another range ({content_range!r})")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _wrong_size(url: str, offered: int, expected: int) -> DataError:
+    return DataError(
+        f"the server offers another file: {offered} bytes or more, not {expected}",
+        where=url,
+        mend="try again later, or get the file elsewhere and name it with --from FILE",
+    )
+
+
+def _gave_up(url: str, part: Path, error: Exception) -> DataError:
+    kept = f"; {readable_size(_size(part))} are kept, and the same command continues from there" if _size(part) else ""
+    return DataError(
+        f"the download failed ({getattr(error, 'reason', None) or error}){kept}",
+        where=url,
+        mend="check the connection and run the command again, or name a local copy with --from FILE",
+    )
