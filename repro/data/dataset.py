@@ -32,7 +32,7 @@ class Dataset:
     test_labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    source: str
+    source: str = ""
 
     @property
     def num_classes(self) -> int:

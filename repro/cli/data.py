@@ -1,0 +1,204 @@
+"""``biasrepro data``: fetch, verify and describe the data sets. None of it needs torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from repro.cli.options import ROOT_DEFAULT, Root
+
+if TYPE_CHECKING:
+    from repro.data.catalog import DatasetFacts
+    from repro.data.prepare import Report
+
+app = typer.Typer(help="Fetch, verify and describe the data sets.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="cifar100, tiny_imagenet or digits.")]
+_EXPERIMENT = {"cifar100": "table2", "tiny_imagenet": "table1", "digits": "demo"}
+
+
+@app.command()
+def fetch(
+    name: Name,
+    root: Root = ROOT_DEFAULT,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A local archive or unpacked folder to decode instead of downloading."),
+    ] = None,
+) -> None:
+    """Download a data set (resumed where it broke off), check it, decode it."""
+    from repro.cli.console import say, size
+    from repro.data import prepare
+    from repro.data.catalog import dataset_facts
+
+    facts = dataset_facts(name)
+    if facts.download is None:
+        say(f"{facts.title} needs no fetching: it is bundled with scikit-learn.")
+    else:
+        with _progress() as report:
+            cached = prepare.fetch(facts, root, source, report)
+        say(f"{facts.title} is ready: {_images(facts)}")
+        say(f"  {prepare.cache_path(facts, root)} ({size(facts.decoded_bytes)}), verified")
+        say(f"  decoded from {cached.source}")
+    _say_next(facts, root)
+
+
+@app.command()
+def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
+    """Check every byte of a decoded data set, and the archive beside it; change nothing."""
+    from repro.cli.console import say, size
+    from repro.data import prepare
+    from repro.data.catalog import dataset_facts
+
+    facts = dataset_facts(name)
+    if facts.download is None:
+        say(f"{facts.title} is bundled with scikit-learn: nothing on disk to verify.")
+        return
+    started = time.monotonic()
+    cached = prepare.verify(facts, root)
+    seconds = time.monotonic() - started
+    say(f"{prepare.cache_path(facts, root)}: whole ({size(facts.decoded_bytes)}, {seconds:.1f} s)")
+    say(f"  decoded from {cached.source}")
+    say(f"  fingerprint {cached.fingerprint}")
+    archive = prepare.find_source(facts, root)
+    if archive is not None:
+        say(f"{archive}: {prepare.describe_source(archive, facts)}")
+    _say_next(facts, root)
+
+
+@app.command()
+def info(
+    name: Annotated[str | None, typer.Argument(help="A data set; without it, all of them.")] = None,
+    root: Root = ROOT_DEFAULT,
+) -> None:
+    """Say what the data sets are, where they come from and what is here of them."""
+    from repro.cli.console import say, show_table, size
+    from repro.data.catalog import DATASETS, dataset_facts
+
+    if name is not None:
+        _describe(dataset_facts(name), root)
+        return
+    rows = []
+    for facts in DATASETS.values():
+        archive = facts.download
+        download = size(archive.size_bytes) if archive and archive.size_bytes else "none"
+        pixels = f"{facts.image_size}x{facts.image_size}"
+        images = f"{facts.train_count:,} + {facts.test_count:,}"
+        rows.append((facts.name, str(facts.num_classes), pixels, images, download, _state(facts, root)))
+    show_table(("data set", "classes", "pixels", "train + test", "download", "here"), rows, right=(1, 3, 4))
+    say(f"More about one: biasrepro data info {next(iter(DATASETS))} --root {root}")
+
+
+def _describe(facts: DatasetFacts, root: Path) -> None:
+    from repro.cli.console import say, size
+    from repro.data import prepare
+    from repro.data.cache import DamagedCache, read_manifest
+
+    say(f"{facts.title} ({facts.name}): {_images(facts)}")
+    say(f"  {facts.source}")
+    for archive in facts.archives:
+        checksum = f", MD5 {archive.md5}" if archive.md5 else ""
+        published_size = f", {size(archive.size_bytes)}" if archive.size_bytes else ""
+        say(f"  {'download' if archive.url else 'or'}: {archive.url or archive.file_name}{published_size}{checksum}")
+    say(f"  decoded: {size(facts.decoded_bytes)}")
+    say(f"  here: {_state(facts, root)}")
+    if facts.download is not None:
+        try:
+            manifest = read_manifest(prepare.cache_path(facts, root))
+        except (FileNotFoundError, DamagedCache):
+            pass
+        else:
+            mean, std = manifest.pixel_sums.mean_and_std(facts.num_classes)
+            say(f"  decoded from {manifest.source}")
+            say(f"  mean {_three(mean)}, standard deviation {_three(std)} of the training pixels in [0, 1]")
+            say(f"  fingerprint {manifest.fingerprint}")
+    _say_next(facts, root)
+
+
+def _state(facts: DatasetFacts, root: Path) -> str:
+    """What is on disk of a data set, told from the file's description alone."""
+    from repro.data import prepare
+    from repro.data.cache import DamagedCache, read_manifest
+
+    if facts.download is None:
+        return "yes, bundled with scikit-learn"
+    path = prepare.cache_path(facts, root)
+    try:
+        read_manifest(path)
+    except FileNotFoundError:
+        archive = prepare.find_source(facts, root)
+        return f"not decoded yet: {archive}" if archive else "no"
+    except DamagedCache:
+        return f"damaged: {path}"
+    return f"yes: {path}"
+
+
+def _images(facts: DatasetFacts) -> str:
+    pixels = f"{facts.image_size}x{facts.image_size}"
+    return (
+        f"{facts.train_count:,} training and {facts.test_count:,} test images "
+        f"of {pixels} pixels in {facts.num_classes} classes"
+    )
+
+
+def _three(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)
+
+
+def _say_next(facts: DatasetFacts, root: Path) -> None:
+    from repro.cli.console import say
+    from repro.data import prepare
+    from repro.data.catalog import fetch_command
+
+    bundled = facts.download is None
+    if not bundled and not prepare.cache_path(facts, root).exists():
+        say(f"Next: {fetch_command(facts, root)}")
+        return
+    at_root = "" if bundled or root == ROOT_DEFAULT else f" --root {root}"
+    say(f"Next: biasrepro sweep {_EXPERIMENT[facts.name]} --dry-run{at_root}")
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """A bar on a terminal, a line every tenth elsewhere."""
+    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from repro.cli.console import console, size
+
+    def amount(stage: str, done: int, total: int) -> str:
+        return f"{size(done)} of {size(total)}" if stage == "downloading" else f"{done:,} of {total:,} images"
+
+    lines = console(stderr=True)
+    if not lines.is_terminal:
+        said: dict[str, int] = {}
+
+        def say_tenths(stage: str, done: int, total: int) -> None:
+            tenths = 10 * done // total if total else 0
+            if tenths > said.get(stage, -1):
+                said[stage] = tenths
+                lines.print(f"{stage} {10 * tenths} %: {amount(stage, done, total)}", soft_wrap=True)
+
+        yield say_tenths
+        return
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[amount]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=lines) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def move_bar(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, amount="")
+            bars.update(tasks[stage], completed=done, total=total or None, amount=amount(stage, done, total))
+
+        yield move_bar
