@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from repro.errors import nearest
+from repro.errors import nearest, resembling
 from repro.schema import Table
 from repro.strict_yaml import Document, KeyPath, quoted
 
@@ -47,11 +47,16 @@ def problems_of(error: ValidationError) -> list[Problem]:
     """What pydantic found, without the consequences of what it found first."""
     found = error.errors(include_url=False)
     paths = [problem["loc"] for problem in found]
+    meant = {
+        (*path[:-1], resembling(str(path[-1]), _keys_at(path[:-1])))
+        for path in (problem["loc"] for problem in found if problem["type"] == "extra_forbidden")
+    }
     return [
         _problem(problem)
         for problem in found
-        # a list of rows of which one is wrong counts as too short, besides
+        # A list of rows of which one is wrong counts as too short besides, and a misspelt key as missing.
         if not (problem["type"] == "too_short" and any(_is_inside(path, problem["loc"]) for path in paths))
+        if not (problem["type"] == "missing" and problem["loc"] in meant)
     ]
 
 
@@ -59,7 +64,8 @@ def describe(problems: Sequence[Problem], document: Document, overrides: Iterabl
     """A line a problem: place, key, reason, way out. ``overrides`` are the dotted keys that the command line set."""
     overrides = tuple(overrides)
     lines = []
-    for problem in problems[:MOST_PROBLEMS]:
+    in_order = sorted(problems, key=lambda problem: document.mark(problem.path, key=problem.of_key))
+    for problem in in_order[:MOST_PROBLEMS]:
         where = _where(problem, document, overrides)
         key = ".".join(str(part)[:60] for part in problem.path)
         named = "" if problem.of_key or not key or where.startswith("--set") else f"{key}: "

@@ -47,7 +47,12 @@ class Interrupted(Exception):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """The way out of a wrong name: the valid one that resembles it, or all of them."""
     valid = list(valid)
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
-    if close:
-        return f"Did you mean '{close[0]}'?"
+    meant = resembling(name, valid)
+    if meant:
+        return f"Did you mean '{meant}'?"
     return f"Valid: {', '.join(valid)}." if valid else ""
+
+
+def resembling(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that a wrong one resembles most, None where it resembles none."""
+    return next(iter(difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)), None)

@@ -40,14 +40,18 @@ class Document:
     value_marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     key_marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
 
-    def locate(self, path: KeyPath, *, key: bool = False) -> str:
-        """``source:line:column`` of the value at ``path`` (or of its key), or of the nearest thing that encloses it."""
+    def mark(self, path: KeyPath, *, key: bool = False) -> tuple[int, int]:
+        """Line and column of the value at ``path`` (or of its key), or of the nearest thing that encloses it."""
         while path:
             for marks in (self.key_marks, self.value_marks) if key else (self.value_marks, self.key_marks):
                 if path in marks:
-                    return _place(self.source, *marks[path])
+                    return marks[path]
             path = path[:-1]
-        return _place(self.source, *self.value_marks.get((), (1, 1)))
+        return self.value_marks.get((), (1, 1))
+
+    def locate(self, path: KeyPath, *, key: bool = False) -> str:
+        """``source:line:column`` of ``mark``."""
+        return _place(self.source, *self.mark(path, key=key))
 
 
 @dataclass
@@ -150,6 +154,8 @@ def _take_key(parent: _Open, event: yaml.Event, mark: tuple[int, int], where: st
         raise ConfigError("a key must be a word", where=where)
     assert isinstance(parent.data, dict)
     key = _printable(event.value, where)
+    if not key.isprintable():
+        raise ConfigError(f"the key {quoted(key)} is not one line of text", where=where)
     path = (*parent.path, key)
     if key in parent.data:
         first_line, first_column = document.key_marks[path]

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from repro.config import load_table
+from repro.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("  epochs: 4", "  epoch: 4", "own.yaml:7:3: unknown key 'epoch' in recipe. Did you mean 'epochs'?"),
+        ("  epochs: 4\n", "", "own.yaml:7:3: recipe: key 'epochs' is missing"),
+        ("table: mine\n", "", "own.yaml:1:1: key 'table' is missing"),
+        ("epochs: 4", "epochs: four", "own.yaml:7:11: recipe.epochs: must be a whole number, not 'four'"),
+        ("epochs: 4", "epochs: 4.0", "own.yaml:7:11: recipe.epochs: must be a whole number, not 4.0"),
+        ("epochs: 4", "epochs: '4'", "own.yaml:7:11: recipe.epochs: must be a whole number, not '4'"),
+        ("epochs: 4", "epochs: true", "own.yaml:7:11: recipe.epochs: must be a whole number, not true"),
+        ("epochs: 4", "epochs:", "own.yaml:7:10: recipe.epochs: must be a whole number, not empty"),
+        ("epochs: 4", "epochs: 0", "own.yaml:7:11: recipe.epochs: must be greater than or equal to 1, not 0"),
+        ("epochs: 4", "epochs: " + "9" * 5000, "own.yaml:7:11: recipe.epochs: must be a whole number, not '999"),
+        ("learning_rate: 1e-1", "learning_rate: .nan", "own.yaml:8:18: recipe.learning_rate: must be a number, not"),
+        ("learning_rate: 1e-1", "learning_rate: 1e999", "own.yaml:8:18: 1e999 is too large for a number"),
+        ("[2, 3]", "[2, x]", "own.yaml:9:21: recipe.decay_epochs.1: must be a whole number, not 'x'"),
+        ("[2, 3]", "2", "own.yaml:9:17: recipe.decay_epochs: must be a list, not 2"),
+        ("[2, 3]", "[3, 2]", "own.yaml:9:17: recipe.decay_epochs: the epochs must rise from one to the next"),
+        ("[2, 3]", "[2, 2]", "own.yaml:9:17: recipe.decay_epochs: the epochs must rise from one to the next"),
+        ("{name: digits}", "{name: digit}", "own.yaml:5:17: dataset.name: 'digit' is none of the valid names. Did you"),
+        ("{name: digits}", "digits", "own.yaml:5:10: dataset: must be a mapping of keys to values, not 'digits'"),
+        ("digits}", "digits, classes: 11}", "own.yaml:5:34: dataset.classes: digits has 10 classes, not 11"),
+        (
+            "loss: bias}",
+            "loss: bais}",
+            "own.yaml:12:40: columns.1.loss: 'bais' is none of the valid names. Did you mean",
+        ),
+        ("bias: 91}", "bais: 91}", "top1_percent.bais: no column is called 'bais'. Did you mean 'bias'?"),
+        ("table: mine", "table: Mine", "own.yaml:1:8: table: must be lowercase letters, digits, '_', '-' and '.',"),
+        ("table: mine", "table: ../mine", "own.yaml:1:8: table: must be lowercase letters, digits, '_', '-' and '.',"),
+        ("table: mine", "table: table2", "own.yaml:1:8: table: 'table2' is the name of a built-in experiment, and"),
+        (
+            "label: Mine",
+            'label: "a\\nb"',
+            "own.yaml:2:8: label: must be one line of at most 400 characters, not 'a\\nb'",
+        ),
+        ("label: Mine", "label: Mine\noverrides: []", "own.yaml:3:1: unknown key 'overrides'"),
+        ("label: Mine", "label: Mine\norigin: x", "own.yaml:3:1: unknown key 'origin'"),
+        ("label: Mine", "label: Mine\n7: x", "own.yaml:3:1: unknown key '7'. Valid: table, label, title,"),
+        ("label: Mine", "label: Mine\ninterval: 3", "own.yaml:3:1: unknown key 'interval'. Valid: table, label,"),
+        (
+            "model: squeezenet",
+            "model: squeezenet, options: {stem_stride: true}",
+            "stem_stride: must be a whole number, not",
+        ),
+        (
+            "model: squeezenet",
+            "model: squeezenet, options: {stem_stride: 2.0}",
+            "stem_stride: must be a whole number, not",
+        ),
+        ("model: squeezenet", "model: squeezenet, options: {stem_stride: 3}", "stem_stride: must be 1 or 2, not 3"),
+    ],
+)
+def test_a_wrong_file_is_one_message_with_place_key_reason_and_name(
+    refusal: Callable[..., str], before: str, after: str, message: str, own_text: str
+) -> None:
+    assert before in own_text
+    told = refusal(own_text.replace(before, after, 1))
+    assert message in told
+    assert told.count("\n") == 0, "one problem is told once"
+
+
+def test_columns_have_ids_of_their_own_and_a_baseline_among_them(refusal: Callable[..., str], own_text: str) -> None:
+    assert "own.yaml:12:10: columns.1.id: two columns are called 'ce'" in refusal(
+        own_text.replace("id: bias", "id: ce")
+    )
+    assert "own.yaml:11:3: columns: no column is called 'ce', which" in refusal(own_text.replace("id: ce", "id: c"))
+
+
+def test_every_problem_is_told(refusal: Callable[..., str], own_text: str) -> None:
+    told = refusal(
+        own_text.replace("epochs: 4", "epochs: x").replace("loss: bias", "loss: bais").replace("kind", "kin")
+    )
+    assert [line.split(": ")[0] for line in told.splitlines()] == [
+        "own.yaml:4:1",
+        "own.yaml:7:11",
+        "own.yaml:12:40",
+    ]
+
+
+def test_of_thousands_of_problems_ten_are_told(refusal: Callable[..., str], own_text: str) -> None:
+    lines = refusal(own_text.replace("[2, 3]", "[" + "x, " * 99 + "x]")).splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == "... and 90 more problems"
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "- 1\n", "3\n", "null\n", "---\n"])
+def test_what_is_no_mapping_is_no_experiment(refusal: Callable[..., str], text: str) -> None:
+    assert re.match("own.yaml:[12]:[1-4]: (there is nothing in it|an experiment is a mapping)", refusal(text))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("recipe.epochs", "'recipe.epochs' is no override\n  Write --set key=value, such as recipe.epochs=2."),
+        ("=3", "'=3' is no override"),
+        ("recipe.epochs=", "--set recipe.epochs: must be a whole number, not empty"),
+        ("recipe.epochs='2'", "--set recipe.epochs: must be a whole number, not '2'"),
+        ("recipe.epochs=" + "9" * 5000, "--set recipe.epochs: must be a whole number, not '999"),
+        ("recipe.learning_rate=1e999", "--set recipe.learning_rate:1:1: 1e999 is too large for a number"),
+        ("recipe.learning_rate=[", "--set recipe.learning_rate:1:2: not YAML"),
+        ("recipe.epoch=3", "--set recipe.epoch: unknown key 'epoch'\n  Did you mean 'epochs'?"),
+        ("recipe.=3", "--set recipe.: unknown key ''"),
+        ("recipe..epochs=3", "--set recipe..epochs: unknown key ''"),
+        ("recipe.epochs.most=3", "--set recipe.epochs.most: 'recipe.epochs' is a value and has no keys"),
+        ("recipe.epochs.most.of=3", "--set recipe.epochs.most.of: 'recipe.epochs' is a value and has no keys"),
+        (
+            "recipe.augmentation={}",
+            "--set recipe.augmentation: 'recipe.augmentation' is a group of keys\n  Set them one",
+        ),
+        ("recipe=3", "--set recipe: 'recipe' is a group of keys"),
+        ("rows=3", "--set rows: 'rows' cannot be set from the command line"),
+        ("table=other", "--set table: 'table' cannot be set from the command line"),
+        ("origin=x", "--set origin: 'origin' cannot be set from the command line"),
+        ("overrides.x=3", "--set overrides.x: 'overrides' cannot be set from the command line"),
+        ("dataset.classes=11", "--set dataset.classes: digits has 10 classes, not 11"),
+        (
+            "recipe.warmup_epochs=5",
+            "--set recipe.warmup_epochs: a warm-up of 5 epochs is longer than the training of 4",
+        ),
+        ("recipe.decay_epochs=[3,2]", "--set recipe.decay_epochs: the epochs must rise from one to the next"),
+        ("recipe.decay_epochs=[2,x]", "--set recipe.decay_epochs: must be a whole number, not 'x'"),
+        (
+            "weighting.normalization=runing",
+            "--set weighting.normalization: 'runing' is none of the valid names. Did you",
+        ),
+    ],
+)
+def test_an_override_is_checked_like_the_file(
+    refusal: Callable[..., str], override: str, message: str, own_text: str
+) -> None:
+    assert refusal(own_text, override).startswith(message)
+
+
+def test_a_refusal_is_a_configuration_error(own: Path) -> None:
+    own.write_text("a: [")
+    with pytest.raises(ConfigError) as caught:
+        load_table(own)
+    assert caught.value.exit_code == 2
