@@ -1,0 +1,116 @@
+"""The command line: mounts the commands, and turns errors into messages and exit codes.
+
+The commands' modules are imported here, so they are light: whatever is heavy (pydantic, pandas, rich, and above all
+torch) is imported inside the command that needs it. A test holds that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+import repro
+from repro.cli import cite, data, doctor, models, status, sweep, table, train
+from repro.errors import UserError
+
+# What the disk or its permissions refuse is the user's to mend, not a defect of ours.
+_MENDED_BY_THE_USER = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR}
+
+app = typer.Typer(
+    name="biasrepro",
+    help="Reproduces Tables 1 and 2 of the supplement to 'Bias Loss for Mobile Neural Networks' (ICCV 2021): "
+    "YAML experiments in, trained and recorded runs, paper-style tables out.",
+    epilog="Begin with: biasrepro train    then: biasrepro sweep demo, biasrepro table demo",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(train.train)
+app.command()(sweep.sweep)
+app.command()(status.status)
+app.command()(table.table)
+app.add_typer(data.app, name="data")
+app.command()(models.models)
+app.command()(doctor.doctor)
+app.command()(cite.cite)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"biasrepro {repro.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _biasrepro(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """The console script: run the command that the arguments name, and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong use, 130 or 143 interrupted."""
+    try:
+        returned = app(args=list(arguments) or ["--help"], prog_name="biasrepro", standalone_mode=False)
+        sys.stdout.flush()
+        return returned if isinstance(returned, int) else 0
+    except UserError as error:
+        _complain(error.what, where=error.where, mend=error.mend)
+        return error.exit_code
+    except typer.TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "biasrepro")
+        _complain(error.format_message(), mend=f"`{command} --help` shows what it takes.")
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output stopped; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _MENDED_BY_THE_USER:
+            _complain(f"{error.strerror}", where=error.filename and str(error.filename))
+            return 2
+        _own_up(error)
+        return 1
+
+
+def _complain(what: str, *, where: str | None = None, mend: str | None = None) -> None:
+    """One message on standard error: what, where, and the way out."""
+    from repro.cli.console import console
+
+    lines = console(stderr=True)
+    lines.print("[bold red]error[/]", end=" ", markup=True)
+    lines.print(f"{where}: {what}" if where else what, soft_wrap=True)
+    if mend:
+        lines.print(f"  {mend}", soft_wrap=True)
+
+
+def _own_up(error: Exception) -> None:
+    """An error that no command foresaw: ours. The traceback is kept in a file, and shown where nobody watches."""
+    text = "".join(traceback.format_exception(error))
+    if not sys.stderr.isatty():
+        sys.stderr.write(text)
+    descriptor, name = tempfile.mkstemp(prefix="biasrepro-", suffix="-traceback.txt")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"biasrepro {repro.__version__}: {' '.join(sys.argv)}\n{text}")
+    _complain(
+        f"{type(error).__name__}: {error}",
+        mend=f"This is a defect of biasrepro, not of your input. Please report it with {Path(name)}",
+    )

@@ -1,0 +1,87 @@
+"""How things look: styled on a terminal, plain and unwrapped everywhere else. ``NO_COLOR`` holds, by way of rich."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Align = Literal["left", "right"]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on the stream as it is now."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str, style: str = "", *, stderr: bool = False) -> None:
+    """Print ``text`` as it is: never wrapped, so that commands and paths can be copied."""
+    console(stderr=stderr).print(Text(text, style=style), soft_wrap=True)
+
+
+def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Print rows under headers; columns in ``right`` are aligned to the right. Off a terminal: two spaces, no rules."""
+    if not sys.stdout.isatty():
+        for line in plain_lines([headers, *rows], right=right):
+            print(line)
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def plain_lines(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
+    """Rows as lines of aligned text."""
+    widths = [max(cell_len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = []
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            padding = " " * (width - cell_len(cell))
+            cells.append(padding + cell if index in right else cell + padding)
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for a person: ``0:42``, ``1:02:03``, ``3 d 4 h``; a dash for None."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole >= 2 * 86_400:
+        return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
+    hours, minutes = whole // 3_600, whole % 3_600 // 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units: ``12.3 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def percent(value: float | None) -> str:
+    """An accuracy: ``95.3 %``; a dash for None."""
+    return "–" if value is None else f"{value:.1f} %"
+
+
+def rate(images_per_second: float | None) -> str:
+    """A speed: ``2,140 images/s``; a dash for None."""
+    return "–" if images_per_second is None else f"{images_per_second:,.0f} images/s"
+
+
+def counted(count: int, thing: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -1,0 +1,42 @@
+"""Before runs start: the data set is there, whole and decoded, or there is one message instead of one a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from repro.cli.console import console
+
+
+def make_data_ready(name: str, root: Path) -> None:
+    """Open the decoded images of a data set, decoding them first where only its archive is there.
+
+    Raises DataError where the data are missing: what, the command that gets them, and how large they are.
+    """
+    from repro.data.catalog import dataset_facts
+    from repro.data.prepare import open_decoded
+
+    facts = dataset_facts(name)
+    if not facts.archives:
+        return
+    if not sys.stdout.isatty():
+        told: set[str] = set()
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in told:
+                told.add(stage)
+                print(f"{stage} {facts.title}", flush=True)
+
+        open_decoded(facts, root, report)
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console(), transient=True) as bar:
+        task = bar.add_task(facts.title, total=None)
+        open_decoded(
+            facts,
+            root,
+            lambda stage, done, total: bar.update(
+                task, description=f"{stage} {facts.title}", completed=done, total=total
+            ),
+        )

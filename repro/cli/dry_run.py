@@ -1,0 +1,123 @@
+"""``biasrepro sweep --dry-run``: which runs there would be, what they would cost, and the disk they would need."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from repro.cli.console import counted, duration, say, show_table, size
+from repro.errors import UserError
+from repro.schema import Cell, Run, Table
+from repro.sweep.devices import Slot
+from repro.sweep.estimate import Cost, Estimate, cost_key, costs_in_records, estimate, unknown_cells
+from repro.sweep.hardware import device_name, free_bytes
+from repro.sweep.measure import SECONDS_PER_CELL, measure
+from repro.sweep.plan import Plan
+from repro.sweep.survey import headers_under
+
+
+def show_dry_run(
+    table: Table, plan: Plan, slots: Sequence[Slot], *, results: Path, root: Path, may_measure: bool
+) -> None:
+    """Print the runs of ``plan`` by cell, then time and disk on ``slots``; trains nothing, writes nothing."""
+    costs = costs_in_records(headers_under(results), slots[0], device_name(slots[0].device))
+    unknown = unknown_cells(plan.todo, costs)
+    if may_measure and unknown:
+        costs |= measured(unknown, slots[0])
+    finished = _by_cell(plan.finished)
+    others = _by_cell([*plan.elsewhere, *plan.left_out])
+    todo = _by_cell(plan.todo)
+    lines = [
+        _line(cell, todo.get(cell.id, []), len(finished.get(cell.id, [])), costs)
+        for cell in table.cells
+        if cell.id in finished or cell.id in others or cell.id in todo
+    ]
+    show_table(["cell", "seeds to train", "finished", "epochs", "time a run", "known from"], lines, right=(2, 3, 4))
+    print()
+    for text in _totals(plan, slots, estimate(plan.todo, costs, len(slots)), results):
+        say(text)
+    if (missing := _missing_data(table, root)) is not None:
+        say(missing, "yellow")
+    say("Nothing was started.")
+
+
+def measured(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL) -> dict[str, Cost]:
+    """Costs by key, each cell measured for some ``seconds``; where that fails, says why and does without the rest."""
+    say(
+        f"measuring {counted(len(cells), 'network')} on {slot.label}, some {2 * seconds:.0f} s each "
+        "(--no-measure leaves it out)",
+        "dim",
+        stderr=True,
+    )
+    costs: dict[str, Cost] = {}
+    try:
+        for cell, cost in zip(cells, measure(cells, slot, seconds), strict=True):
+            costs[cost_key(cell)] = cost
+            if sys.stderr.isatty():
+                say(f"  {len(costs)} of {len(cells)}: {cell.row.title}", "dim", stderr=True)
+    except UserError as error:
+        say(str(error), "yellow", stderr=True)
+    return costs
+
+
+def _by_cell(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.cell.id, []).append(run)
+    return found
+
+
+def _line(cell: Cell, todo: Sequence[Run], finished: int, costs: dict[str, Cost]) -> list[str]:
+    cost = costs.get(cost_key(cell), Cost(None, None, "unknown"))
+    epochs = cell.recipe.epochs
+    time = None if cost.seconds_per_epoch is None else cost.seconds_per_epoch * epochs
+    known_from = cost.source if todo and time is not None else "–"
+    return [cell.id, seeds_text([run.seed for run in todo]), str(finished), str(epochs), duration(time), known_from]
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Seeds, three and more in a row as a range: ``0-4, 7``; a dash for none."""
+    parts: list[str] = []
+    for seed in sorted(seeds):
+        first, _, last = parts[-1].partition("-") if parts else ("", "", "")
+        if parts and seed == int(last or first) + 1:
+            parts[-1] = f"{first}-{seed}"
+        else:
+            parts.append(str(seed))
+    return ", ".join(parts) or "–"
+
+
+def _totals(plan: Plan, slots: Sequence[Slot], whole: Estimate, results: Path) -> list[str]:
+    """Runs, time and disk of the whole, a line each."""
+    unit = "GPU-hours" if slots[0].device == "cuda" else "CPU-worker-hours"
+    at_once = f"{counted(len(slots), 'run')} at a time on {slots[0].device}, {counted(slots[0].threads, 'thread')} each"
+    lines = [f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished; {at_once}"]
+    for count, what in ((len(plan.elsewhere), "in training elsewhere"), (len(plan.left_out), "left out by --only")):
+        if count:
+            lines.append(f"       {count} {what}")
+    if plan.todo and whole.unknown == len(plan.todo):
+        lines.append("time   unknown: no record of such runs on this device, and nothing measured")
+    elif plan.todo:
+        partly = f", without {counted(whole.unknown, 'run')} of unknown time" if whole.unknown else ""
+        lines.append(
+            f"time   about {whole.run_seconds / 3600:,.1f} {unit}, {duration(whole.wall_seconds)} here{partly}"
+        )
+        lines.append("       an estimate from runs alone on their device; runs that share one slow each other down")
+    lines.append(f"disk   up to {size(whole.disk_bytes)} under {results}, {size(free_bytes(results))} free")
+    return lines
+
+
+def _missing_data(table: Table, root: Path) -> str | None:
+    """What to fetch before these runs, None where the data are here."""
+    from repro.data.catalog import dataset_facts, fetch_command
+    from repro.data.prepare import cache_path, find_source
+
+    facts = dataset_facts(table.dataset.name)
+    if not facts.archives or cache_path(facts, root).exists() or find_source(facts, root) is not None:
+        return None
+    download = facts.download.size_bytes if facts.download else None
+    volume = f"{size(download)} to download, " if download else ""
+    return (
+        f"data   {facts.title} is not here: {fetch_command(facts, root)} ({volume}{size(facts.decoded_bytes)} decoded)"
+    )

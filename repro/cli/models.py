@@ -1,0 +1,80 @@
+"""``biasrepro models``: the networks, in numbers, beside what the paper prints."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from repro.models.describe import ModelDescription
+
+# As the tables build them: classes and image size in pixels of CIFAR-100 and of Tiny ImageNet.
+BUILT_FOR = (("CIFAR-100", 100, 32), ("Tiny ImageNet", 200, 64))
+
+
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with exact counts.")] = False,
+) -> None:
+    """List the networks: parameters, multiply-accumulates, feature shape, and the figure that the paper prints."""
+    from repro.models import MODELS
+    from repro.models.describe import describe_model
+
+    printed = printed_parameters()
+    described = {
+        name: [describe_model(name, classes, image_size) for _, classes, image_size in BUILT_FOR] for name in MODELS
+    }
+    if as_json:
+        print(json.dumps([_as_data(name, sizes, printed.get(name, {})) for name, sizes in described.items()], indent=2))
+        return
+    from repro.cli.console import say, show_table
+
+    headers = ["model"]
+    for title, classes, image_size in BUILT_FOR:
+        headers += [f"{title}: {classes} classes, {image_size}x{image_size}", "GMACs", "features"]
+    rows = [
+        [name, *(text for size in sizes for text in _as_text(size)), _printed_as_text(printed.get(name, {}))]
+        for name, sizes in described.items()
+    ]
+    show_table([*headers, "the paper prints"], rows, right=(1, 2, 4, 5))
+    say("Parameters are trainable ones; GMACs are 1e9 multiply-accumulates of one image's forward pass.")
+    say("next  biasrepro sweep table2 --dry-run")
+
+
+def printed_parameters() -> dict[str, dict[str, float]]:
+    """What is printed of each model's parameters, in millions, by the label of the table that prints it."""
+    from repro.config import builtin_names, find_table
+
+    printed: dict[str, dict[str, float]] = {}
+    for table in map(find_table, builtin_names()):
+        for row in table.rows:
+            if row.published is not None and row.published.parameters_millions is not None:
+                printed.setdefault(row.model, {})[table.label] = row.published.parameters_millions
+    return printed
+
+
+def _as_text(size: ModelDescription) -> tuple[str, str, str]:
+    shape = "x".join(str(extent) for extent in size.feature_shape)
+    return f"{size.parameters:,}", f"{size.gmacs_per_image:.3f}", shape
+
+
+def _printed_as_text(by_table: dict[str, float]) -> str:
+    return ", ".join(f"{millions:g}M ({label})" for label, millions in by_table.items()) or "–"
+
+
+def _as_data(name: str, sizes: list[ModelDescription], by_table: dict[str, float]) -> dict[str, Any]:
+    return {
+        "model": name,
+        "built": [
+            {
+                "num_classes": size.num_classes,
+                "image_size": size.image_size,
+                "parameters": size.parameters,
+                "gmacs_per_image": size.gmacs_per_image,
+                "feature_shape": list(size.feature_shape),
+            }
+            for size in sizes
+        ],
+        "printed_parameters_millions": by_table,
+    }

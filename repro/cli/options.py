@@ -1,0 +1,38 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+ProgressStyle = Literal["auto", "rich", "plain", "json"]
+
+Results = Annotated[
+    Path,
+    typer.Option("--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", file_okay=False),
+]
+Root = Annotated[
+    Path,
+    typer.Option("--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", file_okay=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting, such as recipe.epochs=2; goes into the record. May be repeated.",
+    ),
+]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads for each run.")]
+AllowChanged = Annotated[
+    bool,
+    typer.Option(
+        "--allow-changed",
+        help="Resume although code, torch, device or thread count changed; the record will say so.",
+    ),
+]
+
+RESULTS_DEFAULT = Path("results")
+ROOT_DEFAULT = Path("data")

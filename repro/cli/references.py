@@ -1,0 +1,61 @@
+"""From what a person types to a table, a cell, and back to a command that can be pasted."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT
+from repro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from repro.schema import Cell
+
+_SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)+=.*", re.DOTALL)
+
+
+def with_settings(table: str, settings: Sequence[str]) -> str:
+    """The reference of ``table`` with ``--set`` texts applied: ``table2+recipe.epochs=2``."""
+    for setting in settings:
+        if not _SETTING.fullmatch(setting):
+            raise ConfigError(
+                f"'{setting}' is no setting",
+                where="--set",
+                mend="It is KEY=VALUE with a dotted key of dataset, recipe, weighting or execution: recipe.epochs=2.",
+            )
+    return "+".join([table, *settings])
+
+
+def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
+    """The cell that ``train`` is to run, and its full reference.
+
+    ``reference`` is a cell, or a table (a name or a file), which stands for its first row under the bias loss.
+    """
+    from repro.config import builtin_names, find_cell, find_table
+
+    name = re.split(r"\+(?=[a-z_]+\.)", reference)[0]
+    if name in builtin_names() or Path(name).suffix in (".yaml", ".yml"):
+        table_reference = with_settings(reference, settings)
+        table = find_table(table_reference)
+        row = table.rows[0]
+        column = next((column for column in table.columns if column.loss == "bias"), table.columns[-1])
+        return table.cell(row, column), f"{table_reference}/{row.id}/{column.id}"
+    if not settings:
+        return find_cell(reference), reference
+    table_name, *place = reference.rsplit("/", 2)
+    full = "/".join([with_settings(table_name, settings), *place])
+    return find_cell(full), full
+
+
+def command_line(*arguments: str, results: Path, root: Path | None = None) -> str:
+    """A ``biasrepro`` command to paste; the folders are named where they are not what the command takes anyway."""
+    words = ["biasrepro", *arguments]
+    if results != Path(os.environ.get("BIASREPRO_RESULTS") or RESULTS_DEFAULT):
+        words += ["--results", str(results)]
+    if root is not None and root != Path(os.environ.get("BIASREPRO_DATA") or ROOT_DEFAULT):
+        words += ["--root", str(root)]
+    return shlex.join(words)

@@ -1,0 +1,122 @@
+"""``biasrepro status``: which runs are done, running, failed, damaged, and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from repro.cli.options import RESULTS_DEFAULT, Results, Settings
+from repro.cli.references import command_line, with_settings
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from pathlib import Path
+
+    from repro.sweep.overview import Overview
+    from repro.sweep.survey import Stage
+
+MOST_SHOWN = 20  # of the runs in trouble
+
+
+def status(
+    table_name: Annotated[
+        str | None,
+        typer.Argument(metavar="[TABLE]", help="A table or a YAML file. Without it: every table with results."),
+    ] = None,
+    settings: Settings = None,
+    results: Results = RESULTS_DEFAULT,
+) -> None:
+    """Show where the runs of a table stand, why some failed, and what to do next."""
+    from repro.cli.console import say
+    from repro.config import find_table
+    from repro.sweep.overview import overview, overview_of_folder, table_folders
+
+    if table_name is not None:
+        overviews = [overview(results, find_table(with_settings(table_name, settings or [])))]
+        _show_cells(overviews[0])
+    else:
+        overviews = [overview_of_folder(results, name) for name in table_folders(results)]
+        if not overviews:
+            say(f"There are no runs under {results}.")
+            say(f"next  {command_line('sweep', 'demo', results=results)}")
+            return
+        _show_tables(overviews)
+    for one in overviews:
+        _show_trouble(one, results)
+    for one in overviews:
+        for line in _next_steps(one, results):
+            say(line)
+
+
+def _show_tables(overviews: list[Overview]) -> None:
+    from repro.cli.console import show_table
+    from repro.sweep.survey import Stage
+
+    stages = [stage for stage in Stage if any(one.stages[stage] for one in overviews)]
+    rows = [
+        [one.name, str(one.stages.total()), *(str(one.stages[stage] or "–") for stage in stages)] for one in overviews
+    ]
+    show_table(["table", "runs", *(stage.value for stage in stages)], rows, right=range(1, len(stages) + 2))
+
+
+def _show_cells(one: Overview) -> None:
+    """Rows and columns of a table, and in each cell how many of its runs are done."""
+    from repro.cli.console import show_table
+
+    if one.table is None:
+        return
+    rows = []
+    for row in one.table.rows:
+        cells = [one.by_cell[one.table.cell(row, column).id] for column in one.table.columns]
+        rows.append([row.title, *(_counts(cell) for cell in cells)])
+    show_table([one.name, *(column.title for column in one.table.columns)], rows)
+
+
+def _counts(cell: Counter[Stage]) -> str:
+    """``3/5``, and what the others are unless they are just to do: ``3/5, 1 failed``."""
+    from repro.sweep.survey import Stage
+
+    done = cell[Stage.COMPLETED]
+    others = [f"{cell[stage]} {stage.value}" for stage in Stage if cell[stage] and stage not in _PLAIN]
+    return ", ".join([f"{done}/{cell.total()}", *others])
+
+
+_PLAIN = ("done", "to do")
+
+
+def _show_trouble(one: Overview, results: Path) -> None:
+    """Each run that needs a person, with its cause."""
+    from repro.cli.console import say
+    from repro.sweep.survey import Stage
+
+    for run_id, state in one.trouble[:MOST_SHOWN]:
+        cause = (state.detail or "").splitlines() or [""]
+        say(f"{state.stage.value}  {run_id}: {cause[0]}", "red")
+        if state.stage is Stage.FAILED:
+            say(f"    log: {results / run_id / 'run.log'}")
+        elif state.stage is not Stage.DIVERGED:
+            say(f"    file: {results / run_id / 'run.json'}")
+    if len(one.trouble) > MOST_SHOWN:
+        say(f"… and {len(one.trouble) - MOST_SHOWN} more like these in {one.name}")
+    for path in one.strangers[:MOST_SHOWN]:
+        say(f"no run of {one.name}: {path}", "yellow")
+
+
+def _next_steps(one: Overview, results: Path) -> list[str]:
+    """The commands that go on from here."""
+    from repro.sweep.survey import Stage
+
+    if one.table is None:
+        return [f"{one.name} is no built-in table; its YAML file shows more: biasrepro status FILE"]
+    lines = []
+    stages = one.stages
+    if stages[Stage.DAMAGED] or stages[Stage.FOREIGN]:
+        lines.append(f"{one.name}: move the files named above away, and those runs are trained again")
+    if stages[Stage.FAILED]:
+        lines.append(f"again {command_line('sweep', one.table.reference, '--only', 'failed', results=results)}")
+    if stages[Stage.MISSING] or stages[Stage.INTERRUPTED]:
+        lines.append(f"next  {command_line('sweep', one.table.reference, results=results)}")
+    if stages[Stage.COMPLETED]:
+        lines.append(f"show  {command_line('table', one.table.reference, results=results)}")
+    return lines

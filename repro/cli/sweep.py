@@ -1,0 +1,178 @@
+"""``biasrepro sweep``: all cells x seeds of a table, a process a run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT, AllowChanged, Results, Root, Settings, Threads
+from repro.cli.references import command_line, with_settings
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from repro.schema import Run, Table
+    from repro.sweep.devices import Slot
+    from repro.sweep.executor import Job
+    from repro.sweep.plan import Plan
+
+
+def sweep(
+    context: typer.Context,
+    table_name: Annotated[
+        str, typer.Argument(metavar="TABLE", help="A built-in table, such as table2 or demo, or a YAML file.")
+    ],
+    seeds: Annotated[
+        str | None, typer.Option(help="How many (5 is 0 to 4), or which: 0,3,7. Default: what the table says.")
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="Only these rows: a,b.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Only these columns: a,b.")] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the GPUs where there are some, else the CPU.")
+    ] = "auto",
+    gpus: Annotated[str | None, typer.Option(help="Only these of the visible GPUs, counted from 0: 0,1.")] = None,
+    jobs_per_gpu: Annotated[int, typer.Option(min=1, max=64, help="Runs that share a GPU at a time.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Runs at a time on the CPU. Default: one a core.")
+    ] = None,
+    threads: Threads = None,
+    settings: Settings = None,
+    only: Annotated[
+        Literal["failed", "missing"] | None,
+        typer.Option(help="failed: only runs whose last attempt failed. missing: only runs without such an attempt."),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first failure; what runs commits its state.")
+    ] = False,
+    allow_changed: AllowChanged = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing: list the runs, their estimated cost and disk.")
+    ] = False,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="With --dry-run: estimate from earlier records only.")
+    ] = False,
+    results: Results = RESULTS_DEFAULT,
+    root: Root = ROOT_DEFAULT,
+    progress: Annotated[Literal["auto", "rich", "plain"], typer.Option(help="How to show what runs.")] = "auto",
+) -> None:
+    """Train all cells x seeds of a table, or a selection; finished runs are skipped, failed ones do not stop the rest.
+
+    Interrupted (Ctrl-C), it commits the state of all running runs; the same command goes on from there.
+    """
+    from repro.config import find_table
+    from repro.sweep.plan import make_plan, parse_seeds, refuse_blocked, selected_runs
+    from repro.sweep.survey import survey
+
+    table = find_table(with_settings(table_name, settings or []))
+    chosen = selected_runs(table, parse_seeds(seeds, table.seeds), _listed(rows), _listed(columns))
+    states = survey(results, chosen)
+    plan = make_plan(chosen, states, only)
+    refuse_blocked(plan)
+    slots = _slots(device, gpus, jobs_per_gpu, jobs, threads)
+    if dry_run:
+        from repro.cli.dry_run import show_dry_run
+
+        show_dry_run(table, plan, slots, results=results, root=root, may_measure=not no_measure)
+        return
+    following = command_line("table", table.reference, results=results)
+    if not plan.todo:
+        _say_nothing_to_do(plan, only, following)
+        return
+    from repro.cli.console import say
+    from repro.cli.data_ready import make_data_ready
+    from repro.cli.interruption import StopRequests
+    from repro.cli.sweep_view import choose_view, say_summary
+    from repro.sweep.conduct import conduct
+    from repro.sweep.local import LocalExecutor
+
+    make_data_ready(table.dataset.name, root)
+    _require_writable(results)
+    say(_opening(table, plan, slots), "bold")
+    shared = ["--results", str(results), "--root", str(root), *(["--allow-changed"] if allow_changed else [])]
+    jobs_to_run = [_job(run, table, results, shared) for run in plan.todo]
+    with StopRequests() as stop, choose_view(progress) as view:
+        picture = conduct(
+            jobs_to_run,
+            LocalExecutor(slots),
+            finished_before=len(plan.finished),
+            fail_fast=fail_fast,
+            stops_asked=lambda: stop.count,
+            listen=view,
+        )
+    again = shlex.join(["biasrepro", *(context.obj or ["sweep", table_name])])
+    say_summary(picture, again, following, interrupted=stop.asked())
+    failed = bool(picture.having("failed", "diverged"))
+    raise typer.Exit(stop.exit_code if stop.asked() else int(failed))
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _slots(device: str, gpus: str | None, jobs_per_gpu: int, jobs: int | None, threads: int | None) -> tuple[Slot, ...]:
+    """The slots on this machine's devices. Raises UserError for what is not there."""
+    from repro.sweep.devices import VISIBLE, choose_slots
+    from repro.sweep.hardware import find_gpus, usable_cores
+
+    wanted = _listed(gpus)
+    if wanted is not None and not (wanted and all(part.isascii() and part.isdecimal() for part in wanted)):
+        raise UserError(f"--gpus {gpus} is no list of numbers", mend="Such as --gpus 0,1.")
+    return choose_slots(
+        device=device,
+        gpus=find_gpus() if device != "cpu" else (),
+        inherited=os.environ.get(VISIBLE),
+        wanted=None if wanted is None else [int(part) for part in wanted],
+        jobs_per_gpu=jobs_per_gpu,
+        jobs=jobs,
+        cores=usable_cores(),
+        threads=threads,
+    )
+
+
+def _job(run: Run, table: Table, results: Path, shared: Sequence[str]) -> Job:
+    """The run as a job: its folder, and the command that trains it."""
+    from repro.results import RunFolder
+    from repro.sweep.executor import Job
+
+    reference = f"{table.reference}/{run.cell.row.id}/{run.cell.column.id}"
+    return Job(run, RunFolder.of(results, run), ("train", reference, "--seed", str(run.seed), *shared))
+
+
+def _require_writable(results: Path) -> None:
+    """Raise OSError where nothing can be written to the results: once and now, not once a run."""
+    results.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=results):
+        pass
+
+
+def _opening(table: Table, plan: Plan, slots: Sequence[Slot]) -> str:
+    """What is about to happen: runs, what is there of them already, and where they are placed."""
+    from repro.cli.console import counted
+
+    parts = [f"{table.id}: {counted(len(plan.todo), 'run')} to train"]
+    if plan.finished:
+        parts.append(f"{len(plan.finished)} finished before")
+    if plan.elsewhere:
+        parts.append(f"{len(plan.elsewhere)} in training elsewhere")
+    places = {slot.label: sum(other.label == slot.label for other in slots) for slot in slots}
+    placed = ", ".join(f"{count} at a time on {label}" for label, count in places.items())
+    return f"{', '.join(parts)}; {placed}"
+
+
+def _say_nothing_to_do(plan: Plan, only: str | None, following: str) -> None:
+    """There is no run to train: why, and what next."""
+    from repro.cli.console import counted, say
+
+    if plan.elsewhere:
+        say(f"{counted(len(plan.elsewhere), 'run')} of these in training by another process; nothing else is to do.")
+    elif only and plan.left_out:
+        say(f"No run is left to train under --only {only}; {counted(len(plan.left_out), 'run')} are without it.")
+    else:
+        say(f"All {len(plan.finished)} runs are finished.", "green")
+    say(f"next  {following}")

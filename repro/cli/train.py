@@ -1,0 +1,110 @@
+"""``biasrepro train``: one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from repro.cli.options import (
+    RESULTS_DEFAULT,
+    ROOT_DEFAULT,
+    AllowChanged,
+    ProgressStyle,
+    Results,
+    Root,
+    Settings,
+    Threads,
+)
+from repro.cli.references import command_line, find_target
+from repro.errors import Interrupted, RunFailure
+from repro.progress import Progress
+
+if TYPE_CHECKING:
+    from repro.cli.train_view import TrainView
+    from repro.schema import Run
+
+
+def train(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="[CELL|FILE]",
+            help="table/row/column, such as table2/squeezenet/bias. A table (a name or a YAML file) alone stands for "
+            "its first row under the bias loss.",
+        ),
+    ] = "demo",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Determines every random draw.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
+    settings: Settings = None,
+    results: Results = RESULTS_DEFAULT,
+    root: Root = ROOT_DEFAULT,
+    threads: Threads = None,
+    progress: Annotated[ProgressStyle, typer.Option(help="json: one message a line, for programs.")] = "auto",
+    allow_changed: AllowChanged = False,
+    stop_at_eof: Annotated[
+        bool, typer.Option("--stop-at-eof", help="Commit and stop when standard input closes, for programs.")
+    ] = False,
+) -> None:
+    """Train one run and record it; an interrupted one goes on where it stopped.
+
+    Without an argument: the demo's bias cell, on handwritten digits, in a few seconds.
+    """
+    from repro.cli.interruption import StopRequests, leave_at_once
+    from repro.results import RunFolder
+    from repro.schema import Run
+
+    cell, reference = find_target(target, settings or [])
+    run = Run(cell=cell, seed=seed)
+    again = command_line("train", reference, "--seed", str(seed), results=results, root=root)
+    with StopRequests(on_second=leave_at_once) as stop:
+        if stop_at_eof:
+            stop.stop_at_eof()
+        from repro.cli.train_view import choose_view, say_how_to_go_on, say_result
+
+        view = choose_view(progress)
+        trained_before = RunFolder.of(results, run).record.exists()
+        try:
+            with view, _failures_told(run, view):
+                from repro.engine.train import train_run
+
+                record = train_run(
+                    run,
+                    results=results,
+                    data_root=root,
+                    device=device,
+                    threads=threads,
+                    allow_changed=allow_changed,
+                    listen=view.hear,
+                    should_stop=stop.asked,
+                )
+        except Interrupted as interruption:
+            if progress != "json":
+                say_how_to_go_on(str(interruption), again)
+            raise typer.Exit(stop.exit_code) from interruption
+    if progress != "json":
+        table = reference.rsplit("/", 2)[0]
+        following = [command_line(word, table, results=results) for word in ("sweep", "table")]
+        say_result(record, RunFolder.of(results, run).record, following, trained_before=trained_before)
+    if record.status == "diverged":
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _failures_told(run: Run, view: TrainView) -> Iterator[None]:
+    """Tell a program that listens why the run failed; what is nobody's mistake gets plain words first."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, by name: torch may not be imported here
+            error = RunFailure(
+                "the GPU's memory ran out",
+                where=run.id,
+                mend="Fewer --jobs-per-gpu, or a GPU with more memory. The batch size belongs to the experiment.",
+            )
+        view.hear(Progress(run.id, "failed", message=str(error) or type(error).__name__))
+        raise error

@@ -1,0 +1,135 @@
+"""Where the runs of a sweep are placed: from a list of devices to slots, one running job each. Pure functions.
+
+A job sees exactly one GPU: its slot names it in ``CUDA_VISIBLE_DEVICES``, by the entry of the list that this process
+inherited, so that what a scheduler or a colleague reserved stays reserved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from repro.errors import UserError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A CUDA device of this machine: a whole GPU, or a MIG slice of one. ``uuid`` is what the driver calls it."""
+
+    index: int
+    uuid: str
+    name: str
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Room for one running job: its device, the threads it may use, and the environment that confines it there."""
+
+    label: str
+    device: str
+    threads: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def visible_entries(gpus: Sequence[Gpu], inherited: str | None) -> tuple[str, ...]:
+    """What may stand in a job's CUDA_VISIBLE_DEVICES, in the order in which CUDA counts the devices.
+
+    ``inherited`` is this process's own value, None where it is unset. Unset, every GPU is there, by its UUID (an index
+    would mean another GPU to CUDA than to nvidia-smi where their orders differ). As CUDA does, the list is read up
+    to the first entry that names no device; UUIDs may be shortened.
+    """
+    if inherited is None:
+        return tuple(gpu.uuid for gpu in gpus)
+    entries: list[str] = []
+    for text in inherited.split(","):
+        entry = text.strip()
+        if not _names_a_device(entry, gpus) or entry in entries:
+            break
+        entries.append(entry)
+    return tuple(entries)
+
+
+def gpu_slots(
+    entries: Sequence[str], *, wanted: Sequence[int] | None, jobs_per_gpu: int, cores: int, threads: int | None
+) -> tuple[Slot, ...]:
+    """Slots on the GPUs that ``entries`` name, ``jobs_per_gpu`` on each, filled one GPU after the other in turn.
+
+    ``wanted`` picks entries by position (as torch counts: ``cuda:0`` is the first); None takes all. Raises UserError
+    for a position that is not there or stands twice.
+    """
+    positions = range(len(entries)) if wanted is None else wanted
+    for position in positions:
+        if not 0 <= position < len(entries):
+            raise UserError(
+                f"there is no GPU {position}: {_count(entries)} visible here",
+                mend="`biasrepro doctor` lists them; --gpus counts those in CUDA_VISIBLE_DEVICES, from 0.",
+            )
+    if len(set(positions)) < len(positions):
+        raise UserError("--gpus names a GPU twice", mend="--jobs-per-gpu 2 puts two jobs on each.")
+    total = len(positions) * jobs_per_gpu
+    share = threads or max(1, cores // max(1, total))
+    return tuple(
+        Slot(f"cuda:{position}", "cuda", share, {VISIBLE: entries[position], "OMP_NUM_THREADS": str(share)})
+        for _ in range(jobs_per_gpu)
+        for position in positions
+    )
+
+
+def cpu_slots(*, cores: int, jobs: int | None, threads: int | None) -> tuple[Slot, ...]:
+    """Slots that share the cores: by default one single-threaded job a core, the most images/s for small networks.
+
+    The number of threads does not depend on how many runs are left, since it is part of what makes a run's bits.
+    """
+    jobs = jobs or max(1, cores // (threads or 1))
+    share = threads or max(1, cores // jobs)
+    environment = {"OMP_NUM_THREADS": str(share), "MKL_NUM_THREADS": str(share)}
+    return tuple(Slot("cpu", "cpu", share, environment) for _ in range(jobs))
+
+
+def choose_slots(
+    *,
+    device: str,
+    gpus: Sequence[Gpu],
+    inherited: str | None,
+    wanted: Sequence[int] | None,
+    jobs_per_gpu: int,
+    jobs: int | None,
+    cores: int,
+    threads: int | None,
+) -> tuple[Slot, ...]:
+    """The slots of a sweep: on the GPUs where there are some (or must be), else on the CPU.
+
+    ``device`` is ``auto``, ``cpu`` or ``cuda``. Raises UserError where GPUs are asked for and none is visible.
+    """
+    if device == "cpu":
+        if wanted is not None:
+            raise UserError("--gpus and --device cpu exclude each other", mend="Leave one of them out.")
+        return cpu_slots(cores=cores, jobs=jobs, threads=threads)
+    if device not in ("auto", "cuda"):
+        raise UserError(f"'{device}' is no device of a sweep", mend="Valid: auto, cpu, cuda. --gpus 0,1 picks GPUs.")
+    entries = visible_entries(gpus, inherited)
+    if not entries and (device == "cuda" or wanted is not None):
+        hidden = f" ({VISIBLE}={inherited!r} hides {len(gpus)})" if gpus else ""
+        raise UserError(f"no GPU is visible here{hidden}", mend="`biasrepro doctor` shows why; --device cpu works.")
+    if not entries:
+        return cpu_slots(cores=cores, jobs=jobs, threads=threads)
+    if jobs is not None:
+        raise UserError("--jobs counts workers on the CPU", mend="On GPUs it is --jobs-per-gpu; or add --device cpu.")
+    return gpu_slots(entries, wanted=wanted, jobs_per_gpu=jobs_per_gpu, cores=cores, threads=threads)
+
+
+def _names_a_device(entry: str, gpus: Sequence[Gpu]) -> bool:
+    if entry.isdecimal():
+        return int(entry) < len(gpus)
+    if entry.startswith("MIG-"):  # slices have had several kinds of names; CUDA itself says which it takes
+        return bool(gpus)
+    return bool(entry) and any(gpu.uuid.startswith(entry) for gpu in gpus)
+
+
+def _count(entries: Sequence[str]) -> str:
+    if not entries:
+        return "none is"
+    return "1 is" if len(entries) == 1 else f"{len(entries)} are (0 to {len(entries) - 1})"

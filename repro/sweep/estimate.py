@@ -1,0 +1,105 @@
+"""What a sweep will cost, from earlier records or a short measurement: run-hours, time on these slots, disk. Pure.
+
+Runs that differ only in loss, seed and schedule cost the same a epoch, so what is known of one is taken for all.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from repro.schema import Cell, Run
+from repro.sweep.devices import Slot
+
+# Of a record on disk: its fields, and each epoch's line (measured on records of the demo, rounded up).
+RECORD_BYTES = 4_000
+EPOCH_BYTES = 450
+# A checkpoint holds weights and momentum, 4 bytes each; the newest, the one before, and one being written.
+CHECKPOINT_BYTES_PER_PARAMETER = 8
+CHECKPOINTS_AT_ONCE = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is known of one kind of run: seconds an epoch alone on a slot, and parameters; None where unknown."""
+
+    seconds_per_epoch: float | None
+    parameters: int | None
+    source: Literal["records", "measured", "unknown"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of a list of runs: seconds of all together and on the slots, bytes of the results at most.
+
+    ``unknown`` counts the runs of whose time nothing is known; they are in none of the sums.
+    """
+
+    run_seconds: float
+    wall_seconds: float
+    disk_bytes: int
+    unknown: int
+
+
+def cost_key(cell: Cell) -> str:
+    """What the time of an epoch depends on, as text: equal for cells that cost the same."""
+    return _key_of(cell.determinants())
+
+
+def costs_in_records(headers: Iterable[Mapping[str, Any]], slot: Slot, device_name: str | None) -> dict[str, Cost]:
+    """Costs by key from records of this kind of device: the median over them.
+
+    A CPU run counts only with as many threads as the slot has; ``device_name`` None takes any device of the kind.
+    """
+    seconds: dict[str, list[float]] = {}
+    parameters: dict[str, int] = {}
+    for header in headers:
+        where = header["provenance"]
+        if header["status"] != "completed" or where["device"] != slot.device:
+            continue
+        if device_name is not None and where["device_name"] != device_name:
+            continue
+        if slot.device == "cpu" and where["threads"] != slot.threads:
+            continue
+        key = _key_of(header["configuration"])
+        epochs = header["configuration"]["recipe"]["epochs"]
+        seconds.setdefault(key, []).append(where["duration_seconds"] / epochs)
+        parameters[key] = header["parameters"]
+    return {key: Cost(statistics.median(known), parameters[key], "records") for key, known in seconds.items()}
+
+
+def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Estimate:
+    """The cost of ``runs`` on ``slots`` slots that do not slow each other down (on a shared GPU they do)."""
+    left = []
+    disk = 0
+    checkpoints = []
+    for run in runs:
+        cost = costs.get(cost_key(run.cell))
+        epochs = run.cell.recipe.epochs
+        disk += RECORD_BYTES + EPOCH_BYTES * epochs
+        if cost is not None and cost.seconds_per_epoch is not None:
+            left.append(cost.seconds_per_epoch * epochs)
+        if cost is not None and cost.parameters is not None:
+            checkpoints.append(cost.parameters * CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_AT_ONCE)
+    disk += sum(sorted(checkpoints)[-slots:])
+    wall = max(sum(left) / slots, max(left)) if left else 0.0
+    return Estimate(sum(left), wall, disk, len(runs) - len(left))
+
+
+def unknown_cells(runs: Iterable[Run], costs: Mapping[str, Cost]) -> list[Cell]:
+    """One cell for each kind of run of which nothing is known, the first in the list."""
+    first: dict[str, Cell] = {}
+    for run in runs:
+        key = cost_key(run.cell)
+        if key not in costs:
+            first.setdefault(key, run.cell)
+    return list(first.values())
+
+
+def _key_of(configuration: Mapping[str, Any]) -> str:
+    recipe = configuration["recipe"]
+    what = {key: configuration[key] for key in ("dataset", "model", "options", "execution")}
+    return json.dumps({**what, "batch_size": recipe["batch_size"]}, sort_keys=True)

@@ -1,0 +1,84 @@
+"""What a sweep asks of whatever runs its jobs: this machine, or a cluster.
+
+An executor places jobs as it sees fit and reports what becomes of them. It decides nothing else: which runs are left,
+when to stop and what a failure means is ``conduct``'s, and the truth about a run is in its folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from repro.progress import Progress
+from repro.results import RunFolder
+from repro.schema import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be trained: its folder, and the arguments of ``biasrepro`` that train it (device and threads apart)."""
+
+    run: Run
+    folder: RunFolder
+    arguments: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+
+@dataclass(frozen=True)
+class Started:
+    """A job began, at ``place`` (``cuda:0``, ``cpu``, a node)."""
+
+    job: Job
+    place: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """A job reported where it stands."""
+
+    job: Job
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job's process is gone.
+
+    ``returncode`` is as ``subprocess`` gives it (minus the signal that killed it); ``last`` is its last message, and
+    ``last_words`` the end of its log. None for all where the job never began because another process trains that run.
+    """
+
+    job: Job
+    returncode: int | None
+    last: Progress | None = None
+    last_words: str | None = None
+
+
+Event = Started | Said | Ended
+
+
+class Executor(Protocol):
+    """Runs jobs. Not thread-safe: one conductor calls it."""
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs it is worth having out at once."""
+
+    def submit(self, job: Job) -> None:
+        """Take a job on. It begins now or when there is room; every job taken on comes to one ``Ended``."""
+
+    def poll(self, timeout_seconds: float) -> list[Event]:
+        """What happened since the last call, in order; waits up to ``timeout_seconds`` where nothing did."""
+
+    def stop(self) -> None:
+        """Ask every running job to commit its state and end."""
+
+    def kill(self) -> None:
+        """End every running job at once."""
+
+    def close(self) -> None:
+        """Leave nothing running."""

@@ -1,0 +1,107 @@
+"""The executor for this machine: a worker process for each job, as many at a time as there are slots."""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from repro.sweep.devices import Slot
+from repro.sweep.executor import Ended, Event, Job, Said, Started
+from repro.sweep.worker import Occupied, Worker
+
+# The public command itself: what a worker does, anybody can do by hand.
+WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "repro")
+
+_TICK_SECONDS = 0.1  # how soon a worker is missed whose output something else keeps open
+
+
+class LocalExecutor:
+    """Runs jobs as processes on the slots of this machine."""
+
+    def __init__(self, slots: Sequence[Slot], command: Sequence[str] | None = None) -> None:
+        self._free = deque(slots)
+        self._capacity = len(slots)
+        self._command = tuple(command or WORKER_COMMAND)
+        self._waiting: deque[Job] = deque()
+        self._workers: list[Worker] = []
+        self._dropped: list[Ended] = []
+        self._selector = selectors.DefaultSelector()
+
+    @property
+    def capacity(self) -> int:
+        """The number of slots."""
+        return self._capacity
+
+    def submit(self, job: Job) -> None:
+        """Take a job on; it begins at the next ``poll`` with a free slot."""
+        self._waiting.append(job)
+
+    def poll(self, timeout_seconds: float) -> list[Event]:
+        """Start what there is room for, and report what happened; waits up to ``timeout_seconds``."""
+        deadline = time.monotonic() + timeout_seconds
+        events = self._begin()
+        while True:
+            left = deadline - time.monotonic()
+            for key, _ in self._selector.select(max(0.0, min(left, _TICK_SECONDS))):
+                worker: Worker = key.data
+                events += [Said(worker.job, progress) for progress in worker.read()]
+                if worker.silent:
+                    self._selector.unregister(worker.output)
+            events += self._collect_ended()
+            if events or left <= 0:
+                return events
+
+    def stop(self) -> None:
+        """Ask all workers to commit and end; what waits is dropped."""
+        self._dropped += [Ended(job, -signal.SIGTERM) for job in self._waiting]
+        self._waiting.clear()
+        for worker in self._workers:
+            worker.ask_to_stop()
+
+    def kill(self) -> None:
+        """Kill all workers at once."""
+        for worker in self._workers:
+            worker.kill()
+
+    def close(self) -> None:
+        """Kill whatever still runs and wait until it is gone."""
+        self.kill()
+        for worker in list(self._workers):
+            self._retire(worker)
+        self._selector.close()
+
+    def _begin(self) -> list[Event]:
+        events: list[Event] = [*self._dropped]
+        self._dropped.clear()
+        while self._waiting and self._free:
+            job, slot = self._waiting.popleft(), self._free.popleft()
+            try:
+                worker = Worker(job, slot, self._command)
+            except (Occupied, OSError) as error:
+                self._free.append(slot)
+                occupied = isinstance(error, Occupied)
+                events.append(Ended(job, None) if occupied else Ended(job, 1, last_words=f"not started: {error}"))
+                continue
+            self._workers.append(worker)
+            self._selector.register(worker.output, selectors.EVENT_READ, worker)
+            events.append(Started(job, slot.label))
+        return events
+
+    def _collect_ended(self) -> list[Event]:
+        events: list[Event] = []
+        for worker in [worker for worker in self._workers if worker.ended]:
+            events += [Said(worker.job, progress) for progress in worker.read()]
+            events.append(self._retire(worker))
+        return events
+
+    def _retire(self, worker: Worker) -> Ended:
+        if not worker.silent:
+            self._selector.unregister(worker.output)
+        self._workers.remove(worker)
+        self._free.append(worker.slot)
+        returncode, words = worker.close()
+        return Ended(worker.job, returncode, worker.last, words)

@@ -1,0 +1,98 @@
+"""Where a table stands, for ``status``: every run's stage, counted by cell, and what is wrong with which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from repro.config import find_table, runs_of
+from repro.errors import DataError, UserError
+from repro.results.record import header_from_bytes
+from repro.schema import Table
+from repro.sweep.survey import RunState, Stage, survey
+
+# What a person has to do something about, the most pressing first.
+TROUBLE = (Stage.DAMAGED, Stage.FOREIGN, Stage.FAILED, Stage.DIVERGED)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A table's runs: ``stages`` of all, ``by_cell`` of each cell, ``trouble`` by run id.
+
+    ``table`` is None where the records are there and the YAML file that they came from is not known by name.
+    ``strangers`` are records of no cell of the table, such as of a row that it no longer has.
+    """
+
+    name: str
+    table: Table | None
+    stages: Counter[Stage]
+    by_cell: dict[str, Counter[Stage]]
+    trouble: tuple[tuple[str, RunState], ...]
+    strangers: tuple[Path, ...] = ()
+
+
+def table_folders(results: Path) -> list[str]:
+    """The tables that have a folder under ``results``, sorted."""
+    try:
+        return sorted(path.name for path in results.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def overview(results: Path, table: Table) -> Overview:
+    """Where ``table`` stands: its cells with the seeds it asks for, and any others that are there."""
+    folder = results / table.id
+    there = {path: _seed(path) for path in folder.glob("*/*/seed-*") if _seed(path) is not None}
+    asked = set(range(table.seeds))
+    runs = runs_of(table.cells, sorted(asked | {seed for seed in there.values() if seed is not None}))
+    runs = [run for run in runs if run.seed in asked or results / run.id in there]
+    states = survey(results, runs)
+    by_cell: dict[str, Counter[Stage]] = {cell.id: Counter() for cell in table.cells}
+    for run in runs:
+        by_cell[run.cell.id][states[run.id].stage] += 1
+    known = {results / run.id for run in runs}
+    strangers = tuple(sorted(path / "run.json" for path in there if path not in known))
+    return Overview(
+        table.id,
+        table,
+        Counter(state.stage for state in states.values()),
+        by_cell,
+        _trouble(states.items()),
+        tuple(path for path in strangers if path.exists()),
+    )
+
+
+def overview_of_folder(results: Path, name: str) -> Overview:
+    """Where the table in the folder ``name`` stands, by that name where it finds the table, else by its records."""
+    try:
+        table = find_table(name)
+        if table.id == name:
+            return overview(results, table)
+    except UserError:
+        pass
+    states = {}
+    for path in sorted((results / name).glob("*/*/seed-*/run.json")):
+        try:
+            header = header_from_bytes(path.read_bytes(), where=str(path))
+        except (DataError, OSError) as error:
+            state = RunState(Stage.DAMAGED, error.what if isinstance(error, DataError) else str(error))
+        else:
+            state = RunState(Stage.COMPLETED if header["status"] == "completed" else Stage.DIVERGED, header["reason"])
+        states["/".join(path.parts[-5:-1])] = state
+    by_cell: dict[str, Counter[Stage]] = {}
+    for run_id, state in states.items():
+        by_cell.setdefault(run_id.rpartition("/")[0], Counter())[state.stage] += 1
+    stages = Counter(state.stage for state in states.values())
+    return Overview(name, None, stages, by_cell, _trouble(states.items()))
+
+
+def _trouble(states: Iterable[tuple[str, RunState]]) -> tuple[tuple[str, RunState], ...]:
+    found = [(run_id, state) for run_id, state in states if state.stage in TROUBLE]
+    return tuple(sorted(found, key=lambda entry: TROUBLE.index(entry[1].stage)))
+
+
+def _seed(folder: Path) -> int | None:
+    number = folder.name.removeprefix("seed-")
+    return int(number) if number.isascii() and number.isdecimal() and int(number) < 2**32 else None

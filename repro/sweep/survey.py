@@ -1,0 +1,106 @@
+"""What the results folder holds for each run of a table: one stage a run, found with as few bytes read as will do.
+
+A finished run's record is checked against its seal and read without its epochs, so a survey of thousands takes seconds
+and still flags every damaged one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from repro.errors import DataError
+from repro.results import RunFolder, read_failure
+from repro.results.record import header_from_bytes
+from repro.schema import Run
+
+
+class Stage(StrEnum):
+    """How far a run has come."""
+
+    COMPLETED = "done"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    MISSING = "to do"
+    DAMAGED = "damaged"
+    FOREIGN = "other configuration"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run's stage; ``detail`` says why it failed, diverged or is damaged; ``header`` is its record's, if any."""
+
+    stage: Stage
+    detail: str | None = None
+    header: dict[str, Any] | None = None
+
+
+def survey(results: Path, runs: Iterable[Run]) -> dict[str, RunState]:
+    """The state of each run, by its id."""
+    return {run.id: look_at(RunFolder.of(results, run), run) for run in runs}
+
+
+def look_at(folder: RunFolder, run: Run) -> RunState:
+    """The state of ``run``, whose files are in ``folder``."""
+    try:
+        raw = folder.record.read_bytes()
+    except FileNotFoundError:
+        return _unfinished(folder)
+    except OSError as error:
+        return RunState(Stage.DAMAGED, f"cannot be read: {error.strerror}")
+    try:
+        header = header_from_bytes(raw, where=str(folder.record))
+    except DataError as error:
+        return RunState(Stage.DAMAGED, error.what)
+    if header["id"] != run.id:
+        return RunState(Stage.DAMAGED, f"the record of another run, {header['id']}, lies here", header)
+    if header["configuration_hash"] != run.hash:
+        return RunState(Stage.FOREIGN, _first_difference(header["configuration"], run.configuration()), header)
+    if header["status"] == "diverged":
+        return RunState(Stage.DIVERGED, header["reason"], header)
+    return RunState(Stage.COMPLETED, None, header)
+
+
+def headers_under(results: Path) -> Iterator[dict[str, Any]]:
+    """The headers of all sound records under ``results``, whichever table they belong to."""
+    for path in results.glob("*/*/*/seed-*/run.json"):
+        with contextlib.suppress(DataError, OSError):
+            yield header_from_bytes(path.read_bytes(), where=str(path))
+
+
+def _unfinished(folder: RunFolder) -> RunState:
+    if is_being_written(folder):
+        return RunState(Stage.RUNNING)
+    if (failure := read_failure(folder)) is not None:
+        return RunState(Stage.FAILED, failure.cause)
+    if folder.checkpoint.exists():
+        return RunState(Stage.INTERRUPTED)
+    return RunState(Stage.MISSING)
+
+
+def is_being_written(folder: RunFolder) -> bool:
+    """Whether a worker of some sweep lives: it holds the lock of its log until it is gone."""
+    try:
+        with folder.log.open("rb") as log:
+            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _first_difference(recorded: Any, wanted: Any, key: str = "") -> str:
+    """The first key whose value differs, readable: ``recipe.epochs is 2 there, 200 here``."""
+    if isinstance(recorded, dict) and isinstance(wanted, dict):
+        for name in sorted(recorded.keys() | wanted.keys()):
+            if recorded.get(name) != wanted.get(name):
+                return _first_difference(recorded.get(name), wanted.get(name), f"{key}.{name}" if key else name)
+    return f"{key or 'the configuration'} is {recorded!r} there, {wanted!r} here"
