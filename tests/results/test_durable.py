@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from repro.results.durable import write_durably
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_new_bytes_take_the_place_of_the_old(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    write_durably(file, b"old")
+    write_durably(file, b"new" * 1_000_000)
+    assert contents(tmp_path) == {"a": b"new" * 1_000_000}
+
+
+def test_the_file_before_stays_as_the_previous_one(tmp_path: Path) -> None:
+    file, previous = tmp_path / "a", tmp_path / "a.previous"
+    for data in (b"1", b"2", b"3"):
+        write_durably(file, data, keep_previous_as=previous)
+    assert contents(tmp_path) == {"a": b"3", "a.previous": b"2"}
+
+
+@pytest.mark.parametrize("previous", [None, "a.previous"])
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+def test_a_failed_call_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, previous: str | None
+) -> None:
+    file = tmp_path / "a"
+    write_durably(file, b"old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OSError, match="No space left"):
+            write_durably(file, b"new", keep_previous_as=tmp_path / previous if previous else None)
+    assert contents(tmp_path).pop("a") == b"old"
+    assert contents(tmp_path).keys() <= {"a", previous}
+    write_durably(file, b"new")
+    assert file.read_bytes() == b"new"
+
+
+def test_an_interruption_in_the_middle_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a"
+    write_durably(file, b"old")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_durably(file, b"new")
+    assert contents(tmp_path) == {"a": b"old"}
+
+
+def test_short_writes_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    write_durably(tmp_path / "a", b"0123456789" * 10)
+    assert (tmp_path / "a").read_bytes() == b"0123456789" * 10
+
+
+def test_a_file_system_without_hard_links_keeps_the_previous_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    file, previous = tmp_path / "a", tmp_path / "a.previous"
+    for data in (b"1", b"2", b"3"):
+        write_durably(file, data, keep_previous_as=previous)
+    assert contents(tmp_path) == {"a": b"3", "a.previous": b"2"}
+
+
+def test_bytes_are_on_disk_before_the_name_is_and_the_name_before_the_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        fsync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        calls.append(f"replace {target.name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    write_durably(tmp_path / "a", b"1")
+    assert calls == [f"fsync .a.{os.getpid()}.part", "replace a", f"fsync {tmp_path.name}"]

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable
+
+import pytest
+
+from repro.errors import DataError
+from repro.results import RunRecord
+from repro.results.record import from_bytes, header_from_bytes, to_bytes
+
+
+def test_a_record_survives_being_written(make_record: Callable[..., RunRecord]) -> None:
+    for record in (
+        make_record(),
+        make_record(status="diverged", reason="step 7", last_top1_percent=None, best_epoch=None, epochs=()),
+    ):
+        assert from_bytes(to_bytes(record), where="run.json") == record
+
+
+def test_a_record_is_json_that_anything_can_read(make_record: Callable[..., RunRecord]) -> None:
+    record = make_record()
+    text = to_bytes(record).decode()
+    data = json.loads(text)
+    assert data["epochs"][1]["test_top1_percent"] == 61.25
+    assert data["provenance"]["host"] == "maschine-ü"
+    assert sum('"epoch": ' in line for line in text.splitlines()) == len(record.epochs), "one line an epoch"
+
+
+def test_the_seal_is_the_digest_of_what_stands_before_it(make_record: Callable[..., RunRecord]) -> None:
+    raw = to_bytes(make_record())
+    body = raw[: raw.index(b',\n  "seal"')]
+    assert json.loads(raw)["seal"] == hashlib.sha256(body).hexdigest()
+
+
+def test_one_changed_bit_anywhere_shows(make_record: Callable[..., RunRecord]) -> None:
+    raw = to_bytes(make_record())
+    draw = random.Random(0)
+    for _ in range(1000):
+        damaged = bytearray(raw)
+        damaged[draw.randrange(len(raw))] ^= 1 << draw.randrange(8)
+        for read in (from_bytes, header_from_bytes):
+            with pytest.raises(DataError):
+                read(bytes(damaged), where="run.json")
+
+
+@pytest.mark.parametrize(
+    ("edit", "what"),
+    [
+        (lambda raw: raw.replace(b"61.25", b"71.25"), "the seal is broken"),
+        (lambda raw: raw[:-1], "the seal is broken"),
+        (lambda raw: raw + b"\n", "the seal is broken"),
+        (lambda raw: raw[: len(raw) // 2], "no seal"),
+        (lambda raw: b"", "no seal"),
+        (lambda raw: b"{}", "no seal"),
+    ],
+)
+def test_what_was_edited_or_cut_is_refused(
+    make_record: Callable[..., RunRecord], edit: Callable[[bytes], bytes], what: str
+) -> None:
+    with pytest.raises(DataError, match=what) as caught:
+        from_bytes(edit(to_bytes(make_record())), where="results/run.json")
+    assert caught.value.where == "results/run.json"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"[", b"", b'{\n  "schema_version": 2', b'{\n  "id": 3', b'{"a": ' * 2_000, b'{\n  "schema_version": 1'],
+)
+def test_what_is_sealed_but_none_of_ours_is_refused(body: bytes) -> None:
+    raw = body + b',\n  "seal": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+    for read in (from_bytes, header_from_bytes):
+        with pytest.raises(DataError, match="not a record of this version"):
+            read(raw, where="run.json")
+
+
+def test_a_header_is_the_record_without_its_epochs(make_record: Callable[..., RunRecord]) -> None:
+    record = make_record()
+    header = header_from_bytes(to_bytes(record), where="run.json")
+    assert header == record.model_dump(mode="json", exclude={"epochs"})
+
+
+def test_a_text_that_holds_a_seal_does_not_end_the_record(make_record: Callable[..., RunRecord]) -> None:
+    record = make_record(reason=',\n  "seal": "0",\n  "epochs": [', status="diverged")
+    assert from_bytes(to_bytes(record), where="run.json") == record
+    assert header_from_bytes(to_bytes(record), where="run.json")["reason"] == record.reason
+
+
+def test_a_command_line_that_is_no_utf_8_costs_no_record(make_record: Callable[..., RunRecord]) -> None:
+    record = make_record()
+    odd = record.provenance.model_copy(update={"command": "biasrepro train caf\udce9.yaml"})
+    written = to_bytes(record.model_copy(update={"provenance": odd}))
+    assert from_bytes(written, where="run.json").provenance.command == "biasrepro train caf?.yaml"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 100.5, -0.5, "61", True])
+def test_an_accuracy_is_a_percentage(make_record: Callable[..., RunRecord], value: object) -> None:
+    with pytest.raises(ValueError, match="last_top1_percent"):
+        make_record(last_top1_percent=value)
+
+
+def test_the_outcome_leaves_out_where_when_and_how_fast(make_record: Callable[..., RunRecord]) -> None:
+    record = make_record()
+    elsewhere = record.provenance.model_copy(update={"host": "another", "duration_seconds": 9.0})
+    slower = tuple(
+        epoch.model_copy(update={"train_seconds": 9.0, "test_seconds": 9.0, "images_per_second": 9.0})
+        for epoch in record.epochs
+    )
+    assert make_record(provenance=elsewhere, epochs=slower).outcome() == record.outcome()
+    for changed in ({"train_loss": 0.5}, {"weight_max": 1.0}, {"learning_rate": 0.2}):
+        epochs = (record.epochs[0], record.epochs[1].model_copy(update=changed))
+        assert make_record(epochs=epochs).outcome() != record.outcome(), changed
