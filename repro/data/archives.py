@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -21,18 +22,19 @@ from typing import IO, Protocol, cast
 from repro.data.catalog import Archive, DatasetFacts, readable_size
 from repro.errors import DataError
 
-# What the standard library raises on damaged archives; RecursionError: chains of GNU long-name headers.
+# What the standard library was seen to raise on damaged archives. OSError: a seek to a damaged, negative offset;
+# RuntimeError: a damaged encryption flag, and RecursionError for chains of GNU long-name headers.
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
     lzma.LZMAError,
     zlib.error,
-    gzip.BadGzipFile,
+    struct.error,
     EOFError,
-    ValueError,
+    OSError,
     OverflowError,
-    NotImplementedError,
-    RecursionError,
+    RuntimeError,
+    ValueError,
 )
 _HEADER_ALLOWANCE_BYTES = 1 << 20
 

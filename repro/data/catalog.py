@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def default_root() -> Path:
 
 def fetch_command(facts: DatasetFacts, root: Path) -> str:
     """The command that brings a data set into ``root``, ready to be pasted."""
-    return f"biasrepro data fetch {facts.name} --root {root}"
+    return f"biasrepro data fetch {facts.name} --root {shlex.quote(str(root))}"
 
 
 def readable_size(size_bytes: int) -> str:

@@ -22,6 +22,17 @@ from repro.errors import DataError
 
 _BINARY = {name: f"cifar-100-binary/{name}" for name in ("train.bin", "test.bin", "fine_label_names.txt")}
 _PYTHON = {name: f"cifar-100-python/{name}" for name in ("train", "test", "meta")}
+# What an unpickler raises on other content; MemoryError: a string that announces more bytes than there are.
+_NO_SUCH_PICKLE = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    TypeError,
+    ValueError,
+)
 _LIMITS = ReadLimits(member_bytes=200_000_000, total_bytes=400_000_000, members=100)
 
 
@@ -67,7 +78,7 @@ def _decode_python(members: dict[str, bytes], source: Path) -> DecodedImages:
             test_labels=np.array(test[b"fine_labels"], dtype=np.int64),
             classes=tuple(name.decode("ascii") for name in meta[b"fine_label_names"]),
         )
-    except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError) as e:
+    except _NO_SUCH_PICKLE as e:
         raise DataError(f"this pickle is not one of CIFAR-100 ({e})", where=str(source)) from e
 
 

@@ -109,7 +109,7 @@ def _transfer(
                 raise _wrong_size(url, total, size_bytes)
             total = size_bytes
         with part.open("ab" if done else "wb") as file:
-            while block := response.read(_BLOCK_BYTES):
+            while block := response.read1(_BLOCK_BYTES):  # what has come: a stall must lose nothing
                 done += len(block)
                 if size_bytes is not None and done > size_bytes:
                     raise _wrong_size(url, done, size_bytes)

@@ -49,7 +49,7 @@ def describe_source(source: Path, facts: DatasetFacts) -> str:
         return f"folder {source.name}"
     md5 = file_md5(source)
     published = any(archive.md5 == md5 for archive in facts.archives)
-    return f"{source.name}, MD5 {md5}, {'as published' if published else 'not the published file'}"
+    return f"{source.name}, MD5 {md5}, {'as published' if published else 'another copy, accepted by its structure'}"
 
 
 def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> CachedImages:

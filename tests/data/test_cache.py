@@ -1,0 +1,113 @@
+"""The decoded file: whole or not there, and no byte of it can change unnoticed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from repro.data.cache import CACHE_FILE, DamagedCache, open_cache, read_manifest, write_cache
+from repro.data.decoded import DecodedImages
+
+
+@pytest.fixture
+def images() -> DecodedImages:
+    random = np.random.default_rng(0)
+    return DecodedImages(
+        train_images=random.integers(0, 256, (7, 3, 4, 4), np.uint8),
+        train_labels=np.array([0, 1, 2, 0, 1, 2, 0]),
+        test_images=random.integers(0, 256, (2, 3, 4, 4), np.uint8),
+        test_labels=np.array([2, 1]),
+        classes=("a", "b", "ç"),
+    )
+
+
+@pytest.fixture
+def cache(images: DecodedImages, tmp_path: Path) -> Path:
+    path = tmp_path / CACHE_FILE
+    write_cache(path, "small", images, "made by a test")
+    return path
+
+
+def test_what_is_written_is_what_is_opened(cache: Path, images: DecodedImages) -> None:
+    cached = open_cache(cache)
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert np.array_equal(getattr(cached.images, name), getattr(images, name)), name
+        assert getattr(cached.images, name).flags.aligned
+    assert cached.images.classes == images.classes
+    assert cached.source == "made by a test"
+    assert cached.fingerprint == read_manifest(cache).fingerprint
+    assert [path.name for path in cache.parent.iterdir()] == [CACHE_FILE]
+
+
+def test_writing_into_an_opened_array_never_reaches_the_file(cache: Path) -> None:
+    before = cache.read_bytes()
+    cached = open_cache(cache)
+    cached.images.train_images[:] = 0
+    del cached
+    assert cache.read_bytes() == before
+
+
+def test_mean_and_std_are_those_of_the_training_images_and_of_any_subset(cache: Path, images: DecodedImages) -> None:
+    cached = open_cache(cache)
+    for classes in (1, 2, 3):
+        chosen = images.train_images[images.train_labels < classes] / 255
+        mean, std = cached.pixel_sums.mean_and_std(classes)
+        assert np.allclose(mean, chosen.mean((0, 2, 3)), rtol=1e-12, atol=0)
+        assert np.allclose(std, chosen.std((0, 2, 3)), rtol=1e-12, atol=0)
+
+
+def test_any_changed_byte_is_noticed(cache: Path) -> None:
+    content = cache.read_bytes()
+    data_bytes = read_manifest(cache).data_bytes
+    positions = [*range(0, data_bytes, 11), *range(data_bytes, len(content))]
+    descriptor = os.open(cache, os.O_RDWR)
+    for position in positions:
+        os.pwrite(descriptor, bytes([content[position] ^ (1 << position % 8)]), position)
+        with pytest.raises(DamagedCache):
+            open_cache(cache)
+        os.pwrite(descriptor, content[position : position + 1], position)
+    os.close(descriptor)
+    open_cache(cache)
+
+
+def test_a_file_cut_or_lengthened_anywhere_is_noticed(cache: Path) -> None:
+    content = cache.read_bytes()
+    data_bytes = read_manifest(cache).data_bytes
+    for length in [*range(0, len(content), 997), len(content) - 1]:
+        cache.write_bytes(content[:length])
+        with pytest.raises(DamagedCache):
+            open_cache(cache)
+    for position in (0, 5000, data_bytes, len(content) - 60, len(content)):
+        cache.write_bytes(content[:position] + bytes(4096) + content[position:])
+        with pytest.raises(DamagedCache):
+            open_cache(cache)
+
+
+def test_a_missing_file_is_not_a_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        open_cache(tmp_path / "none")
+
+
+def test_a_write_that_fails_leaves_nothing_and_keeps_what_was_there(
+    cache: Path, images: DecodedImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache.read_bytes()
+
+    def full_disk(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("repro.data.cache.os.fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_cache(cache, "small", images, "a second time")
+    assert cache.read_bytes() == before
+    assert [path.name for path in cache.parent.iterdir()] == [CACHE_FILE]
+
+
+def test_a_manifest_names_every_chunk(cache: Path) -> None:
+    manifest = read_manifest(cache)
+    assert len(manifest.chunk_sha256) == -(-manifest.data_bytes // (16 << 20))
+    assert json.loads(json.dumps(manifest.arrays))["train_images"]["offset"] == 0

@@ -1,0 +1,73 @@
+"""``biasrepro data``: what a person reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from repro.cli.data import app
+from repro.data import DATASETS
+from repro.errors import DataError
+
+
+@pytest.fixture
+def root(small_cifar: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(DATASETS, "cifar100", small_cifar.facts)
+    return tmp_path / "data"
+
+
+def said(*arguments: object) -> str:
+    """What a command prints; an error passes through to the test."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False).output
+
+
+def test_info_lists_all_with_what_is_here(root: Path) -> None:
+    output = said("info", "--root", root)
+    lines = [line.split() for line in output.splitlines()]
+    assert lines[2] == ["tiny_imagenet", "200", "64x64", "100,000", "+", "10,000", "248.1", "MB", "no"]
+    assert "bundled with scikit-learn" in output
+
+
+def test_fetch_then_verify_then_info(root: Path, small_cifar: Any, tmp_path: Path) -> None:
+    assert f"biasrepro data fetch cifar100 --root {root}" in said("info", "cifar100", "--root", root)
+    archive = tmp_path / "local.tar.gz"
+    archive.write_bytes(small_cifar.binary_archive)
+    fetched = said("fetch", "cifar100", "--root", root, "--from", archive)
+    assert "CIFAR-100 is ready: 20 training and 8 test images of 32x32 pixels in 4 classes" in fetched
+    assert "decoded from local.tar.gz" in fetched
+    assert f"Next: biasrepro sweep table2 --dry-run --root {root}" in fetched
+    verified = said("verify", "cifar100", "--root", root)
+    assert "decoded-v1.bin: whole" in verified
+    described = said("info", "cifar100", "--root", root)
+    assert "here: yes" in described
+    assert "mean 0." in described
+    assert verified.split("fingerprint ")[1].split()[0] == described.split("fingerprint ")[1].split()[0]
+
+
+def test_damage_is_seen_by_verify_and_an_undecoded_archive_by_info(root: Path, small_cifar: Any) -> None:
+    (root / "cifar100").mkdir(parents=True)
+    (root / "cifar100" / "cifar-100-binary.tar.gz").write_bytes(small_cifar.binary_archive)
+    assert "not decoded yet" in said("info", "--root", root)
+    said("fetch", "cifar100", "--root", root)
+    assert "cifar-100-binary.tar.gz, MD5" in said("verify", "cifar100", "--root", root)
+    path = root / "cifar100" / "decoded-v1.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="damaged"):
+        said("verify", "cifar100", "--root", root)
+    assert "here: damaged" in said("info", "cifar100", "--root", root)
+
+
+def test_the_bundled_digits_need_nothing(root: Path) -> None:
+    for command in ("fetch", "verify"):
+        assert "bundled with scikit-learn" in said(command, "digits", "--root", root)
+    assert "yes, bundled" in said("info", "digits", "--root", root)
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("command", ["fetch", "verify", "info"])
+def test_an_unknown_name_is_a_data_error(command: str, root: Path) -> None:
+    with pytest.raises(DataError, match="did you mean 'tiny_imagenet'"):
+        said(command, "tinyimagenet", "--root", root)
