@@ -1,0 +1,107 @@
+"""An estimated difference with its standard error, and what Student's t makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+MIN_SEEDS = 3  # for a spread, an interval or a p-value: below, only the mean is given
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference in points, its standard error and its degrees of freedom: float64 arrays of one shape.
+
+    The standard error is NaN where there are too few seeds for one, or where all differences are equal: accuracies come
+    in steps of one test image, so a spread of zero says that the steps are coarse, not that the difference is certain.
+    """
+
+    value: Floats
+    standard_error: Floats
+    df: Floats
+
+
+def paired(mean: ArrayLike, std: ArrayLike, n: ArrayLike) -> Estimate:
+    """The mean of ``n`` differences paired by seed, from their mean and sample standard deviation.
+
+    Student (1908), Biometrika 6: standard error s / sqrt(n), n - 1 degrees of freedom.
+    """
+    mean, std, n = np.broadcast_arrays(*(np.asarray(part, np.float64) for part in (mean, std, n)))
+    known = (n >= MIN_SEEDS) & (std > 0)
+    error = np.divide(std, np.sqrt(n), out=np.full(n.shape, np.nan), where=known)
+    return Estimate(mean, error, n - 1)
+
+
+def contrast(weights: Sequence[float], parts: Sequence[Estimate]) -> Estimate:
+    """The sum of ``weights`` times independent estimates (the rows of a table), each scalar.
+
+    Standard error by the sum of squares; degrees of freedom by Satterthwaite (1946), Biometrics Bulletin 2, eq. 17:
+    (sum v_i)^2 / sum(v_i^2 / df_i) with v_i = (w_i se_i)^2. Unequal spreads and numbers of seeds are therefore fine.
+    """
+    weight = np.asarray(weights, np.float64)
+    value = np.array([part.value for part in parts], np.float64)
+    df = np.array([part.df for part in parts], np.float64)
+    variance = (weight * np.array([part.standard_error for part in parts], np.float64)) ** 2
+    total = variance.sum()
+    return Estimate(weight @ value, np.sqrt(total), np.asarray(total**2 / (variance**2 / df).sum()))
+
+
+def interval(estimate: Estimate, confidence: ArrayLike = CONFIDENCE) -> tuple[Floats, Floats]:
+    """The two-sided t interval of the true difference, low and high; NaN where there is no standard error."""
+    half = t_quantile(1 - np.asarray(confidence, np.float64), estimate.df) * estimate.standard_error
+    return estimate.value - half, estimate.value + half
+
+
+def prediction_interval(estimate: Estimate, confidence: ArrayLike = CONFIDENCE) -> tuple[Floats, Floats]:
+    """Where the next single difference will lie, given n paired ones: mean +- t s sqrt(1 + 1/n); NaN as ``interval``.
+
+    The paper's delta is one such difference. Hahn and Meeker (1991), Statistical Intervals, section 4.7.
+    """
+    half = t_quantile(1 - np.asarray(confidence, np.float64), estimate.df) * estimate.standard_error
+    half = half * np.sqrt(estimate.df + 2)  # s sqrt(1 + 1/n) is the standard error times sqrt(n + 1), and df is n - 1
+    return estimate.value - half, estimate.value + half
+
+
+def t_quantile(two_sided_level: ArrayLike, df: ArrayLike) -> Floats:
+    """What |t| exceeds with probability ``two_sided_level``; NaN below one degree of freedom."""
+    from scipy.special import stdtrit
+
+    df = np.asarray(df, np.float64)
+    quantile = -stdtrit(np.maximum(df, 1), np.asarray(two_sided_level, np.float64) / 2)
+    return np.where(df >= 1, quantile, np.nan)
+
+
+def p_two_sided(estimate: Estimate) -> Floats:
+    """p of "no difference", against a difference of either sign; 1 where there is no standard error."""
+    return _or_one(2 * _upper_tail(np.abs(estimate.value), estimate))
+
+
+def p_greater(estimate: Estimate, than: ArrayLike = 0.0) -> Floats:
+    """p of "the difference is at most ``than``"; 1 where there is no standard error."""
+    return _or_one(_upper_tail(estimate.value - np.asarray(than, np.float64), estimate))
+
+
+def p_equivalent(estimate: Estimate, margin: ArrayLike) -> Floats:
+    """p of "the difference is ``margin`` points or more, either way"; 1 where there is no standard error.
+
+    Two one-sided tests, each at the full level: Schuirmann (1987), J. Pharmacokinetics and Biopharmaceutics 15.
+    """
+    return _or_one(_upper_tail(np.asarray(margin, np.float64) - np.abs(estimate.value), estimate))
+
+
+def _upper_tail(distance: ArrayLike, estimate: Estimate) -> Floats:
+    """P(T > distance / standard error)."""
+    from scipy.special import stdtr
+
+    tail: Floats = stdtr(np.maximum(estimate.df, 1), -np.asarray(distance) / estimate.standard_error)
+    return tail
+
+
+def _or_one(p: Floats) -> Floats:
+    return np.where(np.isnan(p), 1.0, p)

@@ -1,0 +1,278 @@
+"""From recorded runs to an answer for every cell: the delta against cross-entropy, its interval, p and verdict.
+
+The cells of the paper's tables that are given are one family for Holm's adjustment, whichever of them have runs: give
+both tables, whichever is shown. A cell without runs counts as p = 1, so that an answer never changes because another
+cell was run or not. Every other table is a family of its own.
+
+The last epoch is the primary metric. ``best`` is selected on the test set, and secondary wherever it is shown.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+
+from repro.arms import Arm, CellKey, LeftOut, Metric, Pairs, arms_of, pair, strays
+from repro.results import RunRecord
+from repro.schema import BASELINE, Row, Table
+from repro.stats.effect import arm_correlation, superiority
+from repro.stats.estimates import CONFIDENCE, MIN_SEEDS, Estimate, Floats, interval, paired
+from repro.stats.holm import holm
+from repro.stats.power import planning_std, seeds_to_be_sure, seeds_to_decide
+from repro.stats.spending import Looks, look_levels, sequential_p
+from repro.stats.verdict import ALPHA, Verdict, cell_p, judge
+
+FAR_BASELINE_POINTS = 1.0  # our cross-entropy this far from the paper's is flagged: then little else is comparable
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A loss minus cross-entropy, paired by seed, in points. What needs three seeds is None below them.
+
+    ``std`` is the sample standard deviation of the differences, ``low`` and ``high`` their mean's 95% t interval (with
+    looks: the repeated interval of the last look, which holds at all of them together). ``p`` is two-sided, or of
+    equivalence where the paper prints no difference; ``p_adjusted`` is Holm's over the family. ``superiority`` is
+    P(A > B), the chance that a run under this loss beats one under cross-entropy.
+    """
+
+    seeds: tuple[int, ...]
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+    p: float
+    p_adjusted: float
+    superiority: float | None
+    correlation: float | None
+
+    @property
+    def n(self) -> int:
+        """How many pairs."""
+        return len(self.seeds)
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell: its runs, the paper's numbers, and what our runs say of them.
+
+    ``verdict`` is None for cross-entropy itself, where nothing comparable is printed, and where no run is paired.
+    ``seeds_needed`` are those still missing for a verdict: None where there is one, or where no number that could be
+    run is enough. ``baseline_offset`` is our mean cross-entropy minus the paper's, in points.
+    """
+
+    table: str
+    row: str
+    column: str
+    arm: Arm
+    delta: Delta | None
+    unpaired: tuple[LeftOut, ...]
+    paper_top1: float | None
+    paper_delta: float | None
+    baseline_offset: float | None
+    verdict: Verdict | None
+    seeds_needed: int | None
+
+    @property
+    def baseline_is_far(self) -> bool:
+        """Whether our cross-entropy is more than a point off the paper's."""
+        return self.baseline_offset is not None and abs(self.baseline_offset) > FAR_BASELINE_POINTS
+
+    @property
+    def superiority_as_claimed(self) -> float | None:
+        """The chance that a single pair of runs differs in the paper's direction: 1 - P(A > B) for a negative delta."""
+        if self.delta is None or self.delta.superiority is None or not self.paper_delta:
+            return None
+        return self.delta.superiority if self.paper_delta > 0 else 1 - self.delta.superiority
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Every cell of the tables given, by (table, row, column); ``left_out`` names all runs that are in no number."""
+
+    metric: Metric
+    alpha: float
+    looks: Looks | None
+    cells: Mapping[CellKey, CellResult]
+    left_out: tuple[LeftOut, ...]
+
+    def pairs(self, table: str, row: str, column: str, against: str = BASELINE) -> Pairs:
+        """Two columns of a row, paired by seed."""
+        ours, baseline = self.cells[table, row, column].arm, self.cells[table, row, against].arm
+        return pair(ours, baseline, f"{table}/{row}/{column}", f"{table}/{row}/{against}")
+
+
+def assess(
+    tables: Sequence[Table],
+    records: Iterable[RunRecord],
+    metric: Metric = "last",
+    *,
+    looks: Looks | None = None,
+    alpha: float = ALPHA,
+) -> Assessment:
+    """Judge every cell of ``tables`` by ``records``, in any order; records of other tables are not looked at.
+
+    With ``looks``, a cell is judged at the last declared look that its pairs reach, by the first pairs in the order of
+    their seeds, and so that stopping at any look stays honest. Without, as if the number of seeds had been fixed.
+    """
+    tables, records = list({table.id: table for table in tables}.values()), list(records)
+    arms = arms_of(tables, records, metric)
+    printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
+    families: dict[str, dict[CellKey, _Question]] = defaultdict(dict)
+    for table in tables:
+        family = "" if table.kind == "paper" and table.comparable else table.id
+        for key in ((table.id, row.id, column.id) for row in table.rows for column in table.columns):
+            if key[2] != BASELINE:
+                baseline = (*key[:2], BASELINE)
+                pairs = pair(arms[key], arms[baseline], "/".join(key), "/".join(baseline))
+                families[family][key] = _question(pairs, _paper_delta(printed[key[:2]], key[2]), looks)
+    answers = {key: answer for family in families.values() for key, answer in _answers(family, looks, alpha).items()}
+    cells = {key: _result(key, arms, printed[key[:2]], answers.get(key, _Answer())) for key in arms}
+    lost = (left_out for arm in arms.values() for left_out in arm.left_out)
+    return Assessment(metric, alpha, looks, cells, (*lost, *strays(tables, records)))
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One cell: the differences that are looked at, by seed, and their p-value before the adjustment."""
+
+    pairs: Pairs
+    n: int
+    paper_delta: float | None
+    p: float
+    confidence: float
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        return self.pairs.differences[: self.n]
+
+    @property
+    def estimate(self) -> Estimate:
+        return _estimate(self.differences)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    delta: Delta | None = None
+    unpaired: tuple[LeftOut, ...] = ()
+    verdict: Verdict | None = None
+    seeds_needed: int | None = None
+
+
+def _question(pairs: Pairs, paper_delta: float | None, looks: Looks | None) -> _Question:
+    paired_seeds = len(pairs.seeds)
+    at = [n for n in looks.seeds if n <= paired_seeds] if looks else [paired_seeds]
+    if not at:
+        return _Question(pairs, 0, paper_delta, 1.0, CONFIDENCE)
+    p = [float(cell_p(_estimate(pairs.differences[:n]), _or_nan(paper_delta))) for n in at]
+    if looks is None:
+        return _Question(pairs, paired_seeds, paper_delta, p[0], CONFIDENCE)
+    repeated = 1 - look_levels(looks, 1 - CONFIDENCE)[len(at) - 1]
+    return _Question(pairs, at[-1], paper_delta, float(sequential_p(p, looks)), float(repeated))
+
+
+def _answers(family: Mapping[CellKey, _Question], looks: Looks | None, alpha: float) -> dict[CellKey, _Answer]:
+    """Judge the cells of one family together."""
+    adjusted = holm([question.p for question in family.values()])
+    # Holm's next step: a cell not rejected yet will be, once its p is under alpha over the number of such cells.
+    level = alpha / max(int(np.sum(adjusted >= alpha)), 1)
+    return {
+        key: _answer(question, float(p_adjusted), level, looks, alpha)
+        for (key, question), p_adjusted in zip(family.items(), adjusted, strict=True)
+    }
+
+
+def _answer(question: _Question, p_adjusted: float, level: float, looks: Looks | None, alpha: float) -> _Answer:
+    paper, n = question.paper_delta, question.n
+    verdict = None
+    if paper is not None and n:
+        judged = judge(question.estimate, paper, p_adjusted, alpha=alpha, confidence=question.confidence)
+        verdict = Verdict(judged.item())
+    needed = None
+    if paper is not None and verdict in (None, Verdict.UNDERPOWERED):
+        total = looks.after(n) if looks else _seeds_in_all(question.differences, paper, level)
+        needed = None if total is None else max(total - len(question.pairs.seeds), 1)
+    delta = _delta(question, p_adjusted) if n else None
+    return _Answer(delta, question.pairs.unpaired, verdict, needed)
+
+
+def _seeds_in_all(differences: Sequence[float], paper_delta: float, level: float) -> int | None:
+    """How many seeds a verdict will take: for 80% power as ``biasrepro plan`` counts them.
+
+    Where as many are there and the cell is still open, its mean lies between 0 and D/2, and it takes the number that
+    closes any cell of this spread.
+    """
+    n = len(differences)
+    observed = stdev(differences) if n > 1 else 0.0
+    plausible = planning_std([(observed, n)] if n > 1 else [])
+    total = seeds_to_decide(paper_delta, plausible, level=level)
+    if total is not None and total <= n:
+        return seeds_to_be_sure(paper_delta, observed or plausible, level=level)
+    return total
+
+
+def _delta(question: _Question, p_adjusted: float) -> Delta:
+    pairs, n, differences = question.pairs, question.n, question.differences
+    low, high = interval(question.estimate, question.confidence)
+    return Delta(
+        seeds=pairs.seeds[:n],
+        mean=fmean(differences),
+        std=stdev(differences) if n >= MIN_SEEDS else None,
+        low=_or_none(low),
+        high=_or_none(high),
+        p=question.p,
+        p_adjusted=p_adjusted,
+        superiority=superiority(pairs.ours[:n], pairs.baseline[:n]),
+        correlation=arm_correlation(pairs.ours[:n], pairs.baseline[:n]),
+    )
+
+
+def _estimate(differences: Sequence[float]) -> Estimate:
+    n = len(differences)
+    return paired(fmean(differences) if n else np.nan, stdev(differences) if n > 1 else np.nan, n)
+
+
+def _result(key: CellKey, arms: Mapping[CellKey, Arm], printed: Mapping[str, float], answer: _Answer) -> CellResult:
+    table, row, column = key
+    baseline, paper_baseline = arms[table, row, BASELINE].mean, printed.get(BASELINE)
+    return CellResult(
+        table=table,
+        row=row,
+        column=column,
+        arm=arms[key],
+        delta=answer.delta,
+        unpaired=answer.unpaired,
+        paper_top1=printed.get(column),
+        paper_delta=_paper_delta(printed, column),
+        baseline_offset=None if baseline is None or paper_baseline is None else baseline - paper_baseline,
+        verdict=answer.verdict,
+        seeds_needed=answer.seeds_needed,
+    )
+
+
+def _printed(table: Table, row: Row, tables: Sequence[Table]) -> Mapping[str, float]:
+    """What is printed for a row, top-1 in percent by column; of a variant, for the row that it stands beside."""
+    if not table.comparable:
+        return {}
+    if row.published:
+        return row.published.top1_percent
+    beside = (other for other in tables if other.id == table.beside)
+    rows = (other for table in beside for other in table.rows if other.id == row.beside and other.published)
+    return next((other.published.top1_percent for other in rows if other.published), {})
+
+
+def _paper_delta(printed: Mapping[str, float], column: str) -> float | None:
+    if column == BASELINE or column not in printed or BASELINE not in printed:
+        return None
+    return round(printed[column] - printed[BASELINE], 6)  # 78.9 - 78.9 is 0; 70.2 - 69.5 is 0.7, not 0.7000000000000028
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _or_none(value: Floats) -> float | None:
+    return None if np.isnan(value) else float(value)
