@@ -1,0 +1,156 @@
+"""``biasrepro table``: what was recorded beside what was published."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from repro.cli.options import RESULTS_DEFAULT, Results, Settings
+from repro.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from repro.schema import Table
+    from repro.tables import AssembledTable, Metric
+
+_MOST_SIBLINGS = 3
+
+
+def table(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TABLE",
+            help="Built-in tables, or YAML files of your own; overrides may follow, as in table1+dataset.classes=20. "
+            "Without a name: every table of the paper.",
+            show_default=False,
+        ),
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="markdown|latex|csv|json|html",
+            help="By default what the output's name ends in, else markdown.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(metavar="last|best", help="The epoch reported; best is selected on the test set."),
+    ] = "last",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="the terminal")
+    ] = None,
+    results: Results = RESULTS_DEFAULT,
+    variants: Annotated[
+        bool | None,
+        typer.Option(
+            "--variants/--no-variants",
+            help="Other readings of a row below it, whether recorded or not, or never.",
+            show_default="those recorded",
+        ),
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
+    from repro.tables import METRICS, RENDERERS, SUFFIXES, gather
+
+    format_name = format_name or (SUFFIXES.get(output.suffix.lower()) if output else None) or "markdown"
+    _refuse_unknown("format", format_name, list(RENDERERS))
+    _refuse_unknown("metric", metric, list(METRICS))
+    if output:
+        _refuse_unwritable(output)
+    chosen = _chosen(names or [], settings or [])
+    assembled = [gather(one, results, metric=cast("Metric", metric), show_variants=variants) for one in chosen]
+    command = _as_typed(chosen, format_name, metric, variants, results)
+    _deliver(RENDERERS[format_name](assembled, command), output)
+    for line in _next_steps(chosen, assembled, results, format_name):
+        typer.echo(line, err=True)
+
+
+def _chosen(names: Sequence[str], settings: Sequence[str]) -> list[Table]:
+    """The tables named, each once; without a name every built-in table of the paper."""
+    from repro.cli.references import with_settings
+    from repro.config import builtin_names, find_table
+
+    names = names or [name for name in builtin_names() if find_table(name).kind == "paper"]
+    tables = [find_table(with_settings(name, settings)) for name in names]
+    return list({one.reference: one for one in tables}.values())
+
+
+def _refuse_unknown(kind: str, name: str, valid: Sequence[str]) -> None:
+    if name not in valid:
+        raise UserError(f"no {kind} is called '{name}'", where=f"--{kind}", mend=nearest(name, valid))
+
+
+def _refuse_unwritable(output: Path) -> None:
+    """Before any work: a folder that is not there, or one in the place of the file."""
+    if output.is_dir():
+        raise UserError("this is a folder", where=str(output), mend="Give the name of a file in it.")
+    if not output.parent.is_dir():
+        raise UserError(
+            f"the folder {output.parent} does not exist", where=str(output), mend=f"Make it: mkdir -p {output.parent}"
+        )
+
+
+def _deliver(text: str, output: Path | None) -> None:
+    from repro.results.durable import write_durably
+
+    if output is None:
+        # as bytes: no terminal width wraps it, and no locale without a minus sign stops it
+        typer.echo(text.encode(), nl=False)
+        sys.stdout.flush()
+        return
+    try:
+        if output.exists() and not output.is_file():  # a pipe or a terminal, which a rename would replace
+            output.write_bytes(text.encode())
+        else:
+            write_durably(output.resolve(), text.encode())
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", where=str(output)) from error
+    typer.echo(f"Written: {output}", err=True)
+
+
+def _as_typed(chosen: Sequence[Table], format_name: str, metric: str, variants: bool | None, results: Path) -> str:
+    """The command that gives this output, every choice in it."""
+    from repro.cli.references import command_line
+
+    words = ["table", *(one.reference for one in chosen), "--format", format_name, "--metric", metric]
+    if variants is not None:
+        words.append("--variants" if variants else "--no-variants")
+    return command_line(*words, results=results)
+
+
+def _next_steps(
+    chosen: Sequence[Table], assembled: Sequence[AssembledTable], results: Path, format_name: str
+) -> list[str]:
+    """How much is recorded, and the commands that go on from here."""
+    from repro.cli.console import counted
+    from repro.cli.references import command_line
+    from repro.tables import modified_siblings
+
+    lines = []
+    for one, shown in zip(chosen, assembled, strict=True):
+        line = f"{one.id}: {shown.recorded_runs} of {shown.planned_runs} runs recorded"
+        if shown.recorded_runs < shown.planned_runs:
+            rest = command_line("sweep", one.reference, "--seeds", str(one.seeds), results=results)
+            line += f"; `{rest}` runs {'the rest' if shown.recorded_runs else 'them'}"
+        lines.append(f"{line}.")
+        if shown.left_out:
+            lines.append(f"  {counted(len(shown.left_out), 'record')} left out of the means: the footnotes say why.")
+        siblings = [] if one.overrides else modified_siblings(one, results)
+        for sibling, count in siblings[:_MOST_SIBLINGS]:
+            reference = sibling.replace(one.table, one.reference, 1)
+            show = command_line("table", reference, results=results)
+            lines.append(f"  {count} recorded under a modified protocol, not shown here: `{show}`")
+        if len(siblings) > _MOST_SIBLINGS:
+            lines.append(f"  and under {len(siblings) - _MOST_SIBLINGS} more, in {results}")
+    if format_name != "latex" and all(shown.recorded_runs == shown.planned_runs for shown in assembled):
+        latex = command_line("table", *(one.reference for one in chosen), "-o", "tables.tex", results=results)
+        lines.append(f"For a paper: `{latex}`.")
+    return lines

@@ -1,0 +1,37 @@
+"""Tables: what the records say beside what was published, and one renderer a format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from repro.tables import data, delimited, html, latex, markdown
+from repro.tables.assemble import assemble
+from repro.tables.assembled import METRICS, AssembledTable, Metric
+from repro.tables.gather import gather, modified_siblings, variants_of
+
+__all__ = [
+    "METRICS",
+    "RENDERERS",
+    "SUFFIXES",
+    "AssembledTable",
+    "Metric",
+    "Renderer",
+    "assemble",
+    "gather",
+    "modified_siblings",
+    "variants_of",
+]
+
+
+# Tables to the text of one format; the second argument is the command that gives it, for formats that can say so.
+Renderer = Callable[[Sequence[AssembledTable], str], str]
+
+RENDERERS: dict[str, Renderer] = {
+    "markdown": markdown.render,
+    "latex": latex.render,
+    "csv": delimited.render,
+    "json": data.render,
+    "html": html.render,
+}
+
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}

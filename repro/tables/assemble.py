@@ -1,0 +1,206 @@
+"""From a table's definition and the records found to what the table says. Pure: no file, no format, no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from repro.results import Found, RunRecord
+from repro.schema import BASELINE, Column, Row, Table
+from repro.tables.assembled import (
+    AssembledCell,
+    AssembledRow,
+    AssembledTable,
+    Exclusion,
+    Heading,
+    LeftOut,
+    Metric,
+    Note,
+    Sample,
+)
+from repro.tables.judge import CellKey, Judged, figure_of, judge
+from repro.tables.notes import (
+    Footnotes,
+    accepted_text,
+    exclusion_text,
+    parameters_text,
+    plain,
+    several_text,
+    tally,
+    variants_text,
+)
+
+_PUBLISHED_AS = {"paper": "paper", "released": "released", "variants": "published", "study": "published"}
+
+
+def assemble(
+    table: Table,
+    found: Iterable[Found],
+    *,
+    metric: Metric = "last",
+    variants: Sequence[Table] = (),
+    show_variants: bool | None = None,
+) -> AssembledTable:
+    """What ``table`` says, given every record file of it and of its ``variants``.
+
+    ``metric`` is the epoch reported: ``last``, or ``best``, which is selected on the test set. A variant's row stands
+    under the row that it is beside: where it has any record (None), always (True) or never (False).
+    """
+    found = list(found)
+    judged, strays = judge(table, found, metric)
+    sources = [_Source(table, row, judged) for row in table.rows]
+    for variant in variants if show_variants is not False else ():
+        judged_variant, strays_of_variant = judge(variant, found, metric)
+        rows = [_Source(variant, row, judged_variant, variant=True) for row in variant.rows]
+        sources = _interleaved(sources, [row for row in rows if show_variants or row.found_any])
+        strays += strays_of_variant
+    builder = _Builder(table, sources, strays, metric)
+    rows_built = tuple(builder.row(source) for source in sources)  # before the notes: marks are given on the way
+    completed = [record for source in sources for record in source.completed]
+    seeds = range(table.seeds)
+    return AssembledTable(
+        id=table.id,
+        reference=table.reference,
+        label=table.label,
+        title=table.title,
+        kind=table.kind,
+        source=table.source,
+        dataset=table.dataset,
+        metric=metric,
+        overrides=table.overrides,
+        comparable=table.comparable,
+        published_as=builder.published_as,
+        columns=tuple(Heading(column.id, column.title, column.id == BASELINE) for column in table.columns),
+        rows=rows_built,
+        notes=builder.footnotes.notes() + tuple(builder.general_notes(completed)),
+        left_out=builder.left_out,
+        seeds=table.seeds,
+        recorded_runs=sum(r.seed in seeds for cell in judged.values() for r in (*cell.completed, *cell.diverged)),
+        planned_runs=len(table.cells) * table.seeds,
+        devices=tally(record.provenance.device_name for record in completed),
+        code_hashes=tally(record.provenance.code_hash for record in completed),
+    )
+
+
+def setting_text(key: str, value: Any) -> str:
+    """An override as a person would type it."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+class _Source:
+    """A row, the table that defines it, and its judged runs by column."""
+
+    def __init__(self, table: Table, row: Row, judged: dict[CellKey, Judged], *, variant: bool = False) -> None:
+        self.table, self.row, self.variant = table, row, variant
+        self.runs = {column.id: judged[row.id, column.id] for column in table.columns}
+
+    @property
+    def found_any(self) -> bool:
+        return any(cell.found_any for cell in self.runs.values())
+
+    @property
+    def completed(self) -> list[RunRecord]:
+        return [record for cell in self.runs.values() for record in cell.completed]
+
+    @property
+    def parameter_counts(self) -> list[int]:
+        return sorted({r.parameters for cell in self.runs.values() for r in (*cell.completed, *cell.diverged)})
+
+
+def _interleaved(own: list[_Source], others: Iterable[_Source]) -> list[_Source]:
+    """``own`` with each of ``others`` under the row it stands beside, after those that stand there already."""
+    rows = list(own)
+    for other in others:
+        anchors = [i for i, one in enumerate(rows) if not one.variant and one.row.id == other.row.beside]
+        place = anchors[0] + 1 if anchors else len(rows)
+        while place < len(rows) and rows[place].variant:
+            place += 1
+        rows.insert(place, other)
+    return rows
+
+
+class _Builder:
+    """Builds rows top to bottom, handing out the marks of their notes on the way."""
+
+    def __init__(self, table: Table, sources: Sequence[_Source], strays: tuple[LeftOut, ...], metric: Metric) -> None:
+        self.table, self.metric = table, metric
+        self.footnotes = Footnotes()
+        cells = [cell for source in sources for cell in source.runs.values()]
+        self.left_out = tuple(one for cell in cells for one in cell.left_out) + strays
+        self.published_as = _published_as(table)
+        kinds = dict.fromkeys(one.why for one in self.left_out)
+        self._exclusion_texts = {kind: exclusion_text(kind, self._left_out_as(kind), table.id) for kind in kinds}
+        accepted = [record for cell in cells for record in cell.completed if record.provenance.changes_accepted]
+        self._accepted_text = accepted_text(accepted, table.id) if accepted else ""
+        self._variants_text = variants_text(sorted({source.table.id for source in sources if source.variant}))
+
+    def row(self, source: _Source) -> AssembledRow:
+        """One row, with its cells in the order of the main table's columns."""
+        row, published = source.row, source.row.published if self.published_as else None
+        marks = [self.footnotes.mark_variant(self._variants_text)] if source.variant else []
+        marks += [self.footnotes.mark(plain(row.note))] if row.note else []
+        counts = source.parameter_counts
+        marks += [self.footnotes.mark(parameters_text(counts))] if len(counts) > 1 else []
+        return AssembledRow(
+            id=row.id,
+            table=source.table.id,
+            title=plain(row.title),
+            model=row.model,
+            variant=source.variant,
+            published_parameters_millions=published.parameters_millions if published else None,
+            counted_parameters=counts[0] if len(counts) == 1 else None,
+            cells=tuple(self._cell(source, column) for column in self.table.columns),
+            marks=tuple(marks),
+        )
+
+    def general_notes(self, completed: Sequence[RunRecord]) -> Iterable[Note]:
+        """What is to be said of the whole table, beside its legend."""
+        if self.table.overrides and self.table.comparable:
+            settings = ", ".join(f"`{setting_text(key, value)}`" for key, value in self.table.overrides)
+            yield Note(None, f"Executed with {settings}, which the table itself does not set.")
+        if "unknown" in self._exclusion_texts:
+            yield Note(None, self._exclusion_texts["unknown"])
+        devices = tally(record.provenance.device_name for record in completed)
+        if len(devices) > 1:
+            yield Note(None, several_text("kinds of device", devices))
+        versions = tally(record.provenance.code_hash[:12] for record in completed)
+        if len(versions) > 1:
+            yield Note(None, several_text("versions of the code", versions))
+
+    def _cell(self, source: _Source, column: Column) -> AssembledCell:
+        published = source.row.published.top1_percent if source.row.published and self.published_as else {}
+        judged = source.runs.get(column.id, Judged())
+        ours, baseline = self._sample(judged), self._sample(source.runs.get(BASELINE, Judged()))
+        is_baseline = column.id == BASELINE
+        both_published = column.id in published and BASELINE in published and not is_baseline
+        return AssembledCell(
+            column=column.id,
+            published=published.get(column.id),
+            # what was printed has at most two decimals; their difference in binary has seventeen
+            published_delta=round(published[column.id] - published[BASELINE], 6) if both_published else None,
+            ours=ours,
+            delta=ours.minus(baseline) if ours and baseline and not is_baseline else None,
+            diverged_seeds=tuple(record.seed for record in judged.diverged),
+            marks=self._marks(judged),
+        )
+
+    def _left_out_as(self, why: Exclusion) -> list[LeftOut]:
+        return [one for one in self.left_out if one.why == why]
+
+    def _sample(self, judged: Judged) -> Sample | None:
+        figures = {record.seed: figure_of(record, self.metric) for record in judged.completed}
+        return Sample.of({seed: figure for seed, figure in figures.items() if figure is not None})
+
+    def _marks(self, judged: Judged) -> tuple[str, ...]:
+        texts = [self._exclusion_texts[kind] for kind in dict.fromkeys(one.why for one in judged.left_out)]
+        if any(record.provenance.changes_accepted for record in judged.completed):
+            texts.append(self._accepted_text)
+        return tuple(self.footnotes.mark(text) for text in texts)
+
+
+def _published_as(table: Table) -> str | None:
+    """How the line of published figures is called; None where nothing published may stand beside these runs."""
+    if not table.comparable or not any(row.published for row in table.rows):
+        return None
+    return _PUBLISHED_AS.get(table.kind)

@@ -1,0 +1,38 @@
+"""From the results folder to an assembled table: reads the records of a table and of its variants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repro.config import builtin_names, find_table
+from repro.results import load_records
+from repro.schema import Table
+from repro.tables.assemble import assemble
+from repro.tables.assembled import AssembledTable, Metric
+
+
+def gather(
+    table: Table, results: Path, *, metric: Metric = "last", show_variants: bool | None = None
+) -> AssembledTable:
+    """``table`` with every record of it under ``results``, and its variants as ``assemble`` shows them."""
+    variants = variants_of(table)
+    found = load_records(results, [table.id, *(variant.id for variant in variants)], epochs=False)
+    return assemble(table, found, metric=metric, variants=variants, show_variants=show_variants)
+
+
+def variants_of(table: Table) -> list[Table]:
+    """The built-in tables of kind ``variants`` that stand beside ``table``, under the same overrides."""
+    if table.table not in builtin_names():
+        return []
+    settings = table.id.removeprefix(table.table)
+    beside = (variant for variant in map(find_table, builtin_names()) if variant.beside == table.table)
+    return [find_table(f"{variant.table}{settings}") for variant in beside if variant.kind == "variants"]
+
+
+def modified_siblings(table: Table, results: Path) -> list[tuple[str, int]]:
+    """The ids of the same table under overrides that have records under ``results``, and how many each."""
+    if not results.is_dir():
+        return []
+    folders = sorted(folder for folder in results.iterdir() if folder.name.startswith(f"{table.table}+"))
+    counts = [(folder.name, sum(1 for _ in folder.glob("*/*/seed-*/run.json"))) for folder in folders]
+    return [(name, count) for name, count in counts if count and name != table.id]

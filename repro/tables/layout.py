@@ -1,0 +1,183 @@
+"""The table that a person reads, before it is Markdown, LaTeX or HTML: which figure stands where, in which words.
+
+Its columns are the printed table's. A model has a line for what was published, as it was printed, a line for ours below
+it, and a line for our difference from the baseline, so that every figure stands under the one to compare it with.
+Text is Unicode; between backticks stand ids, paths and settings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from repro.tables.assemble import setting_text
+from repro.tables.assembled import AssembledCell, AssembledRow, AssembledTable, Sample
+from repro.tables.notes import code, plain
+
+MISSING = "–"
+MINUS = "−"
+DELTA = "Δ"
+FIGURE_HEADING = "Top-1 (%)"
+
+_STANDING = {
+    "paper": "",
+    "released": "Not a table of the paper.",
+    "variants": "Not a table of the paper.",
+    "study": "A study of ours, not a table of the paper.",
+    "demo": "A demo, not a result of the paper.",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands in one place: a figure, over how many seeds where that needs saying, and the marks of its notes."""
+
+    figure: str
+    n: int | None = None
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a model: published figures, ours, or our differences from the baseline."""
+
+    label: str
+    parameters: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The lines of one model under its title."""
+
+    title: str
+    marks: tuple[str, ...]
+    variant: bool
+    lines: tuple[Line, ...]
+
+
+def blocks(table: AssembledTable, *, usual_n: int | None = None) -> list[Block]:
+    """The body, model by model. The number of seeds stays unsaid where it is ``usual_n``, or where it is one."""
+    return [_block(row, table, usual_n) for row in table.rows]
+
+
+def label(table: AssembledTable) -> str:
+    """What the table is called."""
+    return plain(table.label) if table.comparable else f"{plain(table.label)} (modified)"
+
+
+def caption(table: AssembledTable) -> str:
+    """What stands above, without the label: whose figures these are, and the title in the paper's words."""
+    best = "Ours at the best epoch, selected on the test set." if table.metric == "best" else ""
+    return " ".join(part for part in (standing(table), plain(table.title), best) if part)
+
+
+def standing(table: AssembledTable) -> str:
+    """What must be said before anything else: a demo, a study, a changed protocol. Empty for the paper's tables."""
+    if table.comparable:
+        return _STANDING[table.kind]
+    settings = ", ".join(code(setting_text(key, value)) for key, value in table.overrides)
+    return f"{_STANDING[table.kind]} Modified protocol: {settings}; not comparable with the paper.".strip()
+
+
+def legend(table: AssembledTable, *, usual_n: int | None = None) -> list[str]:
+    """What the lines and figures mean, a sentence or two each."""
+    baseline = next(plain(heading.title) for heading in table.columns if heading.baseline)
+    epoch = "at the last epoch" if table.metric == "last" else "at the best epoch, selected on the test set"
+    over = "n seeds, a single run where no n is given"
+    if usual_n:
+        over = f"{usual_n} seeds{'' if _same_number_everywhere(table) else ' unless n is given'}"
+    closing = f"Parameters: counted on the network trained. {MISSING}: no completed run."
+    lines = []
+    if table.published_as:
+        source = f"{plain(table.source)}; " if table.source else ""
+        lines.append(f"{table.published_as}: {source}in parentheses the difference from {baseline}.")
+        closing = "Parameters: as printed, and in the line of ours as counted on the network trained. "
+        closing += f"{MISSING}: not printed, or no completed run."
+    lines.append(f"ours: top-1 accuracy {epoch}, mean ± sample standard deviation over {over}.")
+    if len(table.columns) > 1:
+        over = "mean ± sample standard deviation over the seeds that both have"
+        lines.append(f"{DELTA}: ours minus our {baseline}, {over}.")
+    return [*lines, closing]
+
+
+def usual_number_of_seeds(table: AssembledTable) -> int | None:
+    """The number of seeds behind most cells, None where that is one or there are none."""
+    counts = Counter(cell.ours.n for row in table.rows for cell in row.cells if cell.ours)
+    usual = max(counts, key=lambda n: (counts[n], n), default=1)
+    return usual if usual > 1 else None
+
+
+def accuracy(sample: Sample) -> str:
+    """``70.12``, or ``70.12 ± 0.21`` over several seeds."""
+    return f"{sample.mean:.2f}{_spread(sample)}"
+
+
+def difference(sample: Sample) -> str:
+    """``+0.61``, or ``+0.61 ± 0.10`` over several seeds."""
+    return f"{signed(sample.mean, 2)}{_spread(sample)}"
+
+
+def signed(points: float, decimals: int) -> str:
+    """With its sign always; what rounds to zero counts as positive."""
+    return f"{points:+z.{decimals}f}".replace("-", MINUS)
+
+
+def published_accuracy(value: float, table: AssembledTable) -> str:
+    """As it was printed: the paper drops a decimal that is zero (71), the released code's README does not (72.00)."""
+    return f"{value:g}" if table.kind == "paper" else f"{value:.{_decimals(table)}f}"
+
+
+def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None) -> Block:
+    ours = [Entry(MISSING, None, cell.marks) if cell.ours is None else _our_entry(cell, usual_n) for cell in row.cells]
+    counted = f"{row.counted_parameters / 1e6:.2f}M" if row.counted_parameters is not None else MISSING
+    lines = [Line("ours", counted, tuple(ours))]
+    if any(not heading.baseline for heading in table.columns):
+        deltas = (
+            Entry("") if heading.baseline else _delta_entry(cell, usual_n)
+            for heading, cell in zip(table.columns, row.cells, strict=True)
+        )
+        lines.append(Line(DELTA, "", tuple(deltas)))
+    if table.published_as and not row.variant:
+        millions = row.published_parameters_millions
+        printed = MISSING if millions is None else f"{millions:g}M"
+        entries = tuple(Entry(_published_entry(cell, table)) for cell in row.cells)
+        lines.insert(0, Line(table.published_as, printed, entries))
+    return Block(row.title, row.marks, row.variant, tuple(lines))
+
+
+def _our_entry(cell: AssembledCell, usual_n: int | None) -> Entry:
+    assert cell.ours is not None
+    return Entry(accuracy(cell.ours), _n_to_show(cell.ours, usual_n), cell.marks)
+
+
+def _delta_entry(cell: AssembledCell, usual_n: int | None) -> Entry:
+    return Entry(difference(cell.delta), _n_to_show(cell.delta, usual_n)) if cell.delta else Entry(MISSING)
+
+
+def _published_entry(cell: AssembledCell, table: AssembledTable) -> str:
+    if cell.published is None:
+        return MISSING
+    text = published_accuracy(cell.published, table)
+    if cell.published_delta is None:
+        return text
+    return f"{text} ({signed(cell.published_delta, _decimals(table))})"
+
+
+def _same_number_everywhere(table: AssembledTable) -> bool:
+    samples = (sample for row in table.rows for cell in row.cells for sample in (cell.ours, cell.delta) if sample)
+    return len({sample.n for sample in samples}) == 1
+
+
+def _n_to_show(sample: Sample, usual_n: int | None) -> int | None:
+    return None if sample.n == (usual_n or 1) else sample.n
+
+
+def _spread(sample: Sample) -> str:
+    return "" if sample.std is None else f" ± {sample.std:.2f}"
+
+
+def _decimals(table: AssembledTable) -> int:
+    """The decimals of the table's most precise published accuracy, at least one."""
+    published = [cell.published for row in table.rows for cell in row.cells if cell.published is not None]
+    return max([1, *(len(f"{value:g}".partition(".")[2]) for value in published)])

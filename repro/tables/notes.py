@@ -1,0 +1,115 @@
+"""The footnotes of a table: what they say, and the marks that lead to them, in reading order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from repro.results import RunRecord
+from repro.tables.assembled import VARIANT_MARK, Exclusion, LeftOut, Note
+
+# A list item that opens with [x] would be a ticked box in Markdown.
+_LETTERS = "abcdefghijklmnopqrstuvwyz"
+_MOST_LISTED = 6
+
+
+class Footnotes:
+    """Hands out marks in the order of asking: equal texts share one."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+
+    def mark(self, text: str) -> str:
+        """The mark that leads to ``text``."""
+        if text not in self._marks:
+            lettered = sum(mark != VARIANT_MARK for mark in self._marks.values())
+            self._marks[text] = _letters(lettered)
+        return self._marks[text]
+
+    def mark_variant(self, text: str) -> str:
+        """The dagger, which leads to ``text``."""
+        return self._marks.setdefault(text, VARIANT_MARK)
+
+    def notes(self) -> tuple[Note, ...]:
+        """All notes so far, the dagger's first."""
+        notes = [Note(mark, text) for text, mark in self._marks.items()]
+        return tuple(sorted(notes, key=lambda note: note.mark != VARIANT_MARK))
+
+
+def exclusion_text(why: Exclusion, left_out: Sequence[LeftOut], table_id: str) -> str:
+    """What a footnote says of all the records that were left out for one reason."""
+    runs = [code(_short(one.run, table_id)) for one in left_out]
+    paths = [code(one.path) for one in left_out]
+    details = [plain(one.detail).removesuffix(".") for one in left_out]
+    match why:
+        case "diverged":
+            reasons = [f"{run}: {detail}" for run, detail in zip(runs, details, strict=True)]
+            return f"{_count(runs, 'run')} diverged: left out of the mean ({_listed(reasons)})."
+        case "configuration":
+            return f"{_count(runs, 'run')} recorded under another configuration: left out ({_listed(runs)})."
+        case "unusable":
+            reasons = [f"{path}: {detail}" for path, detail in zip(paths, details, strict=True)]
+            return f"{_count(paths, 'unusable record')}: left out ({_listed(reasons)})."
+        case "unknown":
+            return f"{_count(paths, 'record')} under no row and column of this table: left out ({_listed(paths)})."
+
+
+def accepted_text(records: Iterable[RunRecord], table_id: str) -> str:
+    """What a footnote says of runs that were resumed although something had changed."""
+    changes = [
+        f"{code(_short(record.id, table_id))}: {plain(', '.join(record.provenance.changes_accepted))}"
+        for record in records
+    ]
+    return f"Resumed after a change that was accepted: {_listed(changes)}."
+
+
+def parameters_text(counts: Iterable[int]) -> str:
+    """What a footnote says where the runs of one row counted different numbers of parameters."""
+    return f"The runs of this row counted different numbers of parameters: {', '.join(f'{n:,}' for n in counts)}."
+
+
+def variants_text(table_ids: Sequence[str]) -> str:
+    """What the dagger says."""
+    tables = _listed([code(table_id) for table_id in table_ids])
+    return f"Not in the printed table: another reading of the row that it stands under ({tables})."
+
+
+def several_text(what: str, counts: Sequence[tuple[str, int]]) -> str:
+    """What is said of the whole table where its runs come from several devices or versions of the code."""
+    return f"The runs come from {len(counts)} {what}: {_listed([f'{plain(name)} ({n})' for name, n in counts])}."
+
+
+def tally(names: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """How often each name occurs, the most frequent first."""
+    return tuple(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
+
+
+def code(text: str) -> str:
+    """An id, a path or a setting, marked as such."""
+    return f"`{plain(text)}`"
+
+
+def plain(text: str) -> str:
+    """A text from elsewhere, without the backticks that mark code here, on one line."""
+    return " ".join(text.replace("`", "'").split())
+
+
+def _letters(index: int) -> str:
+    """a, b, ... z, aa, ab, ..."""
+    before, last = divmod(index, len(_LETTERS))
+    return (_letters(before - 1) if before else "") + _LETTERS[last]
+
+
+def _short(run_id: str, table_id: str) -> str:
+    """A run's id without the table's where it is the table's own."""
+    return run_id.removeprefix(f"{table_id}/")
+
+
+def _count(items: Sequence[str], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def _listed(items: Sequence[str]) -> str:
+    shown = "; ".join(items[:_MOST_LISTED])
+    rest = len(items) - _MOST_LISTED
+    return f"{shown}; and {rest} more" if rest > 0 else shown
