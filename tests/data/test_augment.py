@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from PIL import Image
@@ -77,6 +79,16 @@ def test_special_angles_equal_torchvision() -> None:
     draws = AugmentationDraws(draws.offsets, draws.flips, torch.tensor(angles * 4, dtype=torch.float64))
     for size in (32, 64):
         assert_equal_to_torchvision(random_images(count, size), draws, 4)
+
+
+def test_angles_at_the_edge_between_two_fixed_point_values_equal_torchvision() -> None:
+    # Their sine is (k + 1/2) / 65536: Pillow's rounding to 15 decimals decides which integer it becomes.
+    angles = [math.degrees(math.asin((k + 0.5) / 65536)) for k in range(0, 17_000, 40)]
+    count = len(angles)
+    draws = AugmentationDraws(
+        torch.full((count, 2), 4), torch.zeros(count, dtype=torch.bool), torch.tensor(angles, dtype=torch.float64)
+    )
+    assert_equal_to_torchvision(random_images(count, 64), draws, 4)
 
 
 @pytest.mark.parametrize("flip", [False, True])
