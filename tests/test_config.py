@@ -139,6 +139,7 @@ def test_a_copy_of_a_built_in_file_may_keep_its_name_until_it_is_changed(
     text = (builtin_folder() / "table2.yaml").read_text()
     own.write_text(text)
     assert load_table(own).id == "table2"
+    assert load_table(own, ["recipe.epochs=2"]).id == "table2+recipe.epochs=2"
     assert "is the name of a built-in experiment" in refusal(text.replace("batch_size: 128", "batch_size: 64"))
 
 
