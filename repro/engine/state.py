@@ -54,6 +54,11 @@ class TrainingState:
         for name in self._COUNTERS:
             setattr(self, name, saved[name])
 
+    def size_bytes(self) -> int:
+        """About how large a checkpoint of this state is: weights, buffers and momentum."""
+        tensors = [*self.model.state_dict().values(), *self.loss.state_dict().values(), *self._parameters()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def hash(self) -> str:
         """SHA-256 (hex) over names, shapes, types and bytes of weights, buffers, loss state and momentum."""
         digest = hashlib.sha256()

@@ -14,6 +14,7 @@ import torch
 
 from repro.data import Dataset, load_dataset
 from repro.engine import checkpoint, environment
+from repro.engine.changes import check_changes
 from repro.engine.conclusion import conclude
 from repro.engine.evaluate import evaluate
 from repro.engine.feed import Feed
@@ -26,6 +27,9 @@ from repro.losses import build_loss
 from repro.models import build_model
 from repro.progress import Listener, Progress, ignore
 from repro.results import RunFolder, RunRecord, find_record, write_record
+from repro.results.lock import Ownership, own
+from repro.results.sealed import Header
+from repro.results.space import full_disk_explained, require_space
 from repro.schema import Run
 
 CHECKPOINT_SECONDS = 180.0
@@ -47,22 +51,42 @@ def train_run(
     """Train ``run`` to its end, from its checkpoint where there is one, and commit its record under ``results``.
 
     A run whose record is there already is not trained again. Raises Interrupted once ``should_stop`` turned true and
-    the state is committed; ConfigError where the record or the checkpoint belongs to another configuration, or code,
-    torch, device or thread count changed between two halves (unless ``allow_changed``, which marks the record);
-    DataError where the data set is missing or damaged.
+    the state is committed; OwnedElsewhere where another process trains the run; ConfigError where the record or the
+    checkpoint belongs to another configuration, or configuration, code, torch, device or thread count changed between
+    two halves (unless ``allow_changed``, which marks the record); DataError where the data set is missing or damaged;
+    UserError where the disk is too full to begin, RunFailure where it fills up later.
     """
     folder = RunFolder.of(results, run)
     if (finished := find_record(folder)) is not None:
         return _same_configuration(finished, run, folder)
+    with own(folder) as ownership:
+        if (finished := find_record(folder)) is not None:  # by another process, just now
+            return _same_configuration(finished, run, folder)
+        return _train(run, ownership, data_root, device, threads, allow_changed, listen, should_stop)
+
+
+def _train(
+    run: Run,
+    ownership: Ownership,
+    data_root: Path,
+    device: str,
+    threads: int | None,
+    allow_changed: bool,
+    listen: Listener,
+    should_stop: Callable[[], bool],
+) -> RunRecord:
+    """Train the run that this process owns, and commit its record."""
     chosen = environment.choose_device(device)
     in_force = environment.prepare(chosen, run.cell.execution, threads)
     listen(Progress(run.id, "starting", epochs=run.cell.recipe.epochs, message=environment.device_name(chosen)))
     dataset = load_dataset(run.cell.dataset.name, data_root, classes=run.cell.dataset.classes)
     training = Training(run, dataset, chosen, in_force, listen, should_stop)
-    training.resume(folder, allow_changed=allow_changed)
-    reason = training.to_the_end(folder)
+    require_space(ownership.folder, training.state.size_bytes())
+    training.resume(ownership, allow_changed=allow_changed)
+    reason = training.to_the_end(ownership)
     record = conclude(run, training.state, chosen, in_force, reason)
-    write_record(folder, record)
+    with full_disk_explained(ownership.folder, "the record"):
+        write_record(ownership.folder, record, ownership.write)
     listen(training.progress("diverged" if reason else "completed", message=reason))
     return record
 
@@ -91,6 +115,7 @@ class Training:
         self.state = self._fresh_state()
         self._reported = self._committed = self._speed_since = time.monotonic()
         self._images_done = 0
+        self._commits = 0
 
     def _fresh_state(self) -> TrainingState:
         cell = self.run.cell
@@ -111,40 +136,45 @@ class Training:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         return TrainingState(model, loss, optimizer, Totals.zero(self.device), started_at=started)
 
-    def resume(self, folder: RunFolder, *, allow_changed: bool) -> None:
-        """Go on from the checkpoint in ``folder``, where there is a good one."""
-        loaded = checkpoint.load(folder)
-        for path in loaded.quarantined:
-            self.listen(self.progress("starting", message=f"damaged checkpoint put aside as {path}"))
+    def resume(self, ownership: Ownership, *, allow_changed: bool) -> None:
+        """Go on from the checkpoint in the run's folder, where there is a good one."""
+        folder = ownership.folder
+        loaded = checkpoint.load(folder, self.run.id)
+        for problem in loaded.problems:
+            self.listen(self.progress("starting", message=problem))
+        self._commits = loaded.commit
         if loaded.state is None:
             return
-        changes = _changes(loaded.state["fingerprint"], self._fingerprint())
-        if changes and not allow_changed:
-            raise ConfigError(
-                "the first half of this run was made otherwise:\n  " + "\n  ".join(changes),
-                where=str(folder.checkpoint),
-                mend="Restore what changed, accept it with --allow-changed (the record will say so), "
-                "or delete the checkpoint to begin again.",
+        where = str(folder.checkpoint)
+        try:
+            changes = check_changes(
+                loaded.state, self.run, environment.fingerprint(self.device), accepted=allow_changed, where=where
             )
-        self.state.restore(loaded.state)
+            self.state.restore(loaded.state)
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"the checkpoint does not fit this run ({type(error).__name__})",
+                where=where,
+                mend="It is whole, and not of this version of biasrepro: delete it to begin again.",
+            ) from error
         self.state.resumptions += 1
         self.state.changes_accepted += changes
         self.listen(self.progress("training", message=f"resumed at epoch {self.state.epoch}, step {self.state.step}"))
 
-    def to_the_end(self, folder: RunFolder) -> str | None:
+    def to_the_end(self, ownership: Ownership) -> str | None:
         """Train the epochs that are left. Returns None, or why the run diverged. Raises Interrupted."""
         state = self.state
         self._committed = self._speed_since = time.monotonic()
         while state.epoch <= self.recipe.epochs:
-            reason = self._train_epoch(folder) or self._finish_epoch()
+            reason = self._train_epoch(ownership) or self._finish_epoch()
             if reason:
                 return reason
             if state.epoch <= self.recipe.epochs:
-                self._commit(folder)
+                self._commit(ownership)
                 self._stop_if_asked()
         return None
 
-    def _train_epoch(self, folder: RunFolder) -> str | None:
+    def _train_epoch(self, ownership: Ownership) -> str | None:
         """The steps that are left of the epoch in progress. Returns why it diverged, or None."""
         state, recipe = self.state, self.recipe
         began = time.monotonic()
@@ -171,7 +201,7 @@ class Training:
             self._report()
             if step + 1 < self.steps and (self.should_stop() or self._commit_is_due()):
                 state.epoch_seconds += time.monotonic() - began
-                self._commit(folder)
+                self._commit(ownership)
                 began = time.monotonic()
                 self._stop_if_asked()
         if self.device.type == "cuda":
@@ -225,8 +255,17 @@ class Training:
     def _commit_is_due(self) -> bool:
         return time.monotonic() - self._committed > CHECKPOINT_SECONDS
 
-    def _commit(self, folder: RunFolder) -> None:
-        checkpoint.save(folder, {"fingerprint": self._fingerprint(), **self.state.to_checkpoint()})
+    def _commit(self, ownership: Ownership) -> None:
+        state = self.state
+        self._commits += 1
+        saved = {
+            "configuration": self.run.configuration(),
+            "fingerprint": environment.fingerprint(self.device),
+            **state.to_checkpoint(),
+        }
+        header = Header(self.run.id, self._commits, state.epoch, state.step)
+        with full_disk_explained(ownership.folder, f"the state at epoch {state.epoch}, step {state.step},"):
+            checkpoint.save(ownership.folder, header, saved, ownership.write)
         self._committed = time.monotonic()
 
     def _stop_if_asked(self) -> None:
@@ -234,9 +273,6 @@ class Training:
         if self.should_stop():
             self.listen(self.progress("interrupted"))
             raise Interrupted(f"{self.run.id}: state committed at epoch {self.state.epoch}, step {self.state.step}")
-
-    def _fingerprint(self) -> dict[str, str]:
-        return {"configuration": self.run.hash, **environment.fingerprint(self.device)}
 
     def _report(self) -> None:
         if time.monotonic() - self._reported >= REPORT_SECONDS:
@@ -274,8 +310,3 @@ def _same_configuration(record: RunRecord, run: Run, folder: RunFolder) -> RunRe
         where=str(folder.record),
         mend="Give another --results folder, or move this record away.",
     )
-
-
-def _changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """What differs between two fingerprints, a readable line each."""
-    return [f"{key}: was {before.get(key)}, is {value}" for key, value in now.items() if before.get(key) != value]

@@ -144,7 +144,7 @@ def header_from_bytes(raw: bytes, *, where: str) -> dict[str, Any]:
     head, found, _ = _unsealed(raw, where).partition(_EPOCHS_KEY)
     try:
         fields = json.loads(head + b"\n}") if found else None
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict) or fields.get("schema_version") != SCHEMA_VERSION:
         raise DataError("not a record of this version", where=where)

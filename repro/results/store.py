@@ -1,8 +1,8 @@
 """The results folder: where a run's files are, and what is in it.
 
 ``<results>/<table>/<row>/<column>/seed-<n>/`` holds ``run.json`` (the record, once the run has ended),
-``checkpoint.pt`` and ``checkpoint.previous.pt`` (while it runs), ``failure.json`` (the last attempt's cause, until one
-succeeds) and ``run.log`` (what the worker printed).
+``checkpoint.pt`` and ``checkpoint.previous.pt`` (while it runs), ``owner-<n>.json`` (who trains it: ``lock.py``),
+``failure.json`` (the last attempt's cause, until one succeeds) and ``run.log`` (what the worker printed).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from repro.errors import DataError
-from repro.results.durable import write_durably
+from repro.results.durable import Writer, make_folder, write_durably
 from repro.results.record import RunRecord, from_bytes, to_bytes
 from repro.schema import Run
 
@@ -29,6 +29,11 @@ class RunFolder:
     def of(cls, results: Path, run: Run) -> RunFolder:
         """The folder of ``run`` under ``results``; nothing is made on disk."""
         return cls(results / run.id)
+
+    @property
+    def results(self) -> Path:
+        """The results folder that this run's lies in, four levels up."""
+        return self.path.parents[min(4, len(self.path.parents)) - 1] if self.path.parents else self.path
 
     @property
     def record(self) -> Path:
@@ -74,10 +79,13 @@ class Found:
     problem: str | None
 
 
-def write_record(folder: RunFolder, record: RunRecord) -> None:
-    """Commit a run's record; its checkpoints and failure, no longer needed, go."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_durably(folder.record, to_bytes(record))
+def write_record(folder: RunFolder, record: RunRecord, write: Writer = write_durably) -> None:
+    """Commit a run's record; its checkpoints and failure, no longer needed, go.
+
+    Raises FileExistsError, with nothing changed, where there is a record already: none is ever replaced.
+    """
+    make_folder(folder.path, below=folder.results)
+    write(folder.record, to_bytes(record), only_new=True)
     of_killed_writers = folder.path.glob(".*.part")
     for leftover in (folder.checkpoint, folder.previous_checkpoint, folder.failure, *of_killed_writers):
         leftover.unlink(missing_ok=True)
@@ -107,7 +115,7 @@ def write_failure(folder: RunFolder, cause: str) -> Failure:
     """Note why an attempt failed, counting the attempts."""
     before = read_failure(folder)
     failure = Failure(cause, (before.attempts if before else 0) + 1, datetime.now(UTC).isoformat(timespec="seconds"))
-    folder.path.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.path, below=folder.results)
     write_durably(folder.failure, json.dumps(asdict(failure), indent=2).encode() + b"\n")
     return failure
 
@@ -117,7 +125,7 @@ def read_failure(folder: RunFolder) -> Failure | None:
     try:
         data = json.loads(folder.failure.read_text(encoding="utf-8"))
         return Failure(str(data["cause"]), int(data["attempts"]), str(data["at"]))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

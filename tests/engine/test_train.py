@@ -106,7 +106,7 @@ def test_long_epochs_are_committed_within(make_run: MakeRun, tmp_path: Path, mon
     monkeypatch.setattr(
         train.checkpoint,
         "save",
-        lambda folder, state: (saved.append((state["epoch"], state["step"])), keep(folder, state)),
+        lambda folder, header, *rest: (saved.append((header.epoch, header.step)), keep(folder, header, *rest)),
     )
     run_it(run, tmp_path)
     assert saved == [(1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)]

@@ -1,0 +1,63 @@
+"""Room on the disk: asked for before a run begins, and spoken of plainly when it runs out all the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from repro.errors import RunFailure, UserError
+from repro.results.store import RunFolder
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_COPIES = 3  # the newest checkpoint, the one before, and the one being written
+
+
+def require_space(folder: RunFolder, checkpoint_bytes: int) -> None:
+    """Raise UserError where a run with checkpoints of this size does not fit on the disk of its folder."""
+    there = sum(path.stat().st_size for path in (folder.checkpoint, folder.previous_checkpoint) if path.exists())
+    needed = _COPIES * checkpoint_bytes - there
+    if (free := free_bytes(folder.path)) < needed:
+        raise UserError(
+            f"the disk is too full for this run: its checkpoints need {_megabytes(needed)}, "
+            f"{_megabytes(free)} are free",
+            where=str(folder.path),
+            mend=_WHAT_MAY_GO,
+        )
+
+
+@contextmanager
+def full_disk_explained(folder: RunFolder, what: str) -> Iterator[None]:
+    """Turn an OSError for want of space, while ``what`` is written, into a RunFailure with what a person should do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        reason = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
+        raise RunFailure(
+            f"{reason}: {what} could not be written; {_megabytes(free_bytes(folder.path))} are free",
+            where=str(folder.path),
+            mend=f"The state committed before is whole, and the same command goes on from it. {_WHAT_MAY_GO}",
+        ) from error
+
+
+def free_bytes(folder: Path) -> int:
+    """What this user may still write where ``folder`` is, or will be made, in bytes."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+_WHAT_MAY_GO = (
+    "Make room on it, or give a --results folder elsewhere; `biasrepro verify` lists what the results folder keeps "
+    "of unfinished runs and of damaged files."
+)
+
+
+def _megabytes(count: int) -> str:
+    return f"{max(0, count) / 1e6:,.1f} MB"
