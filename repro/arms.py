@@ -26,6 +26,11 @@ class LeftOut:
     run: str
     reason: str
 
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.run.rpartition("/seed-")[2])
+
 
 @dataclass(frozen=True)
 class Arm:

@@ -61,7 +61,8 @@ class CellResult:
 
     ``verdict`` is None for cross-entropy itself, where nothing comparable is printed, and where no run is paired.
     ``seeds_needed`` are those still missing for a verdict: None where there is one, or where no number that could be
-    run is enough. ``baseline_offset`` is our mean cross-entropy minus the paper's, in points.
+    run is enough. ``level`` is what Holm's adjustment would hold p to next, given the family's other cells.
+    ``baseline_offset`` is our mean cross-entropy minus the paper's, in points.
     """
 
     table: str
@@ -75,6 +76,12 @@ class CellResult:
     baseline_offset: float | None
     verdict: Verdict | None
     seeds_needed: int | None
+    level: float | None
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is a verdict other than that there are too few seeds for one."""
+        return self.verdict is not None and self.verdict is not Verdict.UNDERPOWERED
 
     @property
     def baseline_is_far(self) -> bool:
@@ -160,6 +167,7 @@ class _Answer:
     unpaired: tuple[LeftOut, ...] = ()
     verdict: Verdict | None = None
     seeds_needed: int | None = None
+    level: float | None = None
 
 
 def _question(pairs: Pairs, paper_delta: float | None, looks: Looks | None) -> _Question:
@@ -196,7 +204,7 @@ def _answer(question: _Question, p_adjusted: float, level: float, looks: Looks |
         total = looks.after(n) if looks else _seeds_in_all(question.differences, paper, level)
         needed = None if total is None else max(total - len(question.pairs.seeds), 1)
     delta = _delta(question, p_adjusted) if n else None
-    return _Answer(delta, question.pairs.unpaired, verdict, needed)
+    return _Answer(delta, question.pairs.unpaired, verdict, needed, level)
 
 
 def _seeds_in_all(differences: Sequence[float], paper_delta: float, level: float) -> int | None:
@@ -250,6 +258,7 @@ def _result(key: CellKey, arms: Mapping[CellKey, Arm], printed: Mapping[str, flo
         baseline_offset=None if baseline is None or paper_baseline is None else baseline - paper_baseline,
         verdict=answer.verdict,
         seeds_needed=answer.seeds_needed,
+        level=answer.level,
     )
 
 
