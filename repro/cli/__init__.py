@@ -74,7 +74,8 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "biasrepro")
-        _complain(error.format_message(), mend=f"`{command} --help` shows what it takes.")
+        if message := error.format_message().replace("Value error, ", ""):  # none where the help was shown instead
+            _complain(message, mend=f"`{command} --help` shows what it takes.")
         return 2
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
@@ -96,7 +97,7 @@ def _complain(what: str, *, where: str | None = None, mend: str | None = None) -
     from repro.cli.console import console
 
     lines = console(stderr=True)
-    lines.print("[bold red]error[/]", end=" ", markup=True)
+    lines.print("error:", style="bold red", end=" ")
     lines.print(f"{where}: {what}" if where else what, soft_wrap=True)
     if mend:
         lines.print(f"  {mend}", soft_wrap=True)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from repro.cli.console import counted, duration, say, show_table, size
 from repro.errors import UserError
+from repro.results.space import free_bytes
 from repro.schema import Cell, Run, Table
 from repro.sweep.devices import Slot
 from repro.sweep.estimate import Cost, Estimate, cost_key, costs_in_records, estimate, unknown_cells
-from repro.sweep.hardware import device_name, free_bytes
+from repro.sweep.hardware import device_name
 from repro.sweep.measure import SECONDS_PER_CELL, measure
 from repro.sweep.plan import Plan
 from repro.sweep.survey import headers_under
@@ -21,7 +22,8 @@ def show_dry_run(
     table: Table, plan: Plan, slots: Sequence[Slot], *, results: Path, root: Path, may_measure: bool
 ) -> None:
     """Print the runs of ``plan`` by cell, then time and disk on ``slots``; trains nothing, writes nothing."""
-    costs = costs_in_records(headers_under(results), slots[0], device_name(slots[0].device))
+    headers = headers_under(results) if plan.todo else ()
+    costs = costs_in_records(headers, slots[0], device_name(slots[0].device))
     unknown = unknown_cells(plan.todo, costs)
     if may_measure and unknown:
         costs |= measured(unknown, slots[0])
@@ -45,8 +47,7 @@ def show_dry_run(
 def measured(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL) -> dict[str, Cost]:
     """Costs by key, each cell measured for some ``seconds``; where that fails, says why and does without the rest."""
     say(
-        f"measuring {counted(len(cells), 'network')} on {slot.label}, some {2 * seconds:.0f} s each "
-        "(--no-measure leaves it out)",
+        f"measuring {counted(len(cells), 'network')} on {slot.label}, a few seconds each (--no-measure leaves it out)",
         "dim",
         stderr=True,
     )
@@ -90,7 +91,8 @@ def seeds_text(seeds: Sequence[int]) -> str:
 
 def _totals(plan: Plan, slots: Sequence[Slot], whole: Estimate, results: Path) -> list[str]:
     """Runs, time and disk of the whole, a line each."""
-    unit = "GPU-hours" if slots[0].device == "cuda" else "CPU-worker-hours"
+    on_gpu = slots[0].device == "cuda"
+    hours = whole.run_seconds / 3600 * (1 if on_gpu else slots[0].threads)
     at_once = f"{counted(len(slots), 'run')} at a time on {slots[0].device}, {counted(slots[0].threads, 'thread')} each"
     lines = [f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished; {at_once}"]
     for count, what in ((len(plan.elsewhere), "in training elsewhere"), (len(plan.left_out), "left out by --only")):
@@ -101,7 +103,8 @@ def _totals(plan: Plan, slots: Sequence[Slot], whole: Estimate, results: Path) -
     elif plan.todo:
         partly = f", without {counted(whole.unknown, 'run')} of unknown time" if whole.unknown else ""
         lines.append(
-            f"time   about {whole.run_seconds / 3600:,.1f} {unit}, {duration(whole.wall_seconds)} here{partly}"
+            f"time   about {hours:,.1f} {'GPU' if on_gpu else 'core'}-hours, "
+            f"{duration(whole.wall_seconds)} here{partly}"
         )
         lines.append("       an estimate from runs alone on their device; runs that share one slow each other down")
     lines.append(f"disk   up to {size(whole.disk_bytes)} under {results}, {size(free_bytes(results))} free")

@@ -31,13 +31,20 @@ def models(
     from repro.cli.console import say, show_table
 
     headers = ["model"]
-    for title, classes, image_size in BUILT_FOR:
-        headers += [f"{title}: {classes} classes, {image_size}x{image_size}", "GMACs", "features"]
+    headers += [f"parameters, {classes} classes" for _, classes, _ in BUILT_FOR]
+    headers += [f"GMACs, {pixels}x{pixels}" for _, _, pixels in BUILT_FOR]
+    headers += [f"features, {pixels}x{pixels}" for _, _, pixels in BUILT_FOR]
     rows = [
-        [name, *(text for size in sizes for text in _as_text(size)), _printed_as_text(printed.get(name, {}))]
+        [
+            name,
+            *(f"{size.parameters:,}" for size in sizes),
+            *(f"{size.gmacs_per_image:.3f}" for size in sizes),
+            *("x".join(str(extent) for extent in size.feature_shape) for size in sizes),
+            ", ".join(f"{millions:g}M" for millions in sorted(set(printed.get(name, {}).values()))) or "–",
+        ]
         for name, sizes in described.items()
     ]
-    show_table([*headers, "the paper prints"], rows, right=(1, 2, 4, 5))
+    show_table([*headers, "paper prints"], rows, right=(1, 2, 3, 4, 7))
     say("Parameters are trainable ones; GMACs are 1e9 multiply-accumulates of one image's forward pass.")
     say("next  biasrepro sweep table2 --dry-run")
 
@@ -52,15 +59,6 @@ def printed_parameters() -> dict[str, dict[str, float]]:
             if row.published is not None and row.published.parameters_millions is not None:
                 printed.setdefault(row.model, {})[table.label] = row.published.parameters_millions
     return printed
-
-
-def _as_text(size: ModelDescription) -> tuple[str, str, str]:
-    shape = "x".join(str(extent) for extent in size.feature_shape)
-    return f"{size.parameters:,}", f"{size.gmacs_per_image:.3f}", shape
-
-
-def _printed_as_text(by_table: dict[str, float]) -> str:
-    return ", ".join(f"{millions:g}M ({label})" for label, millions in by_table.items()) or "–"
 
 
 def _as_data(name: str, sizes: list[ModelDescription], by_table: dict[str, float]) -> dict[str, Any]:

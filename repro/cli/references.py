@@ -38,7 +38,7 @@ def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
     from repro.config import builtin_names, find_cell, find_table
 
     name = re.split(r"\+(?=[a-z_]+\.)", reference)[0]
-    if name in builtin_names() or Path(name).suffix in (".yaml", ".yml"):
+    if "/" not in name or name in builtin_names() or Path(name).suffix in (".yaml", ".yml"):
         table_reference = with_settings(reference, settings)
         table = find_table(table_reference)
         row = table.rows[0]

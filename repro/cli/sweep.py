@@ -145,10 +145,14 @@ def _job(run: Run, table: Table, results: Path, shared: Sequence[str]) -> Job:
 
 
 def _require_writable(results: Path) -> None:
-    """Raise OSError where nothing can be written to the results: once and now, not once a run."""
-    results.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=results):
-        pass
+    """Raise UserError where nothing can be written to the results: once and now, not once a run."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as error:
+        mend = "Mend its permissions or free some disk, or give another --results folder."
+        raise UserError(f"nothing can be written here: {error.strerror}", where=str(results), mend=mend) from error
 
 
 def _opening(table: Table, plan: Plan, slots: Sequence[Slot]) -> str:

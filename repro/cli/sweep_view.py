@@ -26,7 +26,7 @@ LEAST_SECONDS_BETWEEN_LINES = 5.0
 MOST_SECONDS_BETWEEN_LINES = 60.0
 
 _MARK = {"completed": "done", "elsewhere": "left to another process"}
-_FATES_WORTH_COUNTING: tuple[Fate, ...] = ("diverged", "failed", "interrupted", "elsewhere")
+_WORTH_COUNTING: tuple[Fate, ...] = ("diverged", "failed", "interrupted", "elsewhere")
 _STYLE = {"completed": "green", "failed": "bold red", "diverged": "bold red", "interrupted": "yellow"}
 
 
@@ -49,7 +49,7 @@ def choose_view(style: SweepStyle) -> SweepView:
 
 def ending(run: Finished) -> str:
     """What a run's end is worth saying: result and time, or cause and log."""
-    what = f"{_MARK.get(run.fate, run.fate)}  {run.job.id}"
+    what = f"{_MARK.get(run.fate, run.fate):<6} {run.job.id}"
     if run.fate == "completed":
         return f"{what}  {percent(run.test_top1_percent)} in {duration(run.seconds)}"
     if run.fate in ("failed", "diverged"):
@@ -60,13 +60,13 @@ def ending(run: Finished) -> str:
 
 def whole_line(picture: SweepPicture, now: float) -> str:
     """``3 of 12 done  1 failed  2 running  6 left  about 1:20 left``."""
-    done = picture.before + len(picture.having("completed", "elsewhere"))
+    done = picture.before + len(picture.having("completed"))
     parts = [f"{done} of {picture.total} done"]
-    for fate in _FATES_WORTH_COUNTING[:3]:
-        if count := len(picture.having(fate)):
-            parts.append(f"{count} {fate}")
-    parts += [f"{len(picture.running)} running", f"{len(picture.waiting)} waiting"]
-    if (left := picture.eta_seconds(now)) is not None:
+    parts += [f"{len(there)} {_MARK.get(fate, fate)}" for fate in _WORTH_COUNTING if (there := picture.having(fate))]
+    for count, what in ((len(picture.running), "running"), (len(picture.waiting), "waiting")):
+        if count:
+            parts.append(f"{count} {what}")
+    if left := picture.eta_seconds(now):
         parts.append(f"about {duration(left)} left")
     return "  ".join(parts)
 
@@ -208,9 +208,7 @@ def _waiting_for(picture: SweepPicture) -> str:
 def say_summary(picture: SweepPicture, again: str, following: str, *, interrupted: bool) -> None:
     """The last word on a sweep: what became of its runs, which failed and why, what to do next."""
     counts = [f"{len(picture.having('completed'))} done"]
-    for fate in _FATES_WORTH_COUNTING:
-        if there := picture.having(fate):
-            counts.append(f"{len(there)} {_MARK.get(fate, fate)}")
+    counts += [f"{len(there)} {_MARK.get(fate, fate)}" for fate in _WORTH_COUNTING if (there := picture.having(fate))]
     if picture.before:
         counts.append(f"{picture.before} done before")
     if picture.waiting:

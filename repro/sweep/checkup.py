@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import repro
 from repro.data.catalog import DATASETS, DatasetFacts, fetch_command, readable_size
+from repro.results.space import free_bytes
 from repro.sweep.devices import VISIBLE, visible_entries
-from repro.sweep.hardware import device_name, driver_version, find_gpus, free_bytes, torch_is_cpu_only, usable_cores
+from repro.sweep.hardware import device_name, driver_version, find_gpus, torch_is_cpu_only, usable_cores
 
 Level = Literal["ok", "missing", "broken"]
 
@@ -72,7 +73,7 @@ def devices() -> list[Finding]:
         text = f"{VISIBLE}={inherited}: {len(visible_entries(gpus, inherited))} of them visible here"
         findings.append(Finding("ok", "GPUs", text))
     if not gpus:
-        why = "torch is a build without CUDA" if torch_is_cpu_only() else "the driver shows none"
+        why = "torch is a build without CUDA" if torch_is_cpu_only() else "no NVIDIA driver answers"
         findings.append(Finding("missing", "GPUs", f"none ({why}); everything runs on the CPU, slower"))
     elif visible_entries(gpus, inherited) and not probe["cuda"]:
         text = f"torch cannot use the GPU (it is built for CUDA {probe['built']})"

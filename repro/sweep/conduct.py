@@ -13,6 +13,7 @@ from typing import Protocol
 
 from repro.progress import Progress
 from repro.results import write_failure
+from repro.results.lock import OwnedElsewhere
 from repro.sweep.executor import Ended, Executor, Job, Said, Started
 from repro.sweep.picture import Fate, Finished, RunningRun, SweepPicture
 
@@ -97,7 +98,7 @@ def conduct(
 def judge(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
     """What became of a job, and the cause where it did not complete."""
     status, last = ended.returncode, ended.last
-    if status is None:
+    if status == OwnedElsewhere.exit_code:
         return "elsewhere", None
     if status == 0:
         return "completed", None

@@ -82,8 +82,8 @@ def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Esti
         disk += RECORD_BYTES + EPOCH_BYTES * epochs
         if cost is not None and cost.seconds_per_epoch is not None:
             left.append(cost.seconds_per_epoch * epochs)
-        if cost is not None and cost.parameters is not None:
-            checkpoints.append(cost.parameters * CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_AT_ONCE)
+        parameters = (cost and cost.parameters) or _published_parameters(run.cell)
+        checkpoints.append(parameters * CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_AT_ONCE)
     disk += sum(sorted(checkpoints)[-slots:])
     wall = max(sum(left) / slots, max(left)) if left else 0.0
     return Estimate(sum(left), wall, disk, len(runs) - len(left))
@@ -97,6 +97,12 @@ def unknown_cells(runs: Iterable[Run], costs: Mapping[str, Cost]) -> list[Cell]:
         if key not in costs:
             first.setdefault(key, run.cell)
     return list(first.values())
+
+
+def _published_parameters(cell: Cell) -> int:
+    """What the paper prints, for want of a count; 0 where it prints nothing."""
+    millions = cell.row.published.parameters_millions if cell.row.published else None
+    return round((millions or 0) * 1e6)
 
 
 def _key_of(configuration: Mapping[str, Any]) -> str:

@@ -49,11 +49,11 @@ class Ended:
     """A job's process is gone.
 
     ``returncode`` is as ``subprocess`` gives it (minus the signal that killed it); ``last`` is its last message, and
-    ``last_words`` the end of its log. None for all where the job never began because another process trains that run.
+    ``last_words`` the end of its log; None where there is none.
     """
 
     job: Job
-    returncode: int | None
+    returncode: int
     last: Progress | None = None
     last_words: str | None = None
 

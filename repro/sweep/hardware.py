@@ -1,10 +1,9 @@
-"""What this machine has: GPUs, cores, free disk. Asked of the system, never of torch."""
+"""What this machine has: GPUs, cores. Asked of the system, never of torch."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib import metadata
@@ -99,14 +98,6 @@ def usable_cores() -> int:
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):  # no cgroup, or "max": no quota
         return cores
-
-
-def free_bytes(folder: Path) -> int:
-    """Free disk where ``folder`` is, or will be made."""
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def _gpus_in_dev(folder: Path) -> tuple[Gpu, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from repro.sweep.devices import Slot
 from repro.sweep.executor import Ended, Event, Job, Said, Started
-from repro.sweep.worker import Occupied, Worker
+from repro.sweep.worker import Worker
 
 # The public command itself: what a worker does, anybody can do by hand.
 WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "repro")
@@ -81,10 +81,9 @@ class LocalExecutor:
             job, slot = self._waiting.popleft(), self._free.popleft()
             try:
                 worker = Worker(job, slot, self._command)
-            except (Occupied, OSError) as error:
+            except OSError as error:
                 self._free.append(slot)
-                occupied = isinstance(error, Occupied)
-                events.append(Ended(job, None) if occupied else Ended(job, 1, last_words=f"not started: {error}"))
+                events.append(Ended(job, 1, last_words=f"no process could be started: {error}"))
                 continue
             self._workers.append(worker)
             self._selector.register(worker.output, selectors.EVENT_READ, worker)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from repro.engine.train import Training
 
 SECONDS_PER_CELL = 3.0
-PROBE_BATCH = 16
+PROBE_BATCH = 4
 _TEST_IMAGE_COST = 1 / 3  # of a training image: a forward pass, and no backward pass of about twice that
 
 
@@ -76,15 +76,15 @@ def main() -> None:
 def measure_run(run: Run, *, device: str, threads: int, seconds: float) -> Cost:
     """Seconds an epoch of ``run`` from some ``seconds`` of steps, and its parameters.
 
-    A step of a small batch comes first; where a whole batch would take longer than there is, it is scaled up instead.
+    A step of a tiny batch comes first, and tells how large a batch there is time for; what that takes is scaled up.
     """
     recipe = run.cell.recipe
     probe = _training(run, PROBE_BATCH, device, threads)
     parameters = sum(parameter.numel() for parameter in probe.state.model.parameters())
-    per_image = _seconds_per_step(probe, seconds / 4) / PROBE_BATCH
-    if recipe.batch_size > PROBE_BATCH and per_image * recipe.batch_size < seconds / 2:
-        whole = _training(run, recipe.batch_size, device, threads)
-        per_image = _seconds_per_step(whole, seconds / 2) / recipe.batch_size
+    per_image = _seconds_per_step(probe, 0.0) / PROBE_BATCH
+    batch_size = min(recipe.batch_size, int(seconds / 3 / per_image))
+    if batch_size >= 2 * PROBE_BATCH:
+        per_image = _seconds_per_step(_training(run, batch_size, device, threads), seconds / 2) / batch_size
     facts = dataset_facts(run.cell.dataset.name)
     share = run.cell.dataset.num_classes / facts.num_classes
     images = share * (facts.train_count + _TEST_IMAGE_COST * facts.test_count)

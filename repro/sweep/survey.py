@@ -7,7 +7,6 @@ and still flags every damaged one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +15,7 @@ from typing import Any
 
 from repro.errors import DataError
 from repro.results import RunFolder, read_failure
+from repro.results.lock import owner_of
 from repro.results.record import header_from_bytes
 from repro.schema import Run
 
@@ -76,25 +76,13 @@ def headers_under(results: Path) -> Iterator[dict[str, Any]]:
 
 
 def _unfinished(folder: RunFolder) -> RunState:
-    if is_being_written(folder):
-        return RunState(Stage.RUNNING)
+    if (owner := owner_of(folder)) is not None:
+        return RunState(Stage.RUNNING, f"by {owner}")
     if (failure := read_failure(folder)) is not None:
         return RunState(Stage.FAILED, failure.cause)
     if folder.checkpoint.exists():
         return RunState(Stage.INTERRUPTED)
     return RunState(Stage.MISSING)
-
-
-def is_being_written(folder: RunFolder) -> bool:
-    """Whether a worker of some sweep lives: it holds the lock of its log until it is gone."""
-    try:
-        with folder.log.open("rb") as log:
-            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _first_difference(recorded: Any, wanted: Any, key: str = "") -> str:

@@ -8,7 +8,6 @@ worker commits its state and ends. No worker outlives its sweep.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shlex
 import signal
@@ -25,14 +24,10 @@ _LOG_TAIL_BYTES = 4_000
 _LOG_TAIL_LINES = 12
 
 
-class Occupied(Exception):
-    """The run's log is locked: another process trains this run."""
-
-
 class Worker:
     """A running worker; ``last`` is the latest message it sent, ``silent`` whether it closed its output.
 
-    Raises Occupied where another process trains the run, OSError where no process can be started.
+    Raises OSError where no process can be started.
     """
 
     def __init__(self, job: Job, slot: Slot, command: Sequence[str]) -> None:
@@ -42,7 +37,7 @@ class Worker:
         self.silent = False
         self._partial = b""
         job.folder.path.mkdir(parents=True, exist_ok=True)
-        self._log = _locked(job.folder.log.open("ab", buffering=0))
+        self._log = job.folder.log.open("ab", buffering=0)
         self._log_start = self._log.tell()
         arguments = [*job.arguments, "--device", slot.device, "--threads", str(slot.threads)]
         full = [*command, *arguments, "--progress", "json", "--stop-at-eof"]
@@ -123,13 +118,3 @@ class Worker:
             log.seek(max(self._log_start, size - _LOG_TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
         return "\n".join([line for line in lines if line.strip() and not line.startswith("--- ")][-_LOG_TAIL_LINES:])
-
-
-def _locked(log: IO[bytes]) -> IO[bytes]:
-    """Lock the log for as long as it, or the worker's copy of it as standard error, is open."""
-    try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        log.close()
-        raise Occupied from error
-    return log
