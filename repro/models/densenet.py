@@ -19,7 +19,9 @@ Features, by ``feature_point``: ``default`` is what the classifier pools, the la
 
 ``recompute``: a layer keeps nothing of its concatenated and normalized input (quadratic in the depth), and makes both
 again in the backward pass (Pleiss et al., "Memory-Efficient Implementation of DenseNets", arXiv 1707.06990). The
-numbers are the same, bit for bit: the running statistics of BN are updated by the first computation only.
+numbers are the same, bit for bit: the running statistics of BN are updated by the first computation only. For k = 24
+at 64x64, stem stride 1, fp32, a training step takes 0.09 GB an image instead of 0.91: 11 GB at batch 128, not 116
+(allocations counted on a CPU at batch 2 and 4).
 """
 
 from __future__ import annotations

@@ -8,12 +8,15 @@ of its average, He's initialization of the convolutions), the authors' TensorFlo
 decide; the classifier is initialized as torch does.
 
 Widths: 44 filters in the first stack, doubled at both reductions: 6 x 176 = 1056 maps at the end, the "4 @ 1056" of
-the paper's mobile network. With one 3x3 convolution of 44 filters as the stem this has 5.22M parameters at 100
-classes; the mobile network itself, whose stem has two reduction cells, has 5.29M at 1000.
+the paper's mobile network, which these cells make up to the parameter (5,289,978 at 1000 classes, its stem of two
+reduction cells included; a test puts it together). With one 3x3 convolution of 44 filters as the stem this network
+has 5.26M parameters at 1000 classes, 4.31M at 100. The 5.22M at 100 of github weiaicunzai/pytorch-cifar100 are the
+same network with biases (4.33M) and 0.89M more that it declares in every cell and uses in none: the alternatives for
+matching the older input.
 
 Deviations from the paper's CIFAR training:
-- No auxiliary head and no drop-path, as in github weiaicunzai/pytorch-cifar100, the source of Table 2's cross-entropy
-  figure.
+- No auxiliary head and no drop-path, as in weiaicunzai/pytorch-cifar100, with whose figure Table 2's cross-entropy
+  coincides.
 - The stem has 44 filters, as there, and not three times the first width.
 - Stride-2 windows are centred (padding on both sides) where TensorFlow pads on the right only.
 - Stem stride 2 (64x64 images) is ours, so that the first stack sees 32x32 pixels.

@@ -45,7 +45,7 @@ def test_description_is_complete_and_frozen() -> None:
     described = describe_model("squeezenet", 100, 32)
     assert described == ModelDescription("squeezenet", 775_204, described.gmacs_per_image, (100, 8, 8), 32, 100)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        described.name = "other"  # type: ignore[misc]
+        described.name = "other"
 
 
 def test_describing_draws_no_random_number() -> None:
