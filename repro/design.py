@@ -68,6 +68,11 @@ class Design:
     decided: tuple[CellResult, ...]
 
     @property
+    def needs(self) -> tuple[Need, ...]:
+        """All open cells."""
+        return (*(step.need for step in self.steps), *self.unknown_cost, *self.out_of_reach)
+
+    @property
     def hours(self) -> float:
         """The time of all steps."""
         return sum(step.hours for step in self.steps)

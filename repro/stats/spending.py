@@ -45,9 +45,13 @@ class Looks:
             shown = ", ".join(map(str, self.seeds))
             raise UserError(f"looks at {shown or 'no'} seeds", mend=f"They rise, from {MIN_SEEDS} on: such as 5,10,20.")
 
-    def reached(self, n: int) -> int:
-        """How many of the looks ``n`` paired seeds allow."""
-        return sum(look <= n for look in self.seeds)
+    @classmethod
+    def parse(cls, text: str, spending: Spending = "obrien_fleming") -> Looks:
+        """Looks as typed: ``5,10,20``. Raises UserError."""
+        parts = [part.strip() for part in text.split(",")]
+        if not all(part.isascii() and part.isdecimal() for part in parts):
+            raise UserError(f"'{text}' is no list of seeds", mend="Numbers that rise: such as 5,10,20.")
+        return cls(tuple(map(int, parts)), spending)
 
     def after(self, n: int) -> int | None:
         """The seeds of the next look when there are ``n`` paired ones, None after the last."""

@@ -1,0 +1,175 @@
+"""``biasrepro plan``: how many seeds an answer takes, what that costs, and what a budget can answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from repro.cli.options import RESULTS_DEFAULT, Results
+from repro.cli.references import command_line
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from repro.design import Design, HoursPerRun, Need, Step
+    from repro.schema import Cell, Table
+    from repro.stats.spending import Looks
+
+MOST_COMMANDS = 3
+
+
+def plan(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TABLE",
+            help="Tables with published figures: table1, table2, released. Without a name: both tables of the paper.",
+            show_default=False,
+        ),
+    ] = None,
+    power: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="Chance of an answer, if the effect is the paper's or none.")
+    ] = 0.8,
+    gpu_hours: Annotated[
+        float | None, typer.Option(min=0, help="A budget: which cells it can answer.", show_default="none")
+    ] = None,
+    hours_per_run: Annotated[
+        float | None,
+        typer.Option(min=0, help="Hours that one run takes.", show_default="from records of runs on a GPU"),
+    ] = None,
+    spread: Annotated[
+        float, typer.Option(min=0.01, max=20, help="Guessed standard deviation of one run over seeds, in points.")
+    ] = 0.25,
+    looks: Annotated[
+        str | None, typer.Option(metavar="SEEDS", help="Show what each of these looks may cost: 5,10,20.")
+    ] = None,
+    results: Results = RESULTS_DEFAULT,
+) -> None:
+    """Plan before running: seeds for each cell, GPU-hours, the order for the soonest answers. Trains nothing."""
+    from repro.cli.console import say
+    from repro.config import builtin_names, find_table
+    from repro.design import design
+    from repro.results import load_records
+    from repro.stats.spending import Looks
+    from repro.verdicts import assess
+
+    declared = Looks.parse(looks) if looks is not None else None
+    papers = [table for table in map(find_table, builtin_names()) if table.kind == "paper"]
+    tables = [find_table(name) for name in names] if names else papers
+    family = list({table.id: table for table in [*papers, *tables]}.values())
+    found = load_records(results, [table.id for table in family], epochs=False)
+    assessment = assess(family, [one.record for one in found if one.record])
+    hours = _hours(hours_per_run, results)
+    planned = design(tables, assessment, hours, power=power, gpu_hours=gpu_hours, guessed_run_std=spread)
+    if not (planned.needs or planned.decided):
+        raise UserError(
+            f"nothing is published in {' or '.join(table.label for table in tables)} to plan for",
+            mend="table1, table2 and released have published figures.",
+        )
+    if planned.needs:
+        _show_cells(planned)
+    for line in [*_summary(planned), *(_looks(declared) if declared else ())]:
+        say(line)
+    for line in _next_steps(planned, tables, results):
+        say(line)
+
+
+def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:
+    """Hours of a run of a cell: the number given, or what such runs took on a GPU, whatever their loss and seed."""
+    from repro.sweep.devices import Slot
+    from repro.sweep.estimate import cost_key, costs_in_records
+    from repro.sweep.survey import headers_under
+
+    if hours_per_run is not None:
+        return lambda cell: hours_per_run
+    costs = costs_in_records(headers_under(results), Slot("a GPU", "cuda", threads=1), None)
+    seconds = {key: cost.seconds_per_epoch for key, cost in costs.items()}
+
+    def hours(cell: Cell) -> float | None:
+        known = seconds.get(cost_key(cell))
+        return None if known is None else known * cell.recipe.epochs / 3600
+
+    return hours
+
+
+def _show_cells(planned: Design) -> None:
+    """The open cells in the order of their answers, then those whose cost is unknown or out of reach."""
+    from repro.cli.console import show_table
+
+    budget = [] if planned.gpu_hours is None else [f"within {planned.gpu_hours:g}"]
+    rows, total = [], 0.0
+    for number, step in enumerate(planned.steps):
+        total += step.hours
+        within = ["yes" if number < planned.affordable else "no"] if budget else []
+        rows.append([*_texts(step.need), str(len(step.runs)), f"{step.hours:,.1f}", f"{total:,.1f}", *within])
+    for need in (*planned.unknown_cost, *planned.out_of_reach):
+        rows.append([*_texts(need), "–", "–", "–", *(["–"] if budget else [])])
+    headers = ["cell", "paper", "to show", "to exclude", "paired", "new runs", "GPU-hours", "in all", *budget]
+    show_table(headers, rows, right=range(1, len(headers)))
+
+
+def _texts(need: Need) -> list[str]:
+    seeds = ["more than 10,000" if count is None else str(count) for count in (need.confirm, need.refute)]
+    return [need.cell.id, f"{need.paper_delta:+.2f}".replace("-", "−"), *seeds, str(need.paired)]
+
+
+def _summary(planned: Design) -> list[str]:
+    from repro.cli.console import counted
+
+    steps, lines = planned.steps, []
+    if planned.gpu_hours is not None:
+        used = sum(step.hours for step in steps[: planned.affordable])
+        lines.append(
+            f"budget  {planned.gpu_hours:,.1f} GPU-hours answer {planned.affordable} of "
+            f"{counted(len(planned.needs), 'open cell')}, using {used:,.1f}"
+        )
+    if steps:
+        runs = sum(len(step.runs) for step in steps)
+        lines.append(f"all     {counted(len(steps), 'cell')}: {counted(runs, 'run')}, {planned.hours:,.1f} GPU-hours")
+    if planned.unknown_cost:
+        lines.append(
+            f"cost    unknown for {counted(len(planned.unknown_cost), 'cell')}: no such run is recorded on a GPU; "
+            "--hours-per-run says it"
+        )
+    if planned.decided:
+        lines.append(f"done    {counted(len(planned.decided), 'cell')} with a verdict already")
+    if planned.needs:
+        spreads = sorted({round(need.std, 2) for need in planned.needs})
+        width = f"{spreads[0]:.2f}" if len(spreads) == 1 else f"{spreads[0]:.2f} to {spreads[-1]:.2f}"
+        level = max(need.level for need in planned.needs)
+        lines += [
+            "each    paired seeds that show the paper's effect if it is there, and that exclude half of it if there is "
+            f"none, each with a chance of {100 * planned.power:g} %",
+            f"        after Holm's adjustment (p below {level:.4f}), for a spread of {width} points between paired runs",
+        ]
+    return lines
+
+
+def _looks(looks: Looks) -> list[str]:
+    from repro.stats.spending import look_levels
+    from repro.stats.verdict import ALPHA
+
+    levels = [f"{level:.2g}" for level in look_levels(looks, ALPHA)]
+    seeds = ", ".join(map(str, looks.seeds))
+    return [f"looks   at {seeds} paired seeds, each at p below {', '.join(levels)}: together at most {ALPHA:g}"]
+
+
+def _next_steps(planned: Design, tables: Sequence[Table], results: Path) -> list[str]:
+    """The commands of the first answers that the budget allows."""
+    references = {table.id: table.reference for table in tables}
+    steps = planned.steps[: planned.affordable][:MOST_COMMANDS]
+    lines = [f"{'next' if step is steps[0] else 'then':<8}{_command(step, references, results)}" for step in steps]
+    return lines or (["next    a larger budget, or fewer hours a run"] if planned.steps else [])
+
+
+def _command(step: Step, references: dict[str, str], results: Path) -> str:
+    cell = step.need.cell
+    seeds = sorted({run.seed for run in step.runs})
+    listed = ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
+    wanted = str(len(seeds)) if seeds == list(range(len(seeds))) else listed
+    columns = f"{step.need.baseline.column.id},{cell.column.id}"
+    chosen = ["--rows", cell.row.id, "--columns", columns, "--seeds", wanted]
+    return command_line("sweep", references[cell.table], *chosen, results=results)
