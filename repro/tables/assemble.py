@@ -71,7 +71,7 @@ def assemble(
         overrides=table.overrides,
         comparable=table.comparable,
         published_as=builder.published_as,
-        columns=tuple(Heading(column.id, column.title, column.id == BASELINE) for column in table.columns),
+        columns=tuple(Heading(column.id, plain(column.title), column.id == BASELINE) for column in table.columns),
         rows=rows_built,
         notes=builder.footnotes.notes() + tuple(builder.general_notes(completed)),
         left_out=builder.left_out,

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from repro.tables.assembled import AssembledTable
+from repro.tables.fitting import fit
 from repro.tables.layout import (
     FIGURE_HEADING,
     Block,
@@ -24,12 +25,12 @@ from repro.tables.layout import (
     usual_number_of_seeds,
 )
 
-# A page of two columns at 10 pt holds four losses; further ones go into a second tabular below the first.
-_COLUMNS_A_PANEL = 4
 _TITLE_WIDTH = 24
 _HEADING_WIDTH = 16
 
 _COMMANDS = {
+    "[": "{[}",  # bare, it would be an argument of the line's end before it; and so would the star
+    "*": "{*}",
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",
@@ -45,6 +46,7 @@ _COMMANDS = {
     "|": r"\textbar{}",
     '"': r"\symbol{34}",
     "\N{NO-BREAK SPACE}": "~",
+    "\N{ZERO WIDTH SPACE}": r"\allowbreak{}",
     "–": "--",
     "—": "---",
     "‘": "`",
@@ -84,9 +86,9 @@ _ACCENTS = {
     "\N{COMBINING CIRCUMFLEX ACCENT}": r"\^",
     "\N{COMBINING TILDE}": r"\~",
     "\N{COMBINING DIAERESIS}": r"\"",
-    "\N{COMBINING CARON}": r"\v ",
-    "\N{COMBINING CEDILLA}": r"\c ",
-    "\N{COMBINING RING ABOVE}": r"\r ",
+    "\N{COMBINING CARON}": r"\v",
+    "\N{COMBINING CEDILLA}": r"\c",
+    "\N{COMBINING RING ABOVE}": r"\r",
 }
 
 
@@ -104,11 +106,12 @@ def escape(text: str) -> str:
 def _environment(table: AssembledTable, command: str) -> str:
     usual_n = usual_number_of_seeds(table)
     body = blocks(table, usual_n=usual_n)
-    panels = [slice(start, start + _COLUMNS_A_PANEL) for start in range(0, len(table.columns), _COLUMNS_A_PANEL)]
+    titles = [_wrapped(block.title, _TITLE_WIDTH) for block in body]
+    headings = [_wrapped(heading.title, _HEADING_WIDTH) for heading in table.columns]
+    fitting = fit(body, titles, headings)
     anchor = re.sub(r"[^A-Za-z0-9.]+", "-", table.id)
     is_printed = table.kind == "paper" and table.comparable
     heading = caption(table) if is_printed else f"{label(table)}. {caption(table)}"
-    between_panels = "  \\par\\medskip"
     lines = [
         *_comments(table, command),
         r"\begin{table*}",
@@ -116,12 +119,12 @@ def _environment(table: AssembledTable, command: str) -> str:
         rf"  \caption{{{escape(heading)}}}",
         rf"  \label{{tab:{anchor}}}",
         r"  \medskip",
-        r"  \small" if len(table.columns) < _COLUMNS_A_PANEL else r"  \footnotesize",
-        r"  \setlength{\tabcolsep}{5pt}",
+        rf"  {fitting.size}",
+        rf"  \setlength{{\tabcolsep}}{{{fitting.separation_points:g}pt}}",
     ]
-    for index, panel in enumerate(panels):
-        lines += [between_panels] * (index > 0) + list(_tabular(table, body, panel))
-    lines += [r"  \par\smallskip", *_notes(table, usual_n), r"\end{table*}", ""]
+    for panel in fitting.panels:
+        lines += [*_tabular(body, titles, headings, panel), r"  \par\smallskip"]
+    lines += [*_notes(table, usual_n), r"\end{table*}", ""]
     return "\n".join(lines)
 
 
@@ -137,28 +140,29 @@ def _comments(table: AssembledTable, command: str) -> list[str]:
     ]
 
 
-def _tabular(table: AssembledTable, body: Sequence[Block], panel: slice) -> Iterator[str]:
-    columns = table.columns[panel]
-    yield rf"  \begin{{tabular}}{{@{{}}l@{{\hspace{{8pt}}}}ll{'l' * len(columns)}@{{}}}}"
+def _tabular(
+    body: Sequence[Block], titles: Sequence[Sequence[str]], headings: Sequence[Sequence[str]], panel: slice
+) -> Iterator[str]:
+    """The models' lines under the columns of one panel."""
+    height = max(len(lines) for lines in headings[panel])
+    stacked = [[*[""] * (height - len(lines)), FIGURE_HEADING, *lines] for lines in headings[panel]]
+    yield rf"  \begin{{tabular}}{{@{{}}lll{'l' * len(stacked)}@{{}}}}"
     yield r"    \toprule"
-    wrapped = [_wrapped(heading.title, _HEADING_WIDTH) for heading in columns]
-    height = max(len(lines) for lines in wrapped)
-    stacked = [[*[""] * (height - len(lines)), FIGURE_HEADING, *lines] for lines in wrapped]
     for i in range(height + 1):
         first = ["Model", "", "Parameters"] if i == height else ["", "", ""]
         yield _row([_text(text) for text in (*first, *(lines[i] for lines in stacked))])
     yield r"    \midrule"
-    for index, block in enumerate(body):
+    for index, (block, title) in enumerate(zip(body, titles, strict=True)):
         if index:
             yield r"    \addlinespace"
-        yield from _block(block, panel)
+        yield from _block(block, title, panel)
     yield r"    \bottomrule"
     yield r"  \end{tabular}"
 
 
-def _block(block: Block, panel: slice) -> Iterator[str]:
+def _block(block: Block, title_lines: Sequence[str], panel: slice) -> Iterator[str]:
     """A model's lines, with its title running down beside them."""
-    title = [_text(text) for text in _wrapped(block.title, _TITLE_WIDTH)]
+    title = [_text(text) for text in title_lines]
     title[-1] += _marks(block.marks)
     indent = r"\quad " if block.variant else ""
     blank = Line("", "", tuple(Entry("") for _ in block.lines[0].entries))
@@ -197,7 +201,9 @@ def _row(texts: Sequence[str]) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+    """The lines of a title; what cannot be set is spelled out first, so that it counts with its width."""
+    settable = "".join(character if _command(character) else _code_point(character) for character in text)
+    return textwrap.wrap(settable, width, break_on_hyphens=False) or [""]
 
 
 def _text(text: str) -> str:
@@ -211,15 +217,22 @@ def _typewriter(text: str) -> str:
 
 
 def _character(character: str) -> str:
-    if character == "\N{ZERO WIDTH SPACE}":
-        return r"\allowbreak{}"
+    return _command(character) or rf"{{{_code_point(character)}}}\allowbreak{{}}"
+
+
+def _command(character: str) -> str | None:
+    """What sets ``character``; None where pdfTeX's first fonts do not have it and no accent makes it."""
     if character in _COMMANDS:
         return _COMMANDS[character]
     if " " <= character <= "~":
         return character
     base, *accents = list(unicodedata.normalize("NFD", character))
     if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in _ACCENTS:
-        return f"{_ACCENTS[accents[0]]}{{{base}}}".replace(" {", "{")
+        return f"{_ACCENTS[accents[0]]}{{{base}}}"
+    return None
+
+
+def _code_point(character: str) -> str:
     return f"[U+{ord(character):04X}]"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,3 +186,9 @@ SITUATIONS = {
 def situation(request: pytest.FixtureRequest) -> tuple[str, list[AssembledTable]]:
     """The name of a situation, and its tables."""
     return request.param, SITUATIONS[request.param].assembled()
+
+
+@pytest.fixture(scope="session")
+def fakes() -> types.ModuleType:
+    """This module: tests make their own records with what it has."""
+    return sys.modules[__name__]

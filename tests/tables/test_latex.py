@@ -1,0 +1,130 @@
+r"""The LaTeX: ASCII, booktabs alone, and a page that a real TeX sets without an overfull box."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from repro.config import find_table
+from repro.schema import Column, Table
+from repro.tables import AssembledTable, assemble, variants_of
+from repro.tables.latex import escape, render
+
+DOCUMENT = r"""\documentclass[10pt,twocolumn,a4paper]{article}
+\usepackage{booktabs}
+\begin{document}
+\input{tables}
+\end{document}
+"""
+HOSTILE = r"50% of $x_1$ & {all} #2 ~ ^ \input <|> -- --- ”naïve“ Łódź Ünal 中文 🙂 α ± † x̂ `code_%` "
+
+
+def crowded(fakes: ModuleType) -> AssembledTable:
+    """The widest cells there can be: other numbers of seeds of two digits, and three notes on every one."""
+    table = find_table("table2")
+    other = table.model_copy(update={"recipe": table.recipe.model_copy(update={"weight_decay": 0.5})})
+    found = []
+    for index, cell in enumerate(table.cells):
+        seeds = range(10 + index % 4)
+        found += [
+            fakes.found(fakes.fake_record(fakes.run_of(table, cell.row.id, cell.column.id, seed))) for seed in seeds
+        ]
+        run, foreign = (fakes.run_of(one, cell.row.id, cell.column.id, 50) for one in (table, other))
+        found.append(fakes.found(fakes.fake_record(run, status="diverged", reason="nan")))
+        found.append(fakes.found(fakes.fake_record(foreign)))
+        found.append(fakes.unusable(run, "the seal is broken"))
+    variants = variants_of(table)
+    found += [one for variant in variants for one in fakes.every_run(variant, range(3))]
+    return assemble(table, found, variants=variants)
+
+
+def hostile(fakes: ModuleType) -> AssembledTable:
+    """Seven losses, and titles that TeX, Markdown and HTML would each read as something else."""
+    table = find_table("table2")
+    losses = tuple(
+        Column(id=f"c{i}", title=f"{HOSTILE * 2}{i}", loss="bias", weighting=None) for i in range(len(table.columns), 7)
+    )
+    rows = tuple(row.model_copy(update={"title": HOSTILE * 3, "note": HOSTILE + "long" * 40}) for row in table.rows[:2])
+    changed = {"columns": table.columns + losses, "rows": rows, "title": HOSTILE, "kind": "study", "table": "x_y"}
+    hostile_table: Table = table.model_copy(update=changed)
+    return assemble(hostile_table, fakes.every_run(hostile_table, range(2)))
+
+
+def typeset(folder: Path, text: str, document: str = DOCUMENT) -> str:
+    """Compile as an author would; the log."""
+    (folder / "tables.tex").write_text(text, encoding="ascii")
+    (folder / "paper.tex").write_text(document, encoding="ascii")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False)
+    log = (folder / "paper.log").read_text(encoding="utf-8", errors="replace")
+    assert done.returncode == 0, log[-3000:]
+    return log + done.stderr.decode(errors="replace")
+
+
+@pytest.fixture
+def tex() -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex here (Debian: texlive-latex-base, texlive-latex-recommended)")
+
+
+@pytest.mark.tex
+@pytest.mark.usefixtures("tex")
+def test_every_situation_compiles_without_an_overfull_box(
+    situation: tuple[str, list[AssembledTable]], tmp_path: Path
+) -> None:
+    log = typeset(tmp_path, render(situation[1], "biasrepro table"))
+    assert "Overfull" not in log
+    assert not re.search(r"mktexpk|Missing character|undefined", log)
+
+
+@pytest.mark.tex
+@pytest.mark.usefixtures("tex")
+@pytest.mark.parametrize("case", [crowded, hostile])
+def test_the_worst_compiles_too(fakes: ModuleType, case: object, tmp_path: Path) -> None:
+    assert callable(case)
+    log = typeset(tmp_path, render([case(fakes)], "biasrepro table"))
+    assert "Overfull" not in log
+
+
+@pytest.mark.tex
+@pytest.mark.usefixtures("tex")
+def test_it_compiles_in_one_column_and_with_a_list_of_tables(fakes: ModuleType, tmp_path: Path) -> None:
+    document = DOCUMENT.replace("twocolumn,", "").replace(r"\input", "\\listoftables\n\\input")
+    modified = find_table("table1+dataset.classes=20")
+    text = render([assemble(modified, fakes.every_run(modified, [0]))], "biasrepro table")
+    for _ in range(2):  # the list is read back the second time
+        typeset(tmp_path, text, document)
+
+
+def test_it_is_ascii_with_balanced_braces_and_one_anchor_a_table(situation: tuple[str, list[AssembledTable]]) -> None:
+    name, tables = situation
+    text = render(tables, f"biasrepro table --results ergebnisse/ä\n\\end{{document}} {name}")
+    assert text.isascii()
+    assert text.count(r"\begin{table*}") == text.count(r"\end{table*}") == len(tables)
+    assert len(set(re.findall(r"\\label\{(tab:[A-Za-z0-9.-]+)\}", text))) == len(tables)
+    assert not re.search(r"^\\end\{document\}", text, re.MULTILINE)
+    bare = re.sub(r"\\[{}]|^%.*$", "", text, flags=re.MULTILINE)
+    assert bare.count("{") == bare.count("}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("100% & a_b #1", r"100\% \& a\_b \#1"),
+        (r"\input{x}", r"\textbackslash{}input\{x\}"),
+        ("−0.61 ± 0.10", r"$-$0.61 $\pm$ 0.10"),
+        ("–", "--"),
+        ("[a] *", "{[}a] {*}"),
+        ("a -- b", r"a -\allowbreak{}- b"),
+        ("naïve", r"na\"{i}ve"),
+        ("中", r"{[U+4E2D]}\allowbreak{}"),
+        ("`a/b_c`", r"\texttt{a/\allowbreak{}b\_\allowbreak{}c}"),
+    ],
+)
+def test_escaping(text: str, expected: str) -> None:
+    assert escape(text) == expected
