@@ -171,6 +171,17 @@ def test_variants_stand_under_their_rows_once_they_are_recorded(fakes: ModuleTyp
     assert rows([], True) == [own[0], every[0], own[1], every[1], own[2], own[3], own[4], every[2]]
 
 
+def test_several_variants_of_a_row_keep_their_order_under_it() -> None:
+    table = find_table("table1")
+    shown = assemble(table, [], variants=variants_of(table), show_variants=True)
+    assert [row.id for row in shown.rows][:4] == [
+        "shufflenetv2",
+        "shufflenetv2_x1_0",
+        "shufflenetv2_stride1",
+        "densenet_k12",
+    ]
+
+
 def test_variants_of_an_overridden_table_are_overridden_alike() -> None:
     assert [one.id for one in variants_of(find_table("table1+dataset.classes=20"))] == [
         "table1_variants+dataset.classes=20"
