@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from repro.arms import Arm, CellKey, LeftOut, Metric, Pairs, arms_of, pair, stra
 from repro.results import RunRecord
 from repro.schema import BASELINE, Row, Table
 from repro.stats.effect import arm_correlation, superiority
-from repro.stats.estimates import CONFIDENCE, MIN_SEEDS, Estimate, Floats, interval, paired
+from repro.stats.estimates import CONFIDENCE, LEAST_STD, MIN_SEEDS, Estimate, Floats, interval, paired
 from repro.stats.holm import holm
 from repro.stats.power import planning_std, seeds_to_be_sure, seeds_to_decide
 from repro.stats.spending import Looks, look_levels, sequential_p
@@ -147,18 +147,11 @@ class _Question:
     """One cell: the differences that are looked at, by seed, and their p-value before the adjustment."""
 
     pairs: Pairs
-    n: int
+    differences: tuple[float, ...]
+    estimate: Estimate
     paper_delta: float | None
     p: float
     confidence: float
-
-    @property
-    def differences(self) -> tuple[float, ...]:
-        return self.pairs.differences[: self.n]
-
-    @property
-    def estimate(self) -> Estimate:
-        return _estimate(self.differences)
 
 
 @dataclass(frozen=True)
@@ -171,15 +164,16 @@ class _Answer:
 
 
 def _question(pairs: Pairs, paper_delta: float | None, looks: Looks | None) -> _Question:
-    paired_seeds = len(pairs.seeds)
-    at = [n for n in looks.seeds if n <= paired_seeds] if looks else [paired_seeds]
-    if not at:
-        return _Question(pairs, 0, paper_delta, 1.0, CONFIDENCE)
-    p = [float(cell_p(_estimate(pairs.differences[:n]), _or_nan(paper_delta))) for n in at]
-    if looks is None:
-        return _Question(pairs, paired_seeds, paper_delta, p[0], CONFIDENCE)
-    repeated = 1 - look_levels(looks, 1 - CONFIDENCE)[len(at) - 1]
-    return _Question(pairs, at[-1], paper_delta, float(sequential_p(p, looks)), float(repeated))
+    available = len(pairs.seeds)
+    at = [n for n in looks.seeds if n <= available] if looks else [available]
+    estimates = [_estimate(pairs.differences[:n]) for n in at or [0]]
+    p = [float(cell_p(estimate, np.nan if paper_delta is None else paper_delta)) for estimate in estimates]
+    confidence = CONFIDENCE
+    if looks and at:
+        p = [float(sequential_p(p, looks))]
+        confidence = 1 - float(look_levels(looks, 1 - CONFIDENCE)[len(at) - 1])
+    differences = pairs.differences[: at[-1] if at else 0]
+    return _Question(pairs, differences, estimates[-1], paper_delta, p[-1], confidence)
 
 
 def _answers(family: Mapping[CellKey, _Question], looks: Looks | None, alpha: float) -> dict[CellKey, _Answer]:
@@ -194,7 +188,7 @@ def _answers(family: Mapping[CellKey, _Question], looks: Looks | None, alpha: fl
 
 
 def _answer(question: _Question, p_adjusted: float, level: float, looks: Looks | None, alpha: float) -> _Answer:
-    paper, n = question.paper_delta, question.n
+    paper, n = question.paper_delta, len(question.differences)
     verdict = None
     if paper is not None and n:
         judged = judge(question.estimate, paper, p_adjusted, alpha=alpha, confidence=question.confidence)
@@ -214,21 +208,21 @@ def _seeds_in_all(differences: Sequence[float], paper_delta: float, level: float
     closes any cell of this spread.
     """
     n = len(differences)
-    observed = stdev(differences) if n > 1 else 0.0
+    observed = float(np.std(differences, ddof=1)) if n > 1 else 0.0
     plausible = planning_std([(observed, n)] if n > 1 else [])
     total = seeds_to_decide(paper_delta, plausible, level=level)
     if total is not None and total <= n:
-        return seeds_to_be_sure(paper_delta, observed or plausible, level=level)
+        return seeds_to_be_sure(paper_delta, observed if observed > LEAST_STD else plausible, level=level)
     return total
 
 
 def _delta(question: _Question, p_adjusted: float) -> Delta:
-    pairs, n, differences = question.pairs, question.n, question.differences
+    pairs, n = question.pairs, len(question.differences)
     low, high = interval(question.estimate, question.confidence)
     return Delta(
         seeds=pairs.seeds[:n],
-        mean=fmean(differences),
-        std=stdev(differences) if n >= MIN_SEEDS else None,
+        mean=float(question.estimate.value),
+        std=float(np.std(question.differences, ddof=1)) if n >= MIN_SEEDS else None,
         low=_or_none(low),
         high=_or_none(high),
         p=question.p,
@@ -240,7 +234,7 @@ def _delta(question: _Question, p_adjusted: float) -> Delta:
 
 def _estimate(differences: Sequence[float]) -> Estimate:
     n = len(differences)
-    return paired(fmean(differences) if n else np.nan, stdev(differences) if n > 1 else np.nan, n)
+    return paired(fmean(differences) if n else np.nan, np.std(differences, ddof=1) if n > 1 else np.nan, n)
 
 
 def _result(key: CellKey, arms: Mapping[CellKey, Arm], printed: Mapping[str, float], answer: _Answer) -> CellResult:
@@ -277,10 +271,6 @@ def _paper_delta(printed: Mapping[str, float], column: str) -> float | None:
     if column == BASELINE or column not in printed or BASELINE not in printed:
         return None
     return round(printed[column] - printed[BASELINE], 6)  # 78.9 - 78.9 is 0; 70.2 - 69.5 is 0.7, not 0.7000000000000028
-
-
-def _or_nan(value: float | None) -> float:
-    return np.nan if value is None else value
 
 
 def _or_none(value: Floats) -> float | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean, stdev
 
+import numpy as np
+
 from repro.claims import evidence as tests
 from repro.claims.evidence import Compare, Differences, Evidence, Finding
 from repro.schema import Table
@@ -171,6 +173,6 @@ def _answer(found: Evidence, *, significant: bool, opposite: bool) -> tuple[Answ
 
 
 def _estimate(differences: Sequence[float]) -> Estimate | None:
-    if len(differences) < MIN_SEEDS or (std := stdev(differences)) == 0:
-        return None
-    return paired(fmean(differences), std, len(differences))
+    n = len(differences)
+    estimate = paired(fmean(differences), stdev(differences), n) if n >= MIN_SEEDS else None
+    return None if estimate is None or np.isnan(estimate.standard_error) else estimate

@@ -143,7 +143,7 @@ def _summary(planned: Design) -> list[str]:
         lines += [
             "each    paired seeds that show the paper's effect if it is there, and that exclude half of it if there is "
             f"none, each with a chance of {100 * planned.power:g} %",
-            f"        after Holm's adjustment (p below {level:.4f}), for a spread of {width} points between paired runs",
+            f"        after Holm's adjustment (p below {level:.4f}), for a spread of {width} points between pairs",
         ]
     return lines
 

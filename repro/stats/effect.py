@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import StatisticsError, correlation, fmean, variance
+from statistics import StatisticsError, correlation, fmean
 
-from repro.stats.estimates import MIN_SEEDS
+import numpy as np
+
+from repro.stats.estimates import LEAST_STD, MIN_SEEDS
 
 
 def superiority(ours: Sequence[float], baseline: Sequence[float]) -> float | None:
@@ -18,9 +20,9 @@ def superiority(ours: Sequence[float], baseline: Sequence[float]) -> float | Non
     if min(len(ours), len(baseline)) < MIN_SEEDS:
         return None
     difference = fmean(ours) - fmean(baseline)
-    spread = math.sqrt(variance(ours) + variance(baseline))
-    if spread == 0:
-        return 0.5 * (1 + (difference > 0) - (difference < 0))
+    spread = math.sqrt(np.var(ours, ddof=1) + np.var(baseline, ddof=1))
+    if spread < LEAST_STD:
+        return 0.5 * (1 + (difference > LEAST_STD) - (difference < -LEAST_STD))
     return 0.5 * math.erfc(-difference / spread / math.sqrt(2))
 
 

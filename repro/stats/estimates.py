@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 
 MIN_SEEDS = 3  # for a spread, an interval or a p-value: below, only the mean is given
 CONFIDENCE = 0.95
+LEAST_STD = 1e-9  # points; a spread below this is the rounding of differences that are all equal
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def paired(mean: ArrayLike, std: ArrayLike, n: ArrayLike) -> Estimate:
     Student (1908), Biometrika 6: standard error s / sqrt(n), n - 1 degrees of freedom.
     """
     mean, std, n = np.broadcast_arrays(*(np.asarray(part, np.float64) for part in (mean, std, n)))
-    known = (n >= MIN_SEEDS) & (std > 0)
+    known = (n >= MIN_SEEDS) & (std > LEAST_STD)
     error = np.divide(std, np.sqrt(n), out=np.full(n.shape, np.nan), where=known)
     return Estimate(mean, error, n - 1)
 
