@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from repro.progress import Progress
+from repro.results import RunFolder, read_failure
+from repro.schema import Run
+from repro.sweep.conduct import conduct, judge
+from repro.sweep.executor import Ended, Event, Executor, Job, Said, Started
+from repro.sweep.picture import Finished, RunningRun, SweepPicture
+
+
+class Scripted:
+    """An executor without processes: each job ends at the poll after its start, with the exit code scripted for it."""
+
+    def __init__(self, codes: dict[str, int] | None = None, *, capacity: int = 2, endless: bool = False) -> None:
+        self.codes = codes or {}
+        self._capacity = capacity
+        self.endless = endless
+        self.out: list[Job] = []
+        self.fresh: list[Job] = []
+        self.began: list[str] = []
+        self.most_at_once = 0
+        self.stops = self.kills = self.closes = 0
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    def submit(self, job: Job) -> None:
+        self.fresh.append(job)
+
+    def poll(self, timeout_seconds: float) -> list[Event]:
+        ending = [] if self.endless and not self.stops else self.out
+        events: list[Event] = [Ended(job, self.code(job), self.last(job), "the last words") for job in ending]
+        self.out = [job for job in self.out if job not in ending] + self.fresh
+        for job in self.fresh:
+            self.began.append(job.id)
+            events += [Started(job, "here"), Said(job, Progress(job.id, "training", epoch=1, epochs=10))]
+        self.fresh = []
+        self.most_at_once = max(self.most_at_once, len(self.out))
+        return events
+
+    def code(self, job: Job) -> int:
+        if self.kills:
+            return -signal.SIGKILL
+        return 143 if self.stops and self.endless else self.codes.get(job.id, 0)
+
+    def last(self, job: Job) -> Progress | None:
+        if self.codes.get(job.id) == 1:
+            return Progress(job.id, "failed", message="the pixels ran out")
+        return None
+
+    def stop(self) -> None:
+        self.stops += 1
+
+    def kill(self) -> None:
+        self.kills += 1
+
+    def close(self) -> None:
+        self.closes += 1
+
+
+@pytest.fixture
+def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[Job]:
+    return [make_job(run) for run in demo_runs]
+
+
+def test_the_double_is_an_executor() -> None:
+    executor: Executor = Scripted()
+    assert executor.capacity == 2
+
+
+def test_all_jobs_run_and_never_more_than_there_is_room_for(jobs: list[Job]) -> None:
+    executor = Scripted()
+    picture = conduct(jobs, executor, finished_before=3)
+    assert executor.began == [job.id for job in jobs]
+    assert executor.most_at_once == 2
+    assert len(picture.having("completed")) == len(jobs)
+    assert picture.total == len(jobs) + 3
+    assert executor.closes == 1
+
+
+def test_no_jobs_are_no_trouble() -> None:
+    executor = Scripted()
+    assert conduct([], executor).finished == []
+    assert executor.closes == 1
+
+
+def test_a_failure_is_noted_and_the_rest_goes_on(jobs: list[Job], results: Path) -> None:
+    executor = Scripted({jobs[1].id: 1})
+    picture = conduct(jobs, executor)
+    assert [(ended.job.id, ended.cause) for ended in picture.having("failed")] == [(jobs[1].id, "the pixels ran out")]
+    assert len(picture.having("completed")) == len(jobs) - 1
+    failure = read_failure(RunFolder.of(results, jobs[1].run))
+    assert failure is not None
+    assert (failure.cause, failure.attempts) == ("the pixels ran out", 1)
+    assert read_failure(RunFolder.of(results, jobs[0].run)) is None
+
+
+def test_a_failure_that_cannot_be_noted_is_still_a_failure(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("repro.sweep.conduct.write_failure", full)
+    picture = conduct(jobs, Scripted({jobs[1].id: 1}))
+    assert len(picture.having("failed")) == 1
+    assert len(picture.having("completed")) == len(jobs) - 1
+
+
+def test_fail_fast_begins_nothing_more_and_asks_the_others_to_commit(jobs: list[Job]) -> None:
+    executor = Scripted({jobs[0].id: 1})
+    picture = conduct(jobs, executor, fail_fast=True)
+    assert executor.stops == 1
+    assert executor.kills == 0
+    # The failure makes room for the third before it is looked at; nothing begins after that.
+    assert len(picture.waiting) >= len(jobs) - 3
+    assert picture.having("failed")
+
+
+def test_a_request_to_stop_ends_what_runs_and_keeps_the_rest_for_later(jobs: list[Job]) -> None:
+    executor = Scripted(endless=True)
+    asked = iter([0, 0, 1])
+    picture = conduct(jobs, executor, stops_asked=lambda: next(asked, 1))
+    assert executor.stops == 1
+    assert executor.kills == 0
+    assert len(picture.having("interrupted")) == 2
+    assert len(picture.waiting) == len(jobs) - 2
+    assert not picture.running
+
+
+def test_a_second_request_kills(jobs: list[Job]) -> None:
+    executor = Scripted(endless=True)
+    picture = conduct(jobs, executor, stops_asked=lambda: 2 if executor.began else 0)
+    assert (executor.stops, executor.kills) == (1, 1)
+    assert len(picture.having("interrupted")) == 2
+
+
+def test_a_run_in_other_hands_is_no_failure(jobs: list[Job]) -> None:
+    picture = conduct(jobs, Scripted({jobs[2].id: 75}))
+    assert [ended.job.id for ended in picture.having("elsewhere")] == [jobs[2].id]
+    assert not picture.having("failed")
+
+
+def test_nothing_is_left_running_when_the_listener_breaks(jobs: list[Job]) -> None:
+    class Broken:
+        def started(self, picture: SweepPicture, run: RunningRun) -> None: ...
+        def said(self, picture: SweepPicture, run: RunningRun) -> None: ...
+        def ended(self, picture: SweepPicture, run: Finished) -> None:
+            raise BrokenPipeError
+
+        def stopping(self, picture: SweepPicture, why: str) -> None: ...
+        def tick(self, picture: SweepPicture) -> None: ...
+
+    executor = Scripted()
+    with pytest.raises(BrokenPipeError):
+        conduct(jobs, executor, listen=Broken())
+    assert executor.closes == 1
+
+
+@pytest.mark.parametrize(
+    ("returncode", "last", "stopping", "fate", "cause"),
+    [
+        (0, None, False, "completed", None),
+        (75, None, False, "elsewhere", None),
+        (1, Progress("x", "diverged", message="not finite"), False, "diverged", "not finite"),
+        (1, Progress("x", "failed", message="no pixels"), False, "failed", "no pixels"),
+        (2, None, False, "failed", "ended with exit code 2\nlast words"),
+        (-9, None, False, "failed", "killed by SIGKILL (the kernel does so when memory runs out)\nlast words"),
+        (-11, None, False, "failed", "killed by SIGSEGV\nlast words"),
+        (-64, None, False, "failed", "killed by SIGRTMAX\nlast words"),
+        (-63, None, False, "failed", "killed by signal 63\nlast words"),
+        (-9, None, True, "interrupted", None),
+        (-15, None, True, "interrupted", None),
+        (143, None, True, "interrupted", None),
+        (1, None, True, "failed", "ended with exit code 1\nlast words"),
+        (
+            143,
+            None,
+            False,
+            "failed",
+            "stopped by a SIGTERM from outside this sweep; its state is committed\nlast words",
+        ),
+    ],
+)
+def test_what_became_of_a_worker(
+    make_job: Callable[[Run], Job],
+    demo_runs: list[Run],
+    returncode: int,
+    last: Progress | None,
+    stopping: bool,
+    fate: str,
+    cause: str | None,
+) -> None:
+    ended = Ended(make_job(demo_runs[0]), returncode, last, "last words")
+    assert judge(ended, stopping=stopping) == (fate, cause)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from repro.config import find_table
+from repro.schema import Run
+from repro.sweep.devices import Slot
+from repro.sweep.estimate import Cost, cost_key, costs_in_records, estimate, unknown_cells
+from repro.sweep.plan import selected_runs
+
+CPU = Slot("cpu", "cpu", 1)
+GPU = Slot("cuda:0", "cuda", 4)
+
+
+@pytest.fixture
+def header(fake_worker: ModuleType) -> Callable[..., dict[str, Any]]:
+    """The header of a record of ``run``, with fields of its provenance replaced."""
+
+    def make(run: Run, status: str = "completed", **provenance: Any) -> dict[str, Any]:
+        data: dict[str, Any] = fake_worker.record_of(run, status=status).model_dump(mode="json")
+        data["provenance"] |= provenance
+        return data
+
+    return make
+
+
+def test_loss_seed_and_schedule_do_not_change_what_an_epoch_costs() -> None:
+    table = find_table("demo")
+    longer = find_table("demo+recipe.epochs=99")
+    assert len({cost_key(cell) for cell in (*table.cells, *longer.cells)}) == 1
+
+
+@pytest.mark.parametrize("setting", ["recipe.batch_size=64", "dataset.classes=5", "execution.precision=bf16"])
+def test_batch_data_and_execution_do(setting: str) -> None:
+    assert cost_key(find_table("demo").cells[0]) != cost_key(find_table(f"demo+{setting}").cells[0])
+
+
+def test_records_tell_the_median_of_an_epoch(demo_runs: list[Run], header: Callable[..., dict[str, Any]]) -> None:
+    seconds = (30.0, 50.0, 1000.0)
+    headers = [header(run, duration_seconds=total) for run, total in zip(demo_runs, seconds, strict=False)]
+    assert costs_in_records(headers, CPU, "a processor") == {
+        cost_key(demo_runs[0].cell): Cost(5.0, 1_000_000, "records")
+    }
+
+
+@pytest.mark.parametrize(
+    ("slot", "name", "status", "provenance"),
+    [
+        (GPU, None, "completed", {}),
+        (CPU, "another processor", "completed", {}),
+        (CPU, "a processor", "diverged", {}),
+        (CPU, "a processor", "completed", {"threads": 2}),
+        (GPU, "NVIDIA H100", "completed", {"device": "cuda", "device_name": "NVIDIA A100"}),
+    ],
+)
+def test_records_of_other_circumstances_tell_nothing(
+    demo_runs: list[Run],
+    header: Callable[..., dict[str, Any]],
+    slot: Slot,
+    name: str | None,
+    status: str,
+    provenance: dict[str, Any],
+) -> None:
+    assert costs_in_records([header(demo_runs[0], status, **provenance)], slot, name) == {}
+
+
+def test_the_threads_of_a_gpu_run_do_not_matter(demo_runs: list[Run], header: Callable[..., dict[str, Any]]) -> None:
+    found = costs_in_records([header(demo_runs[0], device="cuda", device_name="NVIDIA H100")], GPU, "NVIDIA H100")
+    assert [cost.seconds_per_epoch for cost in found.values()] == [6.0]
+
+
+def test_time_and_disk_add_up() -> None:
+    runs = selected_runs(find_table("table2"), (0,), rows=["shufflenetv2", "squeezenet"], columns=["ce"])
+    costs = {
+        cost_key(runs[0].cell): Cost(1.0, 1_000, "measured"),
+        cost_key(runs[1].cell): Cost(3.0, 2_000, "measured"),
+    }
+    whole = estimate(runs, costs, slots=2)
+    assert whole.run_seconds == 200 * (1 + 3)
+    assert whole.wall_seconds == 200 * 3, "the longest run bounds the whole"
+    assert whole.unknown == 0
+    records = 2 * (4_000 + 200 * 450)
+    assert whole.disk_bytes == records + 3 * 8 * (1_000 + 2_000)
+    assert estimate(runs, costs, slots=1).wall_seconds == whole.run_seconds
+    assert estimate(runs, costs, slots=1).disk_bytes == records + 3 * 8 * 2_000, "one checkpoint at a time"
+
+
+def test_what_is_unknown_is_counted_and_sized_by_what_is_printed() -> None:
+    runs = selected_runs(find_table("table2"), (0,), rows=["squeezenet"], columns=["ce", "bias"])
+    whole = estimate(runs, {}, slots=1)
+    assert (whole.run_seconds, whole.wall_seconds, whole.unknown) == (0.0, 0.0, 2)
+    assert whole.disk_bytes == 2 * (4_000 + 200 * 450) + 3 * 8 * 1_250_000
+
+
+def test_one_cell_of_each_unknown_kind_is_to_be_measured() -> None:
+    runs = selected_runs(find_table("table2"), (0, 1), rows=["shufflenetv2", "squeezenet"])
+    known = {cost_key(runs[0].cell): Cost(1.0, 1, "records")}
+    assert [cell.id for cell in unknown_cells(runs, known)] == ["table2/squeezenet/ce"]
+    assert [cell.id for cell in unknown_cells(runs, {})] == ["table2/shufflenetv2/ce", "table2/squeezenet/ce"]

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro.results import RunFolder, find_record, read_failure
+from repro.schema import Run
+from repro.sweep.conduct import conduct
+from repro.sweep.devices import VISIBLE, Slot, cpu_slots, gpu_slots
+from repro.sweep.executor import Ended, Event, Job, Said, Started
+from repro.sweep.local import LocalExecutor
+
+Started_ = Callable[[], list[dict[str, Any]]]
+PATIENCE_SECONDS = 30.0
+
+TWO_SLOTS = cpu_slots(cores=2, jobs=2, threads=1)
+
+
+@pytest.fixture
+def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[Job]:
+    return [make_job(run) for run in demo_runs]
+
+
+@pytest.fixture
+def executor(worker_command: tuple[str, ...]) -> Iterator[LocalExecutor]:
+    executor = LocalExecutor(TWO_SLOTS, worker_command)
+    yield executor
+    executor.close()
+
+
+def run_to_the_end(executor: LocalExecutor, *jobs: Job) -> list[Event]:
+    """All events until each job has ended."""
+    for job in jobs:
+        executor.submit(job)
+    events: list[Event] = []
+    wait_until(lambda: events.extend(executor.poll(0.1)) or len(endings(events)) == len(jobs))
+    return events
+
+
+def endings(events: list[Event]) -> list[Ended]:
+    return [event for event in events if isinstance(event, Ended)]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # A zombie that nobody reaps (there may be no init in a container) is gone all the same.
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_job_starts_reports_and_ends_in_this_order(executor: LocalExecutor, jobs: list[Job], results: Path) -> None:
+    events = run_to_the_end(executor, jobs[0])
+    assert isinstance(events[0], Started)
+    assert events[0].place == "cpu"
+    assert [event.progress.phase for event in events if isinstance(event, Said)] == [
+        "starting",
+        *["epoch_done"] * 10,
+        "completed",
+    ]
+    (ended,) = endings(events)
+    assert ended.returncode == 0
+    assert ended.last is not None
+    assert ended.last.phase == "completed"
+    assert find_record(RunFolder.of(results, jobs[0].run)) is not None
+
+
+def test_each_job_sees_the_gpu_of_its_slot_alone(
+    jobs: list[Job], worker_command: tuple[str, ...], started: Started_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VISIBLE, "7,GPU-abc,MIG-x")
+    slots = gpu_slots(("7", "GPU-abc", "MIG-x"), wanted=[2, 1], jobs_per_gpu=1, cores=8, threads=None)
+    conduct(jobs[:2], LocalExecutor(slots, worker_command))
+    noted = {note["gpu"]: (note["device"], note["threads"], note["omp"]) for note in started()}
+    assert noted == {"MIG-x": ("cuda", "4", "4"), "GPU-abc": ("cuda", "4", "4")}
+
+
+def test_a_slot_that_is_free_again_takes_the_next_job(
+    jobs: list[Job], worker_command: tuple[str, ...], started: Started_
+) -> None:
+    slot = Slot("cuda:0", "cuda", 1, {VISIBLE: "3"})
+    picture = conduct(jobs[:3], LocalExecutor([slot], worker_command))
+    assert len(picture.having("completed")) == 3
+    assert [note["gpu"] for note in started()] == ["3"] * 3
+
+
+def test_what_is_no_message_goes_to_the_log(
+    executor: LocalExecutor, jobs: list[Job], behave: Callable[[dict[str, str]], None]
+) -> None:
+    behave({jobs[0].id: "noise"})
+    (ended,) = endings(run_to_the_end(executor, jobs[0]))
+    log = jobs[0].folder.log.read_text()
+    for words in ("not a message", "nor {this}", "a warning on standard error"):
+        assert words in log
+        assert words in (ended.last_words or "")
+    assert "--seed 0" in log.splitlines()[0]
+
+
+def test_the_last_words_are_those_of_this_attempt(
+    executor: LocalExecutor, jobs: list[Job], behave: Callable[[dict[str, str]], None]
+) -> None:
+    behave({jobs[0].id: "misuse"})
+    run_to_the_end(executor, jobs[0])
+    behave({jobs[0].id: "traceback"})
+    (ended,) = endings(run_to_the_end(executor, jobs[0]))
+    assert ended.last_words is not None
+    assert ended.last_words.endswith("RuntimeError: a defect")
+    assert "--pixels" not in ended.last_words
+    assert "--pixels" in jobs[0].folder.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_a_worker_that_dies_without_a_word_is_a_failure_with_the_signal(
+    jobs: list[Job],
+    worker_command: tuple[str, ...],
+    behave: Callable[[dict[str, str]], None],
+    results: Path,
+    name: str,
+) -> None:
+    behave({jobs[0].id: name})
+    picture = conduct(jobs[:2], LocalExecutor(TWO_SLOTS, worker_command))
+    (failed,) = picture.having("failed")
+    assert failed.job is jobs[0]
+    assert f"killed by {name}" in (failed.cause or "")
+    assert len(picture.having("completed")) == 1
+    failure = read_failure(RunFolder.of(results, jobs[0].run))
+    assert failure is not None
+    assert name in failure.cause
+
+
+def test_a_closed_output_is_not_the_end_of_a_worker(
+    executor: LocalExecutor, jobs: list[Job], behave: Callable[[dict[str, str]], None]
+) -> None:
+    behave({jobs[0].id: "mute"})
+    began = time.process_time()
+    (ended,) = endings(run_to_the_end(executor, jobs[0]))
+    assert ended.returncode == 0
+    assert time.process_time() - began < 0.2, "it was waited for in a busy loop"
+
+
+def test_a_program_that_is_not_there_is_a_failure_of_each_job(jobs: list[Job]) -> None:
+    picture = conduct(jobs[:2], LocalExecutor(TWO_SLOTS, ("/no/such/program",)))
+    assert ["No such file" in (ended.cause or "") for ended in picture.having("failed")] == [True, True]
+
+
+def test_stop_lets_workers_commit(
+    executor: LocalExecutor, jobs: list[Job], behave: Callable[[dict[str, str]], None], started: Started_
+) -> None:
+    behave({job.id: "wait" for job in jobs})
+    for job in jobs[:3]:
+        executor.submit(job)
+    events: list[Event] = []
+    wait_until(lambda: events.extend(executor.poll(0.1)) or sum(_is_training(event) for event in events) == 2)
+    executor.stop()
+    wait_until(lambda: events.extend(executor.poll(0.1)) or len(endings(events)) == 3)
+    assert sorted(ended.returncode for ended in endings(events)) == [-signal.SIGTERM, 143, 143]
+    assert [job.folder.checkpoint.exists() for job in jobs[:3]] == [True, True, False]
+    assert len(started()) == 2
+
+
+def _is_training(event: Event) -> bool:
+    return isinstance(event, Said) and event.progress.phase == "training"
+
+
+def test_close_leaves_nothing_running_however_deaf_it_is(
+    jobs: list[Job], worker_command: tuple[str, ...], behave: Callable[[dict[str, str]], None], started: Started_
+) -> None:
+    behave({job.id: "stubborn" for job in jobs})
+    executor = LocalExecutor(TWO_SLOTS, worker_command)
+    executor.submit(jobs[0])
+    wait_until(lambda: any(_is_training(event) for event in executor.poll(0.1)))
+    executor.stop()
+    assert not any(isinstance(event, Ended) for event in executor.poll(0.3))
+    executor.close()
+    assert all(is_gone(note["pid"]) for note in started())
+
+
+def test_what_a_worker_leaves_behind_is_swept_up(
+    executor: LocalExecutor, jobs: list[Job], behave: Callable[[dict[str, str]], None], results: Path
+) -> None:
+    behave({jobs[0].id: "grandchild"})
+    run_to_the_end(executor, jobs[0])
+    grandchild = int((results / "grandchild.pid").read_text())
+    wait_until(lambda: is_gone(grandchild))
+
+
+def test_workers_commit_and_end_when_their_sweep_is_killed(
+    jobs: list[Job],
+    worker_command: tuple[str, ...],
+    behave: Callable[[dict[str, str]], None],
+    started: Started_,
+    tmp_path: Path,
+) -> None:
+    behave({job.id: "wait" for job in jobs})
+    script = tmp_path / "sweep.py"
+    script.write_text(f"""
+import sys
+from pathlib import Path
+from repro.config import find_table
+from repro.results import RunFolder
+from repro.sweep.conduct import conduct
+from repro.sweep.devices import cpu_slots
+from repro.sweep.executor import Job
+from repro.sweep.local import LocalExecutor
+from repro.sweep.plan import selected_runs
+
+results = Path({str(jobs[0].folder.path.parents[3])!r})
+arguments = lambda run: ("train", run.cell.id, "--seed", str(run.seed), "--results", str(results))
+jobs = [Job(run, RunFolder.of(results, run), arguments(run)) for run in selected_runs(find_table("demo"), (0, 1))]
+conduct(jobs, LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1), {worker_command!r}))
+""")
+    sweep = subprocess.Popen([sys.executable, str(script)])
+    try:
+        wait_until(lambda: len(started()) == 2)
+        time.sleep(0.3)
+    finally:
+        sweep.kill()
+        sweep.wait()
+    wait_until(lambda: all(is_gone(note["pid"]) for note in started()))
+    assert [job.folder.checkpoint.exists() for job in jobs[:3]] == [True, True, False]

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from repro.progress import Progress
+from repro.schema import Run
+from repro.sweep.executor import Job
+from repro.sweep.picture import SweepPicture
+
+
+@pytest.fixture
+def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[Job]:
+    return [make_job(run) for run in demo_runs]
+
+
+def picture_of(jobs: list[Job], capacity: int = 2) -> SweepPicture:
+    return SweepPicture(waiting=list(jobs), before=4, capacity=capacity)
+
+
+def report(picture: SweepPicture, job: Job, eta_seconds: float | None) -> None:
+    picture.hear(job, Progress(job.id, "training", epoch=1, epochs=10, test_top1_percent=50.0, eta_seconds=eta_seconds))
+
+
+def test_every_run_is_counted_once_wherever_it_stands(jobs: list[Job]) -> None:
+    picture = picture_of(jobs)
+    picture.start(jobs[0], "cpu", now=0.0)
+    picture.start(jobs[1], "cpu", now=0.0)
+    picture.end(jobs[0], "completed", None, now=10.0)
+    picture.end(jobs[2], "elsewhere", None, now=10.0)
+    assert (len(picture.waiting), len(picture.running), len(picture.finished)) == (5, 1, 2)
+    assert picture.total == 4 + len(jobs)
+
+
+def test_nothing_is_foretold_before_anything_is_known(jobs: list[Job]) -> None:
+    picture = picture_of(jobs)
+    assert picture.eta_seconds(now=0.0) is None
+    picture.start(jobs[0], "cpu", now=0.0)
+    assert picture.eta_seconds(now=5.0) is None
+
+
+def test_waiting_runs_take_as_long_as_those_like_them(jobs: list[Job]) -> None:
+    picture = picture_of(jobs)
+    for job in jobs[:2]:
+        picture.start(job, "cpu", now=0.0)
+        report(picture, job, eta_seconds=90.0)
+    # At second 10 each of the two takes 100 s in all; six more such runs on two slots after 90 s.
+    assert picture.eta_seconds(now=10.0) == pytest.approx((2 * 90 + 6 * 100) / 2)
+
+
+def test_a_finished_run_counts_what_it_took(jobs: list[Job]) -> None:
+    picture = picture_of(jobs[:3], capacity=1)
+    picture.start(jobs[0], "cpu", now=0.0)
+    picture.end(jobs[0], "completed", None, now=40.0)
+    assert picture.eta_seconds(now=40.0) == pytest.approx(80.0)
+
+
+def test_a_failed_run_foretells_nothing(jobs: list[Job]) -> None:
+    picture = picture_of(jobs[:3], capacity=1)
+    picture.start(jobs[0], "cpu", now=0.0)
+    picture.end(jobs[0], "failed", "cause", now=1.0)
+    assert picture.eta_seconds(now=1.0) is None
+
+
+def test_a_run_that_does_not_say_yet_is_taken_to_be_like_the_others(jobs: list[Job]) -> None:
+    picture = picture_of(jobs[:2])
+    picture.start(jobs[0], "cpu", now=0.0)
+    picture.start(jobs[1], "cpu", now=10.0)
+    report(picture, jobs[0], eta_seconds=70.0)
+    # The first takes 90 s at second 20; of the other's 90 s, 10 are over.
+    assert picture.eta_seconds(now=20.0) == pytest.approx(max((70 + 80) / 2, 80))
+
+
+def test_the_longest_run_bounds_the_whole(jobs: list[Job]) -> None:
+    picture = picture_of(jobs[:2])
+    for job, eta in zip(jobs[:2], (10.0, 500.0), strict=True):
+        picture.start(job, "cpu", now=0.0)
+        report(picture, job, eta_seconds=eta)
+    assert picture.eta_seconds(now=1.0) == 500.0
+
+
+def test_an_end_keeps_time_and_accuracy(jobs: list[Job]) -> None:
+    picture = picture_of(jobs)
+    picture.start(jobs[0], "cuda:1", now=5.0)
+    report(picture, jobs[0], eta_seconds=1.0)
+    ended = picture.end(jobs[0], "completed", None, now=17.0)
+    assert (ended.seconds, ended.test_top1_percent) == (12.0, 50.0)
+    assert picture.having("completed") == [ended]
+    assert picture.having("failed", "diverged") == []

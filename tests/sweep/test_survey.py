@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from repro.config import find_table
+from repro.results import RunFolder, write_failure
+from repro.results.lock import own
+from repro.schema import Run
+from repro.sweep.plan import selected_runs
+from repro.sweep.survey import Stage, headers_under, look_at, survey
+
+
+@pytest.fixture
+def run(demo_runs: list[Run]) -> Run:
+    return demo_runs[0]
+
+
+@pytest.fixture
+def folder(results: Path, run: Run) -> RunFolder:
+    return RunFolder.of(results, run)
+
+
+def test_nothing_there_is_to_do(folder: RunFolder, run: Run) -> None:
+    assert look_at(folder, run).stage is Stage.MISSING
+
+
+def test_a_record_of_the_same_configuration_is_done(folder: RunFolder, run: Run, finish: Callable[..., None]) -> None:
+    finish(run)
+    state = look_at(folder, run)
+    assert state.stage is Stage.COMPLETED
+    assert state.header is not None
+    assert state.header["last_top1_percent"] == 90.0
+
+
+def test_a_diverged_record_says_why(folder: RunFolder, run: Run, finish: Callable[..., None]) -> None:
+    finish(run, status="diverged", reason="not finite at step 3")
+    state = look_at(folder, run)
+    assert (state.stage, state.detail) == (Stage.DIVERGED, "not finite at step 3")
+
+
+def test_a_record_of_another_configuration_names_the_first_difference(
+    folder: RunFolder, run: Run, finish: Callable[..., None]
+) -> None:
+    other = selected_runs(find_table("demo+recipe.epochs=2"), (0,))[0]
+    finish(run, configuration=other.configuration(), configuration_hash=other.hash)
+    state = look_at(folder, run)
+    assert (state.stage, state.detail) == (Stage.FOREIGN, "recipe.epochs is 2 there, 10 here")
+
+
+@pytest.mark.parametrize("edit", [b"90.0", b"completed"])
+def test_an_edited_record_is_damaged(folder: RunFolder, run: Run, finish: Callable[..., None], edit: bytes) -> None:
+    finish(run)
+    raw = folder.record.read_bytes()
+    assert edit in raw
+    folder.record.write_bytes(raw.replace(edit, b"9" * len(edit), 1))
+    state = look_at(folder, run)
+    assert state.stage is Stage.DAMAGED
+    assert state.detail is not None
+    assert "seal" in state.detail
+
+
+def test_a_truncated_record_is_damaged(folder: RunFolder, run: Run, finish: Callable[..., None]) -> None:
+    finish(run)
+    folder.record.write_bytes(folder.record.read_bytes()[:-80])
+    assert look_at(folder, run).stage is Stage.DAMAGED
+
+
+def test_the_record_of_another_seed_is_damaged(
+    results: Path, demo_runs: list[Run], finish: Callable[..., None]
+) -> None:
+    here, there = (RunFolder.of(results, run) for run in (demo_runs[0], demo_runs[4]))
+    finish(demo_runs[4])
+    shutil.copytree(there.path, here.path)
+    state = look_at(here, demo_runs[0])
+    assert state.stage is Stage.DAMAGED
+    assert state.detail is not None
+    assert demo_runs[4].id in state.detail
+
+
+def test_a_failure_tells_its_cause(folder: RunFolder, run: Run) -> None:
+    write_failure(folder, "the pixels ran out")
+    state = look_at(folder, run)
+    assert (state.stage, state.detail) == (Stage.FAILED, "the pixels ran out")
+
+
+def test_a_checkpoint_without_an_owner_is_interrupted(folder: RunFolder, run: Run) -> None:
+    folder.path.mkdir(parents=True)
+    folder.checkpoint.touch()
+    assert look_at(folder, run).stage is Stage.INTERRUPTED
+
+
+def test_a_run_with_a_living_owner_is_running(folder: RunFolder, run: Run) -> None:
+    write_failure(folder, "an earlier attempt")
+    with own(folder):
+        assert look_at(folder, run).stage is Stage.RUNNING
+    assert look_at(folder, run).stage is Stage.FAILED
+
+
+def test_a_survey_has_a_state_for_every_run(results: Path, demo_runs: list[Run], finish: Callable[..., None]) -> None:
+    finish(demo_runs[3])
+    states = survey(results, demo_runs)
+    assert [states[run.id].stage for run in demo_runs] == [
+        Stage.COMPLETED if run is demo_runs[3] else Stage.MISSING for run in demo_runs
+    ]
+
+
+def test_headers_of_sound_records_are_found_in_every_table(
+    results: Path, demo_runs: list[Run], finish: Callable[..., None]
+) -> None:
+    other = selected_runs(find_table("table2"), (0,))[0]
+    for run in (*demo_runs[:2], other):
+        finish(run)
+    RunFolder.of(results, demo_runs[1]).record.write_bytes(b"{}")
+    assert {header["id"] for header in headers_under(results)} == {demo_runs[0].id, other.id}
