@@ -1,0 +1,115 @@
+"""README and docs against the program: keys, commands, options and targets that they name are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from pydantic import BaseModel
+
+import repro
+from repro import schema
+from repro.cli import app
+from repro.config import builtin_names, find_table
+
+TOP = Path(repro.__file__).parent.parent
+DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+pytestmark = pytest.mark.skipif(not (TOP / "docs").is_dir(), reason="installed, not checked out")
+
+SECTIONS = (
+    *(schema.Table, schema.DatasetChoice, schema.Recipe, schema.Augmentation, schema.Weighting, schema.Execution),
+    *(schema.Column, schema.Row, schema.ModelOptions, schema.Published),
+)
+NOT_KEYS = {"origin", "overrides"}
+
+
+def commands(document: Path) -> list[list[str]]:
+    """The words of every ``biasrepro`` command in a document, in lines of their own and between backticks."""
+    text = document.read_text()
+    lines = re.findall(r"^ *(biasrepro .+?) *(?:#.*)?$", text, flags=re.MULTILINE)
+    inline = re.findall(r"`(biasrepro [^`]+)`", re.sub(r"\s*\n\s*", " ", text))
+    parts = [part.strip() for one in (*lines, *inline) for part in one.split("&&")]
+    return [shlex.split(part) for part in parts]
+
+
+def parameters(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+def test_every_key_is_documented(section: type[BaseModel]) -> None:
+    text = (TOP / "docs" / "experiments.md").read_text()
+    assert [key for key in section.model_fields if key not in NOT_KEYS and f"`{key}`" not in text] == []
+
+
+def test_every_documented_default_is_the_schemas() -> None:
+    text = (TOP / "docs" / "experiments.md").read_text()
+    shown = {"True": "true", "False": "false", "0.0": "0"}
+    for section in (schema.Recipe, schema.Augmentation, schema.Weighting, schema.Execution, schema.ModelOptions):
+        for key, field in section.model_fields.items():
+            if isinstance(field.default, (bool, int, float, str)):
+                default = shown.get(str(field.default), str(field.default))
+                rows = re.findall(rf"^\| `{key}` \|.*$", text, flags=re.MULTILINE)
+                cells = [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in rows]
+                assert any(default in documented[1:3] for documented in cells), f"{key} is {default}: {rows}"
+
+
+def test_every_built_in_experiment_is_documented_with_its_cells() -> None:
+    text = (TOP / "docs" / "experiments.md").read_text()
+    for name in builtin_names():
+        [row] = re.findall(rf"^\| [^|]*`{name}`[^|]* \|[^|]*\| [\d, ]+ \|$", text, flags=re.MULTILINE)
+        assert str(len(find_table(name).cells)) in re.findall(r"\d+", row.rsplit("|", 2)[1]), row
+
+
+def test_the_documented_example_is_an_experiment(tmp_path: Path) -> None:
+    [example] = re.findall(r"```yaml\n(.*?)```", (TOP / "docs" / "experiments.md").read_text(), flags=re.DOTALL)
+    file = tmp_path / "own.yaml"
+    file.write_text(example)
+    assert [cell.id for cell in find_table(str(file)).cells] == ["mine/squeezenet/ce", "mine/squeezenet/bias"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_and_option_that_is_shown_exists(document: Path) -> None:
+    group: Any = typer.main.get_command(app)
+    for words in commands(document):
+        command, arguments = group, words[1:]
+        while arguments and arguments[0] in getattr(command, "commands", {}):
+            command, arguments = command.commands[arguments[0]], arguments[1:]
+        assert command is not group or arguments[:1] in ([], ["--help"], ["--version"]), shlex.join(words)
+        options = {word.partition("=")[0] for word in arguments if re.match(r"--?[a-z]", word)}
+        assert options <= parameters(command) | {"--help"}, shlex.join(words)
+
+
+def test_the_watch_sees_commands() -> None:
+    seen = [words[1] for document in DOCUMENTS for words in commands(document)]
+    assert {"data", "sweep", "table", "train", "status", "models", "doctor", "cite"} <= set(seen)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_and_path_leads_somewhere(document: Path) -> None:
+    text = document.read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        assert target.startswith("http") or (document.parent / target).exists(), target
+    for path in re.findall(r"`((?:docs|tests|experiments|repro)/[\w./]+)`", text):
+        assert (TOP / path).exists(), path
+    for anchor_in, anchor in re.findall(r"\]\(([\w./]*)#([\w-]+)\)", text):
+        headings = re.findall(
+            r"^#+ (.*)$", (document.parent / (anchor_in or document.name)).read_text(), flags=re.MULTILINE
+        )
+        slugs = [re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings]
+        assert anchor in slugs, anchor
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_the_make_targets_of_the_readme_exist() -> None:
+    promised = set(re.findall(r"(?:`|^)make ([a-z]+)", (TOP / "README.md").read_text(), flags=re.MULTILINE))
+    assert {"demo", "test", "quick"} <= promised
+    for target in promised:
+        done = subprocess.run(["make", "-n", target], cwd=TOP, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr

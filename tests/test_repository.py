@@ -1,0 +1,109 @@
+"""What stands beside the package: the lock, the citation, the licence, the commands that the README promises."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import repro
+
+TOP = Path(repro.__file__).parent.parent
+pytestmark = pytest.mark.skipif(not (TOP / "pyproject.toml").exists(), reason="installed, not checked out")
+
+ADDRESS = re.compile(r"index-url|find-links|trusted-host|\"resolved\": *\"http|https?://\S+\.(whl|tgz|deb)\b")
+
+
+@cache
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((TOP / "pyproject.toml").read_text())
+
+
+def tracked() -> list[Path]:
+    if shutil.which("git") is None or not (TOP / ".git").exists():
+        pytest.skip("no git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, capture_output=True, text=True, check=True).stdout
+    return [TOP / name for name in listed.split("\0") if name and (TOP / name).exists()]
+
+
+def locked() -> dict[str, str]:
+    lines = (TOP / "requirements.lock").read_text().splitlines()
+    pins = [line.partition(" ;")[0].split("==") for line in lines if line and not line.startswith("#")]
+    assert all(len(pin) == 2 for pin in pins), "every line is name==version, with a marker at most"
+    return dict(pins)
+
+
+def name_of(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement, maxsplit=1)[0]).lower()
+
+
+def test_the_citation_is_valid() -> None:
+    pytest.importorskip("cffconvert", reason="cffconvert is not installed")
+    # In a process of its own: cffconvert's dependencies are old and warn.
+    command = [sys.executable, "-W", "ignore", "-c", "from cffconvert.cli.cli import cli; cli()"]
+    done = subprocess.run([*command, "--validate"], cwd=TOP, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "valid" in done.stdout + done.stderr
+
+
+def test_version_and_licence_agree_everywhere() -> None:
+    citation = yaml.safe_load((TOP / "CITATION.cff").read_text())
+    assert citation["version"] == repro.__version__
+    assert citation["license"] == pyproject()["project"]["license"] == "MIT"
+    assert (TOP / "LICENSE").read_text().startswith("MIT License")
+
+
+def test_the_lock_holds_all_that_the_project_asks_for() -> None:
+    project = pyproject()["project"]
+    asked = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["dev"],
+        *pyproject()["build-system"]["requires"],
+    ]
+    assert {name_of(requirement) for requirement in asked} <= locked().keys()
+
+
+def test_the_lock_pins_a_matching_pair_and_marks_what_only_linux_has() -> None:
+    pins = locked()
+    # torch 2.N comes with torchvision 0.(N + 14 or 15); the pair of this lock was installed and imported.
+    assert (pins["torch"], pins["torchvision"]) == ("2.15.0", "0.29.2")
+    for line in (TOP / "requirements.lock").read_text().splitlines():
+        if re.match(r"nvidia-|cuda-|triton", line):
+            assert line.endswith('; sys_platform == "linux" and platform_machine == "x86_64"'), line
+
+
+def test_no_file_names_a_registry() -> None:
+    for path in tracked():
+        if path.resolve() != Path(__file__).resolve():
+            assert not ADDRESS.search(path.read_text(encoding="utf-8", errors="ignore")), path
+
+
+def test_no_large_file_is_tracked() -> None:
+    assert [path for path in tracked() if path.stat().st_size > 1_000_000] == []
+
+
+def test_every_marker_in_use_is_declared_and_every_declared_one_in_use() -> None:
+    declared = {line.split(":")[0] for line in pyproject()["tool"]["pytest"]["ini_options"]["markers"]}
+    builtin = {"parametrize", "skipif", "skip", "xfail", "usefixtures", "filterwarnings", "timeout"}
+    used = set()
+    for path in (TOP / "tests").rglob("*.py"):
+        used |= set(re.findall(r"pytest\.mark\.(\w+)", path.read_text()))
+    assert used <= declared | builtin
+    assert declared - {"cuda", "real_data", "tex"} <= used
+
+
+def test_ci_calls_the_test_command_and_nothing_that_repairs() -> None:
+    script = (TOP / ".ci" / "run").read_text()
+    assert "\nmake test" in script
+    recipes = (TOP / "Makefile").read_text()
+    assert "ruff format --check" in recipes
+    assert "--fix" not in script + recipes
+    assert (TOP / ".ci" / "run").stat().st_mode & 0o111
