@@ -51,7 +51,8 @@ class Sample:
     def minus(self, baseline: Sample) -> Sample | None:
         """The paired differences over the seeds that both have, None where they share none."""
         theirs = dict(baseline.values)
-        return Sample.of({seed: value - theirs[seed] for seed, value in self.values if seed in theirs})
+        # Accuracies count images: what differs beyond nine decimals is binary, not data.
+        return Sample.of({seed: round(value - theirs[seed], 9) for seed, value in self.values if seed in theirs})
 
 
 @dataclass(frozen=True)
