@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -133,6 +134,16 @@ def test_a_link_keeps_pointing_at_the_file_that_is_written(empty_folder: Path) -
     run("table1", "-o", "link.md")
     assert (empty_folder / "link.md").is_symlink()
     assert (empty_folder / "target.md").read_text(encoding="utf-8").startswith("**Table 1.**")
+
+
+def test_a_pipe_is_written_to_and_not_replaced(empty_folder: Path) -> None:
+    pipe = empty_folder / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        text = pool.submit(pipe.read_text, encoding="utf-8")
+        run("table1", "-o", "pipe")
+        assert text.result(timeout=20).startswith("**Table 1.**")
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize(
