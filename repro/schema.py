@@ -24,6 +24,7 @@ ModelName = Literal[
     "mobilenetv2_x0_75",
     "mobilenetv2_x1_0",
     "squeezenet",
+    "squeezenet_bn",
     "nasnet_a",
     "densenet100_k12",
     "densenet100_k24",

@@ -25,7 +25,7 @@ from repro.models.mobilenetv2 import mobilenetv2_x0_75, mobilenetv2_x1_0
 from repro.models.nasnet import nasnet_a
 from repro.models.resnet import resnet18
 from repro.models.shufflenetv2 import shufflenetv2_x0_5, shufflenetv2_x1_0
-from repro.models.squeezenet import squeezenet
+from repro.models.squeezenet import squeezenet, squeezenet_bn
 
 __all__ = ["MODELS", "build_model"]
 
@@ -38,6 +38,7 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
             mobilenetv2_x0_75,
             mobilenetv2_x1_0,
             squeezenet,
+            squeezenet_bn,
             nasnet_a,
             densenet100_k12,
             densenet100_k24,

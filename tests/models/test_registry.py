@@ -15,6 +15,7 @@ FEATURE_SHAPES = {
     "mobilenetv2_x0_75": ((1280, 4, 4), (1280, 4, 4)),
     "mobilenetv2_x1_0": ((1280, 4, 4), (1280, 4, 4)),
     "squeezenet": ((10, 8, 8), (10, 8, 8)),
+    "squeezenet_bn": ((10, 4, 4), (10, 4, 4)),
     "nasnet_a": ((1056, 8, 8), (1056, 8, 8)),
     "densenet100_k12": ((1168, 8, 8), (1168, 8, 8)),
     "densenet100_k24": ((2320, 8, 8), (2320, 8, 8)),
@@ -27,6 +28,9 @@ FEATURE_SHAPES = {
 # Its own stem and strides are kept (paper/README.md), and they go below.
 BELOW_4X4 = {"efficientnet_b4"}
 
+# ReLU's least value is 0; these end in a SiLU, and in a convolution without an activation.
+LEAST_ACTIVATION = {"efficientnet_b4": -0.2785, "squeezenet_bn": -float("inf")}
+
 # name, classes, image size, parameters. The comment is the figure of the paper or of its evidence, in millions.
 PARAMETERS = [
     ("shufflenetv2_x0_5", 1000, 32, 1_366_792),  # 1.367, printed 1.4
@@ -38,6 +42,7 @@ PARAMETERS = [
     ("squeezenet", 1000, 64, 1_248_424),  # 1.248, printed 1.25: the form with the published 7x7 convolution
     ("squeezenet", 100, 64, 786_724),  # 0.787
     ("squeezenet", 100, 32, 775_204),  # the same with the 3x3 convolution: 96 x 3 x (49 - 9) = 11,520 fewer
+    ("squeezenet_bn", 100, 32, 781_156),  # 0.78 in the base's table
     ("nasnet_a", 1000, 32, 5_259_924),  # printed 5.3
     ("nasnet_a", 100, 32, 4_308_624),  # 4.31; the base's 5.22 counts 0.89 that no forward pass uses
     ("densenet100_k12", 10, 32, 6_979_642),  # 7.0 in the DenseNet paper
@@ -120,7 +125,7 @@ def test_features_are_activations_and_the_same_in_channels_last(name: str) -> No
         expected_logits, expected_features = model(images)
         model.to(memory_format=torch.channels_last)
         logits, features = model(images.to(memory_format=torch.channels_last))
-    assert expected_features.min() >= (-0.2785 if name == "efficientnet_b4" else 0)  # SiLU's least value, ReLU's
+    assert expected_features.min() >= LEAST_ACTIVATION.get(name, 0)
     for actual, expected in ((logits, expected_logits), (features, expected_features)):
         assert expected.any()
         torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
