@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import repro
-from repro.cli import cite, data, doctor, models, status, sweep, table, train
+from repro.cli import cite, data, doctor, figure, models, status, sweep, table, train
 from repro.errors import UserError
 
 # What the disk or its permissions refuse is the user's to mend, not a defect of ours.
@@ -37,6 +37,7 @@ app.command()(train.train)
 app.command()(sweep.sweep)
 app.command()(status.status)
 app.command()(table.table)
+app.command()(figure.figure)
 app.add_typer(data.app, name="data")
 app.command()(models.models)
 app.command()(doctor.doctor)
@@ -66,7 +67,9 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 wrong use, 130 or 143 interrupted."""
     try:
-        returned = app(args=list(arguments) or ["--help"], prog_name="biasrepro", standalone_mode=False)
+        returned = app(
+            args=list(arguments) or ["--help"], prog_name="biasrepro", standalone_mode=False, obj=list(arguments)
+        )
         sys.stdout.flush()
         return returned if isinstance(returned, int) else 0
     except UserError as error:
@@ -81,15 +84,23 @@ def run(arguments: Sequence[str]) -> int:
         _complain("interrupted")
         return 130
     except BrokenPipeError:
-        # Whoever read our output stopped; Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _output_is_gone()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # Typer turns that one into its own exit
+            return _output_is_gone()
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _MENDED_BY_THE_USER:
             _complain(f"{error.strerror}", where=error.filename and str(error.filename))
             return 2
         _own_up(error)
         return 1
+
+
+def _output_is_gone() -> int:
+    """Whoever read our output stopped: the exit code of a SIGPIPE, and no complaint when Python flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return 141
 
 
 def _complain(what: str, *, where: str | None = None, mend: str | None = None) -> None:

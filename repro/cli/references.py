@@ -13,7 +13,7 @@ from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT
 from repro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from repro.schema import Cell
+    from repro.schema import Cell, Table
 
 _SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)+=.*", re.DOTALL)
 
@@ -28,6 +28,15 @@ def with_settings(table: str, settings: Sequence[str]) -> str:
                 mend="It is KEY=VALUE with a dotted key of dataset, recipe, weighting or execution: recipe.epochs=2.",
             )
     return "+".join([table, *settings])
+
+
+def chosen_tables(names: Sequence[str], settings: Sequence[str]) -> list[Table]:
+    """The tables named, each once, with ``--set`` texts applied; without a name every built-in table of the paper."""
+    from repro.config import builtin_names, find_table
+
+    names = names or [name for name in builtin_names() if find_table(name).kind == "paper"]
+    tables = [find_table(with_settings(name, settings)) for name in names]
+    return list({one.reference: one for one in tables}.values())
 
 
 def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:

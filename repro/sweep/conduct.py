@@ -14,10 +14,11 @@ from typing import Protocol
 from repro.progress import Progress
 from repro.results import write_failure
 from repro.results.lock import OwnedElsewhere
-from repro.sweep.executor import Ended, Executor, Job, Said, Started
+from repro.sweep.executor import Ended, Event, Executor, Job, Said, Started
 from repro.sweep.picture import Fate, Finished, RunningRun, SweepPicture
 
 POLL_SECONDS = 0.2
+LAST_SECONDS = 60.0  # that workers get to commit when the sweep itself breaks down
 
 
 class SweepListener(Protocol):
@@ -65,14 +66,14 @@ def conduct(
     """Run ``jobs`` and return the picture at the end; a run that fails is noted in its folder, and the rest goes on.
 
     ``stops_asked`` counts the requests to stop: after the first, running jobs commit their state and end, after the
-    second they are killed. With ``fail_fast`` the first failure is such a request. Nothing is left running, however
-    this returns.
+    second they are killed. With ``fail_fast`` the first failure is such a request, and so is an exception in a
+    listener. Nothing is left running, however this returns.
     """
     picture = SweepPicture(waiting=list(jobs), before=finished_before, capacity=executor.capacity)
-    submitted: set[str] = set()
+    out: set[str] = set()  # jobs that the executor has taken on and that have not ended
     stopping = killed = False
     try:
-        while picture.running or (picture.waiting and not stopping) or submitted:
+        while out or (picture.waiting and not stopping):
             if not stopping and (why := _reason_to_stop(picture, stops_asked(), fail_fast)):
                 stopping = True
                 executor.stop()
@@ -81,18 +82,35 @@ def conduct(
                 killed = True
                 executor.kill()
             for job in picture.waiting if not stopping else ():
-                if len(picture.running) + len(submitted) >= executor.capacity:
+                if len(out) >= executor.capacity:
                     break
-                if job.id not in submitted:
-                    submitted.add(job.id)
+                if job.id not in out:
+                    out.add(job.id)
                     executor.submit(job)
-            for event in executor.poll(POLL_SECONDS):
-                submitted.discard(event.job.id)
+            events = executor.poll(POLL_SECONDS)
+            out -= _ended(events)
+            for event in events:
                 _take_note(event, picture, listen, stopping=stopping, now=clock())
             listen.tick(picture)
+    except BaseException:
+        # A defect, or output that nobody reads any more: the state of what runs is still worth keeping.
+        _let_commit(executor, out, stops_asked)
+        raise
     finally:
         executor.close()
     return picture
+
+
+def _let_commit(executor: Executor, out: set[str], stops_asked: Callable[[], int]) -> None:
+    """Ask what runs to commit and end, and wait for it, within reason."""
+    executor.stop()
+    deadline = time.monotonic() + LAST_SECONDS
+    while out and time.monotonic() < deadline and stops_asked() < 2:
+        out = out - _ended(executor.poll(POLL_SECONDS))
+
+
+def _ended(events: Sequence[Event]) -> set[str]:
+    return {event.job.id for event in events if isinstance(event, Ended)}
 
 
 def judge(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
@@ -109,9 +127,7 @@ def judge(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
     return "failed", _cause(status, last, ended.last_words)
 
 
-def _take_note(
-    event: Started | Said | Ended, picture: SweepPicture, listen: SweepListener, *, stopping: bool, now: float
-) -> None:
+def _take_note(event: Event, picture: SweepPicture, listen: SweepListener, *, stopping: bool, now: float) -> None:
     if isinstance(event, Started):
         picture.start(event.job, event.place, now)
         listen.started(picture, picture.running[event.job.id])

@@ -6,10 +6,12 @@ engine's own, on random images of the data set's shape: no data is needed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -36,24 +38,27 @@ def measure(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL
     """
     request = {"runs": [Run(cell=cell, seed=0).model_dump(mode="json") for cell in cells], "seconds": seconds}
     request |= {"device": slot.device, "threads": slot.threads}
-    with subprocess.Popen(
-        [sys.executable, "-m", "repro.sweep.measure"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **slot.environment},
-        text=True,
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(
+            [sys.executable, "-m", "repro.sweep.measure"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env={**os.environ, **slot.environment},
+            text=True,
+        ) as process,
+    ):
         assert process.stdin is not None
         assert process.stdout is not None
-        assert process.stderr is not None
         try:
-            process.stdin.write(json.dumps(request))
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it died already; its output ends, and its last words are read
+                process.stdin.write(json.dumps(request))
+                process.stdin.close()
             for _ in cells:
-                line = process.stdout.readline()
-                if not line:
-                    words = process.stderr.read().strip().splitlines()
+                if not (line := process.stdout.readline()):
+                    complaints.seek(0)
+                    words = complaints.read().strip().splitlines()
                     raise UserError(f"nothing could be measured: {words[-1] if words else 'the process ended'}")
                 yield Cost(**json.loads(line))
         finally:

@@ -51,7 +51,7 @@ def look_at(folder: RunFolder, run: Run) -> RunState:
     """The state of ``run``, whose files are in ``folder``."""
     try:
         raw = folder.record.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return _unfinished(folder)
     except OSError as error:
         return RunState(Stage.DAMAGED, f"cannot be read: {error.strerror}")

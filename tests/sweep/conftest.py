@@ -35,9 +35,11 @@ def worker_command() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> Path:
+def results(tmp_path: Path, fake_worker: ModuleType) -> Path:
+    """An empty results folder; fake workers know the demo's first three seeds in it."""
     folder = tmp_path / "results"
     folder.mkdir()
+    fake_worker.prepare(folder, selected_runs(find_table("demo"), (0, 1, 2)))
     return folder
 
 

@@ -1,7 +1,8 @@
 """Takes the place of ``biasrepro train`` in tests of the sweep: same arguments, same messages, nothing trained.
 
 ``behaviour.json`` in the results folder says what a run does, by its id; the others complete at once. Each start is
-noted in ``started.jsonl`` there.
+noted in ``started.jsonl`` there. The records that it leaves were made by ``prepare``: a worker that knows nothing of
+tables starts in a moment.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from repro.config import find_cell
 from repro.progress import Progress
-from repro.results import Provenance, RunFolder, RunRecord, write_record
-from repro.schema import Run
+
+if TYPE_CHECKING:
+    from repro.results import RunRecord
+    from repro.schema import Run
 
 
 def record_of(run: Run, **fields: Any) -> RunRecord:
     """A record of ``run`` without epochs, with fields replaced."""
+    from repro.results import Provenance, RunRecord
+
     cell = run.cell
     provenance = Provenance(
         biasrepro="0.1.0",
@@ -66,6 +71,126 @@ def record_of(run: Run, **fields: Any) -> RunRecord:
     return RunRecord(**values | fields)
 
 
+def prepare(results: Path, runs: Iterable[Run], reference: str | None = None) -> None:
+    """Lets workers know ``runs``, whose table is called ``reference`` on the command line."""
+    from repro.results.record import to_bytes
+
+    file = results / "prepared.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    for run in runs:
+        cell = run.cell
+        diverged = record_of(run, status="diverged", reason="not finite at step 3", last_top1_percent=None)
+        known[f"{reference or cell.table}/{cell.row.id}/{cell.column.id}/seed-{run.seed}"] = {
+            "id": run.id,
+            "epochs": cell.recipe.epochs,
+            "completed": to_bytes(record_of(run)).decode(),
+            "diverged": to_bytes(diverged).decode(),
+        }
+    file.write_text(json.dumps(known))
+
+
+class Worker:
+    """A run as the worker knows it."""
+
+    def __init__(self, known: dict[str, Any], results: Path) -> None:
+        self.id: str = known["id"]
+        self.epochs: int = known["epochs"]
+        self.records = known
+        self.results = results
+        self.folder = results / self.id
+
+    def tell(self, phase: Any, epoch: int = 0, message: str | None = None) -> None:
+        progress = Progress(
+            self.id,
+            phase,
+            epoch=epoch,
+            epochs=self.epochs,
+            step=2 if epoch else 0,
+            steps=2 if epoch else 0,
+            train_loss=0.5,
+            test_top1_percent=90.0 if epoch else None,
+            images_per_second=1234.0 if epoch else None,
+            eta_seconds=float(self.epochs - epoch) if epoch else None,
+            message=message,
+        )
+        print(progress.to_line(), flush=True)
+
+    def record(self, status: str = "completed") -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "run.json").write_text(self.records[status])
+        (self.folder / "failure.json").unlink(missing_ok=True)
+
+    def complete(self) -> int:
+        for epoch in range(1, self.epochs + 1):
+            self.tell("epoch_done", epoch=epoch)
+        self.record()
+        self.tell("completed", epoch=self.epochs)
+        return 0
+
+    def wait(self, *, stubborn: bool) -> int:
+        """Train on and on until told to stop; a stubborn one is deaf to SIGTERM."""
+        told = threading.Event()
+
+        def note(*_: object) -> None:
+            told.set()
+
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else note)
+
+        def until_the_sweep_is_gone() -> None:
+            while os.read(0, 4096):
+                pass
+            told.set()
+
+        threading.Thread(target=until_the_sweep_is_gone, daemon=True).start()
+        self.tell("training", epoch=1)
+        self.note_start()
+        while not told.wait(0.02):
+            pass
+        (self.folder / "checkpoint.pt").write_text("committed")
+        return 143
+
+    def note_start(self) -> None:
+        """Signals find this worker ready from now on."""
+        (self.folder / "ready").touch()
+
+    def behave(self, does: str) -> int:
+        self.tell("starting", message="a fake processor")
+        if does == "noise":
+            print("not a message\nnor {this}", flush=True)
+            print("a warning on standard error", file=sys.stderr, flush=True)
+        elif does == "fail":
+            self.tell("failed", message="the pixels ran out\n  Buy more pixels.")
+            return 1
+        elif does == "diverge":
+            self.record("diverged")
+            self.tell("diverged", epoch=1, message="not finite at step 3")
+            return 1
+        elif does == "misuse":
+            print("error: --pixels is no option", file=sys.stderr)
+            return 2
+        elif does == "traceback":
+            raise RuntimeError("a defect")
+        elif does == "elsewhere":
+            return 75
+        elif does in ("SIGKILL", "SIGSEGV", "SIGTERM"):
+            os.kill(os.getpid(), signal.Signals[does])
+        elif does == "grandchild":
+            child = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
+            (self.results / "grandchild.pid").write_text(str(child.pid))
+        elif does == "mute":
+            os.close(1)
+            time.sleep(0.4)
+            self.record()
+            return 0
+        elif does == "slow":
+            time.sleep(1.0)
+        elif does in ("wait", "stubborn"):
+            return self.wait(stubborn=does == "stubborn")
+        else:
+            assert does == "complete", does
+        return self.complete()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=["train"])
@@ -79,18 +204,11 @@ def main() -> int:
     parser.add_argument("--stop-at-eof", action="store_true")
     parser.add_argument("--allow-changed", action="store_true")
     given = parser.parse_args()
-    run = Run(cell=find_cell(given.reference), seed=given.seed)
-    note_start(given, run)
-    behaviours = given.results / "behaviour.json"
-    does = json.loads(behaviours.read_text()).get(run.id, "complete") if behaviours.exists() else "complete"
-    return behave(does, run, RunFolder.of(given.results, run), given.results)
-
-
-def note_start(given: argparse.Namespace, run: Run) -> None:
+    known = json.loads((given.results / "prepared.json").read_text())
+    worker = Worker(known[f"{given.reference}/seed-{given.seed}"], given.results)
     note = {
-        "run": run.id,
+        "run": worker.id,
         "pid": os.getpid(),
-        "parent": os.getppid(),
         "device": given.device,
         "threads": given.threads,
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
@@ -99,94 +217,9 @@ def note_start(given: argparse.Namespace, run: Run) -> None:
     }
     with (given.results / "started.jsonl").open("a") as file:
         file.write(json.dumps(note) + "\n")
-
-
-def tell(run: Run, phase: Any, epoch: int = 0, message: str | None = None) -> None:
-    progress = Progress(
-        run.id,
-        phase,
-        epoch=epoch,
-        epochs=run.cell.recipe.epochs,
-        step=2 if epoch else 0,
-        steps=2 if epoch else 0,
-        train_loss=0.5,
-        test_top1_percent=90.0 if epoch else None,
-        images_per_second=1234.0 if epoch else None,
-        eta_seconds=float(run.cell.recipe.epochs - epoch) if epoch else None,
-        message=message,
-    )
-    print(progress.to_line(), flush=True)
-
-
-def behave(does: str, run: Run, folder: RunFolder, results: Path) -> int:
-    tell(run, "starting", message="a fake processor")
-    if does == "complete":
-        return complete(run, folder)
-    if does == "noise":
-        print("not a message\nnor {this}", flush=True)
-        print("a warning on standard error", file=sys.stderr, flush=True)
-        return complete(run, folder)
-    if does == "fail":
-        tell(run, "failed", message="the pixels ran out\n  Buy more pixels.")
-        return 1
-    if does == "diverge":
-        write_record(folder, record_of(run, status="diverged", reason="not finite at step 3", last_top1_percent=None))
-        tell(run, "diverged", epoch=1, message="not finite at step 3")
-        return 1
-    if does == "misuse":
-        print("error: --pixels is no option", file=sys.stderr)
-        return 2
-    if does == "traceback":
-        raise RuntimeError("a defect")
-    if does == "elsewhere":
-        return 75
-    if does in ("SIGKILL", "SIGSEGV", "SIGTERM"):
-        os.kill(os.getpid(), signal.Signals[does])
-    if does == "grandchild":
-        child = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
-        (results / "grandchild.pid").write_text(str(child.pid))
-        return complete(run, folder)
-    if does == "mute":
-        os.close(1)
-        time.sleep(0.4)
-        write_record(folder, record_of(run))
-        return 0
-    if does == "slow":
-        time.sleep(1.0)
-        return complete(run, folder)
-    assert does in ("wait", "stubborn"), does
-    return wait(run, folder, stubborn=does == "stubborn")
-
-
-def complete(run: Run, folder: RunFolder) -> int:
-    for epoch in range(1, run.cell.recipe.epochs + 1):
-        tell(run, "epoch_done", epoch=epoch)
-    write_record(folder, record_of(run))
-    tell(run, "completed", epoch=run.cell.recipe.epochs)
-    return 0
-
-
-def wait(run: Run, folder: RunFolder, *, stubborn: bool) -> int:
-    """Train on and on until told to stop; a stubborn one is deaf to SIGTERM."""
-    told = threading.Event()
-
-    def note(*_: object) -> None:
-        told.set()
-
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else note)
-
-    def until_the_sweep_is_gone() -> None:
-        while os.read(0, 4096):
-            pass
-        told.set()
-
-    threading.Thread(target=until_the_sweep_is_gone, daemon=True).start()
-    tell(run, "training", epoch=1)
-    while not told.wait(0.02):
-        pass
-    folder.path.mkdir(parents=True, exist_ok=True)
-    folder.checkpoint.write_text("committed")
-    return 143
+    behaviours = given.results / "behaviour.json"
+    does = json.loads(behaviours.read_text()) if behaviours.exists() else {}
+    return worker.behave(does.get(worker.id, "complete"))
 
 
 if __name__ == "__main__":

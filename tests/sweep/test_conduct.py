@@ -159,7 +159,8 @@ def test_nothing_is_left_running_when_the_listener_breaks(jobs: list[Job]) -> No
     executor = Scripted()
     with pytest.raises(BrokenPipeError):
         conduct(jobs, executor, listen=Broken())
-    assert executor.closes == 1
+    assert (executor.stops, executor.kills, executor.closes) == (1, 0, 1)
+    assert not executor.out, "what ran was not waited for"
 
 
 @pytest.mark.parametrize(

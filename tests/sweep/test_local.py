@@ -228,8 +228,7 @@ conduct(jobs, LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1), {worker_comma
 """)
     sweep = subprocess.Popen([sys.executable, str(script)])
     try:
-        wait_until(lambda: len(started()) == 2)
-        time.sleep(0.3)
+        wait_until(lambda: all((job.folder.path / "ready").exists() for job in jobs[:2]))
     finally:
         sweep.kill()
         sweep.wait()

@@ -1,0 +1,15 @@
+"""``biasrepro`` whose sweeps start fake workers, as a process of its own: for tests that send it signals."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from repro.cli import main
+from repro.sweep import hardware, local
+
+if __name__ == "__main__":
+    local.WORKER_COMMAND = (sys.executable, str(Path(__file__).parents[1] / "sweep" / "fake_worker.py"))
+    hardware.usable_cores = lambda: 2
+    hardware.find_gpus = lambda: ()
+    main()

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import repro
+from repro import cli
+from repro.errors import RunFailure, UserError
+
+Say = Callable[..., Any]
+
+
+def biasrepro(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "repro", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+
+@pytest.fixture
+def raise_from_cite(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+    """Lets ``biasrepro cite`` end in an error."""
+
+    def set_error(error: BaseException) -> None:
+        def broken(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("builtins.print", broken)
+
+    return set_error
+
+
+def test_the_version_is_the_package_s(say: Say) -> None:
+    assert say("--version").out == f"biasrepro {repro.__version__}\n"
+
+
+def test_no_arguments_show_the_help(say: Say) -> None:
+    said = say()
+    assert said.code == 0
+    for command in ("train", "sweep", "table", "data", "models", "status", "doctor", "cite"):
+        assert command in said.out
+
+
+@pytest.mark.parametrize("command", ["train", "sweep", "table", "data", "models", "status", "doctor", "cite"])
+def test_every_command_has_a_help_that_ends_well(say: Say, command: str) -> None:
+    for flag in ("--help", "-h"):
+        said = say(command, flag)
+        assert said.code == 0
+        assert f"Usage: biasrepro {command}" in said.out
+
+
+def test_a_group_without_a_command_shows_its_help_alone(say: Say) -> None:
+    said = say("data")
+    assert "fetch" in said.out
+    assert (said.code, said.err) == (2, "")
+
+
+def test_python_m_repro_is_the_command_too() -> None:
+    done = biasrepro("--version")
+    assert (done.returncode, done.stdout) == (0, f"biasrepro {repro.__version__}\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_are_given_their_completion(shell: str) -> None:
+    variables = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = biasrepro("--show-completion", shell, env=variables)
+    assert done.returncode == 0
+    assert "_BIASREPRO_COMPLETE" in done.stdout
+
+
+def test_completion_knows_the_commands() -> None:
+    asked = {"_BIASREPRO_COMPLETE": "complete_bash", "COMP_WORDS": "biasrepro sw", "COMP_CWORD": "1"}
+    done = biasrepro(env={**os.environ, **asked})
+    assert done.stdout.split() == ["sweep"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["swep"], "Did you mean 'sweep'?"),
+        (["sweep"], "Missing argument 'TABLE'"),
+        (["sweep", "tabel2"], "Did you mean 'table2'?"),
+        (["sweep", "table2", "--rows", "squeezent"], "Did you mean 'squeezenet'?"),
+        (["sweep", "table2", "--columns", "bais"], "Did you mean 'bias'?"),
+        (["sweep", "table2", "--sedes", "2"], "--seeds"),
+        (["sweep", "table2", "--seeds", "many"], "neither a number nor a list"),
+        (["sweep", "table2", "--only", "faild"], "'failed'"),
+        (["sweep", "table2", "--gpus", "zero"], "--gpus zero is no list of numbers"),
+        (["sweep", "table2", "--gpus", ","], "is no list of numbers"),
+        (["sweep", "table2", "--jobs", "0"], "--jobs"),
+        (["sweep", "table2", "--set", "epochs=2"], "'epochs=2' is no setting"),
+        (["sweep", "table2", "--set", "recipe.epoch=2"], "Did you mean 'epochs'?"),
+        (["sweep", "table2", "--set", "recipe.epochs=0"], "greater than or equal to 1"),
+        (["train", "table2/squeezenet/bais"], "Did you mean 'bias'?"),
+        (["train", "table2/squeezent/bias"], "Did you mean 'squeezenet'?"),
+        (["train", "tabel2"], "Did you mean 'table2'?"),
+        (["train", "table2/squeezenet"], "A cell is table/row/column"),
+        (["train", "nowhere.yaml"], "nowhere.yaml"),
+        (["train", "--seed", "-1"], "--seed"),
+        (["train", "--seed", "x"], "--seed"),
+        (["train", "--set", "recipe.learning_rate=fast"], "--set recipe.learning_rate"),
+        (["status", "tabel2"], "Did you mean 'table2'?"),
+    ],
+)
+def test_wrong_use_is_one_message_and_exit_code_2(say: Say, tmp_path: Path, arguments: list[str], says: str) -> None:
+    results = [] if arguments == ["swep"] else ["--results", str(tmp_path)]
+    said = say(*arguments, *results)
+    assert said.code == 2
+    assert says in said.err
+    assert said.err.startswith("error: ")
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_an_error_in_a_file_has_its_line(say: Say, own: Path) -> None:
+    own.write_text(own.read_text().replace("epochs: 4", "epochs: four"))
+    said = say("sweep", own)
+    assert said.code == 2
+    assert f"{own}:7:11" in said.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (UserError("what", where="where", mend="mend"), 2, "error: where: what\n  mend\n"),
+        (RunFailure("[bold]what[/]"), 1, "error: [bold]what[/]\n"),
+        (KeyboardInterrupt(), 130, None),
+        (PermissionError(13, "Permission denied", "/a/file"), 2, "error: /a/file: Permission denied\n"),
+        (OSError(28, "No space left on device"), 2, "error: No space left on device\n"),
+    ],
+)
+def test_errors_become_messages_and_exit_codes(
+    say: Say, raise_from_cite: Callable[[BaseException], None], error: BaseException, code: int, says: str | None
+) -> None:
+    raise_from_cite(error)
+    said = say("cite")
+    assert said.code == code
+    assert says is None or said.err == says
+
+
+def test_a_defect_says_that_it_is_ours_and_keeps_its_traceback(
+    say: Say, raise_from_cite: Callable[[BaseException], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    raise_from_cite(RuntimeError("a defect"))
+    said = say("cite")
+    assert said.code == 1
+    assert "error: RuntimeError: a defect" in said.err
+    assert "defect of biasrepro, not of your input" in said.err
+    (kept,) = tmp_path.iterdir()
+    assert str(kept) in said.err
+    assert "RuntimeError: a defect" in kept.read_text()
+    assert "Traceback" in kept.read_text()
+
+
+@pytest.mark.parametrize(("variables", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_errors_are_red_on_a_terminal_unless_no_color_is_set(variables: dict[str, str], colored: bool) -> None:
+    err = on_a_terminal("train", "tabel2", variables=variables)
+    assert "no experiment is called 'tabel2'" in err
+    assert ("\x1b[1;31m" in err) == colored
+
+
+def on_a_terminal(*arguments: str, variables: dict[str, str]) -> str:
+    """What a command writes to a terminal."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    plain = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLORTERM")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "repro", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env={**plain, "TERM": "xterm-256color", **variables},
+    )
+    os.close(theirs)
+    written = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            written += chunk
+    except OSError:  # Linux says so when the other side is closed
+        pass
+    finally:
+        os.close(ours)
+        process.wait()
+    return written.decode()
+
+
+def test_a_reader_that_stops_reading_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys, time; from repro.cli import run; time.sleep(0.2); sys.exit(run(['cite']))"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
+def test_bibtex_of_paper_and_software(say: Say) -> None:
+    out = say("cite").out
+    assert "pages     = {6556--6566}" in out
+    for name in ("Abrahamyan", "Ziatchin", "Chen", "Deligiannis", "ICCV"):
+        assert name in out
+    assert f"version = {{{repro.__version__}}}" in out
+    assert out.count("{") == out.count("}")
+
+
+def test_the_console_script_is_main() -> None:
+    assert callable(cli.main)

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from repro.config import find_table
+from repro.results import RunFolder, read_failure, write_failure
+from repro.results.lock import own
+from repro.schema import Run
+from repro.sweep.devices import VISIBLE, Gpu
+from repro.sweep.plan import selected_runs
+
+pytestmark = pytest.mark.usefixtures("fake_training")
+
+Say = Callable[..., Any]
+Behave = Callable[[dict[str, str]], None]
+Started = Callable[[], list[dict[str, Any]]]
+
+SEED_0 = [f"demo/shufflenetv2/{column}/seed-0" for column in ("ce", "inverse_bias", "mean_bias", "bias")]
+
+
+@pytest.fixture
+def runs() -> list[Run]:
+    return selected_runs(find_table("demo"), (0,))
+
+
+def test_a_sweep_trains_all_cells_and_seeds_and_says_what_is_next(say: Say, results: Path, started: Started) -> None:
+    said = say("sweep", "demo", "--seeds", "2", "--results", results)
+    assert said.code == 0
+    assert said.err == ""
+    ids = [*SEED_0, *(run.replace("seed-0", "seed-1") for run in SEED_0)]
+    assert sorted(note["run"] for note in started()) == sorted(ids)
+    assert "demo: 8 runs to train; 2 at a time on cpu" in said.out
+    for run in ids:
+        assert f"start  {run} on cpu" in said.out
+        assert f"done   {run}  90.0 % in 0:0" in said.out
+    assert "8 runs: 8 done" in said.out
+    assert f"next    biasrepro table demo --results {results}" in said.out
+    assert "\x1b" not in said.out
+
+
+def test_finished_runs_are_skipped(say: Say, results: Path, started: Started) -> None:
+    say("sweep", "demo", "--seeds", "1", "--results", results)
+    said = say("sweep", "demo", "--seeds", "0,1", "--columns", "ce", "--results", results)
+    assert len(started()) == 5
+    assert "1 run to train, 1 finished before" in said.out
+    again = say("sweep", "demo", "--seeds", "1", "--results", results)
+    assert len(started()) == 5
+    assert again.code == 0
+    assert "All 4 runs are finished." in again.out
+    assert "biasrepro table demo" in again.out
+
+
+def test_overrides_go_to_the_workers_and_into_a_folder_of_their_own(
+    say: Say, results: Path, started: Started, fake_worker: ModuleType
+) -> None:
+    table = "demo+execution.precision=bf16+recipe.decay_epochs=[1]+recipe.epochs=2"
+    fake_worker.prepare(results, selected_runs(find_table(table), (0,)))
+    setting = ["--set", "recipe.epochs=2", "--set", "recipe.decay_epochs=[1]", "--set", "execution.precision=bf16"]
+    said = say("sweep", "demo", "--seeds", "1", "--columns", "bias", *setting, "--allow-changed", "--results", results)
+    assert said.code == 0
+    assert [note["run"] for note in started()] == [f"{table}/shufflenetv2/bias/seed-0"]
+    assert started()[0]["allow_changed"] is True
+    assert (results / table / "shufflenetv2/bias/seed-0/run.json").exists()
+
+
+def test_a_file_of_the_user_s_own_is_swept_by_its_path(
+    say: Say, results: Path, own: Path, started: Started, fake_worker: ModuleType
+) -> None:
+    fake_worker.prepare(results, selected_runs(find_table(str(own)), (0,)), reference=str(own))
+    said = say("sweep", own, "--seeds", "1", "--results", results)
+    assert said.code == 0
+    assert {note["run"] for note in started()} == {"mine/squeezenet/ce/seed-0", "mine/squeezenet/bias/seed-0"}
+    assert f"biasrepro table {own}" in said.out
+
+
+def test_a_failure_is_shown_at_once_and_the_rest_goes_on(
+    say: Say, results: Path, runs: list[Run], behave: Behave
+) -> None:
+    behave({SEED_0[0]: "fail", SEED_0[1]: "diverge", SEED_0[2]: "SIGKILL"})
+    said = say("sweep", "demo", "--seeds", "1", "--jobs", "1", "--results", results)
+    assert said.code == 1
+    log = RunFolder.of(results, runs[0]).log
+    shown = said.out.index(f"failed {SEED_0[0]}")
+    assert shown < said.out.index(f"start  {SEED_0[1]}")
+    assert f"    the pixels ran out\n      Buy more pixels.\n    log: {log}\n" in said.out
+    assert f"diverged {SEED_0[1]}" in said.out
+    assert "killed by SIGKILL" in said.out
+    assert "4 runs: 1 done, 1 diverged, 2 failed" in said.out
+    summary = said.out[said.out.index("4 runs: ") :]
+    assert f"failed  {SEED_0[0]}: the pixels ran out\n" in summary
+    assert f"diverged  {SEED_0[1]}: not finite at step 3\n" in summary
+    failure = read_failure(RunFolder.of(results, runs[0]))
+    assert failure is not None
+    assert failure.cause.startswith("the pixels ran out")
+
+
+def test_failed_runs_are_tried_again_alone(say: Say, results: Path, behave: Behave, started: Started) -> None:
+    behave({SEED_0[0]: "fail"})
+    say("sweep", "demo", "--seeds", "1", "--columns", "ce,bias", "--results", results)
+    behave({})
+    said = say("sweep", "demo", "--seeds", "1", "--only", "failed", "--results", results)
+    assert said.code == 0
+    assert [note["run"] for note in started()].count(SEED_0[0]) == 2
+    assert len(started()) == 3
+    none_left = say("sweep", "demo", "--seeds", "1", "--only", "failed", "--results", results)
+    assert "No run is left to train under --only failed; 2 runs are without it." in none_left.out
+    missing = say("sweep", "demo", "--seeds", "1", "--only", "missing", "--results", results)
+    assert missing.code == 0
+    assert len(started()) == 5
+
+
+def test_fail_fast_stops_the_sweep(say: Say, results: Path, behave: Behave, started: Started) -> None:
+    behave({SEED_0[0]: "fail", SEED_0[1]: "wait"})
+    said = say("sweep", "demo", "--fail-fast", "--results", results)
+    assert said.code == 1
+    assert len(started()) <= 3
+    assert f"stop   {SEED_0[0]} failed, and --fail-fast was given" in said.out
+    assert (results / SEED_0[1] / "checkpoint.pt").exists()
+    assert "not begun" in said.out
+    assert "go on with  biasrepro sweep demo --fail-fast" in said.out
+
+
+def test_a_record_of_another_configuration_stops_everything(
+    say: Say, results: Path, runs: list[Run], finish: Callable[..., None], started: Started
+) -> None:
+    other = selected_runs(find_table("demo+recipe.epochs=2"), (0,))[0]
+    finish(runs[0], configuration=other.configuration(), configuration_hash=other.hash)
+    finish(runs[1])
+    RunFolder.of(results, runs[1]).record.write_bytes(b"{}")
+    said = say("sweep", "demo", "--results", results)
+    assert said.code == 2
+    assert started() == []
+    assert f"{SEED_0[0]}: other configuration: recipe.epochs is 2 there, 10 here" in said.err
+    assert f"{SEED_0[1]}: damaged: " in said.err
+
+
+def test_a_run_in_other_hands_is_left_there(
+    say: Say, results: Path, runs: list[Run], behave: Behave, started: Started
+) -> None:
+    behave({SEED_0[1]: "elsewhere"})
+    with own(RunFolder.of(results, runs[0])):
+        said = say("sweep", "demo", "--seeds", "1", "--results", results)
+    assert said.code == 0
+    assert SEED_0[0] not in [note["run"] for note in started()]
+    assert "3 runs to train, 1 in training elsewhere" in said.out
+    assert "2 done, 1 left to another process" in said.out
+
+
+@pytest.mark.parametrize(
+    ("inherited", "options", "places"),
+    [
+        (None, [], {("GPU-aaaa", "2"), ("GPU-bbbb", "2")}),
+        (None, ["--gpus", "1"], {("GPU-bbbb", "4")}),
+        ("1,GPU-aaaa", ["--gpus", "1"], {("GPU-aaaa", "4")}),
+        ("1", ["--jobs-per-gpu", "2", "--threads", "3"], {("1", "3")}),
+    ],
+)
+def test_workers_get_the_gpus_that_this_process_was_given(
+    say: Say,
+    results: Path,
+    started: Started,
+    monkeypatch: pytest.MonkeyPatch,
+    inherited: str | None,
+    options: list[str],
+    places: set[tuple[str, str]],
+) -> None:
+    monkeypatch.delenv(VISIBLE, raising=False)
+    if inherited is not None:
+        monkeypatch.setenv(VISIBLE, inherited)
+    gpus = (Gpu(0, "GPU-aaaa", "NVIDIA H100"), Gpu(1, "GPU-bbbb", "NVIDIA H100"))
+    monkeypatch.setattr("repro.sweep.hardware.find_gpus", lambda: gpus)
+    monkeypatch.setattr("repro.sweep.hardware.usable_cores", lambda: 4)
+    assert say("sweep", "demo", "--seeds", "1", *options, "--results", results).code == 0
+    assert {(note["gpu"], note["threads"]) for note in started()} == places
+    assert {note["device"] for note in started()} == {"cuda"}
+
+
+def test_gpus_that_are_not_there_are_refused(say: Say, results: Path) -> None:
+    for options in (["--gpus", "0"], ["--device", "cuda"]):
+        said = say("sweep", "demo", *options, "--results", results)
+        assert said.code == 2
+        assert "no GPU is visible here" in said.err
+
+
+def test_missing_data_are_one_message_before_anything_starts(
+    say: Say, results: Path, tmp_path: Path, started: Started
+) -> None:
+    said = say("sweep", "table2", "--seeds", "1", "--root", tmp_path / "data", "--results", results)
+    assert said.code == 2
+    assert f"biasrepro data fetch cifar100 --root {tmp_path / 'data'}" in said.err
+    assert started() == []
+
+
+def test_a_results_folder_that_is_a_file_is_refused(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        said = say("sweep", "demo", "--results", folder)
+        assert said.code == 2
+        assert str(folder) in said.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_results_folder_without_permission_is_refused(say: Say, results: Path) -> None:
+    results.chmod(0o500)
+    said = say("sweep", "demo", "--results", results / "below")
+    assert said.code == 2
+    assert "nothing can be written here: Permission denied" in said.err
+
+
+def test_a_dry_run_lists_runs_time_and_disk_and_starts_nothing(
+    say: Say,
+    results: Path,
+    runs: list[Run],
+    finish: Callable[..., None],
+    started: Started,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("repro.cli.dry_run.device_name", lambda kind: "a processor")
+    finish(runs[0])
+    before = sorted(results.rglob("*"))
+    said = say("sweep", "demo", "--seeds", "3", "--dry-run", "--results", results)
+    assert said.code == 0
+    assert started() == []
+    assert sorted(results.rglob("*")) == before
+    lines = said.out.splitlines()
+    assert lines[1].split() == ["demo/shufflenetv2/ce", "1-2", "1", "10", "1:00", "records"]
+    assert lines[2].split() == ["demo/shufflenetv2/inverse_bias", "0-2", "0", "10", "1:00", "records"]
+    assert "11 to train, 1 finished; 2 runs at a time on cpu, 1 thread each" in said.out
+    assert "about 0.2 core-hours, 5:30 here" in said.out
+    assert "disk   up to 48.1 MB" in said.out
+    assert "Nothing was started." in said.out
+
+
+def test_a_dry_run_measures_what_no_record_tells(say: Say, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from repro.sweep.estimate import Cost
+
+    asked = []
+
+    def measure(cells: list[Any], slot: Any, seconds: float) -> list[Cost]:
+        asked.append(([cell.id for cell in cells], slot.device, slot.threads))
+        return [Cost(36.0 * (index + 1), 1_000_000, "measured") for index in range(len(cells))]
+
+    monkeypatch.setattr("repro.cli.dry_run.measure", measure)
+    options = ["--seeds", "0,2,3", "--rows", "shufflenetv2,squeezenet", "--columns", "ce,bias"]
+    said = say("sweep", "table2", *options, "--dry-run", "--results", results, "--root", results / "none")
+    assert said.code == 0
+    assert asked == [(["table2/shufflenetv2/ce", "table2/squeezenet/ce"], "cpu", 1)]
+    assert "table2/shufflenetv2/bias  0, 2-3                 0     200     2:00:00  measured" in said.out
+    assert "about 36.0 core-hours, 18:00:00 here" in said.out
+    assert "CIFAR-100 is not here: biasrepro data fetch cifar100" in said.out
+    assert "168.5 MB to download" in said.out
+
+
+def test_a_dry_run_without_measuring_says_that_time_is_unknown(say: Say, results: Path) -> None:
+    said = say("sweep", "table2", "--seeds", "1", "--dry-run", "--no-measure", "--results", results)
+    assert said.code == 0
+    assert "time   unknown" in said.out
+    assert said.err == ""
+
+
+def test_a_dry_run_says_what_stands_in_the_way(
+    say: Say, results: Path, runs: list[Run], finish: Callable[..., None]
+) -> None:
+    finish(runs[0])
+    RunFolder.of(results, runs[0]).record.write_bytes(b"{}")
+    said = say("sweep", "demo", "--dry-run", "--no-measure", "--results", results)
+    assert said.code == 2
+    assert "damaged" in said.err
+
+
+def test_a_failure_of_long_ago_does_not_fail_a_sweep_that_leaves_it_out(
+    say: Say, results: Path, runs: list[Run]
+) -> None:
+    write_failure(RunFolder.of(results, runs[0]), "of long ago")
+    assert say("sweep", "demo", "--seeds", "1", "--only", "missing", "--results", results).code == 0
