@@ -1,0 +1,381 @@
+"""The whole path, from fake runs to verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.stats
+from statsmodels.stats.multitest import multipletests
+
+from repro.arms import LeftOut
+from repro.config import find_table
+from repro.results import RunRecord
+from repro.schema import Cell, Table
+from repro.stats.estimates import paired
+from repro.stats.holm import holm
+from repro.stats.spending import Looks, look_levels
+from repro.stats.verdict import MARGIN, Verdict, cell_p, judge
+from repro.verdicts import Assessment, CellResult, assess
+
+Records = list[RunRecord]
+MakeRecord = Callable[..., RunRecord]
+AsPrinted = Callable[..., Records]
+
+
+def cell_of(table: Table, row: str, column: str) -> Cell:
+    return next(cell for cell in table.cells if (cell.row.id, cell.column.id) == (row, column))
+
+
+def with_delta(assessment: Assessment) -> list[CellResult]:
+    return [result for result in assessment.cells.values() if result.paper_delta is not None]
+
+
+def values(records: Records, table: str, row: str, column: str) -> dict[int, float]:
+    return {
+        record.seed: record.last_top1_percent or 0.0
+        for record in records
+        if (record.table, record.row, record.column) == (table, row, column)
+    }
+
+
+def arm_runs(make: MakeRecord, table: Table, row: str, column: str, accuracies: dict[int, float]) -> Records:
+    return [make(cell_of(table, row, column), seed, accuracy) for seed, accuracy in accuracies.items()]
+
+
+def test_every_number_is_scipys_and_statsmodels(papers: list[Table], as_printed: AsPrinted) -> None:
+    records = as_printed(papers, 5, np.random.default_rng(0))
+    results = with_delta(assess(papers, records))
+    assert len(results) == 21
+    p = []
+    for result in results:
+        ours = values(records, result.table, result.row, result.column)
+        baseline = values(records, result.table, result.row, "ce")
+        pairs = np.array([[ours[seed], baseline[seed]] for seed in range(5)])
+        theirs = scipy.stats.ttest_rel(pairs[:, 0], pairs[:, 1])
+        delta = result.delta
+        assert delta is not None
+        assert delta.mean == pytest.approx(np.diff(pairs[:, ::-1]).mean(), rel=1e-12)
+        assert (delta.low, delta.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)), rel=1e-9)
+        assert delta.correlation == pytest.approx(np.corrcoef(pairs.T)[0, 1], rel=1e-9)
+        assert result.arm.mean == pytest.approx(pairs[:, 0].mean(), rel=1e-12)
+        assert result.arm.std == pytest.approx(pairs[:, 0].std(ddof=1), rel=1e-9)
+        if result.paper_delta:
+            assert delta.p == pytest.approx(theirs.pvalue, rel=1e-9)
+        else:
+            sides = [
+                scipy.stats.ttest_rel(pairs[:, 0], pairs[:, 1] - side * MARGIN, alternative=way).pvalue
+                for side, way in ((1, "greater"), (-1, "less"))
+            ]
+            assert delta.p == pytest.approx(max(sides), rel=1e-9)
+        p.append(delta.p)
+    adjusted = multipletests(p, method="holm")[1]
+    assert [result.delta.p_adjusted for result in results if result.delta] == pytest.approx(list(adjusted), rel=1e-12)
+
+
+def test_the_papers_deltas_are_differences_of_what_is_printed(papers: list[Table]) -> None:
+    deltas = [result.paper_delta for result in with_delta(assess(papers, []))]
+    assert deltas[:6] == [0.9, 1.0, 1.1, -0.8, -1.1, -0.9]
+    assert deltas[6:] == [-0.6, 0.7, 1.5, -0.4, 0.1, 0.6, -0.4, 0.6, 0.8, -0.4, 0.1, 1.0, -0.8, 0.0, 1.0]
+
+
+def test_the_order_of_records_and_tables_does_not_matter(papers: list[Table], as_printed: AsPrinted) -> None:
+    rng = np.random.default_rng(1)
+    records = as_printed(papers, 4, rng)
+    straight = assess(papers, records)
+    for _ in range(3):
+        shuffled = assess(papers[::-1], [records[index] for index in rng.permutation(len(records))])
+        assert dict(shuffled.cells) == dict(straight.cells)
+        assert sorted(shuffled.left_out, key=str) == sorted(straight.left_out, key=str)
+
+
+def test_what_no_number_holds_is_named(papers: list[Table], make_record: MakeRecord) -> None:
+    table = papers[1]
+    ours = arm_runs(make_record, table, "squeezenet", "bias", {0: 70.1, 1: 70.2, 2: 70.6, 6: 99.0, 7: 70.0})
+    baseline = arm_runs(make_record, table, "squeezenet", "ce", {0: 69.0, 1: 69.4, 2: 69.5, 3: 69.9})
+    bias, ce = cell_of(table, "squeezenet", "bias"), cell_of(table, "squeezenet", "ce")
+    spoilt = [
+        make_record(bias, 3, None, status="diverged", reason="loss is not finite at step 7 of epoch 2"),
+        make_record(ce, 6, 1.0, configuration_hash="0" * 64),
+        make_record(ce, 7, 69.0),
+        make_record(ce, 7, 69.1),
+        make_record(bias, 8, None),
+        make_record(ce, 8, 1.0, row="squeezenet_old", id="table2/squeezenet_old/ce/seed-8"),
+    ]
+    assessment = assess(papers, [*ours, *baseline, *spoilt])
+    result = assessment.cells["table2", "squeezenet", "bias"]
+    assert result.delta is not None
+    assert result.delta.seeds == (0, 1, 2)
+    assert result.delta.mean == pytest.approx((1.1 + 0.8 + 1.1) / 3)
+    assert set(assessment.left_out) == {
+        LeftOut("table2/squeezenet/bias/seed-3", "diverged: loss is not finite at step 7 of epoch 2"),
+        LeftOut("table2/squeezenet/ce/seed-6", "recorded under another configuration"),
+        LeftOut("table2/squeezenet/ce/seed-7", "2 records of this run disagree"),
+        LeftOut("table2/squeezenet/bias/seed-8", "completed without an accuracy"),
+        LeftOut("table2/squeezenet_old/ce/seed-8", "the table has no such row or column"),
+    }
+    assert {one.run for one in result.unpaired} == {
+        "table2/squeezenet/bias/seed-6",
+        "table2/squeezenet/bias/seed-7",
+        "table2/squeezenet/ce/seed-3",
+    }
+    # A mean holds every run that counts, paired or not; what is planned and not there is missing.
+    assert result.arm.seeds == (0, 1, 2, 6, 7)
+    assert result.arm.missing == (4,)
+    assert assessment.cells["table2", "squeezenet", "ce"].arm.missing == (4, 8)
+
+
+def test_the_same_record_twice_counts_once(papers: list[Table], as_printed: AsPrinted) -> None:
+    records = as_printed(papers, 3, np.random.default_rng(2))
+    assert dict(assess(papers, records * 2).cells) == dict(assess(papers, records).cells)
+
+
+def test_nothing_is_imputed(papers: list[Table], as_printed: AsPrinted) -> None:
+    """Without a seed in one arm, every number is that of the table in which neither arm has it."""
+    records = as_printed(papers, 5, np.random.default_rng(3))
+    neither = [record for record in records if record.seed != 2]
+    one = [record for record in records if record.seed != 2 or record.column == "ce"]
+    for with_one, with_none in zip(with_delta(assess(papers, one)), with_delta(assess(papers, neither)), strict=True):
+        assert with_one.delta == with_none.delta
+        assert with_one.verdict == with_none.verdict
+        assert len(with_one.unpaired) == 1
+
+
+def test_two_seeds_have_a_mean_and_no_spread(papers: list[Table], as_printed: AsPrinted) -> None:
+    for result in with_delta(assess(papers, as_printed(papers, 2, np.random.default_rng(4)))):
+        assert result.delta is not None
+        assert result.delta.n == 2
+        assert (result.delta.std, result.delta.low, result.delta.superiority) == (None, None, None)
+        assert (result.delta.p, result.verdict) == (1.0, Verdict.UNDERPOWERED)
+
+
+def test_without_runs_there_is_no_verdict_but_the_seeds_it_takes(papers: list[Table]) -> None:
+    assessment = assess(papers, [])
+    for result in with_delta(assessment):
+        assert result.verdict is result.delta is None
+        assert result.seeds_needed is not None
+        assert result.level == pytest.approx(0.05 / 21)
+    assert assessment.cells["table2", "shufflenetv2", "bias"].seeds_needed == 5
+    assert all(result.verdict is None for result in assessment.cells.values())
+
+
+def test_the_seeds_still_needed_are_said_until_there_is_a_verdict(papers: list[Table], as_printed: AsPrinted) -> None:
+    records = as_printed(papers, 24, np.random.default_rng(5))
+    still_open = []
+    for n in (3, 6, 12, 24):
+        results = with_delta(assess(papers, [record for record in records if record.seed < n]))
+        for result in results:
+            assert (result.seeds_needed is None) == (result.verdict is not Verdict.UNDERPOWERED)
+            assert result.seeds_needed is None or result.seeds_needed > 0
+        still_open.append(sum(result.seeds_needed is not None for result in results))
+    assert still_open == sorted(still_open, reverse=True)
+    assert still_open[-1] <= 6  # two deltas of 0.1, and the 0.4s
+
+
+def test_a_family_is_both_tables_whatever_was_run(papers: list[Table], as_printed: AsPrinted) -> None:
+    records = as_printed(papers[1:], 5, np.random.default_rng(6))
+    few = [record for record in records if record.row == "squeezenet"]
+    for result in with_delta(assess(papers, few)):
+        if result.row == "squeezenet" and result.delta:
+            assert result.delta.p_adjusted >= min(1, 19 * result.delta.p)
+    alone = [result.delta for result in with_delta(assess(papers, few)) if result.delta]
+    among_all = {
+        (one.row, one.column): one.delta for one in with_delta(assess(papers, records)) if one.row == "squeezenet"
+    }
+    for before, after in zip(alone, among_all.values(), strict=True):
+        assert after is not None
+        assert before.p == after.p
+        assert before.p_adjusted >= after.p_adjusted
+
+
+def test_our_baseline_is_flagged_when_it_is_more_than_a_point_off(
+    papers: list[Table], as_printed: AsPrinted, make_record: MakeRecord
+) -> None:
+    for offset, far in ((0.9, False), (1.1, True), (-1.1, True)):
+        records = arm_runs(make_record, papers[1], "squeezenet", "ce", dict.fromkeys(range(3), 69.4 + offset))
+        result = assess(papers, records).cells["table2", "squeezenet", "bias"]
+        assert result.baseline_offset == pytest.approx(offset)
+        assert result.baseline_is_far is far
+    assert not assess(papers, []).cells["table2", "squeezenet", "bias"].baseline_is_far
+
+
+def test_the_effect_size_is_mirrored_where_the_paper_loses(papers: list[Table], as_printed: AsPrinted) -> None:
+    for result in with_delta(assess(papers, as_printed(papers, 10, np.random.default_rng(7)))):
+        if result.paper_delta == 0:
+            assert result.superiority_as_claimed is None
+            continue
+        assert result.paper_delta is not None
+        assert result.delta is not None
+        assert result.delta.superiority is not None
+        assert result.superiority_as_claimed is not None
+        if abs(result.paper_delta) >= 0.6:
+            assert result.superiority_as_claimed > 0.8
+            assert (result.delta.superiority > 0.5) == (result.paper_delta > 0)
+
+
+def test_the_best_epoch_is_another_assessment(papers: list[Table], make_record: MakeRecord) -> None:
+    cells = [cell_of(papers[1], "squeezenet", column) for column in ("ce", "bias")]
+    records = [
+        make_record(cell, seed, 69.0 + seed / 10 + index, best_top1_percent=70.0 + seed / 10 + 2 * index)
+        for index, cell in enumerate(cells)
+        for seed in range(3)
+    ]
+    last, best = (assess(papers, records, metric).cells["table2", "squeezenet", "bias"] for metric in ("last", "best"))
+    assert last.delta is not None
+    assert best.delta is not None
+    assert (last.delta.mean, best.delta.mean) == (pytest.approx(1.0), pytest.approx(2.0))
+    assert last.arm.mean == pytest.approx(70.1)
+
+
+def test_a_changed_protocol_stands_beside_nothing(make_record: MakeRecord) -> None:
+    table = find_table("table2+recipe.epochs=2")
+    runs = [
+        run
+        for column, mean in (("ce", 30.0), ("bias", 31.0))
+        for run in arm_runs(make_record, table, "squeezenet", column, {s: mean + s % 2 for s in range(3)})
+    ]
+    result = assess([table], runs).cells[table.id, "squeezenet", "bias"]
+    assert (result.paper_delta, result.paper_top1, result.verdict, result.baseline_offset) == (None, None, None, None)
+    assert result.delta is not None
+
+
+def test_a_variant_is_held_against_the_row_it_stands_beside(papers: list[Table], make_record: MakeRecord) -> None:
+    variants = find_table("table2_variants")
+    runs = [
+        run
+        for column, mean in (("ce", 69.5), ("bias", 71.0))
+        for run in arm_runs(
+            make_record,
+            variants,
+            "shufflenetv2_x1_0",
+            column,
+            {s: mean + [0.1, -0.2, 0.1, 0.3, 0][s] for s in range(5)},
+        )
+    ]
+    runs[1] = runs[1].model_copy(update={"last_top1_percent": 69.5})
+    result = assess([*papers, variants], runs).cells["table2_variants", "shufflenetv2_x1_0", "bias"]
+    assert result.paper_delta == 1.5
+    assert result.verdict is Verdict.REPRODUCED
+    # a family of its own, so that it costs the paper's tables nothing
+    assert result.delta is not None
+    cells = len(variants.rows) * (len(variants.columns) - 1)
+    assert result.delta.p_adjusted == pytest.approx(cells * result.delta.p)
+    assert assess([variants], runs).cells["table2_variants", "shufflenetv2_x1_0", "bias"].verdict is None
+
+
+def test_the_product_takes_table_2s_runs_and_table_2_takes_nobodys(
+    papers: list[Table], make_record: MakeRecord, as_printed: AsPrinted
+) -> None:
+    product = find_table("product")
+    records = as_printed(papers, 5, np.random.default_rng(8))
+    own = make_record(cell_of(product, "squeezenet", "bias"), 0, 12.5)
+    only_here = make_record(cell_of(product, "squeezenet", "bias"), 30, 12.5)
+    assessment = assess([*papers, product], [*records, own, only_here])
+    borrowed = assessment.cells["product", "squeezenet", "ce"].arm
+    assert borrowed.top1_percent == assessment.cells["table2", "squeezenet", "ce"].arm.top1_percent
+    assert borrowed.runs[0] == "table2/squeezenet/ce/seed-0"
+    mixed = assessment.cells["product", "squeezenet", "bias"].arm
+    assert mixed.runs[:2] == ("product/squeezenet/bias/seed-0", "table2/squeezenet/bias/seed-1")
+    assert mixed.seeds == (0, 1, 2, 3, 4, 30)
+    assert assessment.cells["table2", "squeezenet", "bias"].arm.seeds == (0, 1, 2, 3, 4)
+
+
+def test_with_looks_a_cell_is_judged_at_the_last_one_it_reaches(papers: list[Table], as_printed: AsPrinted) -> None:
+    looks = Looks((4, 8), "pocock")
+    records = as_printed(papers, 9, np.random.default_rng(9))
+    fixed = assess(papers, [record for record in records if record.seed < 4])
+    for n, counted in ((3, 0), (4, 4), (6, 4), (8, 8), (9, 8)):
+        assessment = assess(papers, [record for record in records if record.seed < n], looks=looks)
+        for result in with_delta(assessment):
+            if counted == 0:
+                assert result.delta is result.verdict is None
+                assert result.seeds_needed == 1
+                continue
+            assert result.delta is not None
+            assert result.delta.seeds == tuple(range(counted))
+            if result.verdict is Verdict.UNDERPOWERED:
+                assert result.seeds_needed == (8 - n if n < 8 else None)
+            if counted == 4:
+                before = fixed.cells[result.table, result.row, result.column].delta
+                assert before is not None
+                assert before.mean == result.delta.mean
+                assert result.delta.p > before.p
+                assert result.delta.high is not None
+                assert before.high is not None
+                half = scipy.stats.t.isf(float(look_levels(looks, 0.05)[0]) / 2, 3) / scipy.stats.t.isf(0.025, 3)
+                assert result.delta.high - result.delta.mean == pytest.approx(half * (before.high - before.mean))
+
+
+LARGE = 0.85  # points: eight cells print more
+SEEDS = 6
+
+
+def reproductions(papers: list[Table], as_printed: AsPrinted, scale: float, count: int) -> list[Assessment]:
+    rng = np.random.default_rng([int(10 * scale), count])
+    return [assess(papers, as_printed(papers, SEEDS, rng, scale=scale)) for _ in range(count)]
+
+
+def shares(assessment: Assessment) -> list[float]:
+    """The share of each verdict among the cells with a large printed delta."""
+    given = [result.verdict for result in with_delta(assessment) if abs(result.paper_delta or 0) > LARGE]
+    return [given.count(verdict) / len(given) for verdict in Verdict]
+
+
+def expected_shares(papers: list[Table], scale: float, draws: int) -> np.ndarray:
+    """The same shares, (draws, 4), by arrays and by hand: fresh arms for each row, Holm over the 21 cells."""
+    rng = np.random.default_rng(0)
+    paper = np.array([result.paper_delta for result in with_delta(assess(papers, []))])
+    columns = [len(table.columns) - 1 for table in papers for _ in table.rows]
+    differences = np.concatenate(
+        [rng.normal(0, 0.25, (draws, k, SEEDS)) - rng.normal(0, 0.25, (draws, 1, SEEDS)) for k in columns], axis=1
+    )
+    differences += scale * paper[:, None]
+    estimate = paired(differences.mean(-1), differences.std(-1, ddof=1), np.full(differences.shape[:-1], SEEDS))
+    verdicts = judge(estimate, np.broadcast_to(paper, estimate.value.shape), holm(cell_p(estimate, paper)))
+    large = verdicts[:, np.abs(paper) > LARGE]
+    return np.stack([(large == verdict).mean(axis=1) for verdict in Verdict], axis=1)
+
+
+def assert_the_path_holds(papers: list[Table], as_printed: AsPrinted, count: int) -> None:
+    """Through everything: no effect, half of the paper's, and the paper's, in every cell of both tables."""
+    for scale in (0.0, 0.5, 1.0):
+        assessments = reproductions(papers, as_printed, scale, count)
+        expected = expected_shares(papers, scale, draws=4_000)
+        tolerance = 4 * expected.std(axis=0) * math.sqrt(1 / count + 1 / len(expected)) + 1e-3
+        assert (np.abs(np.mean([*map(shares, assessments)], axis=0) - expected.mean(axis=0)) < tolerance).all(), scale
+        deltas = [(one.delta, scale * (one.paper_delta or 0)) for each in assessments for one in with_delta(each)]
+        covered = [one.low <= truth <= one.high for one, truth in deltas if one and one.low and one.high]
+        assert len(covered) == 21 * count
+        # the cells of a row share its cross-entropy: errors as of 11 rows, not of 21 cells
+        assert abs(np.mean(covered) - 0.95) < 4 * math.sqrt(0.95 * 0.05 / (11 * count))
+        if scale == 0:
+            found = [any(one.delta and one.delta.p_adjusted < 0.05 for one in differing(each)) for each in assessments]
+            assert np.mean(found) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / count)
+
+
+def differing(assessment: Assessment) -> list[CellResult]:
+    """The cells that the paper prints a difference for: where it prints none, finding none is no error."""
+    return [result for result in with_delta(assessment) if result.paper_delta]
+
+
+def test_the_whole_path_gives_the_rates_that_the_protocol_implies(papers: list[Table], as_printed: AsPrinted) -> None:
+    assert_the_path_holds(papers, as_printed, count=30)
+
+
+@pytest.mark.slow
+def test_and_gives_them_over_many_more_reproductions(papers: list[Table], as_printed: AsPrinted) -> None:
+    assert_the_path_holds(papers, as_printed, count=150)
+
+
+def test_six_seeds_tell_effects_of_a_point_from_none(papers: list[Table]) -> None:
+    """With Holm over both tables; at five seeds the first of these is two thirds."""
+    there, half, none = (expected_shares(papers, scale, draws=4_000).mean(axis=0) for scale in (1.0, 0.5, 0.0))
+    reproduced, _, not_reproduced, _ = range(4)
+    assert there[reproduced] == pytest.approx(0.92, abs=0.02)
+    assert there[not_reproduced] < 0.001
+    assert none[not_reproduced] == pytest.approx(0.81, abs=0.02)
+    assert none[reproduced] < 0.001
+    assert half[not_reproduced] < 0.025
+    assert half[reproduced] == pytest.approx(0.16, abs=0.02)
