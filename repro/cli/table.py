@@ -58,14 +58,16 @@ def table(
     settings: Settings = None,
 ) -> None:
     """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
+    from repro.cli.output import refuse_unwritable
+    from repro.cli.references import chosen_tables
     from repro.tables import METRICS, RENDERERS, SUFFIXES, gather
 
     format_name = format_name or (SUFFIXES.get(output.suffix.lower()) if output else None) or "markdown"
     _refuse_unknown("format", format_name, list(RENDERERS))
     _refuse_unknown("metric", metric, list(METRICS))
     if output:
-        _refuse_unwritable(output)
-    chosen = _chosen(names or [], settings or [])
+        refuse_unwritable(output)
+    chosen = chosen_tables(names or [], settings or [])
     assembled = [gather(one, results, metric=cast("Metric", metric), show_variants=variants) for one in chosen]
     command = _as_typed(chosen, format_name, metric, variants, results)
     _deliver(RENDERERS[format_name](assembled, command), output)
@@ -73,47 +75,19 @@ def table(
         typer.echo(line, err=True)
 
 
-def _chosen(names: Sequence[str], settings: Sequence[str]) -> list[Table]:
-    """The tables named, each once; without a name every built-in table of the paper."""
-    from repro.cli.references import with_settings
-    from repro.config import builtin_names, find_table
-
-    names = names or [name for name in builtin_names() if find_table(name).kind == "paper"]
-    tables = [find_table(with_settings(name, settings)) for name in names]
-    return list({one.reference: one for one in tables}.values())
-
-
 def _refuse_unknown(kind: str, name: str, valid: Sequence[str]) -> None:
     if name not in valid:
         raise UserError(f"no {kind} is called '{name}'", where=f"--{kind}", mend=nearest(name, valid))
 
 
-def _refuse_unwritable(output: Path) -> None:
-    """Before any work: a folder that is not there, or one in the place of the file."""
-    if output.is_dir():
-        raise UserError("this is a folder", where=str(output), mend="Give the name of a file in it.")
-    if not output.parent.is_dir():
-        raise UserError(
-            f"the folder {output.parent} does not exist", where=str(output), mend=f"Make it: mkdir -p {output.parent}"
-        )
-
-
 def _deliver(text: str, output: Path | None) -> None:
-    from repro.results.durable import write_durably
+    from repro.cli.output import write_output
 
-    if output is None:
-        # as bytes: no terminal width wraps it, and no locale without a minus sign stops it
-        typer.echo(text.encode(), nl=False)
-        sys.stdout.flush()
-        return
-    try:
-        if output.exists() and not output.is_file():  # a pipe or a terminal, which a rename would replace
-            output.write_bytes(text.encode())
-        else:
-            write_durably(output.resolve(), text.encode())
-    except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", where=str(output)) from error
-    typer.echo(f"Written: {output}", err=True)
+    if output is not None:
+        return write_output(output, text.encode())
+    # as bytes: no terminal width wraps it, and no locale without a minus sign stops it
+    typer.echo(text.encode(), nl=False)
+    sys.stdout.flush()
 
 
 def _as_typed(chosen: Sequence[Table], format_name: str, metric: str, variants: bool | None, results: Path) -> str:

@@ -1,0 +1,88 @@
+"""``biasrepro figure``: what was recorded, drawn for a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from repro.cli.options import RESULTS_DEFAULT, Results, Settings
+from repro.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from repro.arms import Metric
+
+_NAMES = "1|curves|deltas|parameters|weights"
+
+
+def figure(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar=_NAMES,
+            help="1: the inverse bias function (Figure 1 of the supplement). curves: test top-1 by epoch. deltas: our "
+            "differences from cross-entropy beside the paper's. parameters: the gain against the size of the network. "
+            "weights: the weights z over training.",
+        ),
+    ],
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TABLE]...",
+            help="Built-in tables, or YAML files of your own. Without one: the tables of the paper.",
+            show_default=False,
+        ),
+    ] = None,
+    outputs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A name that ends in .pdf, .svg or .png. May be repeated.",
+            show_default="figure-NAME.pdf",
+        ),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(metavar="last|best", help="The epoch reported; best is selected on the test set.")
+    ] = "last",
+    results: Results = RESULTS_DEFAULT,
+    settings: Settings = None,
+) -> None:
+    """Draw a figure as wide as a column of a paper; its caption goes to standard output."""
+    from repro.cli.output import refuse_unwritable, write_output
+    from repro.cli.references import chosen_tables, command_line
+
+    outputs = outputs or [Path(f"figure-{name}.pdf")]
+    formats = [_format_of(output) for output in outputs]
+    for output in outputs:
+        refuse_unwritable(output)
+    from repro.figures import FIGURES, NEEDS_NO_RUNS, draw_figure, gather_recorded
+    from repro.tables import METRICS
+
+    for kind, given, valid in (("figure", name, FIGURES), ("metric", metric, METRICS)):
+        if given not in valid:
+            raise UserError(f"no {kind} is called '{given}'", mend=nearest(given, valid))
+    chosen = [] if name in NEEDS_NO_RUNS else chosen_tables(tables or [], settings or [])
+    gathered = gather_recorded(chosen, results, cast("Metric", metric))
+    drawing = draw_figure(name, gathered)
+    for output, format_name in zip(outputs, formats, strict=True):
+        write_output(output, drawing.to_bytes(format_name))
+    typer.echo(drawing.caption)
+    if gathered and not any(table.shown.recorded_runs for table in gathered):
+        first = command_line("sweep", chosen[0].reference, results=results)
+        typer.echo(f"Nothing is recorded of this yet: `{first}` trains the runs.", err=True)
+
+
+def _format_of(output: Path) -> str:
+    from repro.figures.style import FORMATS
+
+    suffix = output.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise UserError(
+            f"a figure cannot be written as {f'.{suffix}' if suffix else 'a file without an ending'}",
+            where=str(output),
+            mend=f"Give it a name that ends in {', '.join(f'.{one}' for one in FORMATS)}.",
+        )
+    return suffix

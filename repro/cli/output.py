@@ -1,0 +1,33 @@
+"""Files that a command writes for its user: refused before any work, written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from repro.errors import UserError
+
+
+def refuse_unwritable(output: Path) -> None:
+    """Raise UserError for a folder that is not there, or one in the place of the file."""
+    if output.is_dir():
+        raise UserError("this is a folder", where=str(output), mend="Give the name of a file in it.")
+    if not output.parent.is_dir():
+        raise UserError(
+            f"the folder {output.parent} does not exist", where=str(output), mend=f"Make it: mkdir -p {output.parent}"
+        )
+
+
+def write_output(output: Path, content: bytes) -> None:
+    """Write ``content`` and say so. Raises UserError where the disk or its permissions refuse."""
+    from repro.results.durable import write_durably
+
+    try:
+        if output.exists() and not output.is_file():  # a pipe or a terminal, which a rename would replace
+            output.write_bytes(content)
+        else:
+            write_durably(output.resolve(), content)
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", where=str(output)) from error
+    typer.echo(f"Written: {output}", err=True)

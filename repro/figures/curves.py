@@ -1,0 +1,127 @@
+"""Training curves: test top-1 by epoch, mean and spread over seeds by loss, and the last quarter of it enlarged."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import fmean, stdev
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, add_remark, new_figure, say_missing
+from repro.figures.recorded import Recorded
+from repro.figures.style import COLUMN_INCHES, INK, Series, series_of
+from repro.results import RunRecord
+from repro.schema import Column, Row
+
+_PANEL_INCHES, _EMPTY_INCHES = 1.25, 0.5
+_ENLARGED = 0.25  # the part of training whose differences are those that the tables report
+
+
+def draw(tables: Sequence[Recorded]) -> Drawing:
+    """A line of panels for each network of each table; a table without any run has one that says so."""
+    lines = [(table, row) for table in tables for row in (table.table.rows if _any_run(table) else (None,))]
+    heights = [_PANEL_INCHES if row and _has_curves(table, row) else _EMPTY_INCHES for table, row in lines]
+    columns = list({column.id: column for table in tables for column in table.table.columns}.values())
+    looks = series_of(columns)
+    figure = new_figure(COLUMN_INCHES, sum(heights) + 0.7)
+    grid = figure.add_gridspec(len(lines), 2, width_ratios=[1.5, 1], height_ratios=heights)
+    drawn: list[Panel] = []
+    for index, (table, row) in enumerate(lines):
+        if row is None:
+            say_missing(figure.add_subplot(grid[index, :]), f"Nothing is recorded for {table.label}.")
+            continue
+        title = f"{table.label}: {row.title}" if len(tables) > 1 else row.title
+        if not _has_curves(table, row):
+            say_missing(figure.add_subplot(grid[index, :]), f"Nothing is recorded for {row.title}.")
+            continue
+        whole, end = figure.add_subplot(grid[index, 0]), figure.add_subplot(grid[index, 1])
+        whole.set_title(title)
+        drawn.append(_panel(whole, table, row, looks))
+        drawn.append(_panel(end, table, row, looks, enlarged=True))
+    if drawn:
+        handles = [Line2D([], [], color=looks[c.id].colour, dashes=looks[c.id].dashes, label=c.title) for c in columns]
+        title = "test top-1 (%) by epoch; right: the last quarter"
+        figure.legend(handles=handles, loc="outside upper left", ncols=2, title=title, alignment="left")
+    add_note(figure, _note(tables))
+    headings = " ".join(table.heading for table in tables)
+    return Drawing(
+        figure,
+        f"{headings} Test top-1 by epoch: mean over seeds, and ± one sample standard deviation where there are "
+        "several; on the right the last quarter, enlarged. A thin line that ends in a cross is a run that diverged; it "
+        "is in no mean.",
+        tuple(drawn),
+    )
+
+
+def by_epoch(records: Iterable[RunRecord]) -> list[tuple[int, float, float | None, int]]:
+    """Epoch, mean test top-1 in percent, its sample standard deviation (None for one run), and the number of runs."""
+    figures: dict[int, list[float]] = defaultdict(list)
+    for record in records:
+        for epoch in record.epochs:
+            figures[epoch.epoch].append(epoch.test_top1_percent)
+    return [
+        (epoch, fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+        for epoch, values in sorted(figures.items())
+    ]
+
+
+def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, enlarged: bool = False) -> Panel:
+    """A curve a loss over all epochs or, enlarged, over the last of them; and the names of the losses without one."""
+    axes.grid(True)
+    axes.margins(x=0.01)
+    first = round(table.table.recipe.epochs * (1 - _ENLARGED)) if enlarged else 0
+    traces, without = [], []
+    for column in table.table.columns:
+        look, diverged = looks[column.id], table.diverged(row, column)
+        trace = _curve(axes, table.completed(row, column), column, look, first)
+        if trace:
+            traces.append(trace)
+        elif not diverged:
+            without.append(column.title)
+        for record in diverged if not enlarged else ():
+            _draw_diverged(axes, record, look.colour)
+    if without and not enlarged:
+        add_remark(axes, f"no run: {', '.join(without)}")
+    return Panel(axes, f"{table.label}, {row.title}", "x", tuple(traces))
+
+
+def _curve(axes: Axes, records: Sequence[RunRecord], column: Column, look: Series, first: int) -> Trace | None:
+    points = [point for point in by_epoch(records) if point[0] >= first]
+    if not points:
+        return None
+    epochs, means = [epoch for epoch, *_ in points], [mean for _, mean, *_ in points]
+    # a curve of one epoch is a point
+    marker = look.marker if len(points) == 1 else None
+    axes.plot(epochs, means, color=look.colour, dashes=look.dashes, marker=marker, markersize=3)
+    spread = [(epoch, mean, std) for epoch, mean, std, _ in points if std is not None]
+    if spread:
+        low, high = [mean - std for _, mean, std in spread], [mean + std for _, mean, std in spread]
+        axes.fill_between([epoch for epoch, *_ in spread], low, high, color=look.colour, alpha=0.2, linewidth=0)
+    texts = (f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f} (n = {n})") for _, mean, std, n in points)
+    read = (Point(epoch, mean, f"Epoch {epoch}", text) for epoch, mean, text in zip(epochs, means, texts, strict=True))
+    return Trace(column.title, look.colour, tuple(read))
+
+
+def _draw_diverged(axes: Axes, record: RunRecord, colour: str) -> None:
+    if record.epochs:
+        epochs, values = zip(*((one.epoch, one.test_top1_percent) for one in record.epochs), strict=True)
+        axes.plot(epochs, values, color=colour, linewidth=0.5)
+        axes.plot(epochs[-1:], values[-1:], color=INK, marker="x", markersize=4, linestyle="none")
+
+
+def _has_curves(table: Recorded, row: Row) -> bool:
+    cells = ((row, column) for column in table.table.columns)
+    return any(record.epochs for cell in cells for record in (*table.completed(*cell), *table.diverged(*cell)))
+
+
+def _any_run(table: Recorded) -> bool:
+    return any(_has_curves(table, row) for row in table.table.rows)
+
+
+def _note(tables: Sequence[Recorded]) -> list[str]:
+    """How many runs were stopped before their first epoch, which leaves nothing to draw of them."""
+    cells = [(table, row, column) for table in tables for row in table.table.rows for column in table.table.columns]
+    at_once = sum(not record.epochs for table, row, column in cells for record in table.diverged(row, column))
+    return [f"{at_once} more diverged within the first epoch."] if at_once else []

@@ -1,0 +1,104 @@
+"""A drawn figure, what can be read off it by pointing, and its bytes."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import fill
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from repro.figures.style import MUTED, our_style
+
+# What the formats would say of the moment and the version of matplotlib: without it, equal figures are equal files.
+_METADATA: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": "biasrepro"},
+    "svg": {"Date": None, "Creator": "biasrepro"},
+    "png": {"Software": "biasrepro"},
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in a panel, in its data's units; ``group`` says where it is, ``text`` what is there."""
+
+    x: float
+    y: float
+    group: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What belongs together in a panel: a curve, or the points of one kind."""
+
+    label: str
+    colour: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes with what can be read off them; points that share ``along`` are read together."""
+
+    axes: Axes
+    title: str
+    along: Literal["x", "y"]
+    traces: tuple[Trace, ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure; the caption says all that a reader needs beside it."""
+
+    figure: Figure
+    caption: str
+    panels: tuple[Panel, ...] = ()
+
+    def to_bytes(self, format_name: str) -> bytes:
+        """The figure as PDF, SVG (text as text) or PNG (300 dpi): the same bytes for the same figure."""
+        buffer = io.BytesIO()
+        with our_style(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # a script that the font lacks: drawn as boxes
+            self.figure.savefig(buffer, format=format_name, metadata=_METADATA[format_name])
+        return buffer.getvalue()
+
+
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """An empty figure whose parts make room for each other."""
+    # the pads are in inches, the spaces between panels in fractions of one
+    engine = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.03, hspace=0.04)
+    return Figure(figsize=(width_inches, height_inches), layout=engine)
+
+
+def say_missing(axes: Axes, sentence: str, *, width_characters: int = 56) -> None:
+    """A plain sentence where there is nothing to draw."""
+    axes.set_axis_off()  # not its ticks: those may be another panel's too
+    axes.text(
+        0.5,
+        0.5,
+        fill(sentence, width_characters),
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        color=MUTED,
+    )
+
+
+def add_note(figure: Figure, sentences: Sequence[str], *, width_characters: int = 72) -> None:
+    """Small print below everything."""
+    if sentences:
+        text = "\n".join(fill(sentence, width_characters) for sentence in sentences)
+        figure.supxlabel(text, fontsize=5.5, color=MUTED, x=0.02, ha="left")
+
+
+def add_remark(axes: Axes, text: str) -> None:
+    """Small print in the lower right of a panel, which makes no room for it."""
+    axes.text(
+        0.98, 0.04, fill(text, 30), transform=axes.transAxes, ha="right", fontsize=5.5, color=MUTED, in_layout=False
+    )

@@ -1,0 +1,130 @@
+"""The gain of the bias loss against the size of the network: what Table 1 of the paper is about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from matplotlib.axes import Axes
+
+from repro.claims.evidence import COMPACT_UP_TO, LARGE_FROM
+from repro.figures.deltas import add_legend, delta_text, draw_delta, draw_printed
+from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing
+from repro.figures.recorded import Recorded
+from repro.figures.style import COLUMN_INCHES, INK, MUTED, RULE, series_of
+from repro.schema import Column, Row
+from repro.tables.layout import signed
+
+_TICKS_MILLIONS = (0.5, 1, 2, 5, 10, 20, 50)
+_LABEL_GAP = 0.055  # between two names, as a fraction of the width
+_NAMES_POINTS = 48  # the height that the names take above the axes
+_LONGEST_NAME = 22  # characters
+
+
+def draw(tables: Sequence[Recorded]) -> Drawing:
+    """A panel a table: ours with 95% intervals and the paper's, over parameters in millions (logarithmic)."""
+    figure = new_figure(COLUMN_INCHES, 2.85 * len(tables) + 0.25)
+    all_axes = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
+    drawn = []
+    for axes, table in zip(all_axes, tables, strict=True):
+        column = next((column for column in table.compared if column.loss == "bias"), None)
+        sizes = _sizes(table)
+        if column and sizes:
+            drawn.append(_panel(axes, table, column, sizes))
+        else:
+            lacking = "column of the bias loss" if column is None else "network whose number of parameters is known"
+            say_missing(axes, f"{table.label} has no {lacking}.")
+    if drawn:
+        add_legend(figure)
+    add_note(figure, list(_notes(tables)))
+    headings = " ".join(table.heading for table in tables)
+    return Drawing(
+        figure,
+        f"{headings} Top-1 of the bias loss minus that of cross-entropy, in points, against the number of parameters "
+        f"as printed. Shaded: between {COMPACT_UP_TO:g}M and {LARGE_FROM:g}M the paper sees the sign change. Networks "
+        "that differ in size differ in much else.",
+        tuple(drawn),
+    )
+
+
+def spread_out(wishes: Sequence[float], gap: float) -> list[float]:
+    """Places for rising ``wishes``, each at least ``gap`` after the one before, moved as little as that takes.
+
+    Least squares under that constraint: pooling neighbours that touch (Ayer et al. 1955, Ann. Math. Stat. 26).
+    """
+    groups: list[list[float]] = []
+    for wish in wishes:
+        groups.append([wish])
+        while len(groups) > 1 and _start(groups[-2], gap) + gap * len(groups[-2]) > _start(groups[-1], gap):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [_start(group, gap) + gap * index for group in groups for index in range(len(group))]
+
+
+def _start(group: Sequence[float], gap: float) -> float:
+    return fmean(wish - gap * index for index, wish in enumerate(group))
+
+
+def _printed(row: Row) -> float | None:
+    return row.published.parameters_millions if row.published else None
+
+
+def _sizes(table: Recorded) -> list[tuple[Row, float]]:
+    """The networks by rising size in millions of parameters: printed, or counted where nothing is printed."""
+    counted = {row.id: row.counted_parameters for row in table.shown.rows if row.table == table.table.id}
+    sizes = [(row, _printed(row) or (counted.get(row.id) or 0) / 1e6) for row in table.table.rows]
+    return sorted(((row, size) for row, size in sizes if size), key=lambda entry: entry[1])
+
+
+def _panel(axes: Axes, table: Recorded, column: Column, sizes: Sequence[tuple[Row, float]]) -> Panel:
+    look = series_of(table.table.columns)[column.id]
+    smallest, largest = sizes[0][1] / 1.35, sizes[-1][1] * 1.35
+    axes.set_title(table.label, pad=_NAMES_POINTS)
+    axes.set_xscale("log")
+    axes.set_xlim(smallest, largest)
+    axes.set_xticks([tick for tick in _TICKS_MILLIONS if smallest <= tick <= largest])
+    axes.xaxis.set_major_formatter("{x:g}M")
+    axes.minorticks_off()
+    axes.set(xlabel="parameters", ylabel="difference from\ncross-entropy (points)")
+    axes.axhline(0, color=MUTED, linewidth=0.6)
+    axes.grid(True, axis="y")
+    if smallest < COMPACT_UP_TO < LARGE_FROM < largest:
+        axes.axvspan(COMPACT_UP_TO, LARGE_FROM, color=RULE, alpha=0.45, linewidth=0)
+    ours, printed = [], []
+    for row, size in sizes:
+        result = table.result(row, column)
+        if result.paper_delta is not None:
+            draw_printed(axes, size, result.paper_delta)
+            printed.append(Point(size, result.paper_delta, row.title, signed(result.paper_delta, 2)))
+        if result.delta:
+            draw_delta(axes, result.delta, size, look, upright=True)
+            ours.append(Point(size, result.delta.mean, row.title, delta_text(result.delta)))
+    if not (ours or printed):
+        axes.set_ylim(-1.5, 1.5)
+    axes.margins(y=0.12)
+    _name_networks(axes, sizes)
+    traces = (Trace("ours", look.colour, tuple(ours)), Trace("paper", INK, tuple(printed)))
+    return Panel(axes, table.label, "x", traces)
+
+
+def _name_networks(axes: Axes, sizes: Sequence[tuple[Row, float]]) -> None:
+    """The names along the top, moved apart, each with a thread down to its place."""
+    low, high = (math.log(limit) for limit in axes.get_xlim())
+    wishes = [(math.log(size) - low) / (high - low) for _, size in sizes]
+    for (row, _), wish, place in zip(sizes, wishes, spread_out(wishes, _LABEL_GAP), strict=True):
+        thread = ([wish, wish, place], [0, 0.94, 1])
+        axes.plot(*thread, transform=axes.transAxes, color=RULE, linewidth=0.5, zorder=0)
+        name = row.title if len(row.title) <= _LONGEST_NAME else f"{row.title[: _LONGEST_NAME - 1]}…"
+        axes.text(place, 1.01, name, transform=axes.transAxes, rotation=50, rotation_mode="anchor", fontsize=6)
+
+
+def _notes(tables: Sequence[Recorded]) -> Iterator[str]:
+    """What is missing, by name, and whose size is not the printed one."""
+    if any(_printed(row) is None for table in tables for row, _ in _sizes(table)):
+        yield "Parameters as counted where none are printed."
+    for table in tables:
+        column = next((column for column in table.compared if column.loss == "bias"), None)
+        without = [row.title for row in table.table.rows if column and not table.result(row, column).delta]
+        if without:
+            whom = "any network" if len(without) == len(table.table.rows) else ", ".join(without)
+            yield f"{table.label}: no pair of runs of {whom}."

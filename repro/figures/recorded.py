@@ -1,0 +1,86 @@
+"""What figures and the report are drawn from: a table, its runs that count, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from repro.arms import Metric
+from repro.config import builtin_names, find_table
+from repro.results import Found, RunRecord, load_records
+from repro.schema import Column, Row, Table
+from repro.tables import AssembledTable, assemble, variants_of
+from repro.tables.layout import label, standing
+from repro.verdicts import Assessment, CellResult, assess
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A table with its whole records by run id; ``assessment`` may cover more tables, judged as one family with it."""
+
+    table: Table
+    shown: AssembledTable
+    assessment: Assessment
+    runs: Mapping[str, RunRecord]
+
+    @property
+    def label(self) -> str:
+        """What the table is called: ``Table 2``, ``Table 1 (modified)``."""
+        return label(self.shown)
+
+    @property
+    def heading(self) -> str:
+        """The label, and what must be said at once of a demo, a study or a changed protocol."""
+        warning = standing(self.shown).replace("`", "")
+        return f"{self.label}. {warning}" if warning else f"{self.label}."
+
+    @property
+    def compared(self) -> tuple[Column, ...]:
+        """The columns that have a delta: all but the baseline."""
+        baselines = {heading.id for heading in self.shown.columns if heading.baseline}
+        return tuple(column for column in self.table.columns if column.id not in baselines)
+
+    def result(self, row: Row, column: Column) -> CellResult:
+        """What is said of a cell."""
+        return self.assessment.cells[self.table.id, row.id, column.id]
+
+    def completed(self, row: Row, column: Column) -> tuple[RunRecord, ...]:
+        """The runs of a cell that count, by seed."""
+        return tuple(self.runs[run] for run in self.result(row, column).arm.runs)
+
+    def diverged(self, row: Row, column: Column) -> tuple[RunRecord, ...]:
+        """The runs of a cell that a non-finite loss stopped, by seed."""
+        left_out = (self.runs.get(one.run) for one in self.result(row, column).arm.left_out)
+        return tuple(record for record in left_out if record and record.status == "diverged")
+
+
+def gather_recorded(tables: Sequence[Table], results: Path, metric: Metric = "last") -> list[Recorded]:
+    """Each of ``tables`` with what is recorded of it under ``results``."""
+    wanted = [other for table in tables for other in (*family_of(table), *variants_of(table))]
+    found = load_records(results, sorted({table.id for table in wanted}))
+    return [recorded(table, found, metric) for table in tables]
+
+
+def recorded(table: Table, found: Iterable[Found], metric: Metric = "last") -> Recorded:
+    """``table`` with what ``found`` holds of it and of the tables that its p-values are adjusted with."""
+    found = list(found)
+    records = {one.record.id: one.record for one in found if one.record}
+    return Recorded(
+        table=table,
+        shown=assemble(table, found, metric=metric, variants=variants_of(table)),
+        assessment=assess(family_of(table), records.values(), metric),
+        runs=records,
+    )
+
+
+def family_of(table: Table) -> list[Table]:
+    """``table`` with the tables of the paper, under its overrides where those leave it comparable.
+
+    Holm's adjustment is over all cells of the paper, whichever of its tables is shown; a table without published
+    figures may share its cross-entropy runs with one of them.
+    """
+    settings = table.id.removeprefix(table.table) if table.comparable else ""
+    papers = [other for other in map(find_table, builtin_names()) if other.kind == "paper"]
+    own = [find_table(f"{paper.table}{settings}") for paper in papers] if settings else papers
+    return list({one.id: one for one in (*own, table)}.values())

@@ -1,0 +1,106 @@
+"""How figures look: one width, one set of colours that colour-blind readers can tell apart, and no other's settings.
+
+The colours are Okabe and Ito's (2008, Color Universal Design); a line also differs in its dashes and a point in its
+shape, so that a grey print can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from repro.schema import Column
+
+FORMATS = ("pdf", "svg", "png")
+COLUMN_INCHES = 3.3  # the column of a two-column paper
+INK, MUTED, RULE, PAPER = "#1a1a1a", "#666666", "#d6d6d6", "#ffffff"
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+
+Dashes = tuple[float, ...]
+_SOLID: Dashes = ()
+_DASHES: tuple[Dashes, ...] = (_SOLID, (4.0, 1.6), (5.0, 1.4, 1.2, 1.4), (1.2, 1.2))
+
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "text.color": INK,
+    "text.parse_math": False,  # a title is text, whatever dollars it holds
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "legend.frameon": False,
+    "legend.fontsize": 6.5,
+    "legend.handlelength": 2.2,
+    "legend.columnspacing": 1.2,
+    "lines.linewidth": 1.1,
+    "grid.color": RULE,
+    "grid.linewidth": 0.4,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "biasrepro",
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """How one loss is drawn, in every figure of its table."""
+
+    colour: str
+    dashes: Dashes
+    marker: str
+
+
+_OF_LOSS = {
+    "ce": Series(INK, _SOLID, "s"),
+    "bias": Series(BLUE, _SOLID, "o"),
+    "inverse_bias": Series(VERMILLION, _DASHES[1], "^"),
+    "mean_bias": Series(GREEN, _DASHES[2], "v"),
+    "mean_variance_bias": Series(PURPLE, _DASHES[3], "P"),
+}
+_COLOURS = (ORANGE, SKY, PURPLE, GREEN, VERMILLION, BLUE)
+# neighbours differ in colour, dashes and shape
+_MORE = [
+    Series(colour, _DASHES[(turn + index) % 4], "XD<>"[(turn + index) % 4])
+    for turn in (1, 2, 3, 4)
+    for index, colour in enumerate(_COLOURS)
+]
+
+
+def series_of(columns: Sequence[Column]) -> dict[str, Series]:
+    """The look of each column, by id: its loss's own where no column before it has that."""
+    chosen: dict[str, Series] = {}
+    for column in columns:
+        free = (one for one in chain([_OF_LOSS[column.loss]], _MORE) if one not in chosen.values())
+        chosen[column.id] = next(free, _MORE[len(chosen) % len(_MORE)])
+    return chosen
+
+
+@contextmanager
+def our_style() -> Iterator[None]:
+    """Draw and save inside this: matplotlib's defaults and ours, nothing of a user's matplotlibrc."""
+    from matplotlib import style
+
+    with style.context(["default", _STYLE]):
+        yield

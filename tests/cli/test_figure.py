@@ -1,0 +1,75 @@
+"""``biasrepro figure``: files by their endings, refused before any work, and the caption for the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro.config import find_table
+from repro.results import RunFolder, write_record
+from repro.schema import Run
+
+
+@pytest.fixture
+def recorded_demo(tmp_path: Path, fake_runs: Any) -> Path:
+    """A results folder with one seed of the demo."""
+    for cell in find_table("demo").cells:
+        run = Run(cell=cell, seed=0)
+        write_record(RunFolder.of(tmp_path / "results", run), fake_runs.record(run))
+    return tmp_path / "results"
+
+
+def test_one_command_writes_every_format(say: Callable[..., Any], recorded_demo: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"curves.{ending}" for ending in ("pdf", "SVG", "png")]
+    options = [word for file in files for word in ("-o", file)]
+    said = say("figure", "curves", "demo", *options, "--results", recorded_demo)
+    assert said.code == 0, said.err
+    assert [file.read_bytes()[:4] for file in files] == [b"%PDF", b"<?xm", b"\x89PNG"]
+    assert said.out.startswith("Demo. A demo, not a result of the paper. Test top-1 by epoch:")
+    assert said.err.count("Written:") == 3
+
+
+def test_without_a_file_the_figure_has_a_name_of_its_own(
+    say: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert say("figure", "1").code == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["figure-1.pdf"]
+
+
+def test_without_runs_the_figure_is_drawn_and_the_way_out_is_said(say: Callable[..., Any], tmp_path: Path) -> None:
+    said = say("figure", "deltas", "-o", tmp_path / "deltas.svg", "--results", tmp_path / "none")
+    assert said.code == 0
+    assert "biasrepro sweep table1" in said.err
+    drawn = (tmp_path / "deltas.svg").read_text()
+    assert "Table 1" in drawn
+    assert "Table 2" in drawn
+    assert "no pair of runs" in drawn
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["curve"], "Did you mean 'curves'?"),
+        (["deltas", "--metric", "lst"], "Did you mean 'last'?"),
+        (["1", "-o", "figure.jpg"], "cannot be written as .jpg"),
+        (["1", "-o", "figure"], "ends in .pdf, .svg, .png"),
+        (["1", "-o", "nowhere/figure.pdf"], "mkdir -p nowhere"),
+        (["curves", "tabel1"], "Did you mean 'table1'?"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_with_the_way_out(
+    say: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = say("figure", *arguments)
+    assert said.code == 2
+    assert expected in said.err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,92 @@
+"""Every figure in every state of the records: readable, deterministic, of our style alone."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+
+from repro.config import find_table
+from repro.figures import FIGURES, FORMATS, NEEDS_NO_RUNS, Recorded, draw_figure, recorded
+from repro.figures.style import COLUMN_INCHES, series_of
+
+OF_RUNS = [name for name in FIGURES if name not in NEEDS_NO_RUNS]
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_equal_figures_are_equal_files(recorded_of: Callable[..., Recorded], format_name: str) -> None:
+    first, second = (
+        draw_figure("deltas", [recorded_of("table1", range(3), rows=["shufflenetv2"])]).to_bytes(format_name)
+        for _ in range(2)
+    )
+    assert first == second
+    assert first[:4] == {"pdf": b"%PDF", "svg": b"<?xm", "png": b"\x89PNG"}[format_name]
+
+
+def test_a_users_own_settings_change_nothing() -> None:
+    plain = draw_figure("1", []).to_bytes("svg")
+    with mpl.rc_context({"font.size": 20, "lines.linewidth": 9, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        assert draw_figure("1", []).to_bytes("svg") == plain
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_as_wide_as_a_column(recorded_of: Callable[..., Recorded], name: str) -> None:
+    figure = draw_figure(name, [recorded_of("demo", [0])]).figure
+    assert figure.get_size_inches()[0] == COLUMN_INCHES
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_text_is_legible_at_that_width(recorded_of: Callable[..., Recorded], name: str) -> None:
+    found = [recorded_of("table1", range(2), rows=["shufflenetv2"])]
+    svg = draw_figure(name, found).to_bytes("svg").decode()
+    sizes = {float(size) for size in re.findall(r"font(?:-size)?: (?:[a-z]+ )?([\d.]+)px", svg)}
+    assert sizes, "the SVG names no size: the pattern is out of date"
+    assert min(sizes) >= 5.5
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+@pytest.mark.parametrize("table", ["table1", "product", "demo"])
+def test_what_is_missing_is_said_in_the_picture(
+    recorded_of: Callable[..., Recorded], texts_of: Callable[..., str], name: str, table: str
+) -> None:
+    said = texts_of(name, recorded_of(table))
+    assert re.search(r"[Nn]othing is recorded|no pair of runs|has no network", said)
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+def test_titles_are_text_whatever_they_hold(recorded_of: Callable[..., Recorded], name: str, fake_runs: Any) -> None:
+    table = find_table("demo")
+    hostile = "$\\frac{1}$ <script>alert(1)</script> & 漢字 _x"
+    rows = tuple(row.model_copy(update={"title": hostile}) for row in table.rows)
+    columns = tuple(column.model_copy(update={"title": f"{column.id} {hostile}"}) for column in table.columns)
+    table = table.model_copy(update={"rows": rows, "columns": columns})
+    svg = draw_figure(name, [recorded(table, fake_runs.of(table, range(3)))]).to_bytes("svg").decode()
+    assert "<script" not in svg
+
+
+def test_the_losses_differ_in_dashes_and_shape_not_in_colour_alone() -> None:
+    for name in ("table2", "normalization", "product"):
+        looks = list(series_of(find_table(name).columns).values())
+        assert len({look.colour for look in looks}) == len(looks)
+        assert len({look.marker for look in looks}) > 1 or len(looks) == 1
+        # two solid lines are told apart by lightness: black and blue
+        of_dashes = [look.colour for look in looks if not look.dashes]
+        for first, second in itertools.combinations(of_dashes, 2):
+            assert abs(_lightness(first) - _lightness(second)) > 0.1, (first, second)
+
+
+def test_more_losses_than_colours_can_be_drawn() -> None:
+    column = find_table("demo").columns[1]
+    columns = [column.model_copy(update={"id": f"c{i}"}) for i in range(60)]
+    looks = series_of(columns)
+    assert len(looks) == 60
+    assert len(set(list(looks.values())[:20])) == 20
+
+
+def _lightness(colour: str) -> float:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
