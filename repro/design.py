@@ -6,7 +6,7 @@ taken greedily, the one whose answer is cheapest next: no exact optimum, but the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -157,20 +157,28 @@ def _need(table: Table, result: CellResult, assessment: Assessment, power: float
 
 
 def _soonest_first(needs: Sequence[Need], assessment: Assessment, hours_per_run: HoursPerRun) -> tuple[Step, ...]:
-    left, planned, steps = list(needs), set[str](), list[Step]()
+    left = [
+        (need, {run.id: run for run in _runs_to(need.seeds or 0, need.cell, need.baseline, assessment)})
+        for need in needs
+    ]
+    steps: list[Step] = []
     while left:
-        candidates = [_step(need, assessment, hours_per_run, planned) for need in left]
+        candidates = [_step(need, runs, hours_per_run) for need, runs in left]
         best = min(candidates, key=lambda step: step.hours)
         steps.append(best)
-        left.remove(best.need)
-        planned.update(run.id for run in best.runs)
+        planned = {run.id for run in best.runs}
+        left = [
+            (need, {name: run for name, run in runs.items() if name not in planned})
+            for need, runs in left
+            if need is not best.need
+        ]
     return tuple(steps)
 
 
-def _step(need: Need, assessment: Assessment, hours_per_run: HoursPerRun, planned: Collection[str]) -> Step:
-    runs = _runs_to(need.seeds or 0, need.cell, need.baseline, assessment)
-    new = tuple(run for run in runs if run.id not in planned)
-    return Step(need, new, sum(hours_per_run(run.cell) or 0.0 for run in new))
+def _step(need: Need, runs: Mapping[str, Run], hours_per_run: HoursPerRun) -> Step:
+    baselines = sum(run.cell.id == need.baseline.id for run in runs.values())
+    hours = baselines * (hours_per_run(need.baseline) or 0.0)
+    return Step(need, tuple(runs.values()), hours + (len(runs) - baselines) * (hours_per_run(need.cell) or 0.0))
 
 
 def _runs_to(pairs: int, cell: Cell, baseline: Cell, assessment: Assessment) -> list[Run]:

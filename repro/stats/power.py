@@ -103,10 +103,15 @@ def seeds_to_be_sure(paper_delta: float, std: float, *, level: float) -> int | N
 
 
 def _fewest(enough: Callable[[int], bool]) -> int | None:
-    """The smallest n from ``MIN_SEEDS`` on that is ``enough``, by bisection: a condition above, once met, stays so."""
-    if not enough(MOST_SEEDS):
-        return None
-    low, high = MIN_SEEDS - 1, MOST_SEEDS
+    """The smallest n from ``MIN_SEEDS`` on that is ``enough``: doubled until it is, then by bisection.
+
+    Each condition above, once met, stays so.
+    """
+    low, high = MIN_SEEDS - 1, MIN_SEEDS
+    while not enough(high):
+        if high == MOST_SEEDS:
+            return None
+        low, high = high, min(2 * high, MOST_SEEDS)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)

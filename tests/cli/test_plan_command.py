@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+from repro.cli.plan import plan
+from repro.config import find_table
+from repro.errors import UserError
+from repro.results import Provenance, RunFolder, RunRecord, write_record
+from repro.schema import Cell, Run
+
+Plan = Callable[..., str]
+
+
+@pytest.fixture
+def planned(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Plan:
+    """What ``plan`` says, with its results under the test's folder."""
+    app = typer.Typer()
+    app.command()(plan)
+
+    def run(*arguments: object) -> str:
+        app([*map(str, arguments), "--results", str(tmp_path)], standalone_mode=False)
+        return capsys.readouterr().out
+
+    return run
+
+
+def write_run(results: Path, cell: Cell, seed: int, top1: float, *, device: str, hours: float) -> None:
+    run = Run(cell=cell, seed=seed)
+    record = RunRecord(
+        id=run.id,
+        table=cell.table,
+        row=cell.row.id,
+        column=cell.column.id,
+        seed=seed,
+        status="completed",
+        configuration=run.configuration(),
+        configuration_hash=run.hash,
+        parameters=1_000_000,
+        last_top1_percent=top1,
+        best_top1_percent=top1,
+        best_epoch=1,
+        state_hash="0" * 64,
+        execution_in_force={},
+        provenance=Provenance(
+            biasrepro="0",
+            git_commit=None,
+            git_dirty=None,
+            code_hash="0",
+            python="3",
+            packages={},
+            platform="any",
+            host="any",
+            device=device,
+            device_name="any",
+            driver=None,
+            threads=1,
+            command="",
+            started_at="",
+            finished_at="",
+            duration_seconds=3600 * hours,
+            images_per_second=1.0,
+        ),
+        epochs=(),
+    )
+    write_record(RunFolder.of(results, run), record)
+
+
+def test_a_plan_shows_seeds_cost_and_what_the_budget_answers(planned: Plan) -> None:
+    text = planned("table2", "--hours-per-run", 0.5, "--gpu-hours", 12)
+    lines = text.splitlines()
+    assert re.split(r"\s{2,}", lines[0]) == [
+        *("cell", "paper", "to show", "to exclude", "paired", "new runs", "GPU-hours", "in all", "within 12")
+    ]
+    assert lines[1].split() == ["table2/shufflenetv2/bias", "+1.50", "5", "5", "0", "10", "5.0", "5.0", "yes"]
+    assert [line.split()[-1] for line in lines[1:16]] == ["yes"] * 2 + ["no"] * 13
+    assert "table2/squeezenet/inverse_bias    −0.40" in text
+    assert "12.0 GPU-hours answer 2 of 15 open cells, using 12.0" in text
+    assert "chance of 80 %" in text
+    commands = re.findall(r"^(?:next|then) +(biasrepro sweep .*) --results", text, re.MULTILINE)
+    assert commands == [
+        "biasrepro sweep table2 --rows shufflenetv2 --columns ce,bias --seeds 5",
+        "biasrepro sweep table2 --rows squeezenet --columns ce,bias --seeds 7",
+    ]
+
+
+def test_without_a_name_both_tables_of_the_paper_are_planned(planned: Plan) -> None:
+    text = planned("--hours-per-run", 1)
+    assert "all     21 cells" in text
+    assert "table1/densenet_k24/bias" in text
+
+
+def test_without_any_known_cost_the_seeds_are_said_all_the_same(planned: Plan) -> None:
+    text = planned("table1")
+    assert "cost    unknown for 6 cells" in text
+    assert "--hours-per-run" in text
+    assert re.search(r"table1/resnet18/bias +\+1\.10 +6 +6 +0 +– +– +–", text)
+
+
+def test_the_cost_is_that_of_recorded_runs_on_a_gpu(planned: Plan, tmp_path: Path) -> None:
+    cell = next(cell for cell in find_table("table2").cells if cell.id == "table2/squeezenet/ce")
+    write_run(tmp_path, cell, 0, 69.0, device="cuda", hours=0.25)
+    write_run(tmp_path, cell, 1, 69.2, device="cpu", hours=50)
+    text = planned("table2")
+    # seven pairs, of which two cross-entropy runs are there
+    assert re.search(r"^table2/squeezenet/bias .* 12 +3\.0 ", text, re.MULTILINE)
+    assert "cost    unknown for 12 cells" in text
+
+
+def test_cells_with_a_verdict_are_done(planned: Plan, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for cell in find_table("table2").cells:
+        if cell.row.id == "squeezenet" and cell.column.id in ("ce", "bias"):
+            for seed in range(8):
+                mean = 70.4 if cell.column.id == "bias" else 69.4
+                write_run(tmp_path, cell, seed, mean + float(rng.normal(0, 0.1)), device="cuda", hours=1)
+    text = planned("table2", "--hours-per-run", 1)
+    assert "done    1 cell with a verdict already" in text
+    assert "table2/squeezenet/bias " not in text
+    # the cross-entropy runs serve the next cell of the row
+    assert re.search(r"--rows squeezenet|squeezenet/inverse_bias", text)
+
+
+def test_looks_show_what_each_may_cost(planned: Plan) -> None:
+    text = planned("table1", "--hours-per-run", 1, "--looks", "5,10,20")
+    assert "at 5, 10, 20 paired seeds, each at p below 1.5e-05, 0.003, 0.047: together at most 0.05" in text
+
+
+def test_a_budget_too_small_for_anything_says_so(planned: Plan) -> None:
+    text = planned("table1", "--hours-per-run", 1, "--gpu-hours", 3)
+    assert "answer 0 of 6 open cells" in text
+    assert "next    a larger budget" in text
+
+
+def test_the_released_table_is_a_family_of_its_own(planned: Plan) -> None:
+    assert "p below 0.0167" in planned("released", "--hours-per-run", 1)
+
+
+def test_what_cannot_be_planned_is_refused(planned: Plan) -> None:
+    with pytest.raises(UserError, match="nothing is published in Mean times variance"):
+        planned("product")
+    with pytest.raises(UserError, match="no experiment is called"):
+        planned("tabel2")
+    with pytest.raises(UserError, match="no list of seeds"):
+        planned("table2", "--looks", "five")
+    with pytest.raises(typer.BadParameter):
+        planned("table2", "--power", "1.5")

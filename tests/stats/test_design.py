@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from repro.config import find_table
+from repro.design import design, next_runs
+from repro.errors import UserError
+from repro.results import RunRecord
+from repro.schema import Cell, Table
+from repro.stats.power import planning_std, seeds_to_confirm, seeds_to_refute
+from repro.stats.spending import Looks
+from repro.stats.verdict import Verdict
+from repro.verdicts import assess
+
+AsPrinted = Callable[..., list[RunRecord]]
+MakeRecord = Callable[..., RunRecord]
+
+
+def one_hour(cell: Cell) -> float:
+    return 1.0
+
+
+def test_without_runs_every_cell_is_planned_from_the_guess(papers: list[Table]) -> None:
+    planned = design(papers, assess(papers, []), one_hour)
+    assert len(planned.steps) == 21
+    for step in planned.steps:
+        need = step.need
+        assert need.std == pytest.approx(planning_std([]))
+        assert need.level == pytest.approx(0.05 / 21)
+        assert need.confirm == seeds_to_confirm(need.paper_delta, need.std, level=need.level)
+        assert need.refute == seeds_to_refute(need.paper_delta, need.std)
+        assert need.seeds == max(need.confirm or 0, need.refute or 0)
+    by_id = {step.need.cell.id: step.need.seeds for step in planned.steps}
+    assert by_id["table2/shufflenetv2/bias"] == 5
+    assert by_id["table2/squeezenet/bias"] == 7
+
+
+def test_more_power_or_more_spread_takes_more_seeds(papers: list[Table]) -> None:
+    assessment = assess(papers, [])
+    plain = design(papers, assessment, one_hour).hours
+    assert design(papers, assessment, one_hour, power=0.95).hours > plain
+    assert design(papers, assessment, one_hour, guessed_run_std=0.3).hours > plain
+
+
+def test_no_run_is_planned_twice_and_each_cell_gets_its_pairs(papers: list[Table]) -> None:
+    planned = design(papers, assess(papers, []), one_hour)
+    ids = [run.id for step in planned.steps for run in step.runs]
+    assert len(ids) == len(set(ids))
+    so_far: set[str] = set()
+    for step in planned.steps:
+        so_far.update(run.id for run in step.runs)
+        for seed in range(step.need.seeds or 0):
+            assert f"{step.need.cell.id}/seed-{seed}" in so_far
+            assert f"{step.need.baseline.id}/seed-{seed}" in so_far
+        assert step.hours == len(step.runs)
+
+
+def test_the_next_answer_is_always_the_cheapest_left(papers: list[Table]) -> None:
+    def hours(cell: Cell) -> float:
+        return 5.0 if cell.row.model.startswith("densenet") else 1.0
+
+    planned = design(papers, assess(papers, []), hours)
+    first = planned.steps[0]
+    assert first.need.cell.id == "table2/shufflenetv2/bias"
+    assert first.hours == min(step.hours for step in planned.steps if len(step.runs) == 2 * (step.need.seeds or 0))
+    # mean_bias follows on cross-entropy runs that are there already
+    order = [step.need.cell.id for step in planned.steps]
+    assert order.index("table2/shufflenetv2/mean_bias") < order.index("table2/mobilenetv2/bias")
+    assert order.index("table2/nasnet_a/bias") < order.index("table2/densenet_k12/bias")
+
+
+@pytest.mark.parametrize(("budget", "cells"), [(0.0, 0), (9.9, 0), (10.0, 1), (23.9, 1), (24.0, 2), (1e9, 15)])
+def test_a_budget_answers_the_cells_that_fit_it(papers: list[Table], budget: float, cells: int) -> None:
+    planned = design(papers[1:], assess(papers, []), one_hour, gpu_hours=budget)
+    assert planned.affordable == cells
+    assert sum(step.hours for step in planned.steps[:cells]) <= budget
+
+
+def test_what_is_there_is_not_planned_again(papers: list[Table], as_printed: AsPrinted) -> None:
+    assessment = assess(papers, as_printed(papers, 4, np.random.default_rng(0)))
+    planned = design(papers, assessment, one_hour)
+    recorded = {run for result in assessment.cells.values() for run in result.arm.runs}
+    assert not recorded & {run.id for step in planned.steps for run in step.runs}
+    assert all(step.need.paired == 4 for step in planned.steps)
+    decided = {(one.table, one.row, one.column) for one in planned.decided}
+    open_cells = {tuple(step.need.cell.id.split("/")) for step in planned.steps}
+    assert len(decided | open_cells) == 21
+    assert not decided & open_cells
+    for one in planned.decided:
+        assert one.verdict not in (None, Verdict.UNDERPOWERED)
+
+
+def test_a_lost_seed_is_replaced_by_the_next_one(papers: list[Table], make_record: MakeRecord) -> None:
+    cells = {cell.id: cell for cell in papers[1].cells}
+    records = [
+        make_record(cells["table2/shufflenetv2/bias"], 1, None, status="diverged", reason="step 3"),
+        make_record(cells["table2/shufflenetv2/bias"], 2, 71.0),
+        make_record(cells["table2/shufflenetv2/ce"], 0, 69.5),
+    ]
+    planned = design(papers[1:], assess(papers, records), one_hour)
+    step = next(step for step in planned.steps if step.need.cell.id == "table2/shufflenetv2/bias")
+    assert step.need.seeds == 5
+    assert [run.id.removeprefix("table2/shufflenetv2/") for run in step.runs] == [
+        "bias/seed-0",
+        "ce/seed-2",
+        "ce/seed-3",
+        "bias/seed-3",
+        "ce/seed-4",
+        "bias/seed-4",
+        "ce/seed-5",
+        "bias/seed-5",
+    ]
+
+
+def test_a_cell_of_its_own_spread_is_planned_with_it(papers: list[Table], as_printed: AsPrinted) -> None:
+    narrow = assess(papers, as_printed(papers, 5, np.random.default_rng(1), std=0.02))
+    wide = assess(papers, as_printed(papers, 5, np.random.default_rng(1), std=1.5))
+    assert max(step.need.std for step in design(papers, wide, one_hour).steps) > 1.0
+    tight = [step.need.std for step in design(papers, narrow, one_hour).steps]
+    assert all(std < 0.3 for std in tight)
+    # cells without runs take the spread of those with some
+    half = assess(papers, [r for r in as_printed(papers, 5, np.random.default_rng(1), std=1.5) if r.table == "table1"])
+    assert all(step.need.std > 1.5 for step in design(papers[1:], half, one_hour).steps)
+
+
+def test_unknown_costs_and_answers_out_of_reach_are_set_apart(papers: list[Table]) -> None:
+    def hours(cell: Cell) -> float | None:
+        return None if cell.row.id == "nasnet_a" else 1.0
+
+    planned = design(papers[1:], assess(papers, []), hours, guessed_run_std=3.0)
+    assert {need.cell.row.id for need in planned.unknown_cost} == {"nasnet_a"}
+    assert {need.cell.id for need in planned.out_of_reach} == {
+        "table2/mobilenetv2/mean_bias",
+        "table2/squeezenet/mean_bias",
+    }
+    assert len(planned.needs) == 15
+
+
+def test_a_table_without_published_figures_has_nothing_to_plan() -> None:
+    product = find_table("product")
+    planned = design([product], assess([product], []), one_hour)
+    assert (planned.needs, planned.decided, planned.hours) == ((), (), 0)
+
+
+def test_until_decided_every_look_brings_the_open_cells_to_the_next(
+    papers: list[Table], make_record: MakeRecord
+) -> None:
+    looks = Looks((4, 8), "pocock")
+    rng = np.random.default_rng(2)
+    records: list[RunRecord] = []
+    rounds = []
+    for _ in range(5):
+        assessment = assess(papers, records, looks=looks)
+        runs = next_runs(papers[1:], assessment)
+        if not runs:
+            break
+        rounds.append(runs)
+        for run in runs:
+            assert run.cell.row.published is not None
+            accuracy = run.cell.row.published.top1_percent[run.cell.column.id] + rng.normal(0, 0.2)
+            records.append(make_record(run.cell, run.seed, float(accuracy)))
+    first, second = rounds
+    assert len(first) == 20 * 4
+    assert len({run.id for run in (*first, *second)}) == len(first) + len(second)
+    assert {run.seed for run in second} == {4, 5, 6, 7}
+    last = assess(papers, records, looks=looks)
+    stopped = [key for key, one in last.cells.items() if key[0] == "table2" and one.decided and one.arm.n == 4]
+    assert stopped  # some cells were answered at the first look, and not run on
+    assert not {run.cell.id for run in second} & {"/".join(key) for key in stopped}
+    for result in last.cells.values():
+        if result.table == "table2" and result.paper_delta is not None:
+            assert result.decided or (result.delta is not None and result.delta.n == 8)
+
+
+def test_seeds_without_declared_looks_are_refused(papers: list[Table]) -> None:
+    with pytest.raises(UserError, match="no looks are declared"):
+        next_runs(papers, assess(papers, []))
