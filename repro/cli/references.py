@@ -46,8 +46,9 @@ def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
     """
     from repro.config import builtin_names, find_cell, find_table
 
-    name = re.split(r"\+(?=[a-z_]+\.)", reference)[0]
-    if "/" not in name or name in builtin_names() or Path(name).suffix in (".yaml", ".yml"):
+    name, *overrides = re.split(r"\+(?=[a-z_]+\.)", reference)
+    is_table = "/" not in name or name in builtin_names() or Path(name).suffix in (".yaml", ".yml")
+    if is_table and not any("/" in override for override in overrides):
         table_reference = with_settings(reference, settings)
         table = find_table(table_reference)
         row = table.rows[0]

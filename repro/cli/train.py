@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -58,7 +60,6 @@ def train(
 
     cell, reference = find_target(target, settings or [])
     run = Run(cell=cell, seed=seed)
-    again = command_line("train", reference, "--seed", str(seed), results=results, root=root)
     with StopRequests(on_second=leave_at_once) as stop:
         if stop_at_eof:
             stop.stop_at_eof()
@@ -70,6 +71,8 @@ def train(
             with view, _failures_told(run, view):
                 from repro.engine.train import train_run
 
+                if stop.asked():
+                    raise Interrupted(f"{run.id}: nothing was begun")
                 record = train_run(
                     run,
                     results=results,
@@ -82,7 +85,7 @@ def train(
                 )
         except Interrupted as interruption:
             if progress != "json":
-                say_how_to_go_on(str(interruption), again)
+                say_how_to_go_on(str(interruption), shlex.join(["biasrepro", *(context.obj or ["train", reference])]))
             raise typer.Exit(stop.exit_code) from interruption
     if progress != "json":
         table = reference.rsplit("/", 2)[0]

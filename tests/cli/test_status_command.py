@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro.config import find_table
+from repro.results import RunFolder, write_failure
+from repro.results.lock import own as own_run
+from repro.schema import Run
+from repro.sweep.plan import selected_runs
+
+Say = Callable[..., Any]
+Finish = Callable[..., None]
+
+
+@pytest.fixture
+def runs() -> list[Run]:
+    return selected_runs(find_table("demo"), (0, 1, 2))
+
+
+def test_nothing_recorded_says_how_to_begin(say: Say, tmp_path: Path) -> None:
+    said = say("status", "--results", tmp_path / "none")
+    assert said.code == 0
+    assert "There are no runs" in said.out
+    assert f"biasrepro sweep demo --results {tmp_path / 'none'}" in said.out
+
+
+def test_a_table_shows_its_cells_its_trouble_and_the_way_on(
+    say: Say, results: Path, runs: list[Run], finish: Finish
+) -> None:
+    finish(runs[0])
+    finish(runs[1])
+    RunFolder.of(results, runs[1]).record.write_bytes(b"{}")
+    finish(runs[2], status="diverged", reason="not finite at step 3")
+    write_failure(RunFolder.of(results, runs[3]), "the pixels ran out\n  Buy more.")
+    with own_run(RunFolder.of(results, runs[4])):
+        said = say("status", "demo", "--results", results)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[0].split("  ")[0] == "demo"
+    assert [part.strip() for part in lines[1].split("  ") if part.strip()] == [
+        "ShuffleNetV2 0.5x",
+        "1/3, 1 running",
+        "0/3, 1 damaged",
+        "0/3, 1 diverged",
+        "0/3, 1 failed",
+    ]
+    assert f"damaged  {runs[1].id}: no seal" in said.out
+    assert f"    file: {RunFolder.of(results, runs[1]).record}" in said.out
+    assert f"failed  {runs[3].id}: the pixels ran out\n    log: {RunFolder.of(results, runs[3]).log}" in said.out
+    assert f"diverged  {runs[2].id}: not finite at step 3" in said.out
+    assert f"again biasrepro sweep demo --only failed --results {results}" in said.out
+    assert f"next  biasrepro sweep demo --results {results}" in said.out
+    assert f"show  biasrepro table demo --results {results}" in said.out
+
+
+def test_all_tables_are_a_line_each(say: Say, results: Path, runs: list[Run], own: Path, finish: Finish) -> None:
+    finish(runs[0])
+    for run in selected_runs(find_table(str(own)), (0,)):
+        finish(run)
+    said = say("status", "--results", results)
+    table = [line.split() for line in said.out.splitlines()[:3]]
+    assert table == [["table", "runs", "done", "to", "do"], ["demo", "12", "1", "11"], ["mine", "2", "2", "–"]]
+    assert "mine is no built-in table" in said.out
+
+
+def test_a_table_of_one_s_own_is_shown_by_its_file(say: Say, results: Path, own: Path, finish: Finish) -> None:
+    for run in selected_runs(find_table(str(own)), (0,)):
+        finish(run)
+    said = say("status", own, "--results", results)
+    assert "1/5" in said.out
+    assert f"biasrepro sweep {own} --results" in said.out
+
+
+def test_an_overridden_table_is_shown_by_its_setting(say: Say, results: Path, finish: Finish) -> None:
+    finish(selected_runs(find_table("demo+recipe.epochs=2"), (0,))[0])
+    assert "1/3" in say("status", "demo", "--set", "recipe.epochs=2", "--results", results).out
+    assert "1/3" not in say("status", "demo", "--results", results).out
+
+
+def test_much_trouble_is_cut_short(say: Say, results: Path, finish: Finish) -> None:
+    for run in selected_runs(find_table("demo"), range(10)):
+        finish(run, status="diverged", reason="not finite")
+    said = say("status", "demo", "--results", results)
+    assert said.out.count("diverged  demo/") == 20
+    assert "… and 20 more like these in demo" in said.out

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from repro.cli.console import counted, duration, percent, plain_lines, rate, size
+from repro.cli.dry_run import seeds_text
+from repro.cli.sweep_view import PlainSweepView, RichSweepView, choose_view, whole_line
+from repro.cli.train_view import fraction_done
+from repro.config import find_table
+from repro.progress import Progress
+from repro.results import RunFolder
+from repro.sweep.executor import Job
+from repro.sweep.picture import SweepPicture
+from repro.sweep.plan import selected_runs
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def jobs() -> list[Job]:
+    runs = selected_runs(find_table("demo"), (0, 1))
+    return [Job(run, RunFolder.of(Path("results"), run), ()) for run in runs]
+
+
+@pytest.fixture
+def picture(jobs: list[Job]) -> SweepPicture:
+    """Two runs in training, the first half done; four waiting; one failed, one done; three done before."""
+    picture = SweepPicture(waiting=list(jobs), before=3, capacity=2)
+    picture.start(jobs[2], "cuda:0", now=0.0)
+    picture.end(jobs[2], "failed", "the pixels ran out", now=1.0)
+    picture.start(jobs[3], "cuda:0", now=0.0)
+    picture.end(jobs[3], "completed", None, now=20.0)
+    for job, epoch in ((jobs[0], 6), (jobs[1], 1)):
+        picture.start(job, "cuda:1", now=0.0)
+        picture.hear(job, progress(job, epoch))
+    return picture
+
+
+def progress(job: Job, epoch: int, step: int = 0, eta_seconds: float = 30.0) -> Progress:
+    return Progress(
+        job.id,
+        "training",
+        epoch=epoch,
+        epochs=10,
+        step=step,
+        steps=4,
+        train_loss=0.123,
+        test_top1_percent=91.5,
+        images_per_second=2140.0,
+        eta_seconds=eta_seconds,
+    )
+
+
+def drawn(view: RichSweepView, height: int = 30) -> str:
+    console = Console(file=io.StringIO(), width=160, height=height, force_terminal=False)
+    view._console = console
+    console.print(view._draw())
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_live_picture_has_a_line_a_running_run_and_one_for_the_whole(picture: SweepPicture) -> None:
+    view = RichSweepView(clock=lambda: 10.0)
+    assert "starting" in drawn(view)
+    view.tick(picture)
+    first, second, whole = drawn(view).splitlines()
+    for text in ("cuda:1", "demo/shufflenetv2/ce/seed-0", "6/10", "loss 0.123", "91.5 %", "2,140 images/s", "0:30"):
+        assert text in first
+    assert "demo/shufflenetv2/inverse_bias/seed-0" in second
+    assert "4 of 11 done  1 failed  2 running  4 waiting  about" in whole
+
+
+def test_the_live_picture_fits_the_terminal(picture: SweepPicture) -> None:
+    view = RichSweepView(clock=lambda: 10.0)
+    view.tick(picture)
+    view.stopping(picture, "interrupted")
+    shown = drawn(view, height=5)
+    assert "… and 1 more" in shown
+    assert "stopping, interrupted: 2 runs in training commit their state" in shown
+    assert len(shown.splitlines()) <= 5
+
+
+def test_the_whole_says_nothing_of_what_is_not(jobs: list[Job]) -> None:
+    assert whole_line(SweepPicture(waiting=[], before=12, capacity=2), now=0.0) == "12 of 12 done"
+    assert whole_line(SweepPicture(waiting=jobs, before=0, capacity=2), now=0.0) == "0 of 8 done  8 waiting"
+
+
+def test_off_a_terminal_a_run_speaks_each_tenth_but_not_too_often(
+    jobs: list[Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    view = PlainSweepView(clock)
+    picture = SweepPicture(waiting=list(jobs), before=0, capacity=2)
+    picture.start(jobs[0], "cpu", now=0.0)
+    view.started(picture, picture.running[jobs[0].id])
+    capsys.readouterr()
+    spoken = []
+    reports = [(1, 1, 2), (4, 2, 1), (6, 3, 0), (7, 4, 0), (20, 4, 1), (65, 4, 2), (81, 4, 2), (82, 5, 0), (90, 5, 1)]
+    for now, epoch, step in reports:
+        clock.now = float(now)
+        picture.hear(jobs[0], progress(jobs[0], epoch, step))
+        view.said(picture, picture.running[jobs[0].id])
+        if capsys.readouterr().out:
+            spoken.append(now)
+    # At 6, 20 and 90 it is a tenth further and 5 s have passed; at 81 it is no further, but a minute has passed.
+    assert spoken == [6, 20, 81, 90]
+
+
+def test_messages_of_a_run_are_shown_once_it_runs(jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
+    view = PlainSweepView(Clock())
+    picture = SweepPicture(waiting=list(jobs), before=0, capacity=2)
+    picture.start(jobs[0], "cpu", now=0.0)
+    view.started(picture, picture.running[jobs[0].id])
+    for steps, message in ((0, "a processor"), (4, "resumed at epoch 3")):
+        picture.hear(jobs[0], Progress(jobs[0].id, "starting", epochs=10, steps=steps, message=message))
+        view.said(picture, picture.running[jobs[0].id])
+    out = capsys.readouterr().out
+    assert f"note   {jobs[0].id}: resumed at epoch 3" in out
+    assert "a processor" not in out
+
+
+def test_the_view_follows_the_terminal() -> None:
+    assert isinstance(choose_view("auto"), PlainSweepView)
+    assert isinstance(choose_view("plain"), PlainSweepView)
+    assert isinstance(choose_view("rich"), RichSweepView)
+
+
+@pytest.mark.parametrize(
+    ("message", "fraction"),
+    [
+        (Progress("x", "starting", epochs=10), 0.0),
+        (Progress("x", "training", epoch=1, epochs=10, step=2, steps=4), 0.05),
+        (Progress("x", "training", epoch=10, epochs=10, step=4, steps=4), 1.0),
+        (Progress("x", "completed", epoch=10, epochs=10), 1.0),
+    ],
+)
+def test_the_bar_is_as_far_as_the_run(message: Progress, fraction: float) -> None:
+    assert fraction_done(message) == pytest.approx(fraction)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0, "0:00"),
+        (59.6, "1:00"),
+        (62, "1:02"),
+        (3723, "1:02:03"),
+        (172_799, "47:59:59"),
+        (187_200, "2 d 4 h"),
+    ],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (168_513_733, "168.5 MB")])
+def test_sizes(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_small_words() -> None:
+    assert (percent(95.25), percent(None)) == ("95.2 %", "–")
+    assert (rate(2140.4), rate(None)) == ("2,140 images/s", "–")
+    assert (counted(1, "run"), counted(2000, "run")) == ("1 run", "2,000 runs")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ([], "–"),
+        ([3], "3"),
+        ([0, 1, 2, 3, 4], "0-4"),
+        ([0, 2, 3, 7], "0, 2-3, 7"),
+        ([9, 10, 11], "9-11"),
+        ([1, 0], "0-1"),
+    ],
+)
+def test_seeds_in_a_row_are_a_range(seeds: list[int], text: str) -> None:
+    assert seeds_text(seeds) == text
+
+
+def test_plain_tables_are_aligned_by_what_is_seen() -> None:
+    assert plain_lines([("a", "b"), ("über", "1"), ("漢", "10")], right=(1,)) == ["a      b", "über   1", "漢    10"]
+
+
+def test_piped_output_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from repro.cli.console import say, show_table
+
+    monkeypatch.setenv("COLUMNS", "20")
+    say("a " * 100)
+    show_table(["header"], [["b " * 100]])
+    assert len(capsys.readouterr().out.splitlines()) == 3
