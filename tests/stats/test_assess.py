@@ -282,6 +282,17 @@ def test_the_product_takes_table_2s_runs_and_table_2_takes_nobodys(
     assert assessment.cells["table2", "squeezenet", "bias"].arm.seeds == (0, 1, 2, 3, 4)
 
 
+def test_of_two_tables_that_could_lend_a_run_the_same_one_always_does(
+    papers: list[Table], make_record: MakeRecord
+) -> None:
+    lenders = [papers[1], find_table("normalization")]
+    records = [make_record(cell_of(table, "squeezenet", "ce"), 0, 60.0 + i) for i, table in enumerate(lenders)]
+    product = find_table("product")
+    for order in (records, records[::-1]):
+        arm = assess([*lenders, product], order).cells["product", "squeezenet", "ce"].arm
+        assert arm.runs == ("normalization/squeezenet/ce/seed-0",)
+
+
 def test_with_looks_a_cell_is_judged_at_the_last_one_it_reaches(papers: list[Table], as_printed: AsPrinted) -> None:
     looks = Looks((4, 8), "pocock")
     records = as_printed(papers, 9, np.random.default_rng(9))

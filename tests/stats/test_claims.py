@@ -173,6 +173,16 @@ def test_the_slope_is_that_of_a_least_squares_line(tables: list[Table], make_rec
     assert found.low < found.estimate < found.high
 
 
+def test_the_p_of_every_is_the_largest_of_the_rows_two_sided_ones(tables: list[Table], make_record: MakeRecord) -> None:
+    records = runs(tables, make_record, as_published(tables))
+    assessment = assess(tables, records)
+    p = [
+        scipy.stats.ttest_rel(pairs.ours, pairs.baseline).pvalue
+        for pairs in (assessment.pairs("table2", row.id, "inverse_bias") for row in tables[1].rows)
+    ]
+    assert answers(tables, records)["inverse_below_ce"].p == pytest.approx(max(p), rel=1e-9)
+
+
 def test_claims_are_adjusted_as_one_family(tables: list[Table], make_record: MakeRecord) -> None:
     claims = list(answers(tables, runs(tables, make_record, as_published(tables), seeds=3, std=0.4)).values())
     assert len(claims) == len(QUESTIONS) == 7
