@@ -25,7 +25,9 @@ Settings = Annotated[
         help="Override a setting, such as recipe.epochs=2; goes into the record. May be repeated.",
     ),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads for each run.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads for each run.")
+]
 AllowChanged = Annotated[
     bool,
     typer.Option(

@@ -69,3 +69,20 @@ def command_line(*arguments: str, results: Path, root: Path | None = None) -> st
     if root is not None and root != Path(os.environ.get("BIASREPRO_DATA") or ROOT_DEFAULT):
         words += ["--root", str(root)]
     return shlex.join(words)
+
+
+def complete_table(incomplete: str) -> list[str]:
+    """The built-in tables that begin so, for the shell."""
+    from repro.config import builtin_names
+
+    return [name for name in builtin_names() if name.startswith(incomplete)]
+
+
+def complete_cell(incomplete: str) -> list[str]:
+    """The built-in tables that begin so, and behind a table's name its cells, for the shell."""
+    from repro.config import find_table
+
+    if "/" not in incomplete:
+        return complete_table(incomplete)
+    cells = [cell.id for name in complete_table(incomplete.split("/")[0]) for cell in find_table(name).cells]
+    return [cell for cell in cells if cell.startswith(incomplete)]

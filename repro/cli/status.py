@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, Results, Settings
-from repro.cli.references import command_line, with_settings
+from repro.cli.references import command_line, complete_table, with_settings
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -22,7 +22,11 @@ MOST_SHOWN = 20  # of the runs in trouble
 def status(
     table_name: Annotated[
         str | None,
-        typer.Argument(metavar="[TABLE]", help="A table or a YAML file. Without it: every table with results."),
+        typer.Argument(
+            metavar="TABLE",
+            help="A table or a YAML file. Without it: every table with results.",
+            autocompletion=complete_table,
+        ),
     ] = None,
     settings: Settings = None,
     results: Results = RESULTS_DEFAULT,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT, AllowChanged, Results, Root, Settings, Threads
-from repro.cli.references import command_line, with_settings
+from repro.cli.references import command_line, complete_table, with_settings
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 def sweep(
     context: typer.Context,
     table_name: Annotated[
-        str, typer.Argument(metavar="TABLE", help="A built-in table, such as table2 or demo, or a YAML file.")
+        str,
+        typer.Argument(
+            metavar="TABLE",
+            help="A built-in table, such as table2 or demo, or a YAML file.",
+            autocompletion=complete_table,
+        ),
     ],
     seeds: Annotated[
         str | None, typer.Option(help="How many (5 is 0 to 4), or which: 0,3,7. Default: what the table says.")
@@ -37,9 +42,9 @@ def sweep(
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the GPUs where there are some, else the CPU.")
     ] = "auto",
     gpus: Annotated[str | None, typer.Option(help="Only these of the visible GPUs, counted from 0: 0,1.")] = None,
-    jobs_per_gpu: Annotated[int, typer.Option(min=1, max=64, help="Runs that share a GPU at a time.")] = 1,
+    jobs_per_gpu: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Runs that share a GPU at a time.")] = 1,
     jobs: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Runs at a time on the CPU. Default: one a core.")
+        int | None, typer.Option(min=1, max=1024, metavar="N", help="Runs at a time on the CPU. Default: one a core.")
     ] = None,
     threads: Threads = None,
     settings: Settings = None,
@@ -70,7 +75,9 @@ def sweep(
     from repro.sweep.survey import survey
 
     table = find_table(with_settings(table_name, settings or []))
-    chosen = selected_runs(table, parse_seeds(seeds, table.seeds), _listed(rows), _listed(columns))
+    chosen = selected_runs(
+        table, parse_seeds(seeds, table.seeds), _listed("--rows", rows), _listed("--columns", columns)
+    )
     states = survey(results, chosen)
     plan = make_plan(chosen, states, only)
     refuse_blocked(plan)
@@ -111,8 +118,13 @@ def sweep(
     raise typer.Exit(stop.exit_code if stop.asked() else int(failed))
 
 
-def _listed(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+def _listed(option: str, text: str | None) -> list[str] | None:
+    """The parts of ``a,b``; None where the option was not given. Raises UserError where it names nothing."""
+    if text is None:
+        return None
+    if not (parts := [part.strip() for part in text.split(",") if part.strip()]):
+        raise UserError(f"{option} {text!r} names nothing", mend=f"Such as {option} a,b; without it, all are taken.")
+    return parts
 
 
 def _slots(device: str, gpus: str | None, jobs_per_gpu: int, jobs: int | None, threads: int | None) -> tuple[Slot, ...]:
@@ -120,8 +132,8 @@ def _slots(device: str, gpus: str | None, jobs_per_gpu: int, jobs: int | None, t
     from repro.sweep.devices import VISIBLE, choose_slots
     from repro.sweep.hardware import find_gpus, usable_cores
 
-    wanted = _listed(gpus)
-    if wanted is not None and not (wanted and all(part.isascii() and part.isdecimal() for part in wanted)):
+    wanted = _listed("--gpus", gpus)
+    if wanted is not None and not all(part.isascii() and part.isdecimal() for part in wanted):
         raise UserError(f"--gpus {gpus} is no list of numbers", mend="Such as --gpus 0,1.")
     return choose_slots(
         device=device,

@@ -19,7 +19,7 @@ from repro.cli.options import (
     Settings,
     Threads,
 )
-from repro.cli.references import command_line, find_target
+from repro.cli.references import command_line, complete_cell, find_target
 from repro.errors import Interrupted, RunFailure
 from repro.progress import Progress
 
@@ -33,12 +33,13 @@ def train(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="[CELL|FILE]",
+            metavar="CELL|FILE",
             help="table/row/column, such as table2/squeezenet/bias. A table (a name or a YAML file) alone stands for "
             "its first row under the bias loss.",
+            autocompletion=complete_cell,
         ),
     ] = "demo",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Determines every random draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Determines every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
     settings: Settings = None,
     results: Results = RESULTS_DEFAULT,

@@ -72,10 +72,21 @@ def test_shells_are_given_their_completion(shell: str) -> None:
     assert "_BIASREPRO_COMPLETE" in done.stdout
 
 
-def test_completion_knows_the_commands() -> None:
-    asked = {"_BIASREPRO_COMPLETE": "complete_bash", "COMP_WORDS": "biasrepro sw", "COMP_CWORD": "1"}
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("biasrepro sw", ["sweep"]),
+        ("biasrepro sweep table1", ["table1", "table1_variants"]),
+        ("biasrepro status de", ["demo"]),
+        ("biasrepro train table2/squeezenet/b", ["table2/squeezenet/bias"]),
+        ("biasrepro train nothing/", []),
+    ],
+)
+def test_completion_knows_commands_tables_and_cells(typed: str, offered: list[str]) -> None:
+    words = typed.split()
+    asked = {"_BIASREPRO_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
     done = biasrepro(env={**os.environ, **asked})
-    assert done.stdout.split() == ["sweep"]
+    assert done.stdout.split() == offered
 
 
 @pytest.mark.parametrize(
@@ -90,7 +101,8 @@ def test_completion_knows_the_commands() -> None:
         (["sweep", "table2", "--seeds", "many"], "neither a number nor a list"),
         (["sweep", "table2", "--only", "faild"], "'failed'"),
         (["sweep", "table2", "--gpus", "zero"], "--gpus zero is no list of numbers"),
-        (["sweep", "table2", "--gpus", ","], "is no list of numbers"),
+        (["sweep", "table2", "--gpus", ","], "--gpus ',' names nothing"),
+        (["sweep", "table2", "--rows", ""], "--rows '' names nothing"),
         (["sweep", "table2", "--jobs", "0"], "--jobs"),
         (["sweep", "table2", "--set", "epochs=2"], "'epochs=2' is no setting"),
         (["sweep", "table2", "--set", "recipe.epoch=2"], "Did you mean 'epochs'?"),

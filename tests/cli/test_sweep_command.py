@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from repro.cli.references import find_target
+from repro.cli.sweep import _job
 from repro.config import find_table
 from repro.results import RunFolder, read_failure, write_failure
 from repro.results.lock import own
@@ -77,6 +79,15 @@ def test_a_file_of_the_user_s_own_is_swept_by_its_path(
     assert said.code == 0
     assert {note["run"] for note in started()} == {"mine/squeezenet/ce/seed-0", "mine/squeezenet/bias/seed-0"}
     assert f"biasrepro table {own}" in said.out
+
+
+@pytest.mark.parametrize("reference", ["demo", "demo+recipe.decay_epochs=[1]+recipe.epochs=2", None])
+def test_train_finds_the_very_run_that_a_sweep_hands_it(results: Path, own: Path, reference: str | None) -> None:
+    table = find_table(reference or f"{own}+execution.precision=bf16")
+    for run in selected_runs(table, (0,)):
+        command, target, *_ = _job(run, table, results, ()).arguments
+        assert command == "train"
+        assert find_target(target, [])[0] == run.cell
 
 
 def test_a_failure_is_shown_at_once_and_the_rest_goes_on(
