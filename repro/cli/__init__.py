@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import repro
-from repro.cli import cite, data, doctor, figure, models, status, sweep, table, train
+from repro.cli import cite, data, doctor, figure, models, plan, status, sweep, table, train
 from repro.errors import UserError
 
 # What the disk or its permissions refuse is the user's to mend, not a defect of ours.
@@ -34,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train.train)
+app.command()(plan.plan)
 app.command()(sweep.sweep)
 app.command()(status.status)
 app.command()(table.table)
