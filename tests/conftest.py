@@ -154,3 +154,13 @@ class FakeRuns:
 def fake_runs() -> FakeRuns:
     """Makes runs that were never trained."""
     return FakeRuns()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures that the proofs noted (``proved`` in tests/reliability): how often, and with what result."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    figures = [text for report in reports for name, text in report.user_properties if name == "proved"]
+    if figures:
+        terminalreporter.section("proved")
+        for figure in sorted(figures):
+            terminalreporter.line(str(figure))

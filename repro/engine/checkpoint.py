@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from repro.errors import DataError
-from repro.results.durable import Writer, make_folder, write_durably
+from repro.results.durable import Writer, write_durably
 from repro.results.sealed import Header, seal, unseal
 from repro.results.store import RunFolder
 
@@ -28,7 +28,6 @@ def save(folder: RunFolder, header: Header, state: dict[str, Any], write: Writer
     """Commit ``state``; the checkpoint before it stays as the previous one. Raises OSError with both untouched."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    make_folder(folder.path, below=folder.results)
     write(folder.checkpoint, seal(header, buffer.getvalue()), keep_previous_as=folder.previous_checkpoint)
 
 

@@ -1,0 +1,21 @@
+"""Proofs of docs/reliability.md. Modules beside this one hold what several of them share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def proved(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Note a figure of a proof; all of them stand at the end of pytest's output."""
+
+    def note(figure: str) -> None:
+        record_property("proved", figure)
+
+    return note

@@ -1,0 +1,201 @@
+"""Runs that are killed at random moments, resumed until they end, and compared with uninterrupted ones.
+
+``python tests/reliability/killing.py --kills 1000`` runs the proof at any length and prints its figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from repro.results import RunFolder, RunRecord, read_record
+
+EXPERIMENT = """\
+table: tiny
+label: Tiny
+title: Two digits, for tests of the machinery
+kind: study
+dataset: {name: digits, classes: 2}
+recipe:
+  epochs: 3
+  batch_size: 72
+  learning_rate: 0.05
+  decay_epochs: [2]
+  warmup_epochs: 1
+  augmentation: {crop_padding_pixels: 2, horizontal_flip: true, rotation_degrees: 10}
+weighting: {normalization: running}
+columns:
+  - {id: ce, title: CE loss, loss: ce}
+  - {id: bias, title: Bias loss, loss: bias}
+rows:
+  - {id: shufflenetv2, title: ShuffleNetV2 0.5x, model: shufflenetv2_x0_5, options: {stem_stride: 2}}
+  - {id: mobilenetv2, title: MobileNetV2 0.75x, model: mobilenetv2_x0_75, options: {stem_stride: 2}}
+"""
+# Batch norm and the running minimum of the loss; the plain loss; dropout besides.
+CELLS = ("shufflenetv2/bias", "shufflenetv2/ce", "shufflenetv2/bias", "mobilenetv2/bias")
+
+_OF_THE_MOMENT = {
+    *("started_at", "finished_at", "duration_seconds", "images_per_second", "train_seconds", "test_seconds"),
+    "resumptions",
+    *("git_commit", "git_dirty"),  # of the checkout, where somebody may commit while a test runs
+}
+
+
+def without_times(record: RunRecord) -> bytes:
+    """The record as bytes, without durations, timestamps, the number of resumptions and the checkout's commit."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: bare(inner) for key, inner in value.items() if key not in _OF_THE_MOMENT}
+        return [bare(inner) for inner in value] if isinstance(value, list) else value
+
+    return json.dumps(bare(record.model_dump(mode="json"))).encode()
+
+
+@dataclass
+class Tally:
+    """What happened: kills by where they struck, those that left a file half written, and bytes that differ."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    half_written: int = 0
+    runs: int = 0
+    differing: int = 0
+
+    def __str__(self) -> str:
+        where = ", ".join(f"{count} {place}" for place, count in sorted(self.kills.items()))
+        return (
+            f"{self.kills.total()} kills in {self.runs} runs ({where}; {self.half_written} left a file half written): "
+            f"{self.differing} bytes differ"
+        )
+
+
+class Zygote:
+    """A process that has torch imported and forks a training command for each call."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "commands.log"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders: IO[str] = self._process.stdin
+        self._answers: IO[str] = self._process.stdout
+
+    def run(self, *arguments: str, checkpoint_seconds: float = 0.0, after: float | None = None, die_at: int = 0) -> int:
+        """The exit status of ``biasrepro ARGUMENTS``, killed ``after`` so many seconds or at a call of its commits."""
+        order = {"arguments": arguments, "log": str(self.log), "checkpoint_seconds": checkpoint_seconds}
+        self._orders.write(json.dumps({**order, "die_at": die_at}) + "\n")
+        self._orders.flush()
+        pid = int(self._answers.readline())
+        if after is not None:
+            time.sleep(after)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return int(self._answers.readline())
+
+    def close(self) -> None:
+        self._orders.close()
+        self._process.wait()
+        self._answers.close()
+
+
+@contextmanager
+def zygote(folder: Path) -> Iterator[Zygote]:
+    """A zygote whose commands write their output into ``folder``."""
+    running = Zygote(folder)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def kill_and_compare(folder: Path, kills: int, seed: int) -> Tally:
+    """Train runs under ``folder`` with at least ``kills`` kills, and compare each with its uninterrupted self."""
+    chance = random.Random(seed)
+    experiment = folder / "tiny.yaml"
+    experiment.write_text(EXPERIMENT)
+    tally = Tally()
+    whole: dict[str, tuple[bytes, float]] = {}
+    with zygote(folder) as commands:
+        while tally.kills.total() < kills:
+            cell = CELLS[tally.runs % len(CELLS)]
+            train = ["train", f"{experiment}/{cell}", "--device", "cpu", "--threads", "1", "--results"]
+            if cell not in whole:
+                began = time.monotonic()
+                assert commands.run(*train, str(folder / "whole")) == 0, commands.log.read_text()
+                whole[cell] = without_times(_record(folder / "whole", cell)), time.monotonic() - began
+            expected, seconds = whole[cell]
+            results = folder / f"run-{tally.runs}"
+            lives = _lives(commands, [*train, str(results)], RunFolder(_place(results, cell)), chance, seconds, tally)
+            assert lives == 0, commands.log.read_text()
+            tally.runs += 1
+            ended = without_times(_record(results, cell))
+            tally.differing += sum(a != b for a, b in zip(ended, expected, strict=False))
+            tally.differing += abs(len(ended) - len(expected))
+    return tally
+
+
+def _lives(
+    commands: Zygote, train: list[str], folder: RunFolder, chance: random.Random, seconds: float, tally: Tally
+) -> int:
+    """Run the command until it ends unkilled; returns its exit status.
+
+    It is killed at a random moment of its life, or at a random file-system call of its commits, which come after every
+    step, now and then, or at the epochs' ends alone.
+    """
+    while True:
+        often = chance.choice((0.0, 0.2, 180.0))
+        if chance.random() < 0.7:
+            status = commands.run(*train, checkpoint_seconds=often, after=chance.uniform(0, 1.2 * seconds))
+            kind = "at a random moment"
+        else:
+            status = commands.run(*train, checkpoint_seconds=0.0, die_at=chance.randrange(1, 60))
+            kind = "at a call of a commit"
+        if status != -signal.SIGKILL:
+            return status
+        tally.kills[kind] += 1
+        tally.half_written += any(folder.path.glob(".*.part"))
+
+
+def _place(results: Path, cell: str) -> Path:
+    return results / "tiny" / cell / "seed-0"
+
+
+def _record(results: Path, cell: str) -> RunRecord:
+    return read_record(RunFolder(_place(results, cell)).record)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--kills", type=int, default=1000)
+    options.add_argument("--seed", type=int, default=0)
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        tally = kill_and_compare(Path(folder), chosen.kills, chosen.seed)
+        print(f"{tally}, {time.monotonic() - began:.0f} s")
+    sys.exit(tally.differing > 0)
+
+
+if __name__ == "__main__":
+    main()

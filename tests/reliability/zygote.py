@@ -1,0 +1,81 @@
+"""Starts training commands in a fraction of a second: imports torch once, then forks a process for each order.
+
+Orders come on standard input, a line of JSON each: ``arguments`` of biasrepro, ``log`` for its output,
+``checkpoint_seconds``, and ``die_at``: the number of the file-system call of a commit at which the process kills itself
+(0: never). The answers are two lines: the process number, and once it ended its exit status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import sklearn.datasets
+import torch
+
+import repro.cli
+import repro.engine.train
+import repro.results.durable
+
+COMMIT_CALLS = ("open", "write", "fsync", "close", "replace", "link", "unlink", "mkdir")
+
+
+def die_at_call(number: int) -> None:
+    """Kill this process right before the ``number``-th file-system call that the commits make."""
+    made = 0
+
+    def mortal(call: Any) -> Any:
+        def maybe_die(*arguments: Any, **options: Any) -> Any:
+            nonlocal made
+            made += 1
+            if made == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if call is write and made == number - 1 and len(arguments[1]) > 1:  # killed in the middle of a write
+                return write(arguments[0], arguments[1][: len(arguments[1]) // 2])
+            return call(*arguments, **options)
+
+        return maybe_die
+
+    write = os.write
+
+    class Mortal:
+        def __getattr__(self, name: str) -> Any:
+            return mortal(getattr(os, name)) if name in COMMIT_CALLS else getattr(os, name)
+
+    repro.results.durable.os = Mortal()  # type: ignore[attr-defined]
+
+
+def obey(order: dict[str, Any]) -> None:
+    """Become the command that the order names."""
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
+    repro.engine.train.CHECKPOINT_SECONDS = order["checkpoint_seconds"]
+    if order["die_at"]:
+        die_at_call(order["die_at"])
+    os._exit(repro.cli.run(order["arguments"]))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    sklearn.datasets.load_digits()
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            try:
+                obey(json.loads(line))
+            finally:
+                os._exit(99)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    sys.argv = [str(Path("biasrepro")), "train"]
+    main()
