@@ -113,9 +113,10 @@ def sweep(
             listen=view,
         )
     again = shlex.join(["biasrepro", *(context.obj or ["sweep", table_name])])
-    say_summary(picture, again, following, interrupted=stop.asked())
+    cut_short = stop.asked() and bool(picture.waiting or picture.having("interrupted"))
+    say_summary(picture, again, following, interrupted=cut_short)
     failed = bool(picture.having("failed", "diverged"))
-    raise typer.Exit(stop.exit_code if stop.asked() else int(failed))
+    raise typer.Exit(stop.exit_code if cut_short else int(failed))
 
 
 def _listed(option: str, text: str | None) -> list[str] | None:

@@ -20,7 +20,7 @@ from repro.cli.options import (
     Threads,
 )
 from repro.cli.references import command_line, complete_cell, find_target
-from repro.errors import Interrupted, RunFailure
+from repro.errors import Interrupted, RunFailure, UserError
 from repro.progress import Progress
 
 if TYPE_CHECKING:
@@ -110,5 +110,6 @@ def _failures_told(run: Run, view: TrainView) -> Iterator[None]:
                 where=run.id,
                 mend="Fewer --jobs-per-gpu, or a GPU with more memory. The batch size belongs to the experiment.",
             )
-        view.hear(Progress(run.id, "failed", message=str(error) or type(error).__name__))
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        view.hear(Progress(run.id, "failed", message=told))
         raise error

@@ -167,6 +167,18 @@ def test_programs_are_told_why_a_run_failed(
     assert err == "error: CIFAR-100 is not here\n  Fetch it.\n"
 
 
+def test_programs_are_told_the_kind_of_a_defect(
+    engine: FakeEngine, results: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from repro import cli
+
+    engine.ends_in = KeyError("pixels")
+    assert cli.run(["train", "--progress", "json", "--results", str(results)]) == 1
+    out, err = capfd.readouterr()
+    assert json.loads(out.splitlines()[-1])["message"] == "KeyError: 'pixels'"
+    assert "Traceback" in err, "the log has nowhere else to get it from"
+
+
 def test_a_person_is_told_once_why_a_run_failed(say: Say, engine: FakeEngine, results: Path) -> None:
     engine.ends_in = DataError("CIFAR-100 is not here", mend="Fetch it.")
     said = say("train", "--results", results)
