@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from statistics import fmean, stdev
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -15,29 +15,25 @@ from repro.figures.style import COLUMN_INCHES, INK, Series, series_of
 from repro.results import RunRecord
 from repro.schema import Column, Row
 
-_PANEL_INCHES, _EMPTY_INCHES = 1.25, 0.5
+_PANEL_INCHES, _SENTENCE_INCHES = 1.25, 0.55
 _ENLARGED = 0.25  # the part of training whose differences are those that the tables report
 
 
 def draw(tables: Sequence[Recorded]) -> Drawing:
-    """A line of panels for each network of each table; a table without any run has one that says so."""
-    lines = [(table, row) for table in tables for row in (table.table.rows if _any_run(table) else (None,))]
-    heights = [_PANEL_INCHES if row and _has_curves(table, row) else _EMPTY_INCHES for table, row in lines]
+    """A line of panels for each network with runs, and a sentence that names the others of its table."""
+    lines = [line for table in tables for line in _lines(table)]
+    heights = [_PANEL_INCHES if isinstance(row, Row) else _SENTENCE_INCHES for _, row in lines]
     columns = list({column.id: column for table in tables for column in table.table.columns}.values())
     looks = series_of(columns)
     figure = new_figure(COLUMN_INCHES, sum(heights) + 0.7)
     grid = figure.add_gridspec(len(lines), 2, width_ratios=[1.5, 1], height_ratios=heights)
     drawn: list[Panel] = []
     for index, (table, row) in enumerate(lines):
-        if row is None:
-            say_missing(figure.add_subplot(grid[index, :]), f"Nothing is recorded for {table.label}.")
-            continue
-        title = f"{table.label}: {row.title}" if len(tables) > 1 else row.title
-        if not _has_curves(table, row):
-            say_missing(figure.add_subplot(grid[index, :]), f"Nothing is recorded for {row.title}.")
+        if not isinstance(row, Row):
+            say_missing(figure.add_subplot(grid[index, :]), row)
             continue
         whole, end = figure.add_subplot(grid[index, 0]), figure.add_subplot(grid[index, 1])
-        whole.set_title(title)
+        whole.set_title(f"{table.label}: {row.title}" if len(tables) > 1 else row.title)
         drawn.append(_panel(whole, table, row, looks))
         drawn.append(_panel(end, table, row, looks, enlarged=True))
     if drawn:
@@ -62,7 +58,7 @@ def by_epoch(records: Iterable[RunRecord]) -> list[tuple[int, float, float | Non
         for epoch in record.epochs:
             figures[epoch.epoch].append(epoch.test_top1_percent)
     return [
-        (epoch, fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+        (epoch, float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, len(values))
         for epoch, values in sorted(figures.items())
     ]
 
@@ -75,7 +71,8 @@ def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, e
     traces, without = [], []
     for column in table.table.columns:
         look, diverged = looks[column.id], table.diverged(row, column)
-        trace = _curve(axes, table.completed(row, column), column, look, first)
+        points = [point for point in by_epoch(table.completed(row, column)) if point[0] >= first]
+        trace = _curve(axes, points, column, look) if points else None
         if trace:
             traces.append(trace)
         elif not diverged:
@@ -87,10 +84,7 @@ def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, e
     return Panel(axes, f"{table.label}, {row.title}", "x", tuple(traces))
 
 
-def _curve(axes: Axes, records: Sequence[RunRecord], column: Column, look: Series, first: int) -> Trace | None:
-    points = [point for point in by_epoch(records) if point[0] >= first]
-    if not points:
-        return None
+def _curve(axes: Axes, points: Sequence[tuple[int, float, float | None, int]], column: Column, look: Series) -> Trace:
     epochs, means = [epoch for epoch, *_ in points], [mean for _, mean, *_ in points]
     # a curve of one epoch is a point
     marker = look.marker if len(points) == 1 else None
@@ -111,13 +105,20 @@ def _draw_diverged(axes: Axes, record: RunRecord, colour: str) -> None:
         axes.plot(epochs[-1:], values[-1:], color=INK, marker="x", markersize=4, linestyle="none")
 
 
+def _lines(table: Recorded) -> list[tuple[Recorded, Row | str]]:
+    """The networks of a table that have curves, and a sentence on those that have none."""
+    rows = table.table.rows
+    without = [row for row in rows if not _has_curves(table, row)]
+    lines: list[tuple[Recorded, Row | str]] = [(table, row) for row in rows if row not in without]
+    if without:
+        whom = ", ".join(row.title for row in without)
+        lines.append((table, f"Nothing is recorded for {table.label if len(without) == len(rows) else whom}."))
+    return lines
+
+
 def _has_curves(table: Recorded, row: Row) -> bool:
     cells = ((row, column) for column in table.table.columns)
     return any(record.epochs for cell in cells for record in (*table.completed(*cell), *table.diverged(*cell)))
-
-
-def _any_run(table: Recorded) -> bool:
-    return any(_has_curves(table, row) for row in table.table.rows)
 
 
 def _note(tables: Sequence[Recorded]) -> list[str]:

@@ -113,10 +113,10 @@ def _panel(axes: Axes, table: Recorded, lines: Sequence[_Line]) -> Panel:
         result, name = table.result(line.row, line.column), f"{line.row.title}, {line.column.title}"
         if result.paper_delta is not None:
             draw_printed(axes, result.paper_delta, at + _ABOVE)
-            printed.append(Point(result.paper_delta, at, name, signed(result.paper_delta, 2)))
+            printed.append(Point(result.paper_delta, at + _ABOVE, name, signed(result.paper_delta, 2)))
         if result.delta:
             draw_delta(axes, result.delta, at + _BELOW, looks[line.column.id])
-            ours.append(Point(result.delta.mean, at, name, delta_text(result.delta)))
+            ours.append(Point(result.delta.mean, at + _BELOW, name, delta_text(result.delta)))
         axes.text(1.02, at, _outcome(result), transform=axes.get_yaxis_transform(), va="center", fontsize=6)
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

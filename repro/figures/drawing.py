@@ -44,7 +44,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes with what can be read off them; points that share ``along`` are read together."""
+    """Axes with what can be read off them: the points of a group together, the groups one after another ``along``."""
 
     axes: Axes
     title: str

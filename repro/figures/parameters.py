@@ -39,11 +39,14 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         add_legend(figure)
     add_note(figure, list(_notes(tables)))
     headings = " ".join(table.heading for table in tables)
+    both_sides = any(_spans_the_change(_sizes(table)) for table in tables)
+    shaded = (
+        f"Shaded: from {COMPACT_UP_TO:g}M to {LARGE_FROM:g}M the paper sees the sign change. " if both_sides else ""
+    )
     return Drawing(
         figure,
         f"{headings} Top-1 of the bias loss minus that of cross-entropy, in points, against the number of parameters "
-        f"as printed. Shaded: between {COMPACT_UP_TO:g}M and {LARGE_FROM:g}M the paper sees the sign change. Networks "
-        "that differ in size differ in much else.",
+        f"as printed. {shaded}Networks that differ in size differ in much else.",
         tuple(drawn),
     )
 
@@ -76,6 +79,11 @@ def _sizes(table: Recorded) -> list[tuple[Row, float]]:
     return sorted(((row, size) for row, size in sizes if size), key=lambda entry: entry[1])
 
 
+def _spans_the_change(sizes: Sequence[tuple[Row, float]]) -> bool:
+    """Whether there are networks on both sides of where the paper sees the sign change."""
+    return bool(sizes) and sizes[0][1] <= COMPACT_UP_TO and sizes[-1][1] >= LARGE_FROM
+
+
 def _panel(axes: Axes, table: Recorded, column: Column, sizes: Sequence[tuple[Row, float]]) -> Panel:
     look = series_of(table.table.columns)[column.id]
     smallest, largest = sizes[0][1] / 1.35, sizes[-1][1] * 1.35
@@ -88,7 +96,7 @@ def _panel(axes: Axes, table: Recorded, column: Column, sizes: Sequence[tuple[Ro
     axes.set(xlabel="parameters", ylabel="difference from\ncross-entropy (points)")
     axes.axhline(0, color=MUTED, linewidth=0.6)
     axes.grid(True, axis="y")
-    if smallest < COMPACT_UP_TO < LARGE_FROM < largest:
+    if _spans_the_change(sizes):
         axes.axvspan(COMPACT_UP_TO, LARGE_FROM, color=RULE, alpha=0.45, linewidth=0)
     ours, printed = [], []
     for row, size in sizes:

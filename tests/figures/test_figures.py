@@ -67,8 +67,9 @@ def test_curves_name_the_losses_and_the_networks_without_runs(
 ) -> None:
     said = texts_of("curves", recorded_of("table2", [0], rows=["squeezenet"], columns=["ce", "bias"]))
     assert "no run: Inv. Bias loss" in said
-    assert "Nothing is recorded for NASNet-A (N = 4)." in said
-    assert "Nothing is recorded for SqueezeNet." not in said
+    missing = " ".join(said.partition("Nothing is recorded")[2].split("\n"))
+    assert "NASNet-A (N = 4)" in missing
+    assert "SqueezeNet" not in missing
 
 
 def test_a_run_that_diverged_is_drawn_but_in_no_mean(
@@ -107,8 +108,8 @@ def test_deltas_stand_beside_the_papers_with_interval_and_verdict(
     result = table.result(table.table.rows[5], table.table.columns[1])
     assert result.delta is not None
     where = "DenseNet (k = 24), Bias loss"
-    assert ours[where] == (result.delta.mean, 5, delta_text(result.delta))
-    assert paper[where] == (-0.9, 5, "−0.90")
+    assert ours[where] == (result.delta.mean, pytest.approx(5, abs=0.3), delta_text(result.delta))
+    assert paper[where] == (-0.9, pytest.approx(5, abs=0.3), "−0.90")
     assert len(ours) == len(paper) == 6
     assert result.verdict is not None
     assert result.verdict.value in texts_of("deltas", table)

@@ -1,0 +1,97 @@
+"""``biasrepro report``: the whole answer as one page, or as a summary."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from repro.cli.options import RESULTS_DEFAULT, Results, Settings
+from repro.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from repro.arms import Metric
+    from repro.report import Report
+
+
+def report(
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TABLE]...",
+            help="Show only these tables: built-in ones, or YAML files of your own. Without one: the paper's tables, "
+            "and every other that has records.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="report.html, or the terminal"),
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format", "-f", metavar="html|markdown", help="By default what the output's name ends in, else html."
+        ),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(metavar="last|best", help="The epoch reported; best is selected on the test set.")
+    ] = "last",
+    results: Results = RESULTS_DEFAULT,
+    settings: Settings = None,
+) -> None:
+    """Report on what was recorded: verdict, claims, tables, figures, assumptions, provenance, in one file."""
+    from repro.cli.output import refuse_unwritable, write_output
+    from repro.cli.references import chosen_tables
+    from repro.report import FORMATS, SUFFIXES, gather_report
+    from repro.tables import METRICS
+
+    format_name = format_name or (SUFFIXES.get(output.suffix.lower()) if output else None) or "html"
+    for kind, given, valid in (("format", format_name, FORMATS), ("metric", metric, METRICS)):
+        if given not in valid:
+            raise UserError(f"no {kind} is called '{given}'", where=f"--{kind}", mend=nearest(given, valid))
+    if settings and not tables:
+        raise UserError("--set needs a table to set it on", mend="Name one: biasrepro report table1 --set KEY=VALUE")
+    output = output or (Path("report.html") if format_name == "html" else None)
+    if output:
+        refuse_unwritable(output)
+    chosen = chosen_tables(tables, settings or []) if tables else []
+    found = gather_report(results, chosen, cast("Metric", metric))
+    again = ["report", *(one.reference for one in chosen), "--format", format_name, "--metric", metric]
+    again += ["-o", output.name] if output else []
+    text = FORMATS[format_name](found, _commands(found, again))
+    if output is None:
+        typer.echo(text.encode(), nl=False)
+        sys.stdout.flush()
+    else:
+        write_output(output, text.encode())
+    for line in _next_steps(found, results):
+        typer.echo(line, err=True)
+
+
+def _commands(found: Report, again: Sequence[str]) -> list[str]:
+    """What fetches the data, trains the runs of every table shown and makes the report, on whosever machine."""
+    tables = [section.table for section in found.sections]
+    data = dict.fromkeys(table.dataset.name for table in tables if table.dataset.name != "digits")
+    commands = [["data", "fetch", name] for name in data]
+    commands += [["sweep", one.reference, "--seeds", str(one.seeds)] for one in tables]
+    return [shlex.join(["biasrepro", *words]) for words in (*commands, again)]
+
+
+def _next_steps(found: Report, results: Path) -> Sequence[str]:
+    """What could be answered next, and what was left out."""
+    from repro.cli.references import command_line
+
+    lines = []
+    if any(table.shown.recorded_runs < table.shown.planned_runs for table in found.papers):
+        lines.append(f"Runs are missing: `{command_line('plan', results=results)}` says which answer comes soonest.")
+    if found.unknown:
+        names = ", ".join(found.unknown)
+        lines.append(
+            f"Not shown, because their experiments are files of their own: {names}. Name the files to show them."
+        )
+    return lines

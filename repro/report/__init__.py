@@ -1,0 +1,15 @@
+"""The report: from records to a page, or a summary, that a reviewer can read without us. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from repro.report.contents import Report, gather_report
+from repro.report.page import render_html
+from repro.report.summary import render_markdown
+
+__all__ = ["FORMATS", "SUFFIXES", "Report", "gather_report", "render_html", "render_markdown"]
+
+# The second argument is the commands that make it again.
+FORMATS: dict[str, Callable[[Report, Sequence[str]], str]] = {"html": render_html, "markdown": render_markdown}
+SUFFIXES = {".html": "html", ".htm": "html", ".md": "markdown"}

@@ -1,0 +1,69 @@
+"""What the paper leaves open and what was chosen: ``docs/reproducing.md`` itself, so that no second text can differ."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from itertools import count
+from pathlib import Path
+
+# The rest of the document is about commands, and claims that the report answers.
+_LEFT_OUT = ("Commands", "What the paper claims")
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter of the document: its heading, its text as Markdown and as HTML (nothing in it links elsewhere)."""
+
+    heading: str
+    markdown: str
+
+    @property
+    def html(self) -> str:
+        """The text as HTML, its own headings from the fourth level on."""
+        return _to_html(self.markdown, self.heading)
+
+
+def document() -> str:
+    """The document: inside an installed package, or in the docs of a checkout."""
+    inside = Path(__file__).with_name("reproducing.md")
+    return (inside if inside.is_file() else Path(__file__).parents[2] / "docs" / "reproducing.md").read_text("utf-8")
+
+
+def chapters(text: str) -> list[Chapter]:
+    """The chapters on what was read how, in the document's order."""
+    parts = re.split(r"^## +(.+)$", text, flags=re.MULTILINE)[1:]
+    found = [Chapter(heading.strip(), body.strip()) for heading, body in zip(parts[::2], parts[1::2], strict=True)]
+    return [chapter for chapter in found if chapter.heading not in _LEFT_OUT]
+
+
+def assumptions(text: str) -> list[str]:
+    """The lines of the document's tables that are marked as assumptions, as ``chapter: what: choice``."""
+    found = []
+    for chapter in chapters(text):
+        for line in chapter.markdown.splitlines():
+            if line.startswith("|") and "**assumption" in line:
+                what, choice, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+                found.append(f"{chapter.heading}: {what}: {choice}")
+    return found
+
+
+@cache
+def _to_html(markdown: str, heading: str) -> str:
+    from markdown_it import MarkdownIt
+
+    renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = renderer.parse(markdown)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1:]) + 1, 6)}"
+        if token.children:
+            # a link leads out of a page that needs nothing else: its words stay
+            token.children = [one for one in token.children if one.type not in ("link_open", "link_close", "image")]
+    html: str = renderer.renderer.render(tokens, renderer.options, {})
+    html = html.replace("<th></th>", "<td></td>").replace("</table>", "</table></div>")
+    numbers = count(1)
+    frame = '<div class="wide" tabindex="0" role="region" aria-label="{}, table {}"><table>'
+    return re.sub("<table>", lambda _: frame.format(escape(heading), next(numbers)), html)

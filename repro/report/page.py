@@ -1,0 +1,174 @@
+"""The report as one HTML page that needs nothing from elsewhere: no network, no library, one file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import repro
+from repro.claims import Answer, Claim
+from repro.figures import Recorded, draw_figure
+from repro.report.choices import chapters, document
+from repro.report.contents import Report
+from repro.report.inline import InlineFigure, inline
+from repro.report.provenance import Fact, facts, peculiarities
+from repro.report.rows import AccuracyRow, DeltaRow, accuracy_rows, delta_rows
+from repro.report.verdict import MEANINGS, headline, remarks, tally
+from repro.stats.verdict import Verdict
+from repro.tables.assembled import LeftOut, Note
+from repro.tables.layout import caption, legend, usual_number_of_seeds
+
+# A word's look: how much of the accent it carries. The word itself is always there.
+CHIPS: dict[str, str] = {
+    Verdict.REPRODUCED.value: "full",
+    Verdict.PARTLY.value: "half",
+    Verdict.NOT_REPRODUCED.value: "against",
+    Verdict.UNDERPOWERED.value: "open",
+    "not run": "absent",
+    Answer.SUPPORTED.value: "full",
+    Answer.PARTLY.value: "half",
+    Answer.CONTRADICTED.value: "against",
+    Answer.UNDECIDED.value: "open",
+}
+
+_KINDS = {
+    "paper": "a table of the paper",
+    "released": "the released code's table, not the paper's",
+    "variants": "another reading, not a table of the paper",
+    "study": "a study of ours, not a table of the paper",
+    "demo": "a demo, not a result of the paper",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with its lines and figures."""
+
+    id: str
+    label: str
+    kind: str
+    caption: str
+    progress: str
+    columns: tuple[str, ...]
+    published_as: str | None
+    usual_n: int | None
+    accuracies: list[AccuracyRow]
+    deltas: list[DeltaRow]
+    legend: list[str]
+    notes: tuple[Note, ...]
+    left_out: tuple[LeftOut, ...]
+    figures: list[InlineFigure]
+
+
+def render_html(report: Report, commands: Sequence[str]) -> str:
+    """The page; ``commands`` are those that make it again, in order."""
+    answers = tally(report.papers)
+    environment = Environment(
+        loader=PackageLoader("repro.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_typographic,
+    )
+    script = _text("behaviour.js")
+    records = report.records
+    page = environment.get_template("page.html.j2").render(
+        version=repro.__version__,
+        headline=headline(answers),
+        remarks=remarks(report.papers),
+        answers=answers,
+        meanings=MEANINGS,
+        chips=CHIPS,
+        claims=report.claims,
+        sections=[_section(table, index) for index, table in enumerate(report.sections)],
+        figure_1=inline(draw_figure("1", []), "figure-1", "Figure 1 of the supplement"),
+        facts=facts(records),
+        peculiarities=peculiarities(records),
+        chapters=[(chapter.heading, Markup(chapter.html)) for chapter in chapters(document())],
+        unknown=report.unknown,
+        commands=Markup("\n").join(commands),
+        metric=report.metric,
+        style=Markup(_text("style.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        as_markup=Markup,
+        as_data=_as_data,
+        code=_code,
+        after_answer=_after_answer,
+    )
+    return f"{page.strip()}\n"
+
+
+def _section(table: Recorded, index: int) -> Section:
+    shown = table.shown
+    changed = "" if shown.comparable else ", changed by overrides"
+    return Section(
+        id=f"table-{index}",
+        label=table.label,
+        kind=f"{_KINDS[shown.kind]}{changed}",
+        caption=caption(shown),
+        progress=f"{shown.recorded_runs:,} of {shown.planned_runs:,} planned runs recorded",
+        columns=tuple(heading.title for heading in shown.columns),
+        published_as=shown.published_as,
+        usual_n=usual_number_of_seeds(shown),
+        accuracies=accuracy_rows(table),
+        deltas=delta_rows(table),
+        legend=legend(shown, usual_n=usual_number_of_seeds(shown)),
+        notes=shown.notes,
+        left_out=shown.left_out,
+        figures=list(_figures(table, f"table-{index}")),
+    )
+
+
+def _figures(table: Recorded, section_id: str) -> Iterator[InlineFigure]:
+    """The figures that have something to show: what is not recorded at all is said once, in words, by the section."""
+    printed = table.shown.published_as is not None
+    ran = table.shown.recorded_runs > 0
+    wanted = [
+        ("deltas", "Differences from cross-entropy", bool(table.compared) and (printed or ran)),
+        ("parameters", "Gain by size", table.table.kind == "paper" and printed),
+        ("curves", "Training curves", ran),
+        ("weights", "Weights z", ran and bool(table.compared)),
+    ]
+    for name, title, worth in wanted:
+        if worth:
+            yield inline(draw_figure(name, [table]), f"{section_id}-{name}", f"{title}, {table.label}")
+
+
+def _after_answer(claim: Claim) -> str:
+    """What is said of a claim after its answer, which stands before it as a word of its own."""
+    rest = claim.words.removeprefix(claim.answer.value.capitalize()).lstrip(".: ")
+    return rest[:1].upper() + rest[1:]
+
+
+def _typographic(value: object) -> object:
+    """Apostrophes as a printer sets them, in text that is not yet markup."""
+    return re.sub(r"(?<=\w)'(?=\w)", "’", value) if type(value) is str else value
+
+
+def _as_data(value: object) -> Markup:
+    """JSON for a script element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _code(text: str) -> Markup:
+    """Text with what stands between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
+
+
+def _text(name: str) -> str:
+    return files("repro.report").joinpath(name).read_text("utf-8")
+
+
+__all__ = ["CHIPS", "Fact", "Section", "render_html"]

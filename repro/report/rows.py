@@ -1,0 +1,183 @@
+"""The lines of the report's tables: what stands in each place, what it is sorted by, and the seeds behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from repro.figures import Recorded
+from repro.report.verdict import answer_of
+from repro.results import RunRecord
+from repro.schema import Column, Row
+from repro.stats.verdict import Verdict
+from repro.tables import AssembledTable
+from repro.tables.assembled import AssembledCell, AssembledRow
+from repro.tables.layout import MISSING, accuracy, published_accuracy, signed, usual_number_of_seeds
+from repro.verdicts import CellResult
+
+_LEFT_OUT = {
+    "diverged": "diverged",
+    "configuration": "left out: recorded under another configuration",
+    "unusable": "left out: the record cannot be used",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A place in a table: its text, and the number that it is sorted by (None: missing, always last)."""
+
+    text: str
+    value: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SeedLine:
+    """One seed of a cell."""
+
+    seed: int
+    text: str
+
+
+@dataclass(frozen=True)
+class AccuracyCell:
+    """A model under a loss: as published, ours with the marks of its notes, and every seed behind it."""
+
+    loss: str
+    published: Entry | None
+    ours: Entry
+    marks: tuple[str, ...]
+    seeds: tuple[SeedLine, ...]
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """A model; ``printed`` is None in a table without published figures."""
+
+    title: str
+    variant: bool
+    marks: tuple[str, ...]
+    printed: Entry | None
+    counted: Entry
+    cells: tuple[AccuracyCell, ...]
+
+
+@dataclass(frozen=True)
+class DeltaRow:
+    """A model under a loss, against cross-entropy. ``answer`` is None where nothing comparable is printed."""
+
+    model: str
+    loss: str
+    paper: Entry
+    ours: Entry
+    interval: str
+    n: Entry
+    p: Entry
+    superiority: Entry
+    answer: str | None
+    seeds_needed: str
+
+
+def accuracy_rows(table: Recorded) -> list[AccuracyRow]:
+    """Every model of the table and, under it, the other readings of it that were recorded."""
+    return [_accuracy_row(table, row) for row in table.shown.rows]
+
+
+def delta_rows(table: Recorded) -> list[DeltaRow]:
+    """Every cell that is compared with cross-entropy."""
+    return [_delta_row(table, row, column) for row in table.table.rows for column in table.compared]
+
+
+def _accuracy_row(table: Recorded, row: AssembledRow) -> AccuracyRow:
+    printed, counted = row.published_parameters_millions, row.counted_parameters
+    return AccuracyRow(
+        title=row.title,
+        variant=row.variant,
+        marks=row.marks,
+        printed=_or_missing(printed, "{:g}M") if table.shown.published_as else None,
+        counted=_or_missing(None if counted is None else counted / 1e6, "{:.2f}M"),
+        cells=tuple(_accuracy_cell(table, row, cell) for cell in row.cells),
+    )
+
+
+def _accuracy_cell(table: Recorded, row: AssembledRow, cell: AssembledCell) -> AccuracyCell:
+    title = next(heading.title for heading in table.shown.columns if heading.id == cell.column)
+    ours = Entry(MISSING)
+    if cell.ours:
+        usual = cell.ours.n == (usual_number_of_seeds(table.shown) or 1)
+        ours = Entry(accuracy(cell.ours), cell.ours.mean, "" if usual else f"n = {cell.ours.n}")
+    published = _published(table.shown, cell) if table.shown.published_as else None
+    return AccuracyCell(title, published, ours, cell.marks, tuple(_seed_lines(table, row, cell)))
+
+
+def _published(shown: AssembledTable, cell: AssembledCell) -> Entry:
+    if cell.published is None:
+        return Entry(MISSING)
+    return Entry(published_accuracy(cell.published, shown), cell.published)
+
+
+def _seed_lines(table: Recorded, row: AssembledRow, cell: AssembledCell) -> Iterator[SeedLine]:
+    """Every seed that is planned or has a record, with what became of it."""
+    place = f"{row.table}/{row.id}/{cell.column}/seed-"
+    counting = cell.ours.seeds if cell.ours else ()
+    left_out = {one.run.removeprefix(place): one for one in table.shown.left_out if one.run.startswith(place)}
+    seeds = {*range(table.table.seeds), *counting, *(int(seed) for seed in left_out if seed.isdecimal())}
+    if not counting and not left_out:
+        return
+    for seed in sorted(seeds):
+        if seed in counting:
+            yield SeedLine(seed, _of_record(table.runs[f"{place}{seed}"]))
+        elif str(seed) in left_out:
+            reason = left_out[str(seed)]
+            yield SeedLine(seed, f"{_LEFT_OUT.get(reason.why, 'left out')} ({reason.detail.removesuffix('.')})")
+        else:
+            yield SeedLine(seed, "not run")
+
+
+def _of_record(record: RunRecord) -> str:
+    last, best = record.last_top1_percent, record.best_top1_percent
+    parts = ["no accuracy" if last is None else f"{last:.2f} at the last epoch"]
+    if best is not None:
+        parts.append(f"best {best:.2f} at epoch {record.best_epoch}")
+    parts.append(f"{_time(record.provenance.duration_seconds)} on {record.provenance.device_name}")
+    if record.provenance.resumptions:
+        parts.append(f"resumed {record.provenance.resumptions} times")
+    return ", ".join(parts)
+
+
+def _delta_row(table: Recorded, row: Row, column: Column) -> DeltaRow:
+    result = table.result(row, column)
+    delta, paper = result.delta, result.paper_delta
+    known = delta is not None and delta.low is not None and delta.high is not None
+    low, high = (delta.low, delta.high) if delta else (None, None)
+    # below three seeds there is no test, and 1.000 would look like the outcome of one
+    p = delta.p_adjusted if delta and known else None
+    superiority = delta.superiority if delta else None
+    return DeltaRow(
+        model=row.title,
+        loss=column.title,
+        paper=Entry(MISSING) if paper is None else Entry(signed(paper, 2), paper),
+        ours=Entry(MISSING) if delta is None else Entry(signed(delta.mean, 2), delta.mean),
+        interval="" if low is None or high is None else f"{signed(low, 2)} to {signed(high, 2)}",
+        n=Entry("0" if delta is None else str(delta.n), delta.n if delta else 0),
+        p=Entry(MISSING) if p is None else Entry("< 0.001" if p < 0.001 else f"{p:.3f}", p),
+        superiority=Entry(MISSING) if superiority is None else Entry(f"{superiority:.2f}", superiority),
+        answer=None if paper is None else answer_of(result),
+        seeds_needed=_seeds_needed(result),
+    )
+
+
+def _seeds_needed(result: CellResult) -> str:
+    if result.paper_delta is None or result.decided:
+        return ""
+    if result.seeds_needed is None:
+        return "more seeds than could be run" if result.verdict is Verdict.UNDERPOWERED else ""
+    return f"{result.seeds_needed:,} more"
+
+
+def _or_missing(value: float | None, form: str) -> Entry:
+    return Entry(MISSING) if value is None else Entry(form.format(value), value)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

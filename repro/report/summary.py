@@ -1,0 +1,194 @@
+"""The summary that a reproducibility challenge asks for, as Markdown: what records can say, and prompts for the rest.
+
+What was easy or difficult is for those to say who did it. The records only bring back what happened.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from repro.figures import Recorded
+from repro.figures.deltas import delta_text
+from repro.report.choices import assumptions, document
+from repro.report.contents import Report
+from repro.report.provenance import facts, peculiarities
+from repro.report.rows import delta_rows
+from repro.report.verdict import MEANINGS, headline, printed_cells, remarks, tally
+from repro.tables import markdown
+from repro.tables.assembled import Exclusion, LeftOut
+from repro.tables.layout import MISSING, signed
+from repro.tables.markdown import escape
+
+_PROMPT = "> To be written by those who ran it. What the records bring back:"
+
+
+def render_markdown(report: Report, commands: Sequence[str]) -> str:
+    """The summary; ``commands`` are those that make it again, in order."""
+    lines = [
+        "# Bias Loss for Mobile Neural Networks: reproducibility summary",
+        "",
+        "## Scope of reproducibility",
+        "",
+        *_scope(report),
+        "",
+        "## Methodology",
+        "",
+        *_methodology(report),
+        "",
+        "## Results",
+        "",
+        *_results(report),
+        "",
+        "## What was easy",
+        "",
+        _PROMPT,
+        "",
+        *_bullets(easy(report)),
+        "",
+        "## What was difficult",
+        "",
+        _PROMPT,
+        "",
+        *_bullets(difficult(report)),
+        "",
+        "## Communication with the original authors",
+        "",
+        "> To be written by those who ran it. The records know nothing of it.",
+        "",
+        "## Doing it again",
+        "",
+        "```console",
+        *commands,
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def easy(report: Report) -> list[str]:
+    """What went without trouble, as far as records can tell."""
+    records = report.records
+    if not records:
+        return ["No run that counts is recorded yet."]
+    smooth = sum(not record.provenance.resumptions for record in records)
+    found = [f"{smooth:,} of {len(records):,} runs that count went from start to end without an interruption."]
+    if not any(one.why == "diverged" for one in _left_out(report)):
+        found.append("No run diverged.")
+    sources = Counter(record.provenance.code_hash for record in records)
+    if len(sources) == 1:
+        found.append("All of them were made by one version of the code that determines numbers.")
+    close = [row for table in report.papers for row in _rows_with_baseline(table) if not row[1]]
+    if close:
+        found.append(
+            f"Our cross-entropy is within a point of the paper's for {len(close)} "
+            f"network{'' if len(close) == 1 else 's'}: {', '.join(name for name, _ in close)}."
+        )
+    return found
+
+
+def difficult(report: Report) -> list[str]:
+    """What did not go without trouble, or had to be guessed, as far as records and documents can tell."""
+    found = []
+    reasons: dict[Exclusion, str] = {
+        "diverged": "diverged",
+        "configuration": "lie there under another configuration",
+        "unusable": "cannot be used: damaged or edited",
+        "unknown": "belong to no cell of their table",
+    }
+    counts = Counter(one.why for one in _left_out(report))
+    found += [
+        f"{counts[why]:,} record{'' if counts[why] == 1 else 's'}: {words}."
+        for why, words in reasons.items()
+        if counts[why]
+    ]
+    far = [name for table in report.papers for name, is_far in _rows_with_baseline(table) if is_far]
+    if far:
+        found.append(f"Our cross-entropy is more than a point from the paper's for {', '.join(far)}.")
+    found += peculiarities(report.records)
+    missing = sum(table.shown.planned_runs - table.shown.recorded_runs for table in report.papers)
+    if missing:
+        found.append(f"{missing:,} planned runs of the paper's tables are not recorded.")
+    assumed = assumptions(document())
+    found.append(
+        f"{len(assumed)} settings had to be assumed ({'; '.join(assumed)}), and much had to be read one way or "
+        "another: docs/reproducing.md has all of it."
+    )
+    return found
+
+
+def _scope(report: Report) -> list[str]:
+    cells = sum(len(printed_cells(table)) for table in report.papers)
+    return [
+        f"Tables 1 and 2 of the supplementary material (ICCV 2021, arXiv 2107.11170): {cells} differences from "
+        f"cross-entropy, and {len(report.claims)} claims of the text:",
+        "",
+        *_bullets(f"{claim.statement} ({claim.source})" for claim in report.claims),
+    ]
+
+
+def _methodology(report: Report) -> Iterator[str]:
+    """What was run, on what, and how it is judged."""
+    yield (
+        "Networks, losses and training were written from the papers. Every loss is trained with the same seeds as "
+        "cross-entropy; differences are taken seed by seed, with Student's t intervals, and p-values are adjusted by "
+        "Holm's method over all cells of both tables. The accuracy is that of the "
+        f"{'last epoch' if report.metric == 'last' else 'best epoch, which is selected on the test set'}."
+    )
+    for table in report.sections:
+        shown = table.shown
+        yield ""
+        yield f"**{escape(table.heading)}** {shown.recorded_runs:,} of {shown.planned_runs:,} planned runs recorded."
+    made = facts(report.records)
+    if made:
+        yield ""
+        yield from _bullets(f"{fact.name}: {fact.text}" for fact in made)
+
+
+def _results(report: Report) -> Iterator[str]:
+    answers = tally(report.papers)
+    yield f"**{headline(answers)}**"
+    yield ""
+    yield from _bullets(f"{answer}: {count} ({MEANINGS[answer]})" for answer, count in answers.counts)
+    yield ""
+    yield from remarks(report.papers)
+    yield ""
+    yield "| Claim | Answer |"
+    yield "| :--- | :--- |"
+    yield from (f"| {escape(claim.statement)} | {escape(claim.words)} |" for claim in report.claims)
+    for table in report.sections:
+        yield ""
+        yield markdown.render([table.shown], "").rstrip()
+        yield from _verdicts(table)
+
+
+def _verdicts(table: Recorded) -> Iterator[str]:
+    """A line a cell, where differences are printed to compare with."""
+    if not printed_cells(table):
+        return
+    yield ""
+    yield "| Model | Loss | Paper | Ours (95% interval) | p | Verdict |"
+    yield "| :--- | :--- | ---: | :--- | ---: | :--- |"
+    cells = ((row, column) for row in table.table.rows for column in table.compared)
+    for (row, column), line in zip(cells, delta_rows(table), strict=True):
+        result = table.result(row, column)
+        ours = delta_text(result.delta) if result.delta else line.ours.text
+        paper = MISSING if result.paper_delta is None else signed(result.paper_delta, 2)
+        yield f"| {escape(line.model)} | {escape(line.loss)} | {paper} | {ours} | {line.p.text} | {line.answer or ''} |"
+
+
+def _rows_with_baseline(table: Recorded) -> list[tuple[str, bool]]:
+    """The networks whose cross-entropy can be compared with the paper's, and whether it is far from it."""
+    rows = ((row, [table.result(row, column) for column in table.compared]) for row in table.table.rows)
+    return [
+        (f"{row.title} ({table.label})", any(result.baseline_is_far for result in results))
+        for row, results in rows
+        if any(result.baseline_offset is not None for result in results)
+    ]
+
+
+def _left_out(report: Report) -> list[LeftOut]:
+    return [one for table in report.sections for one in table.shown.left_out]
+
+
+def _bullets(texts: Iterable[str]) -> list[str]:
+    return [f"- {escape(text)}" for text in texts]

@@ -1,0 +1,102 @@
+"""The answer in words: how many of the paper's printed differences our runs reproduce."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from repro.figures import Recorded
+from repro.stats.verdict import Verdict
+from repro.verdicts import CellResult
+
+MEANINGS: dict[str, str] = {
+    Verdict.REPRODUCED.value: "significant after Holm's adjustment, in the paper's direction, at least half as large, "
+    "and the paper's difference within the 95% prediction interval",
+    Verdict.PARTLY.value: "significant and in the paper's direction, but smaller than half, or the paper's difference "
+    "outside the prediction interval",
+    Verdict.NOT_REPRODUCED.value: "the 95% interval excludes half of the paper's difference",
+    Verdict.UNDERPOWERED.value: "too few seeds to tell",
+    "not run": "no pair of runs that count",
+}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many printed differences have which answer, in the order of ``MEANINGS``."""
+
+    counts: tuple[tuple[str, int], ...]
+
+    @property
+    def total(self) -> int:
+        """All differences that are printed."""
+        return sum(count for _, count in self.counts)
+
+    @property
+    def of(self) -> dict[str, int]:
+        """The counts by answer."""
+        return dict(self.counts)
+
+
+def tally(tables: Iterable[Recorded]) -> Tally:
+    """Count the answers over every cell for which a difference is printed."""
+    answers = Counter(answer_of(result) for table in tables for result in printed_cells(table))
+    return Tally(tuple((answer, answers[answer]) for answer in MEANINGS))
+
+
+def printed_cells(table: Recorded) -> list[CellResult]:
+    """The cells of ``table`` for which the paper prints a difference."""
+    cells = (table.result(row, column) for row in table.table.rows for column in table.compared)
+    return [cell for cell in cells if cell.paper_delta is not None]
+
+
+def answer_of(result: CellResult) -> str:
+    """The verdict's word, or that there is nothing to judge."""
+    return result.verdict.value if result.verdict else "not run"
+
+
+def headline(answers: Tally) -> str:
+    """The verdict on the whole paper, in a sentence."""
+    counts, total = answers.of, answers.total
+    open_cells = counts[Verdict.UNDERPOWERED.value] + counts["not run"]
+    if counts["not run"] == total:
+        return f"No verdict yet: none of the {total} differences that the paper prints has a pair of runs."
+    if open_cells == total:
+        return f"No verdict yet: none of the {total} differences that the paper prints has enough seeds to be judged."
+    judged = [
+        f"{counts[verdict.value]} {'is' if counts[verdict.value] == 1 else 'are'} {words}"
+        for verdict, words in (
+            (Verdict.REPRODUCED, "reproduced"),
+            (Verdict.PARTLY, "partly reproduced"),
+            (Verdict.NOT_REPRODUCED, "not reproduced"),
+        )
+        if counts[verdict.value]
+    ]
+    *most, last = judged
+    sentence = f"Of the {total} differences that the paper prints, {', '.join(most)}{' and ' if most else ''}{last}"
+    if open_cells:
+        return f"{sentence}; {open_cells} {'is' if open_cells == 1 else 'are'} still open."
+    return f"{sentence}."
+
+
+def remarks(tables: Iterable[Recorded]) -> list[str]:
+    """What a reader must know beside the headline: how much is recorded, and baselines that are off."""
+    tables = list(tables)
+    recorded, planned = (
+        sum(getattr(table.shown, key) for table in tables) for key in ("recorded_runs", "planned_runs")
+    )
+    found = [f"{recorded:,} of {planned:,} planned runs of the paper's two tables are recorded."]
+    far = [
+        f"{row.title} in {table.label}"
+        for table in tables
+        for row in table.table.rows
+        if any(table.result(row, column).baseline_is_far for column in table.compared)
+    ]
+    if far:
+        found.append(
+            "Our cross-entropy is more than a point from the paper's for "
+            f"{', '.join(far)}: there, little else is comparable."
+        )
+    if tables and tables[0].assessment.metric == "best":
+        found.append("All of this is at the best epoch, which is selected on the test set: a secondary reading.")
+    return found

@@ -1,0 +1,81 @@
+"""``biasrepro report``: one file, the way on, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro.config import find_table, load_table
+from repro.results import RunFolder, write_record
+from repro.schema import Run
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files without a folder go where nothing else is."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_without_runs_there_is_a_page_and_a_way_on(say: Callable[..., Any], tmp_path: Path) -> None:
+    said = say("report", "--results", "none")
+    assert said.code == 0, said.err
+    assert "Written: report.html" in said.err
+    assert "biasrepro plan --results none" in said.err
+    page = (tmp_path / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "biasrepro sweep table1 --seeds 5" in page
+
+
+def test_the_commands_are_for_any_machine(say: Callable[..., Any], tmp_path: Path) -> None:
+    say("report", "--results", tmp_path / "some where", "-o", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "biasrepro report --format html --metric last -o page.html" in page
+    assert str(tmp_path) not in page
+
+
+def test_the_summary_goes_to_the_terminal_or_to_a_file(say: Callable[..., Any], tmp_path: Path) -> None:
+    said = say("report", "--format", "markdown", "--results", "none")
+    assert said.out.startswith("# Bias Loss for Mobile Neural Networks: reproducibility summary\n")
+    say("report", "-o", "summary.md", "--results", "none")
+    assert "## What was difficult" in (tmp_path / "summary.md").read_text()
+
+
+def test_what_cannot_be_shown_is_named_until_its_file_is(
+    say: Callable[..., Any], tmp_path: Path, fake_runs: Any, own: Path
+) -> None:
+    run = Run(cell=load_table(own).cells[0], seed=0)
+    write_record(RunFolder.of(tmp_path / "results", run), fake_runs.record(run))
+    assert "mine. Name the files to show them." in say("report", "-f", "markdown").err
+    said = say("report", own, "-f", "markdown")
+    assert "A study of ours, not a table of the paper." in said.out
+    assert "Name the files" not in said.err
+
+
+def test_a_changed_protocol_is_named_with_its_settings(say: Callable[..., Any], tmp_path: Path, fake_runs: Any) -> None:
+    run = Run(cell=find_table("demo+recipe.epochs=2").cells[0], seed=0)
+    write_record(RunFolder.of(tmp_path / "results", run), fake_runs.record(run))
+    said = say("report", "demo", "--set", "recipe.epochs=2", "-f", "markdown")
+    assert "1 of 12 planned runs recorded" in said.out
+    assert "biasrepro report demo+recipe.epochs=2 --format markdown" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--format", "htm"], "Did you mean 'html'?"),
+        (["--metric", "bets"], "Did you mean 'best'?"),
+        (["tabel2"], "Did you mean 'table2'?"),
+        (["--set", "recipe.epochs=2"], "--set needs a table"),
+        (["-o", "nowhere/report.html"], "mkdir -p nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_way_out(
+    say: Callable[..., Any], tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    said = say("report", *arguments)
+    assert said.code == 2
+    assert expected in said.err
+    assert not (tmp_path / "report.html").exists()

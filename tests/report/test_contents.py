@@ -1,0 +1,172 @@
+"""What goes into a report, and in which order; what is counted, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro.config import find_table, load_table
+from repro.report.choices import assumptions, chapters, document
+from repro.report.contents import Report, gather_report
+from repro.report.provenance import facts, peculiarities
+from repro.report.rows import accuracy_rows, delta_rows
+from repro.report.verdict import Tally, headline, remarks, tally
+from repro.results import Found, RunFolder, write_record
+from repro.schema import Run
+
+
+def record_all(results: Path, fake_runs: Any, *tables: str) -> None:
+    for name in tables:
+        table = load_table(name) if name.endswith(".yaml") else find_table(name)
+        run = Run(cell=table.cells[0], seed=0)
+        write_record(RunFolder.of(results, run), fake_runs.record(run))
+
+
+def test_without_runs_the_papers_tables_are_there(tmp_path: Path) -> None:
+    report = gather_report(tmp_path)
+    assert [section.table.id for section in report.sections] == ["table1", "table2"]
+    assert report.records == []
+
+
+def test_whatever_has_records_is_shown_the_papers_first_and_the_changed_last(
+    tmp_path: Path, fake_runs: Any, own: Path
+) -> None:
+    changed = "table2+recipe.epochs=2"
+    record_all(tmp_path, fake_runs, "demo", "released", changed, "table2", "table1_variants", str(own))
+    report = gather_report(tmp_path)
+    shown = [section.table.id for section in report.sections]
+    # a variant stands inside the table that it is beside; a file of the user's must be named
+    assert shown == ["table1", "table2", "released", "demo", changed]
+    assert report.unknown == ("mine",)
+    assert any(row.variant for row in report.sections[0].shown.rows)
+
+
+def test_named_tables_are_shown_alone_and_the_verdict_stays_on_the_paper(
+    tmp_path: Path, fake_runs: Any, own: Path
+) -> None:
+    record_all(tmp_path, fake_runs, "table1", "demo", str(own))
+    report = gather_report(tmp_path, [load_table(own)])
+    assert [section.table.id for section in report.sections] == ["mine"]
+    assert [table.table.id for table in report.papers] == ["table1", "table2"]
+    assert [record.table for record in report.records] == ["mine"]
+    assert report.unknown == ()
+
+
+def test_the_demo_is_in_no_verdict(report_of: Callable[..., Report], fake_runs: Any) -> None:
+    report = report_of(fake_runs.of(find_table("demo"), range(5)), ["demo"])
+    assert tally(report.papers).of["not run"] == tally(report.papers).total == 21
+    demo = report.sections[-1]
+    assert demo.table.id == "demo"
+    assert all(row.answer is None and row.paper.text == "–" for row in delta_rows(demo))
+    assert all(cell.published is None for row in accuracy_rows(demo) for cell in row.cells)
+
+
+def test_every_printed_difference_has_one_answer(report_of: Callable[..., Report], fake_runs: Any) -> None:
+    report = report_of(fake_runs.of(find_table("table1"), range(5)))
+    answers = tally(report.papers)
+    assert answers.total == 21
+    assert answers.of["not run"] == 15
+    words = [row.answer for section in report.sections for row in delta_rows(section)]
+    assert {word: words.count(word) for word in answers.of} == answers.of
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((0, 0, 0, 0, 21), "No verdict yet: none of the 21 differences that the paper prints has a pair of runs."),
+        ((0, 0, 0, 3, 18), "No verdict yet: none of the 21 differences that the paper prints has enough seeds"),
+        ((1, 0, 0, 0, 20), "Of the 21 differences that the paper prints, 1 is reproduced; 20 are still open."),
+        ((0, 2, 0, 1, 18), "prints, 2 are partly reproduced; 19 are still open."),
+        ((9, 4, 7, 1, 0), "9 are reproduced, 4 are partly reproduced and 7 are not reproduced; 1 is still open."),
+        ((20, 0, 1, 0, 0), "prints, 20 are reproduced and 1 is not reproduced."),
+    ],
+)
+def test_the_headline_says_what_is_answered_and_what_is_open(counts: tuple[int, ...], expected: str) -> None:
+    words = ("reproduced", "partly", "not reproduced", "underpowered", "not run")
+    assert expected in headline(Tally(tuple(zip(words, counts, strict=True))))
+
+
+def test_a_far_baseline_and_a_secondary_metric_are_said_beside_the_headline(
+    report_of: Callable[..., Report], fake_runs: Any
+) -> None:
+    run = Run(cell=find_table("table2").cells[0], seed=0)
+    far = fake_runs.record(run, last_top1_percent=60.0, best_top1_percent=60.0)
+    said = " ".join(remarks(report_of([fake_runs.found(far)]).papers))
+    assert "1 of 160 planned runs" in said
+    assert "more than a point from the paper's for ShuffleNetV2 0.5x in Table 2" in said
+    assert "selected on the test set" in " ".join(remarks(report_of(metric="best").papers))
+
+
+def test_a_cell_opens_to_every_seed(report_of: Callable[..., Report], some_found: list[Found]) -> None:
+    table1, table2 = report_of(some_found).sections
+    first = accuracy_rows(table1)[0].cells[0]
+    said = [(line.seed, line.text) for line in first.seeds]
+    assert [seed for seed, _ in said] == [0, 1, 2, 3, 4]
+    assert said[0][1].startswith("diverged (the loss is nan")
+    assert said[4][1] == "not run"
+    assert "at the last epoch, best" in said[1][1]
+    assert "1.0 h on NVIDIA H200" in said[1][1]
+    assert "resumed 2 times" in " ".join(
+        text for _, text in [*said, *map(_pair, accuracy_rows(table1)[0].cells[1].seeds)]
+    )
+    nothing = accuracy_rows(table2)[0].cells[0]
+    assert nothing.seeds == ()
+    assert nothing.ours.text == "–"
+
+
+def _pair(line: Any) -> tuple[int, str]:
+    return line.seed, line.text
+
+
+def test_differences_say_how_sure_they_are(report_of: Callable[..., Report], fake_runs: Any) -> None:
+    rows = delta_rows(report_of(fake_runs.of(find_table("table1"), range(5))).sections[0])
+    assert [row.n.text for row in rows] == ["5"] * 6
+    assert all(" to " in row.interval and row.p.value is not None for row in rows)
+    two = delta_rows(report_of(fake_runs.of(find_table("table1"), range(2))).sections[0])
+    assert all(row.interval == "" and row.p.text == "–" and row.seeds_needed for row in two)
+
+
+def test_provenance_counts_runs_and_names_no_host(report_of: Callable[..., Report], some_found: list[Found]) -> None:
+    report = report_of(some_found, ["demo"])
+    said = {fact.name: fact.text for fact in facts(report.records)}
+    assert said["Hosts"] == "2"
+    assert "node-" not in " ".join(said.values())
+    assert said["Device"] == "NVIDIA H200"
+    assert "0123456789ab with changes (1)" in said["Commit"]
+    assert said["Runs"] == str(len(report.records))
+    peculiar = " ".join(peculiarities(report.records))
+    assert "1 run was made from a checkout with uncommitted changes." in peculiar
+    assert "1 run was interrupted and resumed, 2 times in all." in peculiar
+    assert "torch 2.14 -> 2.15" in peculiar
+    assert facts([]) == []
+
+
+def test_execution_other_than_asked_for_is_said(report_of: Callable[..., Report], fake_runs: Any) -> None:
+    run = Run(cell=find_table("table1").cells[0], seed=0)
+    record = fake_runs.record(run, execution_in_force={"precision": "tf32", "memory_format": "channels_last"})
+    report = report_of([fake_runs.found(record)])
+    assert peculiarities(report.records) == ["1 run was carried out with precision tf32 where fp32 was asked for."]
+
+
+def test_what_was_read_how_is_the_document_itself() -> None:
+    found = chapters(document())
+    headings = [chapter.heading for chapter in found]
+    assert {"The losses", "Networks", "Which epoch", "Seeds"} <= set(headings)
+    assert "Commands" not in headings
+    tables = [chapter for chapter in found if chapter.heading.startswith("Table ")]
+    assert len(tables) == 2
+    # one place that a reader would look for, from the document's source to the page
+    assert "<td>momentum, weight decay</td>" in tables[0].html
+    assert any("momentum" in line for line in assumptions(document()))
+
+
+def test_the_document_cannot_bring_anything_foreign_into_the_page() -> None:
+    (chapter,) = chapters("## X\n\n<script>alert(1)</script> [words](https://example.org) ![i](x.png)\n\n### Below\n")
+    assert "<script" not in chapter.html
+    assert "example.org" not in chapter.html
+    assert "words" in chapter.html
+    assert "<img" not in chapter.html
+    assert "<h4>Below</h4>" in chapter.html

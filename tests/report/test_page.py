@@ -1,0 +1,177 @@
+"""The page as text: self-contained, safe whatever the records hold, whole in every state of them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from repro.config import find_table
+from repro.figures import draw_figure, recorded
+from repro.report import render_html
+from repro.report.contents import Report, report_on
+from repro.report.inline import inline
+from repro.results import Found
+
+COMMANDS = ["biasrepro sweep table1 --seeds 5", "biasrepro report -o report.html"]
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, texts, and whether every element is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def all_of(self, attribute: str) -> list[str]:
+        return [value for _, attributes in self.tags if (value := attributes.get(attribute)) is not None]
+
+
+@pytest.fixture(scope="module")
+def some_page(report_of: Callable[..., Report], some_found: list[Found]) -> str:
+    return render_html(report_of(some_found, ["demo", "table1+recipe.epochs=3"]), COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def empty_page(report_of: Callable[..., Report]) -> str:
+    return render_html(report_of(), COMMANDS)
+
+
+def test_the_same_records_give_the_same_page(report_of: Callable[..., Report], empty_page: str) -> None:
+    assert render_html(report_of(), COMMANDS) == empty_page
+
+
+@pytest.mark.parametrize("which", ["some_page", "empty_page"])
+def test_the_page_is_whole_and_refers_to_nothing_outside(which: str, request: pytest.FixtureRequest) -> None:
+    page = Page(request.getfixturevalue(which))
+    assert [tag for tag, _ in page.tags if tag in ("link", "img", "iframe", "object", "use", "image")].count(
+        "link"
+    ) == 0
+    assert page.all_of("src") == []
+    assert [tag for tag, _ in page.tags if tag in ("style", "metadata")] == ["style"]  # a figure's would be everyone's
+    ids = Counter(page.all_of("id"))
+    assert [name for name, count in ids.items() if count > 1] == []
+    targets = [*page.all_of("href"), *(f"#{name}" for name in page.all_of("aria-labelledby"))]
+    assert targets
+    assert [target for target in targets if target[0] != "#" or target[1:] not in ids] == []
+    styles = " ".join(page.all_of("style")) + " ".join(page.all_of("clip-path"))
+    assert {name for name in re.findall(r"url\(#([^)]+)\)", styles) if name not in ids} == set()
+    addresses = set(re.findall(r"https?://[^\s\"'<>]+", request.getfixturevalue(which)))
+    assert addresses == {"http://www.w3.org/2000/svg"}, "nothing but the name of a namespace"
+
+
+def test_the_policy_lets_our_script_run_and_no_other(some_page: str) -> None:
+    script = some_page.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', some_page)
+    assert policy is not None
+    assert f"script-src 'sha256-{digest}'" in policy[1]
+    assert "default-src 'none'" in policy[1]
+
+
+def test_what_a_record_holds_stays_text(some_page: str) -> None:
+    page = Page(some_page)
+    assert [attributes for tag, attributes in page.tags if tag == "script" and not attributes] == [{}]
+    assert page.all_of("onmouseover") == []
+    assert "alert(1)" in page.text
+    assert "{{ 7 * 7 }}" in page.text
+
+
+def test_titles_of_a_users_table_stay_text(fake_runs: Any) -> None:
+    hostile = "<script>alert(1)</script> ' \" & `x`"
+    table = find_table("demo")
+    rows = tuple(row.model_copy(update={"title": hostile, "note": hostile}) for row in table.rows)
+    columns = tuple(column.model_copy(update={"title": f"{column.id} {hostile}"}) for column in table.columns)
+    table = table.model_copy(update={"rows": rows, "columns": columns, "label": hostile, "title": hostile})
+    found = fake_runs.of(table, [0, 1])
+    page = Page(render_html(report_on([], [table], find_table("product"), found), COMMANDS))
+    assert sum(tag == "script" and not attributes for tag, attributes in page.tags) == 1
+    assert "<script>alert(1)</script>" in page.text
+
+
+def test_the_verdict_comes_first(some_page: str, empty_page: str) -> None:
+    for page in (some_page, empty_page):
+        assert re.findall(r'<section id="(\w+)', page)[0] == "verdict"
+    assert "No verdict yet: none of the 21 differences" in Page(empty_page).text
+
+
+def test_whose_table_it_is_stands_above_each(some_page: str) -> None:
+    standings = re.findall(r'<p class="standing">(.*?)</p>', some_page)
+    assert [standing.partition(". ")[0] for standing in standings] == [
+        "This is a table of the paper",
+        "This is a table of the paper",
+        "This is a demo, not a result of the paper",
+        "This is a table of the paper, changed by overrides",
+    ]
+    assert "not comparable with the paper" in Page(some_page).text
+
+
+def test_every_claim_and_every_verdict_is_said_in_words(some_page: str, report_of: Callable[..., Report]) -> None:
+    page = Page(some_page)
+    for claim in report_of().claims:
+        assert claim.statement.replace("'", "’") in page.text
+    chips = re.findall(r'<span class="chip \w+">(.*?)</span>', some_page)
+    assert len(chips) >= 21 + 7
+    assert all(chips)
+
+
+def test_pointing_reads_what_the_records_say(fake_runs: Any) -> None:
+    table = find_table("table1")
+    found = [one for one in fake_runs.of(table, range(3)) if one.record.row == "resnet18"]
+    source = recorded(table, found)
+    figure = inline(draw_figure("curves", [source]), "x", "Curves")
+    panel = next(one for one in figure.readings if one["title"] == "Table 1, ResNet 18")
+    group = dict(panel["groups"])["Epoch 90"]
+    values = [one.record.epochs[89].test_top1_percent for one in found if one.record.column == "ce"]
+    trace, x, y, text = group[0]
+    assert panel["traces"][trace]["label"] == "CE loss"
+    assert text.startswith(f"{sum(values) / 3:.2f} ± ")
+    left, top, right, bottom = panel["box"]
+    assert left < x <= right
+    assert top < y < bottom
+    # the reading's place is where the curve is drawn: its last vertex
+    ends = [re.findall(r"L ([\d.]+) ([\d.]+)", path)[-1] for path in re.findall(r'<path d="(M[^"z]+)"', figure.svg)]
+    assert any(abs(float(a) - x) < 0.2 and abs(float(b) - y) < 0.2 for a, b in ends if a)
+    json.dumps(figure.readings, allow_nan=False)
+
+
+def test_figures_take_the_colours_of_the_page(some_page: str) -> None:
+    drawn = "".join(re.findall(r"<svg.*?</svg>", some_page, flags=re.DOTALL))
+    assert "var(--ink)" in drawn
+    assert "var(--blue)" in drawn
+    assert re.findall(r"(?:fill|stroke): ?#\w+", drawn) == []
+
+
+def test_the_commands_stand_at_the_end(some_page: str) -> None:
+    block = some_page.rpartition("<pre")[2]
+    assert "biasrepro sweep table1 --seeds 5\nbiasrepro report -o report.html" in block
