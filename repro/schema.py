@@ -111,6 +111,7 @@ class Execution(_Strict):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     compile: bool = False
+    cuda_graph: bool = True
     deterministic: bool = False
     recompute: bool = False
 

@@ -54,6 +54,12 @@ class TrainingState:
         for name in self._COUNTERS:
             setattr(self, name, saved[name])
 
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that a training step changes, gradients apart."""
+        momentum = [buffer for buffer in self._momentum() if buffer is not None]
+        networks = [*self.model.parameters(), *self.model.buffers(), *self.loss.buffers()]
+        return [*networks, *momentum, *self.totals.tensors().values()]
+
     def size_bytes(self) -> int:
         """About how large a checkpoint of this state is: weights, buffers and momentum."""
         tensors = [*self.model.state_dict().values(), *self.loss.state_dict().values(), *self._parameters()]

@@ -6,6 +6,7 @@ ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.losses import WeightedCrossEntropy
+from repro.schema import Recipe
 
 NO_BAD_STEP = 2**62
 
@@ -22,11 +24,13 @@ class Totals:
     """Running totals over the samples of an epoch, on the device.
 
     ``sums`` float64 (6,): weighted loss, top-1 hits, top-5 hits, samples, z, z squared. ``extremes`` float32 (2,): the
-    least and the greatest z. ``bad_step`` int64 (): the first step whose loss was not finite.
+    least and the greatest z. ``steps`` int64 (): the batches added. ``bad_step`` int64 (): the first of them, from 1,
+    whose loss was not finite.
     """
 
     sums: Tensor
     extremes: Tensor
+    steps: Tensor
     bad_step: Tensor
 
     @classmethod
@@ -35,12 +39,13 @@ class Totals:
         return cls(
             sums=torch.zeros(6, dtype=torch.float64, device=device),
             extremes=torch.tensor([float("inf"), float("-inf")], device=device),
+            steps=torch.zeros((), dtype=torch.int64, device=device),
             bad_step=torch.tensor(NO_BAD_STEP, device=device),
         )
 
     def tensors(self) -> dict[str, Tensor]:
         """The totals by name, for a checkpoint."""
-        return {"sums": self.sums, "extremes": self.extremes, "bad_step": self.bad_step}
+        return {"sums": self.sums, "extremes": self.extremes, "steps": self.steps, "bad_step": self.bad_step}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take over saved totals, in place."""
@@ -51,36 +56,79 @@ class Totals:
         """Back to no samples, in place."""
         self.restore(Totals.zero(self.sums.device).tensors())
 
-    def add(self, *, step: int, weights: Tensor, cross_entropy: Tensor, logits: Tensor, targets: Tensor) -> None:
+    def add(self, *, weights: Tensor, cross_entropy: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: z (N,), cross-entropies (N,), logits (N, K), targets (N,)."""
         weighted = weights * cross_entropy
         hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == targets[:, None]
-        sums = (weighted.sum(), hits[:, 0].sum(), hits.sum(), weighted.new_tensor(len(targets)))
+        # new_full, not new_tensor: the latter copies from the host, which waits and cannot be captured in a graph.
+        sums = (weighted.sum(), hits[:, 0].sum(), hits.sum(), weighted.new_full((), len(targets)))
         self.sums += torch.stack([*(x.double() for x in sums), weights.double().sum(), weights.double().square().sum()])
         low, high = torch.aminmax(weights)
         torch.minimum(self.extremes[0], low, out=self.extremes[0])
         torch.maximum(self.extremes[1], high, out=self.extremes[1])
-        bad = torch.where(torch.isfinite(self.sums[0]), NO_BAD_STEP, step)
+        self.steps += 1
+        bad = torch.where(torch.isfinite(self.sums[0]), NO_BAD_STEP, self.steps)
         torch.minimum(self.bad_step, bad, out=self.bad_step)
 
 
+def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.SGD:
+    """SGD as ``recipe`` says it, one kernel for all parameters, its momentum zero from the start.
+
+    On CUDA the learning rate is a float32 tensor, which a captured graph reads anew at every replay; only the fused
+    kernel takes it from there without asking the host.
+    """
+    rate = torch.tensor(recipe.learning_rate, device=device) if device.type == "cuda" else recipe.learning_rate
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+        fused=True,
+    )
+    if recipe.momentum:
+        # What SGD's first step would leave there: 0 x momentum + gradient. Given beforehand, every step is alike.
+        for parameter in model.parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.SGD, rate: float) -> None:
+    """Set the rate of the next step, without a wait and where a captured graph finds it."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
 def train_step(
-    model: nn.Module,
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]],
     loss: WeightedCrossEntropy,
     optimizer: torch.optim.Optimizer,
     autocast: AbstractContextManager[object],
     *,
     images: Tensor,
     targets: Tensor,
-    step: int,
     totals: Totals,
 ) -> None:
     """Forward, backward and update on images (N, 3, H, W) and targets (N,); adds the batch to ``totals``."""
     with autocast:
-        logits, features = model(images)
+        logits, features = forward(images)
+    lay_out_gradient(features)
     z, cross_entropy = loss.per_sample(logits=logits, features=features, targets=targets)
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward((z * cross_entropy).mean())
     optimizer.step()
     with torch.no_grad():
-        totals.add(step=step, weights=z, cross_entropy=cross_entropy, logits=logits, targets=targets)
+        totals.add(weights=z, cross_entropy=cross_entropy, logits=logits, targets=targets)
+
+
+def lay_out_gradient(features: Tensor) -> None:
+    """Have the gradient of ``features`` (N, C, H, W) dense, and laid out in memory as they are.
+
+    The gradient of a global pooling is one number a map, repeated by strides of zero. Left so, the layers before it
+    would run over it element by element: a tenth of MobileNetV2's whole step on a CPU.
+    """
+    if features.requires_grad and features.is_contiguous(memory_format=torch.channels_last):
+        features.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +13,11 @@ from repro.data import Dataset, load_dataset
 from repro.engine import checkpoint, environment
 from repro.engine.changes import check_changes
 from repro.engine.conclusion import conclude
-from repro.engine.evaluate import evaluate
-from repro.engine.feed import Feed
-from repro.engine.randomness import derived_seed, seed_device
 from repro.engine.schedule import learning_rate
-from repro.engine.state import TrainingState, finished_epoch
-from repro.engine.step import NO_BAD_STEP, Totals, train_step
+from repro.engine.state import finished_epoch
+from repro.engine.stepping import Stepper
+from repro.engine.watch import Watch
 from repro.errors import ConfigError, Interrupted
-from repro.losses import build_loss
-from repro.models import build_model
 from repro.progress import Listener, Progress, ignore
 from repro.results import RunFolder, RunRecord, find_record, write_record
 from repro.results.lock import Ownership, own
@@ -34,7 +27,6 @@ from repro.schema import Run
 
 CHECKPOINT_SECONDS = 180.0
 REPORT_SECONDS = 0.25
-MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def train_run(
@@ -77,7 +69,8 @@ def _train(
 ) -> RunRecord:
     """Train the run that this process owns, and commit its record."""
     chosen = environment.choose_device(device)
-    in_force = environment.prepare(chosen, run.cell.execution, threads)
+    in_force = environment.prepare(chosen, run.cell.execution, threads, run.cell.row.model)
+    environment.keep_freed_memory()
     listen(Progress(run.id, "starting", epochs=run.cell.recipe.epochs, message=environment.device_name(chosen)))
     dataset = load_dataset(run.cell.dataset.name, data_root, classes=run.cell.dataset.classes)
     training = Training(run, dataset, chosen, in_force, listen, should_stop)
@@ -109,32 +102,13 @@ class Training:
         self.in_force = in_force
         self.listen = listen
         self.should_stop = should_stop
-        self.memory_format = MEMORY_FORMATS[in_force["memory_format"]]
-        self.feed = Feed(dataset, self.recipe, run.seed, device, self.memory_format)
+        self.stepper = Stepper(run, dataset, device, in_force)
+        self.feed, self.state = self.stepper.feed, self.stepper.state
         self.steps = self.feed.steps
-        self.state = self._fresh_state()
+        self._watch = Watch(self.state.totals.bad_step)
         self._reported = self._committed = self._speed_since = time.monotonic()
         self._images_done = 0
         self._commits = 0
-
-    def _fresh_state(self) -> TrainingState:
-        cell = self.run.cell
-        seed_device(torch.device("cpu"), derived_seed(self.run.seed, "initialization"))
-        options = cell.row.options.model_dump()
-        if cell.execution.recompute:
-            options["recompute"] = True
-        model = build_model(cell.row.model, cell.dataset.num_classes, cell.dataset.image_size, **options)
-        model = model.to(self.device).to(memory_format=self.memory_format).train()
-        loss = build_loss(cell.column.loss, **cell.weighting.model_dump()).to(self.device).train()
-        optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            weight_decay=self.recipe.weight_decay,
-            nesterov=self.recipe.nesterov,
-        )
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        return TrainingState(model, loss, optimizer, Totals.zero(self.device), started_at=started)
 
     def resume(self, ownership: Ownership, *, allow_changed: bool) -> None:
         """Go on from the checkpoint in the run's folder, where there is a good one."""
@@ -176,28 +150,14 @@ class Training:
 
     def _train_epoch(self, ownership: Ownership) -> str | None:
         """The steps that are left of the epoch in progress. Returns why it diverged, or None."""
-        state, recipe = self.state, self.recipe
+        state = self.state
         began = time.monotonic()
         self.feed.begin_epoch(state.epoch)
         for step in range(state.step, self.steps):
-            images, targets = self.feed.batch(step)
-            state.optimizer.param_groups[0]["lr"] = learning_rate(recipe, state.epoch, step, self.steps)
-            seed_device(self.device, derived_seed(self.run.seed, "dropout", state.epoch, step))
-            train_step(
-                state.model,
-                state.loss,
-                state.optimizer,
-                self.autocast(),
-                images=images,
-                targets=targets,
-                step=step + 1,
-                totals=state.totals,
-            )
+            self._images_done += self.stepper.take(step)
             state.step = step + 1
-            self._images_done += len(targets)
-            # On a GPU this would make the host wait at every step; there it is looked at when the epoch ends.
-            if self.device.type == "cpu" and (reason := self._divergence()):
-                return reason
+            if (bad_step := self._watch.after_step()) is not None:
+                return self._diverged_at(bad_step)
             self._report()
             if step + 1 < self.steps and (self.should_stop() or self._commit_is_due()):
                 state.epoch_seconds += time.monotonic() - began
@@ -207,20 +167,15 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         state.epoch_seconds += time.monotonic() - began
-        return self._divergence()
+        bad_step = self._watch.now()
+        return None if bad_step is None else self._diverged_at(bad_step)
 
     def _finish_epoch(self) -> str | None:
         """Evaluate, note the epoch, and set the state up for the next. Returns why the run diverged, or None."""
         state = self.state
         self.listen(self.progress("evaluating"))
         began = time.monotonic()
-        tested = evaluate(
-            state.model,
-            self.feed.prepare,
-            self.autocast(),
-            images=self.feed.test_images,
-            labels=self.feed.test_labels,
-        )
+        tested = self.stepper.evaluate()
         test_seconds = time.monotonic() - began
         if tested.loss != tested.loss or tested.loss == float("inf"):
             return f"the test loss was not finite after epoch {state.epoch}"
@@ -242,15 +197,8 @@ class Training:
         state.totals.reset()
         return None
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """bf16 autocast where the run declares it, else nothing."""
-        if self.in_force["precision"] != "bf16":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    def _divergence(self) -> str | None:
-        bad = int(self.state.totals.bad_step)
-        return f"the loss was not finite at epoch {self.state.epoch}, step {bad}" if bad != NO_BAD_STEP else None
+    def _diverged_at(self, bad_step: int) -> str:
+        return f"the loss was not finite at epoch {self.state.epoch}, step {bad_step}"
 
     def _commit_is_due(self) -> bool:
         return time.monotonic() - self._committed > CHECKPOINT_SECONDS

@@ -124,7 +124,8 @@ def _training(run: Run, batch_size: int, device: str, threads: int) -> Training:
     recipe = run.cell.recipe.model_copy(update={"batch_size": batch_size})
     small = run.model_copy(update={"cell": run.cell.model_copy(update={"recipe": recipe})})
     chosen = environment.choose_device(device)
-    in_force = environment.prepare(chosen, run.cell.execution, threads)
+    in_force = environment.prepare(chosen, run.cell.execution, threads, run.cell.row.model)
+    environment.keep_freed_memory()
     return Training(small, dataset, chosen, in_force, ignore, lambda: False)
 
 
@@ -134,22 +135,9 @@ def _seconds_per_step(training: Training, seconds: float) -> float:
 
     import torch
 
-    from repro.engine.step import train_step
-
     def step(number: int) -> float:
         began = time.monotonic()
-        images, targets = training.feed.batch(number % training.steps)
-        state = training.state
-        train_step(
-            state.model,
-            state.loss,
-            state.optimizer,
-            training.autocast(),
-            images=images,
-            targets=targets,
-            step=number + 1,
-            totals=state.totals,
-        )
+        training.stepper.take(number % training.steps)
         if training.device.type == "cuda":
             torch.cuda.synchronize(training.device)
         return time.monotonic() - began

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import torch
 from repro.config import load_table
 from repro.data import Dataset
 from repro.schema import Run
+
+# cuBLAS looks at it once a process, at its first call: in whichever test that is.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 RECIPE = ("recipe.epochs=3", "recipe.batch_size=32", "recipe.decay_epochs=[2]", "recipe.warmup_epochs=1")
 
@@ -50,3 +54,10 @@ def make_run() -> Callable[..., Run]:
         return Run(cell=table.cell(table.rows[0], chosen), seed=seed)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _deterministic_only_where_asked() -> Iterator[None]:
+    """A test that declares deterministic algorithms leaves none to the next."""
+    yield
+    torch.use_deterministic_algorithms(False)

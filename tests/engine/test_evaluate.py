@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.engine import evaluate as module
-from repro.engine.evaluate import evaluate
+from repro.engine.evaluate import Evaluator
 
 
 class Lookup(nn.Module):
@@ -26,7 +26,9 @@ def test_counts_every_image_once_at_any_batch_size(batch: int, monkeypatch: pyte
     images = torch.randint(256, (30, 3, 4, 4), generator=random, dtype=torch.uint8)
     labels = torch.randint(10, (30,), generator=random)
     model = Lookup().train()
-    result = evaluate(model, lambda x: x.float() / 16, contextlib.nullcontext(), images=images, labels=labels)
+    evaluate = Evaluator(model, lambda x: x.float() / 16, contextlib.nullcontext, torch.device("cpu"))
+    result = evaluate(images=images, labels=labels)
+    assert evaluate(images=images, labels=labels) == result
 
     logits = images.flatten(1)[:, :10].double() / 16
     ranks = (logits > logits.gather(1, labels[:, None])).sum(dim=1)

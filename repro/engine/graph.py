@@ -1,0 +1,114 @@
+"""A training step as a CUDA graph: captured once for each batch size, then replayed with one launch.
+
+Small networks leave a GPU idle while the host launches their hundreds of kernels one by one; a graph holds them all.
+It holds addresses, not values. So whatever changes from step to step stands in memory that stays where it is: images
+and targets are copied into the graph's own, the learning rate is a tensor, weights, momentum, statistics and totals
+are updated in place. Dropout draws from the device's generator, whose seed every replay reads anew.
+
+What a capture needs first, a few steps that are really taken (they choose cuDNN's algorithms and reserve memory), is
+undone afterwards bit for bit. https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs is what this follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from repro.errors import RunFailure
+
+WARM_UP_STEPS = 3
+
+Step = Callable[[Tensor, Tensor], None]
+"""Takes images and targets of a batch, and changes state in place."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A step over inputs of its own: what is copied there before, and what runs it."""
+
+    images: Tensor
+    targets: Tensor
+    replay: Callable[[], None]
+
+
+class GraphedStep:
+    """``step`` by graphs, one for each batch size that comes: a full batch, and the short one at an epoch's end.
+
+    ``state`` lists every tensor that ``step`` changes. ``capture`` turns work without arguments into what repeats it;
+    ``CudaCapture`` does, and a test may do otherwise.
+    """
+
+    def __init__(self, step: Step, state: Callable[[], Iterable[Tensor]], capture: Capture) -> None:
+        self._step = step
+        self._state = state
+        self._capture = capture
+        self._captured: dict[int, Captured] = {}
+
+    def __call__(self, images: Tensor, targets: Tensor) -> None:
+        """Take the step on images (N, 3, H, W) and targets (N,)."""
+        size = len(targets)
+        if size not in self._captured:
+            self._captured[size] = self._prepare(images, targets)
+        captured = self._captured[size]
+        captured.images.copy_(images)
+        captured.targets.copy_(targets)
+        captured.replay()
+
+    def _prepare(self, images: Tensor, targets: Tensor) -> Captured:
+        """Capture the step for batches of this shape, and leave the state as it was."""
+        images, targets = images.clone(), targets.clone()
+        before = [(tensor, tensor.detach().clone()) for tensor in self._state()]
+
+        def work() -> None:
+            self._step(images, targets)
+
+        def undo() -> None:
+            with torch.no_grad():
+                for tensor, value in before:
+                    tensor.copy_(value)
+
+        return Captured(images, targets, self._capture(work, undo))
+
+
+Capture = Callable[[Callable[[], None], Callable[[], None]], Callable[[], None]]
+"""Takes the work and what undoes it (weights and all; the capture itself sees to the generator)."""
+
+
+class CudaCapture:
+    """Captures on ``device``, the current one; all graphs share one pool of memory, for they never run at once.
+
+    None of them leaves anything in the pool that another might overwrite: gradients are made and used within a replay.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        # One stream for warm-up and capture: the nodes of autograd belong to the stream they were made on.
+        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, work: Callable[[], None], undo: Callable[[], None]) -> Callable[[], None]:
+        """Warm up, undo that, capture. Raises RunFailure where the work cannot be captured."""
+        generator_state = self._generator.get_state()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            for _ in range(WARM_UP_STEPS):
+                work()
+            undo()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        self._generator.set_state(generator_state)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                work()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise RunFailure(
+                f"the training step cannot be captured as a CUDA graph: {error}",
+                mend="--set execution.cuda_graph=false trains without; the numbers are the same.",
+            ) from error
+        self._generator.set_state(generator_state)
+        return graph.replay

@@ -1,0 +1,165 @@
+"""Captured steps: the same bits as eager ones. Without a GPU, a capture that only repeats the work stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from repro.data import Dataset
+from repro.engine import environment
+from repro.engine.graph import WARM_UP_STEPS, CudaCapture, GraphedStep
+from repro.engine.stepping import Stepper
+from repro.schema import Run
+
+MakeRun = Callable[..., Run]
+EPOCHS = 7  # of three steps, the last one short: 21, over two drops of the learning rate
+RECIPE = (f"recipe.epochs={EPOCHS}", "recipe.decay_epochs=[2,4]")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+class Repeat:
+    """A capture as CUDA's: warms up, undoes it, and repeats the work over the same memory; counts what it does."""
+
+    def __init__(self) -> None:
+        self.captures = 0
+
+    def __call__(self, work: Callable[[], None], undo: Callable[[], None]) -> Callable[[], None]:
+        self.captures += 1
+        generator_state = torch.get_rng_state()
+        for _ in range(WARM_UP_STEPS):
+            work()
+        undo()
+        torch.set_rng_state(generator_state)
+        return work
+
+
+def stepper_of(run: Run, dataset: Dataset, device: str = "cpu") -> Stepper:
+    chosen = environment.choose_device(device)
+    in_force = environment.prepare(chosen, run.cell.execution, None, run.cell.row.model)
+    return Stepper(run, dataset, chosen, in_force)
+
+
+def train(stepper: Stepper) -> list[str]:
+    """Train all epochs, evaluation included; the state's hash and what was evaluated after each of them."""
+    seen = []
+    for epoch in range(1, EPOCHS + 1):
+        stepper.state.epoch = epoch
+        stepper.feed.begin_epoch(epoch)
+        for step in range(stepper.feed.steps):
+            stepper.take(step)
+        totals = {name: tensor.tolist() for name, tensor in stepper.state.totals.tensors().items()}
+        seen.append(f"{stepper.state.hash()} {totals} {stepper.evaluate()}")
+        stepper.state.totals.reset()
+    return seen
+
+
+@pytest.fixture
+def with_dropout(make_run: MakeRun) -> Callable[..., Run]:
+    """A run of SqueezeNet, the network with dropout and max-pooling."""
+
+    def make(*overrides: str) -> Run:
+        run = make_run(*RECIPE, "weighting.normalization=running", *overrides)
+        row = run.cell.row.model_copy(update={"model": "squeezenet"})
+        return run.model_copy(update={"cell": run.cell.model_copy(update={"row": row})})
+
+    return make
+
+
+def test_replayed_steps_change_the_state_as_eager_ones_do(make_run: MakeRun, small_dataset: Dataset) -> None:
+    run = make_run(*RECIPE, "weighting.normalization=running")
+    graphed, capture = stepper_of(run, small_dataset), Repeat()
+    graphed._take = GraphedStep(graphed._step(), graphed.state.tensors, capture)
+    assert train(graphed) == train(stepper_of(run, small_dataset))
+    assert capture.captures == 2  # of the full batch and of the short one, each once
+
+
+def test_warming_up_leaves_the_state_and_the_generator_as_they_were(make_run: MakeRun, small_dataset: Dataset) -> None:
+    stepper = stepper_of(make_run("weighting.normalization=running"), small_dataset)
+    stepper.feed.begin_epoch(1)
+    stepper.take(0)
+    before, seed = stepper.state.hash(), torch.get_rng_state()
+    totals = stepper.state.totals.sums.clone()
+
+    def capture(work: Callable[[], None], undo: Callable[[], None]) -> Callable[[], None]:
+        work()
+        assert stepper.state.hash() != before
+        undo()
+        return lambda: None
+
+    GraphedStep(stepper._step(), stepper.state.tensors, capture)(*stepper.feed.batch(1))
+    assert stepper.state.hash() == before
+    assert torch.equal(stepper.state.totals.sums, totals)
+    assert torch.equal(torch.get_rng_state(), seed)
+
+
+def test_each_batch_is_copied_into_the_memory_of_its_graph() -> None:
+    seen: list[Tensor] = []
+    addresses = set()
+
+    def step(images: Tensor, targets: Tensor) -> None:
+        addresses.add((images.data_ptr(), targets.data_ptr()))
+        seen.append(images.clone())
+
+    graphed = GraphedStep(step, lambda: [], lambda work, undo: work)
+    batches = [torch.full((size, 3, 2, 2), index) for index, size in enumerate((4, 4, 2, 4, 2))]
+    for batch in batches:
+        graphed(batch, torch.zeros(len(batch)))
+    assert all(torch.equal(shown, batch) for shown, batch in zip(seen, batches, strict=True))
+    assert len(addresses) == 2
+
+
+@pytest.mark.cuda
+@needs_cuda
+@pytest.mark.parametrize("overrides", [(), ("execution.precision=bf16",)])
+def test_graphs_equal_eager_steps_on_cuda(with_dropout: MakeRun, small_dataset: Dataset, overrides: tuple[str]) -> None:
+    deterministic = ("execution.deterministic=true", *overrides)
+    graphed = stepper_of(with_dropout(*deterministic), small_dataset, "cuda")
+    eager = stepper_of(with_dropout(*deterministic, "execution.cuda_graph=false"), small_dataset, "cuda")
+    assert graphed.in_force["cuda_graph"]
+    assert not eager.in_force["cuda_graph"]
+    assert train(graphed) == train(eager)
+
+
+@pytest.mark.cuda
+@needs_cuda
+@pytest.mark.parametrize("model", ["shufflenetv2_x0_5", "mobilenetv2_x0_75", "densenet100_k12", "nasnet_a"])
+def test_every_network_is_captured_and_equals_eager_steps(
+    make_run: MakeRun, small_dataset: Dataset, model: str
+) -> None:
+    recompute = ("execution.recompute=true",) if model.startswith("densenet") else ()
+    hashes = []
+    for graph in ("true", "false"):
+        overrides = ("execution.deterministic=true", f"execution.cuda_graph={graph}", *recompute)
+        run = make_run("weighting.normalization=running", *overrides)
+        row = run.cell.row.model_copy(update={"model": model})
+        run = run.model_copy(update={"cell": run.cell.model_copy(update={"row": row})})
+        stepper = stepper_of(run, small_dataset, "cuda")
+        stepper.feed.begin_epoch(1)
+        for step in range(stepper.feed.steps):
+            stepper.take(step)
+        hashes.append(stepper.state.hash())
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_dropout_of_a_replay_follows_the_seed_of_its_step() -> None:
+    device = torch.device("cuda")
+    kept = torch.zeros(64, device=device)
+
+    def step(images: Tensor, targets: Tensor) -> None:
+        kept.copy_(torch.nn.functional.dropout(images, 0.5))
+
+    graphed = GraphedStep(step, lambda: [kept], CudaCapture(device))
+    images, targets = torch.ones(64, device=device), torch.zeros(64, device=device)
+    drawn = []
+    for seed in (1, 2, 1):
+        torch.cuda.manual_seed(seed)
+        graphed(images, targets)
+        drawn.append(kept.tolist())
+        torch.cuda.manual_seed(seed)
+        assert drawn[-1] == torch.nn.functional.dropout(images, 0.5).tolist()
+    assert drawn[0] == drawn[2] != drawn[1]
