@@ -17,7 +17,7 @@ PACKAGE = Path(repro.__file__).parent
 
 LAYERS = (
     *("errors", "progress", "strict_yaml", "schema", "diagnosis", "config"),
-    *("results", "stats", "arms", "verdicts", "claims", "design", "tables", "figures", "report"),
+    *("results", "export", "stats", "arms", "verdicts", "claims", "design", "tables", "figures", "report"),
     *("data", "losses", "models", "engine"),
     *("sweep", "cli", "__main__"),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, Results, Settings
+from repro.cli.references import complete_table
 from repro.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def figure(
             metavar="[TABLE]...",
             help="Built-in tables, or YAML files of your own. Without one: the tables of the paper.",
             show_default=False,
+            autocompletion=complete_table,
         ),
     ] = None,
     outputs: Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, Results, Settings
+from repro.cli.references import complete_table
 from repro.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def report(
             help="Show only these tables: built-in ones, or YAML files of your own. Without one: the paper's tables, "
             "and every other that has records.",
             show_default=False,
+            autocompletion=complete_table,
         ),
     ] = None,
     output: Annotated[

@@ -1,0 +1,80 @@
+"""``biasrepro export``: the records as one tidy table for other tools, and their JSON Schema."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from repro.cli.options import RESULTS_DEFAULT, Results
+from repro.cli.references import complete_table
+from repro.errors import UserError, nearest
+
+_SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".json": "schema"}
+
+
+def export(
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TABLE]...",
+            help="Built-in tables, or YAML files of your own. Without one: whatever has records.",
+            show_default=False,
+            autocompletion=complete_table,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="the terminal")
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="csv|parquet|schema",
+            help="By default what the output's name ends in, else csv. schema: the JSON Schema of the records.",
+            show_default=False,
+        ),
+    ] = None,
+    level: Annotated[
+        str, typer.Option(metavar="epochs|runs", help="A row for every epoch, or for every run.")
+    ] = "epochs",
+    results: Results = RESULTS_DEFAULT,
+) -> None:
+    """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""
+    from repro.cli.console import counted
+    from repro.cli.output import refuse_unwritable
+    from repro.config import find_table
+    from repro.export import COLUMNS, schema_to_bytes, to_csv, to_parquet
+    from repro.results import load_records
+
+    format_name = format_name or (_SUFFIXES.get(output.suffix.lower()) if output else None) or "csv"
+    for kind, given, valid in (("format", format_name, _SUFFIXES.values()), ("level", level, COLUMNS)):
+        if given not in valid:
+            raise UserError(f"no {kind} is called '{given}'", where=f"--{kind}", mend=nearest(given, valid))
+    if output:
+        refuse_unwritable(output)
+    if format_name == "schema":
+        return _deliver(schema_to_bytes(), output)
+    if format_name == "parquet" and output is None:
+        raise UserError("Parquet is no text for a terminal", mend="Name a file: biasrepro export -o runs.parquet")
+    found = load_records(results, [find_table(name).id for name in tables] if tables else None)
+    records = [one.record for one in found if one.record]
+    _deliver((to_parquet if format_name == "parquet" else to_csv)(records, level), output)
+    typer.echo(f"{counted(len(records), 'run')} exported.", err=True)
+    for one in found:
+        if one.problem:
+            typer.echo(f"  left out: {one.path}: {one.problem}", err=True)
+    return None
+
+
+def _deliver(content: bytes, output: Path | None) -> None:
+    from repro.cli.output import write_output
+
+    if output is not None:
+        return write_output(output, content)
+    typer.echo(content, nl=False)
+    sys.stdout.flush()
+    return None
