@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from repro.diagnosis import Problem, describe, key_model, problems_of
 from repro.errors import ConfigError, UserError, nearest
-from repro.schema import BASELINE, NUM_CLASSES, Cell, Run, Table
+from repro.schema import BASELINE, DENSENETS, NUM_CLASSES, TRAINING_IMAGES, Cell, Run, Table
 from repro.strict_yaml import Document, parse, parse_value, quoted, read_text
 
 __all__ = [
@@ -225,7 +225,14 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
                 yield Problem((kind, index, "id"), f"two {kind} are called '{name}'", "Give each an id of its own.")
     if BASELINE not in columns:
         yield Problem(("columns",), f"no column is called '{BASELINE}', which every delta is taken against")
+    for index, column in enumerate(table.columns):
+        if column.id == BASELINE and column.loss != BASELINE:
+            reason = f"the column '{BASELINE}' is what every delta is taken against, and its loss is {column.loss}"
+            yield Problem(("columns", index, "loss"), reason, f"Give it 'loss: {BASELINE}', or another id.")
     for index, row in enumerate(table.rows):
+        if row.options.feature_point == "before_norm" and row.model not in DENSENETS:
+            reason = f"{row.model} has no norm between its features and the pooling"
+            yield Problem(("rows", index, "options", "feature_point"), reason, f"Only {', '.join(sorted(DENSENETS))}.")
         for name in row.published.top1_percent if row.published else ():
             if name not in columns:
                 place = ("rows", index, "published", "top1_percent", name)
@@ -234,6 +241,10 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
     if wanted is not None and wanted > available:
         yield Problem(("dataset", "classes"), f"{table.dataset.name} has {available} classes, not {wanted}")
     recipe = table.recipe
+    images = TRAINING_IMAGES[table.dataset.name] * (wanted or available) // available
+    if recipe.drop_last and recipe.batch_size > images:
+        reason = f"{images:,} images make no full batch of {recipe.batch_size:,}, and drop_last is true"
+        yield Problem(("recipe", "batch_size"), reason)
     if list(recipe.decay_epochs) != sorted(set(recipe.decay_epochs)):
         yield Problem(("recipe", "decay_epochs"), "the epochs must rise from one to the next")
     if recipe.warmup_epochs > recipe.epochs:

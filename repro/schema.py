@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -36,8 +36,11 @@ ModelName = Literal[
 TableKind = Literal["paper", "released", "variants", "study", "demo"]
 
 IMAGE_SIZE: dict[str, int] = {"cifar100": 32, "tiny_imagenet": 64, "digits": 32}
+TRAINING_IMAGES: dict[str, int] = {"cifar100": 50_000, "tiny_imagenet": 100_000, "digits": 1_442}
 NUM_CLASSES: dict[str, int] = {"cifar100": 100, "tiny_imagenet": 200, "digits": 10}
 BASELINE = "ce"
+# Whose features have a norm and an activation after them to be taken before, and whose layers can be recomputed.
+DENSENETS: frozenset[str] = frozenset({"densenet100_k12", "densenet100_k24", "densenet121"})
 
 # Ids become folder names, so they hold nothing that a file system or a shell could take for something else.
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -174,7 +177,8 @@ class Cell(_Strict):
             "dataset": self.dataset.model_dump(mode="json"),
             "recipe": self.recipe.model_dump(mode="json"),
             "loss": self.column.loss,
-            "weighting": self.weighting.model_dump(mode="json"),
+            # Cross-entropy weighs nothing: its runs are the same under every weighting.
+            "weighting": None if self.column.loss == BASELINE else self.weighting.model_dump(mode="json"),
             "model": self.row.model,
             "options": self.row.options.model_dump(mode="json"),
             "execution": self.execution.model_dump(mode="json"),
@@ -263,11 +267,6 @@ class Table(_Strict):
             weighting=_merged(self.weighting, column.weighting, "weighting", self.overrides),
             execution=_merged(self.execution, row.execution, "execution", self.overrides),
         )
-
-
-def names(literal: Any) -> tuple[str, ...]:
-    """The values of one of the Literal types above."""
-    return get_args(literal)
 
 
 _Section = TypeVar("_Section", Weighting, Execution)

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from repro import schema
 from repro.config import builtin_folder, builtin_names, find_cell, find_table, load_table, runs_of, select
-from repro.errors import UserError
+from repro.data import DATASETS
+from repro.errors import ConfigError, UserError
+from repro.models import MODELS
 from repro.schema import Run, Table
 
 
@@ -237,3 +242,46 @@ def test_tables_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         table.recipe.epochs = 3  # type: ignore[misc]
     assert isinstance(table, Table)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key", "reason"),
+    [
+        ("loss: ce", "loss: bias", "loss", "what every delta is taken against"),
+        ("model: squeezenet", "model: squeezenet, options: {feature_point: before_norm}", "feature_point", "no norm"),
+    ],
+)
+def test_what_no_run_could_honour_is_refused_where_it_stands(
+    own: Path, own_text: str, before: str, after: str, key: str, reason: str
+) -> None:
+    assert before in own_text
+    own.write_text(own_text.replace(before, after, 1))
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_table(own)
+    text = str(caught.value)
+    assert key in text
+    assert re.search(rf"{re.escape(str(own))}:\d+:\d+", text)
+
+
+def test_a_batch_that_no_epoch_can_fill_is_refused() -> None:
+    settings = ("recipe.batch_size=2000", "recipe.drop_last=true")
+    with pytest.raises(ConfigError, match="no full batch"):
+        find_table("demo+" + "+".join(settings))
+    assert find_table("demo+recipe.batch_size=2000").recipe.batch_size == 2000
+
+
+def test_cross_entropy_is_the_same_run_under_every_weighting() -> None:
+    plain, weighted = (find_table(name) for name in ("table2", "table2+weighting.alpha=0.5"))
+    same = [one.hash == other.hash for one, other in zip(plain.cells, weighted.cells, strict=True)]
+    assert same == [cell.column.loss == "ce" for cell in plain.cells]
+
+
+def test_what_the_schema_knows_of_data_and_networks_is_true() -> None:
+    for name, facts in DATASETS.items():
+        assert (facts.train_count, facts.num_classes, facts.image_size) == (
+            schema.TRAINING_IMAGES[name],
+            schema.NUM_CLASSES[name],
+            schema.IMAGE_SIZE[name],
+        )
+    with_norm = {name for name, builder in MODELS.items() if "feature_point" in signature(builder).parameters}
+    assert with_norm == schema.DENSENETS

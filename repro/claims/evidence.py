@@ -224,4 +224,4 @@ def _printed_delta(row: Row) -> float:
 
 def signed(points: float) -> str:
     """Points with their sign, and a minus sign that is one."""
-    return f"{points:+.2f}".replace("-", "−")
+    return f"{points:+z.2f}".replace("-", "−")

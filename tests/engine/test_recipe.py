@@ -1,0 +1,217 @@
+"""Training does what the YAML says: against a plain loop written here, with every field of the recipe off its default.
+
+The step below is the textbook's: PIL images through torchvision's functions one by one, the update of SGD written out,
+cross-entropy weighted by the formula. It shares only the draws (order, augmentation, initialization) with what it is
+held against, and begins each step where that stands: through batch norms of random images, a last bit's difference
+grows ten-thousandfold in a step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms import functional as transforms
+
+from repro.config import load_table
+from repro.data import Dataset
+from repro.data.augment import draw_augmentation
+from repro.engine import stepping, train
+from repro.engine.evaluate import Evaluator
+from repro.engine.feed import Feed
+from repro.engine.randomness import derived_seed, generator
+from repro.engine.train import train_run
+from repro.models import build_model
+from repro.schema import Run
+
+MakeRun = Callable[..., Run]
+
+EVERY_FIELD = """
+table: every_field
+label: Every field
+title: A recipe with every field off its default
+kind: study
+dataset: {name: digits}
+recipe:
+  epochs: 3
+  batch_size: 24
+  learning_rate: 0.05
+  decay_epochs: [1, 2]
+  decay_factor: 0.3
+  warmup_epochs: 1
+  momentum: 0.6
+  nesterov: true
+  weight_decay: 0.03
+  drop_last: true
+  augmentation: {crop_padding_pixels: 3, horizontal_flip: true, rotation_degrees: 20}
+weighting: {alpha: 0.9, beta: 0.2}
+columns:
+  - {id: ce, title: CE loss, loss: ce}
+  - {id: bias, title: Bias loss, loss: bias}
+rows:
+  - {id: shufflenetv2, title: ShuffleNetV2 0.5x, model: shufflenetv2_x0_5, options: {stem_stride: 2}}
+"""
+# The learning rate of every step: 84 images make 3 full batches of 24; the warm-up takes epoch 1, decays follow.
+RATES = [[0.05 / 3, 0.1 / 3, 0.05], [0.015] * 3, [0.0045] * 3]
+
+
+def initial_model(run: Run) -> nn.Module:
+    torch.manual_seed(derived_seed(run.seed, "initialization"))
+    return build_model(run.cell.row.model, 10, 32, stem_stride=2).train()
+
+
+def picture(image: Tensor, offset: list[int], flip: bool, angle: float, dataset: Dataset) -> Tensor:
+    drawn = Image.fromarray(image.permute(1, 2, 0).numpy())
+    drawn = transforms.crop(transforms.pad(drawn, 3), offset[0], offset[1], 32, 32)
+    drawn = transforms.rotate(transforms.hflip(drawn) if flip else drawn, angle)
+    return transforms.normalize(transforms.to_tensor(drawn), dataset.mean, dataset.std)
+
+
+def batch_of(dataset: Dataset, seed: int, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(84, generator=generator(seed, "order", epoch)).tolist()
+    draws = draw_augmentation(
+        84,
+        crop_padding_pixels=3,
+        horizontal_flip=True,
+        rotation_degrees=20,
+        generator=generator(seed, "augmentation", epoch),
+    )
+    images, targets = [], []
+    for place in range(24 * step, 24 * step + 24):
+        image, offset = dataset.train_images[order[place]], draws.offsets[place].tolist()
+        images.append(picture(image, offset, bool(draws.flips[place]), float(draws.angles[place]), dataset))
+        targets.append(int(dataset.train_labels[order[place]]))
+    return torch.stack(images).contiguous(memory_format=torch.channels_last), torch.tensor(targets)
+
+
+def plain_step(
+    model: nn.Module, momentum: list[Tensor], images: Tensor, targets: Tensor, rate: float
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and momentum after SGD with weight decay 0.03, momentum 0.6 and Nesterov's step at ``rate``."""
+    logits, features = model(images)
+    variance = features.detach().flatten(1).var(dim=1)
+    scaled = (variance - variance.min()) / (variance.max() - variance.min())
+    weights = torch.exp(0.9 * scaled) - 0.2
+    loss = (weights * nn.functional.cross_entropy(logits, targets, reduction="none")).mean()
+    parameters = list(model.parameters())
+    gradients = [
+        gradient + 0.03 * parameter.detach()
+        for gradient, parameter in zip(torch.autograd.grad(loss, parameters), parameters, strict=True)
+    ]
+    moved = [0.6 * before + gradient for before, gradient in zip(momentum, gradients, strict=True)]
+    updates = [gradient + 0.6 * after for gradient, after in zip(gradients, moved, strict=True)]
+    return [p.detach() - rate * update for p, update in zip(parameters, updates, strict=True)], moved
+
+
+@pytest.mark.usefixtures("loaded")
+def test_every_step_is_the_textbooks_with_every_field_off_its_default(
+    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "every_field.yaml"
+    file.write_text(EVERY_FIELD)
+    table = load_table(file)
+    run = Run(cell=table.cell(table.rows[0], table.columns[1]), seed=0)
+    take = stepping.Stepper.take
+    taken: list[tuple[int, int]] = []
+
+    def compared(self: stepping.Stepper, step: int) -> int:
+        model, optimizer, epoch = self.state.model, self.state.optimizer, self.state.epoch
+        before = copy.deepcopy(model)
+        if not taken:
+            for name, tensor in initial_model(run).state_dict().items():
+                assert torch.equal(before.state_dict()[name], tensor), name
+        momentum = [optimizer.state[parameter]["momentum_buffer"].clone() for parameter in model.parameters()]
+        images, targets = batch_of(small_dataset, run.seed, epoch, step)
+        weights, moved = plain_step(before, momentum, images, targets, RATES[epoch - 1][step])
+        count = take(self, step)
+        ours = [(parameter.detach(), optimizer.state[parameter]["momentum_buffer"]) for parameter in model.parameters()]
+        for (weight, buffer), expected_weight, expected_buffer in zip(ours, weights, moved, strict=True):
+            torch.testing.assert_close(weight, expected_weight, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(buffer, expected_buffer, rtol=1e-3, atol=1e-4)
+        taken.append((epoch, step))
+        return count
+
+    monkeypatch.setattr(stepping.Stepper, "take", compared)
+    record = train_run(run, results=tmp_path, data_root=tmp_path, device="cpu", threads=1)
+    assert taken == [(epoch, step) for epoch in (1, 2, 3) for step in (0, 1, 2)]
+    assert [epoch.learning_rate for epoch in record.epochs] == pytest.approx([rates[-1] for rates in RATES])
+    for epoch in record.epochs:
+        assert (epoch.weight_min, epoch.weight_max) == pytest.approx((0.8, math.exp(0.9) - 0.2), abs=1e-5)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_all_losses_of_a_seed_begin_alike_and_see_the_same_batches(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+    columns = ("ce", "inverse_bias", "mean_bias", "bias")
+    for column in columns:
+        batches: list[Tensor] = []
+        weights: list[Tensor] = []
+        with monkeypatch.context() as patch:
+            untouched = Feed.batch
+
+            def watched(feed: Any, step: int, kept: Any = untouched, seen: list[Tensor] = batches) -> Any:
+                images, targets = kept(feed, step)
+                seen += [images.clone(), targets.clone()]
+                return images, targets
+
+            patch.setattr(Feed, "batch", watched)
+
+            def building(*arguments: Any, kept: list[Tensor] = weights, **options: Any) -> nn.Module:
+                model = build_model(*arguments, **options)
+                kept += [tensor.clone() for tensor in model.state_dict().values()]
+                return model
+
+            patch.setattr(stepping, "build_model", building)
+            run = make_run("recipe.epochs=1", column=column, seed=5)
+            train_run(run, results=tmp_path, data_root=tmp_path, device="cpu", threads=1)
+        begun[column] = (weights, batches)
+    for column in columns[1:]:
+        for expected, found in zip(begun["ce"], begun[column], strict=True):
+            assert len(expected) == len(found) > 0
+            assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_the_subset_and_the_weighting_reach_training(
+    make_run: MakeRun, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+
+    def loading(name: str, root: Path, classes: int | None = None, **named: Any) -> Dataset:
+        asked.append((name, classes))
+        return small_dataset
+
+    monkeypatch.setattr(train, "load_dataset", loading)
+    train_run(
+        make_run("dataset.classes=10", "recipe.epochs=1"), results=tmp_path, data_root=tmp_path, device="cpu", threads=1
+    )
+    assert asked == [("digits", 10)]
+
+
+def test_evaluation_uses_running_statistics_and_no_dropout() -> None:
+    torch.manual_seed(0)
+    model = build_model("mobilenetv2_x0_75", 10, 32, stem_stride=2)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    images = torch.randint(256, (60, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.randint(10, (60,))
+    with torch.no_grad():
+        logits, _ = model.eval()(images.float() / 255)
+    expected = 100 * float((logits.argmax(dim=1) == labels).double().mean())
+    model.train()
+    evaluator = Evaluator(model, lambda batch: batch.float() / 255, contextlib.nullcontext, torch.device("cpu"), None)
+    tested = evaluator(images=images, labels=labels)
+    assert tested.top1_percent == pytest.approx(expected)
+    assert tested.loss == pytest.approx(float(nn.functional.cross_entropy(logits, labels)), rel=1e-4)
+    assert model.training
