@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 Phase = Literal["starting", "training", "evaluating", "epoch_done", "completed", "diverged", "interrupted", "failed"]
+Trouble = Literal["out_of_memory", "device_lost"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Progress:
 
     ``epoch`` counts from 1 (0 before the first), ``step`` within the epoch. ``train_loss``, ``train_top1_percent`` and
     ``test_top1_percent`` are the latest known, ``eta_seconds`` the time left at the present speed; None where unknown.
-    ``message`` says what a person should read (the device at the start, the cause at a failure).
+    ``message`` says what a person should read (the device at the start, the cause at a failure), ``trouble`` what a
+    program should know of a failure that another attempt may not meet.
     """
 
     run_id: str
@@ -34,6 +36,7 @@ class Progress:
     images_per_second: float | None = None
     eta_seconds: float | None = None
     message: str | None = None
+    trouble: Trouble | None = None
 
     def to_line(self) -> str:
         """One line of JSON, without the newline."""

@@ -1,4 +1,4 @@
-"""Requests to stop: Ctrl-C, SIGTERM, and for workers the end of standard input."""
+"""Requests to stop: Ctrl-C, SIGTERM, a scheduler's warning, a closed terminal, and for workers the end of input."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from typing import Any
 LAST_SECONDS_WITHOUT_PARENT = 60.0
 
 
-class StopRequests:
-    """Counts requests to stop while in force; ``exit_code`` is that of the first: 130 for Ctrl-C, 143 for SIGTERM.
+# SIGUSR1 is what `sbatch --signal=B:USR1@120` sends before the time is up; SIGTERM comes at pre-emption, too.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
-    ``on_second`` is called at the second request, from the signal handler.
+
+class StopRequests:
+    """Counts requests to stop while in force; ``exit_code`` is that of the first: 130 for Ctrl-C, else 143.
+
+    ``on_second`` is called at the second request, even while the main thread is inside a call that does not return.
     """
 
     def __init__(self, on_second: Callable[[int], None] | None = None) -> None:
@@ -27,13 +31,24 @@ class StopRequests:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequests:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # started with nohup
             self._before[number] = signal.signal(number, self._handle)
+        if self._on_second is not None:
+            reader, writer = os.pipe()
+            os.set_blocking(writer, False)
+            self._wakeup_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+            self._pipe = reader, writer
+            threading.Thread(target=self._watch, args=(reader,), daemon=True, name="second-signal").start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._on_second is not None:
+            signal.set_wakeup_fd(self._wakeup_before)
+            os.close(self._pipe[1])  # the watching thread reads the end, and closes the other side
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -52,14 +67,27 @@ class StopRequests:
         threading.Event().wait(LAST_SECONDS_WITHOUT_PARENT)
         leave_at_once(self.exit_code)
 
+    def _watch(self, reader: int) -> None:
+        """Count the signals as the system delivers them: Python's own handlers wait for the main thread."""
+        numbers: list[int] = []
+        assert self._on_second is not None
+        while received := os.read(reader, 64):
+            numbers += [number for number in received if number in self._before]
+            if len(numbers) > 1:
+                self._on_second(_exit_code(numbers[0]))
+        os.close(reader)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._note(number)
-        if self.count == 2 and self._on_second is not None:
-            self._on_second(self.exit_code)
 
     def _note(self, number: int) -> None:
-        self.exit_code = self.exit_code or 128 + number
+        self.exit_code = self.exit_code or _exit_code(number)
         self.count += 1
+
+
+def _exit_code(number: int) -> int:
+    """130 for Ctrl-C; 143, as for SIGTERM, for whatever else asks to stop: interrupted, and resumable."""
+    return 128 + (number if number == signal.SIGINT else signal.SIGTERM)
 
 
 def leave_at_once(exit_code: int) -> None:

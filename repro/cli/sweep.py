@@ -88,7 +88,7 @@ def sweep(
         show_dry_run(table, plan, slots, results=results, root=root, may_measure=not no_measure)
         return
     following = command_line("table", table.reference, results=results)
-    if not plan.todo:
+    if not plan.todo and not plan.elsewhere:
         _say_nothing_to_do(plan, only, following)
         return
     from repro.cli.console import say
@@ -100,9 +100,10 @@ def sweep(
 
     make_data_ready(table.dataset.name, root)
     _require_writable(results)
+    _require_space(results, plan, slots)
     say(_opening(table, plan, slots), "bold")
     shared = ["--results", str(results), "--root", str(root), *(["--allow-changed"] if allow_changed else [])]
-    jobs_to_run = [_job(run, table, results, shared) for run in plan.todo]
+    jobs_to_run = [_job(run, table, results, shared) for run in (*plan.todo, *plan.elsewhere)]
     with StopRequests() as stop, choose_view(progress) as view:
         picture = conduct(
             jobs_to_run,
@@ -168,6 +169,21 @@ def _require_writable(results: Path) -> None:
         raise UserError(f"nothing can be written here: {error.strerror}", where=str(results), mend=mend) from error
 
 
+def _require_space(results: Path, plan: Plan, slots: Sequence[Slot]) -> None:
+    """Raise UserError where the records and checkpoints of the runs to train do not fit on the disk of the results."""
+    from repro.cli.console import counted, size
+    from repro.results.space import free_bytes
+    from repro.sweep.estimate import estimate
+
+    needed, free = estimate(plan.todo, {}, len(slots)).disk_bytes, free_bytes(results)
+    if free < needed:
+        raise UserError(
+            f"the disk is too full: {counted(len(plan.todo), 'run')} may need {size(needed)}, {size(free)} are free",
+            where=str(results),
+            mend="Make room, or give a --results folder on another disk. `biasrepro verify` lists what may go.",
+        )
+
+
 def _opening(table: Table, plan: Plan, slots: Sequence[Slot]) -> str:
     """What is about to happen: runs, what is there of them already, and where they are placed."""
     from repro.cli.console import counted
@@ -186,9 +202,7 @@ def _say_nothing_to_do(plan: Plan, only: str | None, following: str) -> None:
     """There is no run to train: why, and what next."""
     from repro.cli.console import counted, say
 
-    if plan.elsewhere:
-        say(f"{counted(len(plan.elsewhere), 'run')} of these in training by another process; nothing else is to do.")
-    elif only and plan.left_out:
+    if only and plan.left_out:
         say(f"No run is left to train under --only {only}; {counted(len(plan.left_out), 'run')} are without it.")
     else:
         say(f"All {len(plan.finished)} runs are finished.", "green")

@@ -17,6 +17,7 @@ from rich.text import Text
 from repro.cli.console import console, counted, duration, percent, rate, say
 from repro.cli.train_view import epoch_line, fraction_done
 from repro.sweep.conduct import SweepListener
+from repro.sweep.executor import Job
 from repro.sweep.picture import Fate, Finished, RunningRun, SweepPicture
 
 SweepStyle = Literal["auto", "rich", "plain"]
@@ -25,7 +26,7 @@ SweepStyle = Literal["auto", "rich", "plain"]
 LEAST_SECONDS_BETWEEN_LINES = 5.0
 MOST_SECONDS_BETWEEN_LINES = 60.0
 
-_MARK = {"completed": "done", "elsewhere": "left to another process"}
+_MARK = {"completed": "done", "elsewhere": "done by another process"}
 _WORTH_COUNTING: tuple[Fate, ...] = ("diverged", "failed", "interrupted", "elsewhere")
 _STYLE = {"completed": "green", "failed": "bold red", "diverged": "bold red", "interrupted": "yellow"}
 
@@ -108,6 +109,10 @@ class PlainSweepView:
         """A line when a run ends, and how the whole stands."""
         print(f"{ending(run)}\n       {whole_line(picture, self._clock())}", flush=True)
 
+    def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
+        """A line when a run has to wait."""
+        print(f"later  {job.id}: {_indented(why)}", flush=True)
+
     def stopping(self, picture: SweepPicture, why: str) -> None:
         """A line when the sweep stops early."""
         print(f"stop   {why}: {_waiting_for(picture)}", flush=True)
@@ -149,6 +154,11 @@ class RichSweepView:
         """A line above the live table."""
         self._picture = picture
         self._console.print(Text(ending(run), style=_STYLE.get(run.fate, "")), soft_wrap=True)
+
+    def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
+        """A line above the live table."""
+        self._picture = picture
+        self._console.print(Text(f"later  {job.id}: {_indented(why)}", style="yellow"), soft_wrap=True)
 
     def stopping(self, picture: SweepPicture, why: str) -> None:
         """A line under the live table."""
@@ -199,6 +209,10 @@ def running_table(running: list[RunningRun]) -> Table:
             "" if progress.eta_seconds is None else duration(progress.eta_seconds),
         )
     return table
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n    ")
 
 
 def _waiting_for(picture: SweepPicture) -> str:

@@ -20,7 +20,7 @@ from repro.cli.options import (
     Threads,
 )
 from repro.cli.references import command_line, complete_cell, find_target
-from repro.errors import Interrupted, RunFailure, UserError
+from repro.errors import Interrupted, UserError
 from repro.progress import Progress
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def train(
 
     cell, reference = find_target(target, settings or [])
     run = Run(cell=cell, seed=seed)
-    with StopRequests(on_second=leave_at_once) as stop:
+    # A scheduler that ends a job signals the workers, and so does their sweep: for them twice is no impatience.
+    with StopRequests(on_second=None if stop_at_eof else leave_at_once) as stop:
         if stop_at_eof:
             stop.stop_at_eof()
         from repro.cli.train_view import choose_view, say_how_to_go_on, say_result
@@ -104,12 +105,11 @@ def _failures_told(run: Run, view: TrainView) -> Iterator[None]:
     except Interrupted:
         raise
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, by name: torch may not be imported here
-            error = RunFailure(
-                "the GPU's memory ran out",
-                where=run.id,
-                mend="Fewer --jobs-per-gpu, or a GPU with more memory. The batch size belongs to the experiment.",
-            )
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        view.hear(Progress(run.id, "failed", message=told))
-        raise error
+        from repro.engine.faults import explain
+
+        shown, trouble = explain(error, run.id)
+        told = str(shown) if isinstance(shown, UserError) else f"{type(shown).__name__}: {shown}"
+        view.hear(Progress(run.id, "failed", message=told, trouble=trouble))
+        if shown is error:
+            raise
+        raise shown from error

@@ -8,16 +8,20 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from repro.progress import Progress
 from repro.results import write_failure
-from repro.results.lock import OwnedElsewhere
+from repro.results.lock import OwnedElsewhere, owner_of
+from repro.sweep.attempts import another_attempt
 from repro.sweep.executor import Ended, Event, Executor, Job, Said, Started
 from repro.sweep.picture import Fate, Finished, RunningRun, SweepPicture
+from repro.sweep.survey import Stage, look_at
 
 POLL_SECONDS = 0.2
+RECHECK_SECONDS = 2.0  # between two looks at a run that another process trains
 LAST_SECONDS = 60.0  # that workers get to commit when the sweep itself breaks down
 
 
@@ -33,6 +37,9 @@ class SweepListener(Protocol):
     def ended(self, picture: SweepPicture, run: Finished) -> None:
         """A run ended."""
 
+    def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
+        """A run waits: for another attempt, or for the process that trains it."""
+
     def stopping(self, picture: SweepPicture, why: str) -> None:
         """No further run is started; those in training commit their state."""
 
@@ -46,6 +53,7 @@ class _Quiet:
     def started(self, picture: SweepPicture, run: RunningRun) -> None: ...
     def said(self, picture: SweepPicture, run: RunningRun) -> None: ...
     def ended(self, picture: SweepPicture, run: Finished) -> None: ...
+    def postponed(self, picture: SweepPicture, job: Job, why: str) -> None: ...
     def stopping(self, picture: SweepPicture, why: str) -> None: ...
     def tick(self, picture: SweepPicture) -> None: ...
 
@@ -65,15 +73,16 @@ def conduct(
 ) -> SweepPicture:
     """Run ``jobs`` and return the picture at the end; a run that fails is noted in its folder, and the rest goes on.
 
+    A run that another process trains is waited for, and taken on if that process ends without finishing it.
     ``stops_asked`` counts the requests to stop: after the first, running jobs commit their state and end, after the
     second they are killed. With ``fail_fast`` the first failure is such a request, and so is an exception in a
     listener. Nothing is left running, however this returns.
     """
     picture = SweepPicture(waiting=list(jobs), before=finished_before, capacity=executor.capacity)
-    out: set[str] = set()  # jobs that the executor has taken on and that have not ended
+    conductor = _Conductor(picture, executor, listen, clock)
     stopping = killed = False
     try:
-        while out or (picture.waiting and not stopping):
+        while conductor.out or (picture.waiting and not stopping):
             if not stopping and (why := _reason_to_stop(picture, stops_asked(), fail_fast)):
                 stopping = True
                 executor.stop()
@@ -81,24 +90,107 @@ def conduct(
             if not killed and stops_asked() > 1:
                 killed = True
                 executor.kill()
-            for job in picture.waiting if not stopping else ():
-                if len(out) >= executor.capacity:
-                    break
-                if job.id not in out:
-                    out.add(job.id)
-                    executor.submit(job)
-            events = executor.poll(POLL_SECONDS)
-            out -= _ended(events)
-            for event in events:
-                _take_note(event, picture, listen, stopping=stopping, now=clock())
+            if not stopping:
+                conductor.hand_out()
+            conductor.follow(stopping=stopping)
             listen.tick(picture)
     except BaseException:
         # A defect, or output that nobody reads any more: the state of what runs is still worth keeping.
-        _let_commit(executor, out, stops_asked)
+        _let_commit(executor, conductor.out, stops_asked)
         raise
     finally:
         executor.close()
     return picture
+
+
+class _Conductor:
+    """Hands jobs to the executor, and takes note of what becomes of them.
+
+    ``out`` are the jobs that the executor has taken on and that have not ended.
+    """
+
+    def __init__(
+        self, picture: SweepPicture, executor: Executor, listen: SweepListener, clock: Callable[[], float]
+    ) -> None:
+        self.picture = picture
+        self.executor = executor
+        self.listen = listen
+        self.clock = clock
+        self.out: set[str] = set()
+        self._attempts: Counter[str] = Counter()
+        self._hidden: Counter[str] = Counter()
+        self._not_before: dict[str, float] = {}
+        self._elsewhere: set[str] = set()
+
+    def hand_out(self) -> None:
+        """Give the executor what it has room for, of the jobs that nobody else trains or has finished."""
+        for job in list(self.picture.waiting):
+            if len(self.out) >= self.executor.capacity:
+                return
+            if job.id not in self.out and self._not_before.get(job.id, 0.0) <= self.clock() and self._is_ours(job):
+                self.out.add(job.id)
+                self._attempts[job.id] += 1
+                self.executor.submit(job)
+
+    def follow(self, *, stopping: bool) -> None:
+        """Wait a moment for what happens next, and take note of it."""
+        events = self.executor.poll(POLL_SECONDS)
+        self.out -= _ended(events)
+        for event in events:
+            if isinstance(event, Started):
+                self.picture.start(event.job, event.place, self.clock())
+                self.listen.started(self.picture, self.picture.running[event.job.id])
+            elif isinstance(event, Said):
+                self.picture.hear(event.job, event.progress)
+                self.listen.said(self.picture, self.picture.running[event.job.id])
+            else:
+                self._note_end(event, stopping=stopping)
+
+    def _is_ours(self, job: Job) -> bool:
+        """Whether the job is ours to run now; one that another process has finished ends here, one it trains waits."""
+        state = look_at(job.folder, job.run)
+        if state.stage is Stage.RUNNING:
+            self._leave(job, state.detail)
+        elif state.stage is Stage.COMPLETED:
+            self._end(job, "elsewhere", None)
+        elif state.stage is Stage.DIVERGED:
+            self._end(job, "diverged", state.detail)
+        elif state.stage in (Stage.DAMAGED, Stage.FOREIGN):
+            self._end(job, "failed", f"{job.folder.record}: {state.stage.value}: {state.detail}")
+        else:
+            return True
+        return False
+
+    def _note_end(self, ended: Ended, *, stopping: bool) -> None:
+        job = ended.job
+        fate, cause = judge(ended, stopping=stopping)
+        if fate == "elsewhere":
+            owner = owner_of(job.folder)
+            self._attempts[job.id] -= 1
+            self.picture.put_back(job)
+            self._leave(job, f"by {owner}" if owner else None)
+            return
+        if fate == "failed":
+            # The note only informs; a full disk, which may be the failure's own cause, must not end the sweep.
+            with contextlib.suppress(OSError):
+                write_failure(job.folder, cause or "")
+            again = None if stopping else another_attempt(ended, self._attempts[job.id])
+            if again is not None:
+                self.picture.put_back(again)
+                self.listen.postponed(self.picture, again, f"{cause}\nIt is tried again from its last checkpoint.")
+                return
+        self._end(job, fate, cause)
+
+    def _leave(self, job: Job, owner: str | None) -> None:
+        """Look at the job again later: soon where its owner is to be seen, and ever later where it is not."""
+        self._hidden[job.id] = 0 if owner else self._hidden[job.id] + 1
+        self._not_before[job.id] = self.clock() + RECHECK_SECONDS * min(2 ** self._hidden[job.id], 30)
+        if job.id not in self._elsewhere:
+            self._elsewhere.add(job.id)
+            self.listen.postponed(self.picture, job, f"in training {owner or 'by another process'}; it is waited for")
+
+    def _end(self, job: Job, fate: Fate, cause: str | None) -> None:
+        self.listen.ended(self.picture, self.picture.end(job, fate, cause, self.clock()))
 
 
 def _let_commit(executor: Executor, out: set[str], stops_asked: Callable[[], int]) -> None:
@@ -125,22 +217,6 @@ def judge(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
     if stopping and status in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL):
         return "interrupted", None
     return "failed", _cause(status, last, ended.last_words)
-
-
-def _take_note(event: Event, picture: SweepPicture, listen: SweepListener, *, stopping: bool, now: float) -> None:
-    if isinstance(event, Started):
-        picture.start(event.job, event.place, now)
-        listen.started(picture, picture.running[event.job.id])
-    elif isinstance(event, Said):
-        picture.hear(event.job, event.progress)
-        listen.said(picture, picture.running[event.job.id])
-    else:
-        fate, cause = judge(event, stopping=stopping)
-        if fate == "failed":
-            # The note only informs; a full disk, which may be the failure's own cause, must not end the sweep.
-            with contextlib.suppress(OSError):
-                write_failure(event.job.folder, cause or "")
-        listen.ended(picture, picture.end(event.job, fate, cause, now))
 
 
 def _reason_to_stop(picture: SweepPicture, stops_asked: int, fail_fast: bool) -> str | None:

@@ -16,11 +16,15 @@ from repro.schema import Run
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained: its folder, and the arguments of ``biasrepro`` that train it (device and threads apart)."""
+    """A run to be trained: its folder, and the arguments of ``biasrepro`` that train it (device and threads apart).
+
+    ``alone`` asks for a device that no other job of the sweep uses meanwhile.
+    """
 
     run: Run
     folder: RunFolder
     arguments: tuple[str, ...]
+    alone: bool = False
 
     @property
     def id(self) -> str:
@@ -49,13 +53,15 @@ class Ended:
     """A job's process is gone.
 
     ``returncode`` is as ``subprocess`` gives it (minus the signal that killed it); ``last`` is its last message, and
-    ``last_words`` the end of its log; None where there is none.
+    ``last_words`` the end of its log; None where there is none. ``shared`` says whether other jobs of the sweep used
+    its device.
     """
 
     job: Job
     returncode: int
     last: Progress | None = None
     last_words: str | None = None
+    shared: bool = False
 
 
 Event = Started | Said | Ended

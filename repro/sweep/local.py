@@ -77,18 +77,30 @@ class LocalExecutor:
     def _begin(self) -> list[Event]:
         events: list[Event] = [*self._dropped]
         self._dropped.clear()
-        while self._waiting and self._free:
-            job, slot = self._waiting.popleft(), self._free.popleft()
+        for job in list(self._waiting):
+            if (slot := self._slot_for(job)) is None:
+                continue
+            self._waiting.remove(job)
             try:
                 worker = Worker(job, slot, self._command)
             except OSError as error:
-                self._free.append(slot)
                 events.append(Ended(job, 1, last_words=f"no process could be started: {error}"))
                 continue
+            self._free.remove(slot)
+            neighbours = [other for other in self._workers if other.slot.label == slot.label]
+            for one in [worker, *neighbours] if neighbours else ():
+                one.shared = True
             self._workers.append(worker)
             self._selector.register(worker.output, selectors.EVENT_READ, worker)
             events.append(Started(job, slot.label))
         return events
+
+    def _slot_for(self, job: Job) -> Slot | None:
+        """A free slot, on an idle device for a job that is to be alone there; never beside such a job."""
+        used = {worker.slot.label for worker in self._workers}
+        taken = {worker.slot.label for worker in self._workers if worker.job.alone}
+        closed = used if job.alone else taken
+        return next((slot for slot in self._free if slot.label not in closed), None)
 
     def _collect_ended(self) -> list[Event]:
         events: list[Event] = []
@@ -103,4 +115,4 @@ class LocalExecutor:
         self._workers.remove(worker)
         self._free.append(worker.slot)
         returncode, words = worker.close()
-        return Ended(worker.job, returncode, worker.last, words)
+        return Ended(worker.job, returncode, worker.last, words, worker.shared)

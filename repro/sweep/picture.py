@@ -68,6 +68,11 @@ class SweepPicture:
         if job.id in self.running:
             self.running[job.id].progress = progress
 
+    def put_back(self, job: Job) -> None:
+        """A run waits again: for another attempt, or for the process that trains it."""
+        self.running.pop(job.id, None)
+        self.waiting = [*(one for one in self.waiting if one.id != job.id), job]
+
     def end(self, job: Job, fate: Fate, cause: str | None, now: float) -> Finished:
         """A run ends, or turns out to be in other hands before it began."""
         run = self.running.pop(job.id, None)

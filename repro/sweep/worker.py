@@ -27,6 +27,8 @@ _LOG_TAIL_LINES = 12
 class Worker:
     """A running worker; ``last`` is the latest message it sent, ``silent`` whether it closed its output.
 
+    ``shared`` says whether other workers had slots on its device meanwhile.
+
     Raises OSError where no process can be started.
     """
 
@@ -35,6 +37,7 @@ class Worker:
         self.slot = slot
         self.last: Progress | None = None
         self.silent = False
+        self.shared = False
         self._partial = b""
         job.folder.path.mkdir(parents=True, exist_ok=True)
         self._log = job.folder.log.open("ab", buffering=0)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +13,7 @@ import pytest
 from repro.cli.references import find_target
 from repro.cli.sweep import _job
 from repro.config import find_table
-from repro.results import RunFolder, read_failure, write_failure
+from repro.results import RunFolder, read_failure, write_failure, write_record
 from repro.results.lock import own
 from repro.schema import Run
 from repro.sweep.devices import VISIBLE, Gpu
@@ -151,16 +153,35 @@ def test_a_record_of_another_configuration_stops_everything(
     assert f"{SEED_0[1]}: damaged: " in said.err
 
 
-def test_a_run_in_other_hands_is_left_there(
-    say: Say, results: Path, runs: list[Run], behave: Behave, started: Started
+def test_a_run_in_other_hands_is_left_there_and_waited_for(
+    say: Say,
+    results: Path,
+    runs: list[Run],
+    started: Started,
+    fake_worker: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    behave({SEED_0[1]: "elsewhere"})
-    with own(RunFolder.of(results, runs[0])):
-        said = say("sweep", "demo", "--seeds", "1", "--results", results)
+    monkeypatch.setattr("repro.sweep.conduct.RECHECK_SECONDS", 0.05)
+    folder = RunFolder.of(results, runs[0])
+    begun, deadline = threading.Event(), time.monotonic() + 30
+
+    def train_elsewhere() -> None:
+        with own(folder) as ownership:
+            begun.set()
+            while len(started()) < 3 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            write_record(folder, fake_worker.record_of(runs[0]), ownership.write)
+
+    elsewhere = threading.Thread(target=train_elsewhere)
+    elsewhere.start()
+    assert begun.wait(30)
+    said = say("sweep", "demo", "--seeds", "1", "--results", results)
+    elsewhere.join()
     assert said.code == 0
-    assert SEED_0[0] not in [note["run"] for note in started()]
+    assert sorted(note["run"] for note in started()) == sorted(SEED_0[1:])
     assert "3 runs to train, 1 in training elsewhere" in said.out
-    assert "2 done, 1 left to another process" in said.out
+    assert f"later  {SEED_0[0]}: in training by process {os.getpid()} on" in said.out
+    assert "3 done, 1 done by another process" in said.out
 
 
 @pytest.mark.parametrize(

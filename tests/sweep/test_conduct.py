@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from repro.progress import Progress
+from repro.progress import Progress, Trouble
 from repro.results import RunFolder, read_failure
 from repro.schema import Run
+from repro.sweep.attempts import another_attempt
 from repro.sweep.conduct import conduct, judge
 from repro.sweep.executor import Ended, Event, Executor, Job, Said, Started
 from repro.sweep.picture import Finished, RunningRun, SweepPicture
@@ -17,7 +19,9 @@ from repro.sweep.picture import Finished, RunningRun, SweepPicture
 class Scripted:
     """An executor without processes: each job ends at the poll after its start, with the exit code scripted for it."""
 
-    def __init__(self, codes: dict[str, int] | None = None, *, capacity: int = 2, endless: bool = False) -> None:
+    def __init__(
+        self, codes: dict[str, int | list[int]] | None = None, *, capacity: int = 2, endless: bool = False
+    ) -> None:
         self.codes = codes or {}
         self._capacity = capacity
         self.endless = endless
@@ -48,7 +52,10 @@ class Scripted:
     def code(self, job: Job) -> int:
         if self.kills:
             return -signal.SIGKILL
-        return 143 if self.stops and self.endless else self.codes.get(job.id, 0)
+        scripted = self.codes.get(job.id, 0)
+        if isinstance(scripted, list):
+            return scripted.pop(0)
+        return 143 if self.stops and self.endless else scripted
 
     def last(self, job: Job) -> Progress | None:
         if self.codes.get(job.id) == 1:
@@ -63,6 +70,22 @@ class Scripted:
 
     def close(self) -> None:
         self.closes += 1
+
+
+class Noted:
+    """A listener that notes which runs are put off, and why."""
+
+    def __init__(self, waits: list[tuple[str, str]]) -> None:
+        self.waits = waits
+
+    def started(self, picture: SweepPicture, run: RunningRun) -> None: ...
+    def said(self, picture: SweepPicture, run: RunningRun) -> None: ...
+    def ended(self, picture: SweepPicture, run: Finished) -> None: ...
+    def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
+        self.waits.append((job.id, why))
+
+    def stopping(self, picture: SweepPicture, why: str) -> None: ...
+    def tick(self, picture: SweepPicture) -> None: ...
 
 
 @pytest.fixture
@@ -140,10 +163,91 @@ def test_a_second_request_kills(jobs: list[Job]) -> None:
     assert len(picture.having("interrupted")) == 2
 
 
-def test_a_run_in_other_hands_is_no_failure(jobs: list[Job]) -> None:
-    picture = conduct(jobs, Scripted({jobs[2].id: 75}))
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repro.sweep.conduct.RECHECK_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_that_another_process_finishes_is_waited_for(
+    jobs: list[Job], finish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = Scripted({jobs[2].id: [75]})
+    poll, waits = executor.poll, []
+
+    def meanwhile(timeout_seconds: float) -> list[Event]:
+        events = poll(timeout_seconds)
+        if any(isinstance(event, Ended) and event.returncode == 75 for event in events):
+            finish(jobs[2].run)
+        return events
+
+    monkeypatch.setattr(executor, "poll", meanwhile)
+    picture = conduct(jobs, executor, listen=Noted(waits))
     assert [ended.job.id for ended in picture.having("elsewhere")] == [jobs[2].id]
-    assert not picture.having("failed")
+    assert len(picture.having("completed")) == len(jobs) - 1
+    assert executor.began.count(jobs[2].id) == 1
+    assert waits == [(jobs[2].id, "in training by another process; it is waited for")]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_that_another_process_leaves_unfinished_is_taken_on(jobs: list[Job]) -> None:
+    picture = conduct(jobs, executor := Scripted({jobs[2].id: [75, 75, 0]}))
+    assert len(picture.having("completed")) == len(jobs)
+    assert executor.began.count(jobs[2].id) == 3
+
+
+def test_a_run_that_is_recorded_by_now_is_not_begun(jobs: list[Job], finish: Callable[..., None]) -> None:
+    finish(jobs[0].run)
+    finish(jobs[1].run, status="diverged", reason="not finite", last_top1_percent=None)
+    jobs[2].folder.path.mkdir(parents=True)
+    jobs[2].folder.record.write_text("edited")
+    picture = conduct(jobs[:3], executor := Scripted())
+    assert executor.began == []
+    assert [(ended.job.id, ended.fate) for ended in picture.finished] == [
+        (jobs[0].id, "elsewhere"),
+        (jobs[1].id, "diverged"),
+        (jobs[2].id, "failed"),
+    ]
+
+
+def test_a_killed_worker_is_tried_again_and_again_and_then_shown(jobs: list[Job]) -> None:
+    waits: list[tuple[str, str]] = []
+    codes: dict[str, int | list[int]] = {jobs[0].id: [-9, -11, 0], jobs[1].id: [-9, 143, -9], jobs[2].id: 1}
+    picture = conduct(jobs, executor := Scripted(codes), listen=Noted(waits))
+    assert {ended.job.id for ended in picture.having("failed")} == {jobs[1].id, jobs[2].id}
+    assert len(picture.having("completed")) == len(jobs) - 2
+    assert [executor.began.count(job.id) for job in jobs[:4]] == [3, 3, 1, 1]
+    assert sorted(run for run, _ in waits) == sorted([jobs[0].id] * 2 + [jobs[1].id] * 2)
+    assert all("tried again from its last checkpoint" in why for _, why in waits)
+
+
+@pytest.mark.parametrize(
+    ("returncode", "trouble", "shared", "attempts", "again"),
+    [
+        (-9, None, False, 1, "same"),
+        (-9, None, False, 2, "same"),
+        (-9, None, False, 3, None),
+        (-11, None, False, 1, "same"),
+        (143, None, False, 1, "same"),
+        (130, None, False, 1, "same"),
+        (1, None, False, 1, None),
+        (2, None, False, 1, None),
+        (1, "device_lost", False, 1, "same"),
+        (1, "device_lost", False, 3, None),
+        (1, "out_of_memory", False, 1, None),
+        (1, "out_of_memory", True, 1, "alone"),
+        (1, "out_of_memory", True, 3, "alone"),
+    ],
+)
+def test_what_is_worth_another_attempt(
+    jobs: list[Job], returncode: int, trouble: Trouble | None, shared: bool, attempts: int, again: str | None
+) -> None:
+    last = Progress("x", "failed", message="no luck", trouble=trouble)
+    ended = Ended(jobs[0], returncode, last, "last words", shared)
+    expected = {None: None, "same": jobs[0], "alone": replace(jobs[0], alone=True)}[again]
+    assert another_attempt(ended, attempts) == expected
+    if again == "alone":
+        assert another_attempt(replace(ended, job=replace(jobs[0], alone=True)), attempts) is None
 
 
 def test_nothing_is_left_running_when_the_listener_breaks(jobs: list[Job]) -> None:
@@ -153,6 +257,7 @@ def test_nothing_is_left_running_when_the_listener_breaks(jobs: list[Job]) -> No
         def ended(self, picture: SweepPicture, run: Finished) -> None:
             raise BrokenPipeError
 
+        def postponed(self, picture: SweepPicture, job: Job, why: str) -> None: ...
         def stopping(self, picture: SweepPicture, why: str) -> None: ...
         def tick(self, picture: SweepPicture) -> None: ...
 
