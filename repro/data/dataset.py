@@ -20,7 +20,8 @@ class Dataset:
 
     train_images, test_images: uint8 (N, 3, H, W), red, green, blue; train_labels, test_labels: int64 (N,), which
     index ``classes``. mean, std: of the training images, a value a channel, in units of [0, 1] pixels.
-    source: what the images were decoded from, for the records.
+    source: what the images were decoded from; fingerprint: SHA-256 over the sums of its training pixels by class;
+    both for the records.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     source: str = ""
+    fingerprint: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -87,4 +89,5 @@ def _to_tensors(
         mean=mean,
         std=std,
         source=source,
+        fingerprint=sums.fingerprint(classes or facts.num_classes),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,13 @@ class PixelSums:
                 sums[label, channel] = int(values.sum())
                 square_sums[label, channel] = int(values @ values)
         return cls(pixels.astype(np.int64), sums, square_sums)
+
+    def fingerprint(self, num_classes: int) -> str:
+        """SHA-256 (hex) of these exact sums for the first classes: other training pixels give another one."""
+        digest = hashlib.sha256()
+        for values in (self.pixels, self.sums, self.square_sums):
+            digest.update(np.ascontiguousarray(values[:num_classes], dtype="<i8").tobytes())
+        return digest.hexdigest()
 
     def mean_and_std(self, num_classes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation (over all pixels, n) of each channel for the first classes, in [0, 1] pixels."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from repro.data import Dataset
 from repro.engine import environment
 from repro.engine.state import TrainingState
 from repro.results import Provenance, RunRecord
@@ -14,9 +15,14 @@ from repro.schema import Run
 
 
 def conclude(
-    run: Run, state: TrainingState, device: torch.device, in_force: dict[str, Any], reason: str | None
+    run: Run,
+    state: TrainingState,
+    device: torch.device,
+    in_force: dict[str, Any],
+    reason: str | None,
+    dataset: Dataset,
 ) -> RunRecord:
-    """The record of a run that ended; ``reason`` says why it diverged, None where it completed."""
+    """The record of a run on ``dataset`` that ended; ``reason`` says why it diverged, None where it completed."""
     cell, history = run.cell, state.history
     best = max(history, key=lambda epoch: epoch.test_top1_percent) if history else None
     train_seconds = sum(epoch.train_seconds for epoch in history)
@@ -39,6 +45,8 @@ def conclude(
         execution_in_force=in_force,
         provenance=Provenance(
             **environment.static_provenance(device),
+            data_source=dataset.source,
+            data_fingerprint=dataset.fingerprint,
             started_at=state.started_at,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             duration_seconds=state.run_seconds,

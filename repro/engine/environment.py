@@ -23,7 +23,7 @@ from repro.errors import ConfigError, UserError
 from repro.schema import Execution
 
 DETERMINING = ("losses.py", "data/*.py", "models/*.py", "engine/*.py")
-PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pydantic", "pyyaml", "scikit-learn", "scipy")
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pandas", "pydantic", "pyyaml", "scikit-learn", "scipy")
 
 # glibc's names for these, in malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -117,15 +117,17 @@ def driver(device: torch.device) -> str | None:
     return told.splitlines()[0].strip() if told else None
 
 
-def fingerprint(device: torch.device) -> dict[str, str]:
-    """What two halves of one run must share for its bits to be the same."""
-    return {
+def fingerprint(device: torch.device, data: str) -> dict[str, str]:
+    """What two halves of one run must share for its bits to be the same; ``data`` is the data set's fingerprint."""
+    shared = {
         "code": code_hash(),
         "torch": str(torch.__version__),  # a str subclass, which weights_only loading would refuse
         "device": device.type,
         "device_name": device_name(device),
-        "threads": str(torch.get_num_threads()),
+        "data": data,
     }
+    # A GPU's arithmetic does not depend on how many of the host's cores wait for it.
+    return shared if device.type == "cuda" else {**shared, "threads": str(torch.get_num_threads())}
 
 
 def static_provenance(device: torch.device) -> dict[str, Any]:

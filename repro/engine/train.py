@@ -77,7 +77,7 @@ def _train(
     require_space(ownership.folder, training.state.size_bytes())
     training.resume(ownership, allow_changed=allow_changed)
     reason = training.to_the_end(ownership)
-    record = conclude(run, training.state, chosen, in_force, reason)
+    record = conclude(run, training.state, chosen, in_force, reason, dataset)
     with full_disk_explained(ownership.folder, "the record"):
         write_record(ownership.folder, record, ownership.write)
     listen(training.progress("diverged" if reason else "completed", message=reason))
@@ -122,7 +122,11 @@ class Training:
         where = str(folder.checkpoint)
         try:
             changes = check_changes(
-                loaded.state, self.run, environment.fingerprint(self.device), accepted=allow_changed, where=where
+                loaded.state,
+                self.run,
+                environment.fingerprint(self.device, self.feed.dataset.fingerprint),
+                accepted=allow_changed,
+                where=where,
             )
             self.state.restore(loaded.state)
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
@@ -208,7 +212,7 @@ class Training:
         self._commits += 1
         saved = {
             "configuration": self.run.configuration(),
-            "fingerprint": environment.fingerprint(self.device),
+            "fingerprint": environment.fingerprint(self.device, self.feed.dataset.fingerprint),
             **state.to_checkpoint(),
         }
         header = Header(self.run.id, self._commits, state.epoch, state.step)

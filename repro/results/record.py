@@ -65,6 +65,8 @@ class Provenance(_Strict):
     driver: str | None
     threads: int
     command: str
+    data_source: str = ""
+    data_fingerprint: str = ""
     started_at: str
     finished_at: str
     duration_seconds: float

@@ -164,6 +164,11 @@ class _Builder:
         devices = tally(record.provenance.device_name for record in completed)
         if len(devices) > 1:
             yield Note(None, several_text("kinds of device", devices))
+        data = tally(
+            record.provenance.data_fingerprint[:12] for record in completed if record.provenance.data_fingerprint
+        )
+        if len(data) > 1:
+            yield Note(None, several_text("different training images", data))
         versions = tally(record.provenance.code_hash[:12] for record in completed)
         if len(versions) > 1:
             yield Note(None, several_text("versions of the code", versions))
