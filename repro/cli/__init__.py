@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import repro
-from repro.cli import cite, data, doctor, export, figure, models, plan, report, status, sweep, table, train
+from repro.cli import cite, data, doctor, export, figure, models, plan, report, status, sweep, table, train, verify
 from repro.errors import UserError
 
 # What the disk or its permissions refuse is the user's to mend, not a defect of ours.
@@ -42,6 +42,7 @@ app.command()(figure.figure)
 app.command()(report.report)
 app.command()(export.export)
 app.add_typer(data.app, name="data")
+app.command()(verify.verify)
 app.command()(models.models)
 app.command()(doctor.doctor)
 app.command()(cite.cite)

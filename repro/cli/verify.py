@@ -1,0 +1,67 @@
+"""``biasrepro verify``: every record's seal and every checkpoint's checksum, and what else lies in the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from repro.cli.options import RESULTS_DEFAULT
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    from repro.results.inspection import Inspection
+
+_MEND = {
+    "run.json": "move it away, and the run is trained again",
+    "checkpoint": "the next attempt puts it aside and goes on from the one before",
+}
+
+
+def verify(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.")
+    ] = RESULTS_DEFAULT,
+) -> None:
+    """Check every record and checkpoint to the last byte, and list what is damaged, put aside, left over or a stranger.
+
+    Changes nothing. Exit code 1 where anything is damaged.
+    """
+    from repro.cli.console import counted, say, size
+    from repro.results.inspection import inspect
+
+    if not results.is_dir():
+        raise UserError("there is no such results folder", where=str(results))
+    found = inspect(results)
+    for finding in found.findings:
+        shown = f"  {size(finding.size_bytes)}" if finding.size_bytes else ""
+        style = "red" if finding.kind == "damaged" else "yellow"
+        say(f"{finding.kind:<9} {finding.path}: {finding.why}{shown}", style)
+        if finding.kind == "damaged":
+            say(f"          {_MEND['run.json' if finding.path.name == 'run.json' else 'checkpoint']}")
+    whole = f"{counted(found.records, 'record')} and {counted(found.checkpoints, 'checkpoint')} are whole"
+    damaged = found.having("damaged")
+    say(f"{whole}; {len(damaged) or 'none'} damaged", "bold red" if damaged else "bold green")
+    for line in _notes(found):
+        say(line)
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _notes(found: Inspection) -> list[str]:
+    """What the disk is used for, and what may be deleted."""
+    from repro.cli.console import counted, size
+
+    lines = []
+    if found.in_training:
+        lines.append(f"{counted(found.in_training, 'run')} in training; their checkpoints were not looked at.")
+    if found.checkpoint_bytes:
+        lines.append(
+            f"Checkpoints of unfinished runs take {size(found.checkpoint_bytes)}; `biasrepro sweep` uses them."
+        )
+    idle = [*found.having("put aside"), *found.having("left over")]
+    if idle:
+        total = size(sum(finding.size_bytes for finding in idle))
+        lines.append(f"What is put aside or left over takes {total} and may be deleted.")
+    return lines

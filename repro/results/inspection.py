@@ -1,0 +1,117 @@
+"""Every file of a results folder looked at: whole, damaged, put aside, left over, or none of ours. Changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from repro.errors import DataError
+from repro.results.lock import owner_of
+from repro.results.sealed import check_checkpoint
+from repro.results.store import RunFolder, read_record
+
+Kind = Literal["damaged", "put aside", "left over", "stranger"]
+
+_SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
+_OURS = re.compile(r"failure\.json|run\.log|owner-[0-9]+\.json")
+_PUT_ASIDE = re.compile(r"checkpoint\.(previous\.)?pt\.damaged(-[0-9]+)?")
+_LEFT_OVER = re.compile(r"\..*\.part")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be, or need not be there."""
+
+    kind: Kind
+    path: Path
+    why: str
+    size_bytes: int = 0
+
+
+@dataclass
+class Inspection:
+    """What there is: whole records and checkpoints, the bytes of those checkpoints, runs in training, and findings."""
+
+    records: int = 0
+    checkpoints: int = 0
+    checkpoint_bytes: int = 0
+    in_training: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def having(self, kind: Kind) -> list[Finding]:
+        """The findings of a kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+
+def inspect(results: Path) -> Inspection:
+    """Look at everything under ``results``; files beside the tables' folders, such as rendered tables, may be there."""
+    found = Inspection()
+    for table in _entries(results):
+        if table.is_dir() and not table.name.startswith("."):
+            for folder in _run_folders(table, depth=3, found=found):
+                _inspect_run(folder, found)
+    return found
+
+
+def _run_folders(folder: Path, *, depth: int, found: Inspection) -> Iterator[RunFolder]:
+    """The runs' folders so many levels below ``folder``; whatever else is there is a stranger."""
+    for path in _entries(folder):
+        if not path.is_dir() or (depth == 1 and not _SEED.fullmatch(path.name)):
+            found.findings.append(Finding("stranger", path, "no run lies here", _size(path)))
+        elif depth == 1:
+            yield RunFolder(path)
+        else:
+            yield from _run_folders(path, depth=depth - 1, found=found)
+
+
+def _inspect_run(folder: RunFolder, found: Inspection) -> None:
+    owned = owner_of(folder) is not None
+    found.in_training += owned
+    for path in _entries(folder.path):
+        if path == folder.record:
+            _inspect_record(path, found)
+        elif path in (folder.checkpoint, folder.previous_checkpoint):
+            if not owned:  # its owner may be replacing it
+                _inspect_checkpoint(path, folder, found, finished=folder.record.exists())
+        elif _PUT_ASIDE.fullmatch(path.name):
+            found.findings.append(Finding("put aside", path, "it was damaged", _size(path)))
+        elif _LEFT_OVER.fullmatch(path.name):
+            if not owned:
+                found.findings.append(Finding("left over", path, "its writer was killed", _size(path)))
+        elif not _OURS.fullmatch(path.name):
+            found.findings.append(Finding("stranger", path, "no file of a run", _size(path)))
+
+
+def _inspect_record(path: Path, found: Inspection) -> None:
+    try:
+        read_record(path)
+        found.records += 1
+    except DataError as error:
+        found.findings.append(Finding("damaged", path, error.what, _size(path)))
+
+
+def _inspect_checkpoint(path: Path, folder: RunFolder, found: Inspection, *, finished: bool) -> None:
+    try:
+        header = check_checkpoint(path)
+        if header.run_id != "/".join(folder.path.absolute().parts[-4:]):
+            raise DataError(f"this is the checkpoint of another run, {header.run_id}")
+    except DataError as error:
+        found.findings.append(Finding("damaged", path, error.what, _size(path)))
+        return
+    if finished:
+        found.findings.append(Finding("left over", path, "its run is finished", _size(path)))
+        return
+    found.checkpoints += 1
+    found.checkpoint_bytes += _size(path)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file; 0 for whatever else it is."""
+    return path.lstat().st_size if path.is_file() else 0

@@ -1,0 +1,98 @@
+"""``biasrepro verify`` says what is damaged, what may go, and what does not belong, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commits import a_record, a_run, commit, folder_in
+
+import repro.cli
+from repro.results import write_failure, write_record
+from repro.results.lock import own
+
+Verify = Callable[[Path], tuple[int, str]]
+
+
+@pytest.fixture
+def verify(capfd: pytest.CaptureFixture[str]) -> Verify:
+    def say(results: Path) -> tuple[int, str]:
+        before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+        code = repro.cli.run(["verify", str(results)])
+        assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+        out, err = capfd.readouterr()
+        return code, out + err
+
+    return say
+
+
+def lines_with(said: str, *words: str) -> list[str]:
+    return [line for line in said.splitlines() if all(word in line for word in words)]
+
+
+def test_whole_results_are_whole(tmp_path: Path, verify: Verify) -> None:
+    write_record(folder_in(tmp_path), a_record())
+    other = a_run(seed=1)
+    write_failure(folder_in(tmp_path, other), "no luck")
+    for number in (1, 2):
+        commit(folder_in(tmp_path, other), number, run=other)
+    folder_in(tmp_path, other).log.write_text("words")
+    (tmp_path / "table1.md").write_text("a rendered table")
+    with own(folder_in(tmp_path, other)):
+        pass
+    code, said = verify(tmp_path)
+    assert code == 0
+    assert "1 record and 2 checkpoints are whole; none damaged" in said
+    assert "Checkpoints of unfinished runs take" in said
+    assert not any(line.startswith("stranger") for line in said.splitlines())
+
+
+def test_a_run_in_training_is_left_alone(tmp_path: Path, verify: Verify) -> None:
+    commit(folder_in(tmp_path), 1)
+    with own(folder_in(tmp_path)):
+        folder_in(tmp_path).checkpoint.write_bytes(b"being replaced")
+        code, said = verify(tmp_path)
+    assert code == 0
+    assert "1 run in training" in said
+
+
+def test_damage_is_said_by_name_and_the_exit_code_tells(tmp_path: Path, verify: Verify) -> None:
+    write_record(folder_in(tmp_path), a_record())
+    path = folder_in(tmp_path).record
+    path.write_bytes(path.read_bytes().replace(b"61.25", b"71.25"))
+    other, third = a_run(seed=1), a_run(seed=2)
+    commit(folder_in(tmp_path, other), 1, run=other)
+    checkpoint = folder_in(tmp_path, other).checkpoint
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    commit(folder_in(tmp_path, third), 1, run=other)  # another run's, copied here
+    code, said = verify(tmp_path)
+    assert code == 1
+    assert lines_with(said, "damaged", str(path), "the seal is broken")
+    assert lines_with(said, "damaged", str(checkpoint), "does not agree with its checksum")
+    assert lines_with(said, "damaged", f"{third.id}/checkpoint.pt", f"the checkpoint of another run, {other.id}")
+    assert "0 records and 0 checkpoints are whole; 3 damaged" in said
+
+
+def test_strangers_and_leftovers_are_listed(tmp_path: Path, verify: Verify) -> None:
+    write_record(folder_in(tmp_path), a_record())
+    run = folder_in(tmp_path).path
+    for stranger in (run / "notes.txt", run.parent / "seed-x", run.parent.parent / "Thumbs.db", run.parent / "seed-01"):
+        stranger.mkdir() if "seed" in stranger.name else stranger.write_text("?")
+    (run / "nested").mkdir()
+    (run / ".checkpoint.pt.0123456789abcdef.part").write_bytes(bytes(5_000_000))
+    (run / "checkpoint.pt.damaged").write_bytes(bytes(1_000))
+    commit(folder_in(tmp_path), 1)
+    code, said = verify(tmp_path)
+    assert code == 0
+    assert sum(line.startswith("stranger  ") for line in said.splitlines()) == 5
+    assert lines_with(said, "left over", ".part", "5.0 MB")
+    assert lines_with(said, "left over", "checkpoint.pt", "its run is finished")
+    assert lines_with(said, "put aside", "checkpoint.pt.damaged")
+    assert "may be deleted" in said
+
+
+def test_results_that_are_not_there_are_a_users_error(tmp_path: Path, verify: Verify) -> None:
+    code, said = verify(tmp_path / "absent")
+    assert code == 2
+    assert "there is no such results folder" in said
