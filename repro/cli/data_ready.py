@@ -8,6 +8,16 @@ from pathlib import Path
 from repro.cli.console import console
 
 
+def decode_with_progress(name: str, root: Path) -> None:
+    """Decode a data set whose archive is there and whose images are not; else leave all to who opens it."""
+    from repro.data.catalog import dataset_facts
+    from repro.data.prepare import cache_path, find_source
+
+    facts = dataset_facts(name)
+    if facts.archives and not cache_path(facts, root).exists() and find_source(facts, root) is not None:
+        make_data_ready(name, root)
+
+
 def make_data_ready(name: str, root: Path) -> None:
     """Open the decoded images of a data set, decoding them first where only its archive is there.
 

@@ -55,6 +55,7 @@ def train(
 
     Without an argument: the demo's bias cell, on handwritten digits, in a few seconds.
     """
+    from repro.cli.data_ready import decode_with_progress
     from repro.cli.interruption import StopRequests, leave_at_once
     from repro.results import RunFolder
     from repro.schema import Run
@@ -69,6 +70,8 @@ def train(
 
         view = choose_view(progress)
         trained_before = RunFolder.of(results, run).record.exists()
+        if progress != "json" and not trained_before:
+            decode_with_progress(cell.dataset.name, root)
         try:
             with view, _failures_told(run, view):
                 from repro.engine.train import train_run

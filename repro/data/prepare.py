@@ -87,6 +87,8 @@ def fetch(facts: DatasetFacts, root: Path, source: Path | None = None, report: R
     if source is not None:
         if not source.exists():
             raise DataError("there is no such file or folder", where=str(source))
+        if not (source.is_file() or source.is_dir()):  # a device or a pipe may never end
+            raise DataError("neither a file nor a folder", where=str(source))
         return _decode_once(source, facts, path, report, again=True)
     if find_source(facts, root) is None and not _is_whole(path, facts):
         destination = dataset_folder(facts, root) / archive.file_name

@@ -150,6 +150,12 @@ def test_fetch_from_a_local_file_reads_it_where_it_lies(tmp_path: Path, small_ci
         fetch(small_cifar.facts, tmp_path / "data", tmp_path / "nowhere")
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device here")
+def test_a_device_is_no_copy_of_a_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        fetch(DATASETS["cifar100"], tmp_path, Path("/dev/zero"))
+
+
 def test_fetch_of_a_tiny_imagenet_folder_with_another_checksum(
     tmp_path: Path,
     tiny_members: dict[str, bytes],
