@@ -20,7 +20,7 @@ import torch
 import repro
 from repro.engine import defaults
 from repro.errors import ConfigError, UserError
-from repro.schema import Execution
+from repro.schema import DENSENETS, Execution
 
 DETERMINING = ("losses.py", "data/*.py", "models/*.py", "engine/*.py")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pandas", "pydantic", "pyyaml", "scikit-learn", "scipy")
@@ -84,7 +84,7 @@ def prepare(device: torch.device, execution: Execution, threads: int | None, mod
         "compile": execution.compile,
         "cuda_graph": on_cuda and execution.cuda_graph,
         "deterministic": execution.deterministic,
-        "recompute": execution.recompute,
+        "recompute": execution.recompute and model in DENSENETS,
         "threads": torch.get_num_threads(),
     }
 

@@ -21,7 +21,7 @@ from repro.engine.state import TrainingState
 from repro.engine.step import Totals, make_optimizer, set_learning_rate, train_step
 from repro.losses import build_loss
 from repro.models import build_model
-from repro.schema import Run
+from repro.schema import DENSENETS, Run
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -82,7 +82,8 @@ def fresh_state(run: Run, device: torch.device, memory_format: torch.memory_form
     cell = run.cell
     seed_device(torch.device("cpu"), derived_seed(run.seed, "initialization"))
     options = cell.row.options.model_dump()
-    if cell.execution.recompute:
+    # Said of a whole table, it is meant for the networks that have it.
+    if cell.execution.recompute and cell.row.model in DENSENETS:
         options["recompute"] = True
     model = build_model(cell.row.model, cell.dataset.num_classes, cell.dataset.image_size, **options)
     model = model.to(device).to(memory_format=memory_format).train()

@@ -201,3 +201,11 @@ def test_every_epoch_shows_every_image_once_in_another_order(make_run: MakeRun, 
         orders.append(torch.cat([feed.batch(step)[1] for step in range(3)]).tolist())
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(84))
     assert orders[0] != orders[1]
+
+
+def test_recomputation_said_of_a_whole_table_is_for_the_networks_that_have_it(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    record = run_it(make_run("execution.recompute=true", "recipe.epochs=1"), tmp_path)
+    assert record.status == "completed"
+    assert record.execution_in_force["recompute"] is False
