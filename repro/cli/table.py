@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -14,7 +16,7 @@ from repro.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from repro.schema import Table
-    from repro.tables import AssembledTable, Metric
+    from repro.tables import AssembledTable, Metric, Verdicts
 
 _MOST_SIBLINGS = 3
 
@@ -55,22 +57,53 @@ def table(
             show_default="those recorded",
         ),
     ] = None,
+    verdicts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="words|stars",
+            help="Judge every difference: its verdict in a line of its own, or stars for its p after Holm.",
+            show_default="none",
+        ),
+    ] = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="One line a model: ours, with the difference in parentheses.")
+    ] = False,
+    siunitx: Annotated[bool, typer.Option("--siunitx", help="LaTeX with every figure as a number of siunitx.")] = False,
     settings: Settings = None,
 ) -> None:
     """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
     from repro.cli.output import refuse_unwritable
     from repro.cli.references import chosen_tables
-    from repro.tables import METRICS, RENDERERS, SUFFIXES, gather
+    from repro.tables import METRICS, RENDERERS, SUFFIXES, VERDICTS, gather, latex
 
     format_name = format_name or (SUFFIXES.get(output.suffix.lower()) if output else None) or "markdown"
     _refuse_unknown("format", format_name, list(RENDERERS))
     _refuse_unknown("metric", metric, list(METRICS))
+    if verdicts is not None:
+        _refuse_unknown("verdicts", verdicts, VERDICTS)
+    if siunitx and format_name != "latex":
+        raise UserError("siunitx is for LaTeX", where="--siunitx", mend="Add --format latex, or an output named .tex.")
     if output:
         refuse_unwritable(output)
     chosen = chosen_tables(names or [], settings or [])
-    assembled = [gather(one, results, metric=cast("Metric", metric), show_variants=variants) for one in chosen]
-    command = _as_typed(chosen, format_name, metric, variants, results)
-    _deliver(RENDERERS[format_name](assembled, command), output)
+    assembled = [
+        replace(
+            gather(
+                one,
+                results,
+                metric=cast("Metric", metric),
+                show_variants=variants,
+                verdicts=cast("Verdicts | None", verdicts),
+            ),
+            compact=compact,
+        )
+        for one in chosen
+    ]
+    shape = [*(["--verdicts", verdicts] if verdicts else []), *(["--compact"] if compact else [])]
+    shape += ["--siunitx"] if siunitx else []
+    command = _as_typed(chosen, format_name, metric, variants, shape, results)
+    render = partial(latex.render, siunitx=True) if siunitx else RENDERERS[format_name]
+    _deliver(render(assembled, command), output)
     for line in _next_steps(chosen, assembled, results, format_name):
         typer.echo(line, err=True)
 
@@ -90,14 +123,16 @@ def _deliver(text: str, output: Path | None) -> None:
     sys.stdout.flush()
 
 
-def _as_typed(chosen: Sequence[Table], format_name: str, metric: str, variants: bool | None, results: Path) -> str:
+def _as_typed(
+    chosen: Sequence[Table], format_name: str, metric: str, variants: bool | None, shape: Sequence[str], results: Path
+) -> str:
     """The command that gives this output, every choice in it."""
     from repro.cli.references import command_line
 
     words = ["table", *(one.reference for one in chosen), "--format", format_name, "--metric", metric]
     if variants is not None:
         words.append("--variants" if variants else "--no-variants")
-    return command_line(*words, results=results)
+    return command_line(*words, *shape, results=results)
 
 
 def _next_steps(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.arms import Metric
-from repro.config import builtin_names, find_table
 from repro.results import Found, RunRecord, load_records
 from repro.schema import Column, Row, Table
 from repro.tables import AssembledTable, assemble, variants_of
+from repro.tables.gather import family_of
 from repro.tables.layout import label, standing
 from repro.verdicts import Assessment, CellResult, assess
 
@@ -72,15 +72,3 @@ def recorded(table: Table, found: Iterable[Found], metric: Metric = "last") -> R
         assessment=assess(family_of(table), records.values(), metric),
         runs=records,
     )
-
-
-def family_of(table: Table) -> list[Table]:
-    """``table`` with the tables of the paper, under its overrides where those leave it comparable.
-
-    Holm's adjustment is over all cells of the paper, whichever of its tables is shown; a table without published
-    figures may share its cross-entropy runs with one of them.
-    """
-    settings = table.id.removeprefix(table.table) if table.comparable else ""
-    papers = [other for other in map(find_table, builtin_names()) if other.kind == "paper"]
-    own = [find_table(f"{paper.table}{settings}") for paper in papers] if settings else papers
-    return list({one.id: one for one in (*own, table)}.values())

@@ -11,10 +11,11 @@ from repro.claims import Claim, assess_claims
 from repro.config import builtin_names, find_table
 from repro.errors import UserError
 from repro.figures import Recorded
-from repro.figures.recorded import family_of, recorded
+from repro.figures.recorded import recorded
 from repro.results import Found, RunRecord, load_records
 from repro.schema import Table, TableKind
 from repro.tables import variants_of
+from repro.tables.gather import family_of
 from repro.verdicts import assess
 
 _ORDER: tuple[TableKind, ...] = ("paper", "released", "study", "variants", "demo")

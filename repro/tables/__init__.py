@@ -6,16 +6,18 @@ from collections.abc import Callable, Sequence
 
 from repro.tables import data, delimited, html, latex, markdown
 from repro.tables.assemble import assemble
-from repro.tables.assembled import METRICS, AssembledTable, Metric
+from repro.tables.assembled import METRICS, VERDICTS, AssembledTable, Metric, Verdicts
 from repro.tables.gather import gather, modified_siblings, variants_of
 
 __all__ = [
     "METRICS",
     "RENDERERS",
     "SUFFIXES",
+    "VERDICTS",
     "AssembledTable",
     "Metric",
     "Renderer",
+    "Verdicts",
     "assemble",
     "gather",
     "modified_siblings",

@@ -14,6 +14,9 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 
 Exclusion = Literal["diverged", "configuration", "unusable", "unknown"]
 
+Verdicts = Literal["words", "stars"]
+VERDICTS: tuple[Verdicts, ...] = get_args(Verdicts)
+
 VARIANT_MARK = "†"
 
 
@@ -65,6 +68,16 @@ class Heading:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What our runs say of a difference: the 95% interval in points, Holm's p, and the verdict where one is due."""
+
+    verdict: str | None
+    p_adjusted: float | None
+    interval_points: tuple[float, float] | None
+    seeds_needed: int | None
+
+
+@dataclass(frozen=True)
 class AssembledCell:
     """A model under a loss: accuracies in percent, deltas against the baseline in points; None where there is none."""
 
@@ -75,6 +88,7 @@ class AssembledCell:
     delta: Sample | None = None
     diverged_seeds: tuple[int, ...] = ()
     marks: tuple[str, ...] = ()
+    judgement: Judgement | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,7 @@ class AssembledTable:
 
     ``recorded_runs`` of ``planned_runs`` (cells times the table's seeds) have a record under the present configuration,
     diverged ones included. ``devices`` and ``code_hashes`` say how many of the runs in the means came from which.
+    ``verdicts`` is how judgements are shown, None where they are not; ``compact`` asks for a single line a model.
     """
 
     id: str
@@ -138,3 +153,5 @@ class AssembledTable:
     planned_runs: int
     devices: tuple[tuple[str, int], ...]
     code_hashes: tuple[tuple[str, int], ...]
+    verdicts: Verdicts | None = None
+    compact: bool = False

@@ -12,7 +12,8 @@ The document holds ``schema_version`` (1), ``command`` and ``tables``, a list. A
                           ``parameters`` (``published_millions``, ``counted``), ``cells``
 ``cells``                 ``column``, ``published`` (``top1_percent``, ``delta_points``), ``ours`` and ``delta``
                           (``mean``, ``std``, ``n``, ``values`` by seed; null where there are none),
-                          ``diverged_seeds``, ``marks``
+                          ``diverged_seeds``, ``marks``; where verdicts were asked for, ``judgement``
+                          (``verdict``, ``p_adjusted``, ``interval_points``, ``seeds_needed``; null for the baseline)
 ``notes``                 ``mark`` (null: of the whole table), ``text`` (backticks mark ids, paths and settings)
 ``left_out``              every record that is in no mean: ``run``, ``path``, ``why``, ``detail``
 """
@@ -55,13 +56,13 @@ def _table(table: AssembledTable) -> dict[str, Any]:
             "code_hashes": dict(table.code_hashes),
         },
         "columns": [asdict(heading) for heading in table.columns],
-        "rows": [_row(row) for row in table.rows],
+        "rows": [_row(row, judged=table.verdicts is not None) for row in table.rows],
         "notes": [asdict(note) for note in table.notes],
         "left_out": [asdict(one) for one in table.left_out],
     }
 
 
-def _row(row: AssembledRow) -> dict[str, Any]:
+def _row(row: AssembledRow, *, judged: bool) -> dict[str, Any]:
     return {
         "id": row.id,
         "table": row.table,
@@ -69,9 +70,13 @@ def _row(row: AssembledRow) -> dict[str, Any]:
         "model": row.model,
         "variant": row.variant,
         "parameters": {"published_millions": row.published_parameters_millions, "counted": row.counted_parameters},
-        "cells": [_cell(cell) for cell in row.cells],
+        "cells": [_cell(cell) | (_judgement(cell) if judged else {}) for cell in row.cells],
         "marks": row.marks,
     }
+
+
+def _judgement(cell: AssembledCell) -> dict[str, Any]:
+    return {"judgement": asdict(cell.judgement) if cell.judgement else None}
 
 
 def _cell(cell: AssembledCell) -> dict[str, Any]:

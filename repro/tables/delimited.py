@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from repro.tables.assembled import AssembledCell, AssembledRow, AssembledTable, Sample
+from repro.tables.assembled import AssembledCell, AssembledRow, AssembledTable, Judgement, Sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,16 @@ def _record(table: AssembledTable, row: AssembledRow, column_title: str, cell: A
         **dict(_sample("ours", cell.ours)),
         **dict(_sample("delta", cell.delta)),
         "diverged_seeds": _seeds(cell.diverged_seeds),
+        **(dict(_judgement(cell.judgement)) if table.verdicts else {}),
     }
+
+
+def _judgement(judgement: Judgement | None) -> Iterator[tuple[str, Any]]:
+    low, high = (judgement and judgement.interval_points) or (None, None)
+    yield "interval_low_points", low
+    yield "interval_high_points", high
+    yield "p_adjusted", judgement.p_adjusted if judgement else None
+    yield "verdict", judgement.verdict if judgement else None
 
 
 def _sample(name: str, sample: Sample | None) -> Iterator[tuple[str, Any]]:

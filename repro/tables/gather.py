@@ -8,16 +8,40 @@ from repro.config import builtin_names, find_table
 from repro.results import load_records
 from repro.schema import Table
 from repro.tables.assemble import assemble
-from repro.tables.assembled import AssembledTable, Metric
+from repro.tables.assembled import AssembledTable, Metric, Verdicts
+from repro.tables.verdicts import with_verdicts
+from repro.verdicts import assess
 
 
 def gather(
-    table: Table, results: Path, *, metric: Metric = "last", show_variants: bool | None = None
+    table: Table,
+    results: Path,
+    *,
+    metric: Metric = "last",
+    show_variants: bool | None = None,
+    verdicts: Verdicts | None = None,
 ) -> AssembledTable:
     """``table`` with every record of it under ``results``, and its variants as ``assemble`` shows them."""
     variants = variants_of(table)
-    found = load_records(results, [table.id, *(variant.id for variant in variants)], epochs=False)
-    return assemble(table, found, metric=metric, variants=variants, show_variants=show_variants)
+    family = family_of(table) if verdicts else [table]
+    found = load_records(results, sorted({one.id for one in (*family, *variants)}), epochs=False)
+    shown = assemble(table, found, metric=metric, variants=variants, show_variants=show_variants)
+    if verdicts is None:
+        return shown
+    records = [one.record for one in found if one.record]
+    return with_verdicts(shown, assess([*family, *variants], records, metric), verdicts)
+
+
+def family_of(table: Table) -> list[Table]:
+    """``table`` with the tables of the paper, under its overrides where those leave it comparable.
+
+    Holm's adjustment is over all cells of the paper, whichever of its tables is shown; a table without published
+    figures may share its cross-entropy runs with one of them.
+    """
+    settings = table.id.removeprefix(table.table) if table.comparable else ""
+    papers = [other for other in map(find_table, builtin_names()) if other.kind == "paper"]
+    own = [find_table(f"{paper.table}{settings}") for paper in papers] if settings else papers
+    return list({one.id: one for one in (*own, table)}.values())
 
 
 def variants_of(table: Table) -> list[Table]:

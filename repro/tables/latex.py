@@ -1,4 +1,4 @@
-r"""A table as a LaTeX ``table*`` that needs booktabs and nothing else, ready to ``\input``.
+r"""A table as a LaTeX ``table*`` that needs booktabs and nothing else, ready to ``\input``; with siunitx if asked for.
 
 The output is ASCII, so that it compiles under every engine and input encoding.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 
 from repro.tables.assembled import AssembledTable
 from repro.tables.fitting import fit
 from repro.tables.layout import (
     FIGURE_HEADING,
+    MINUS,
     Block,
     Entry,
     Line,
@@ -25,6 +26,8 @@ from repro.tables.layout import (
     usual_number_of_seeds,
 )
 
+_SISETUP = r"  \sisetup{separate-uncertainty = true, retain-explicit-plus = true}"
+_FIGURE = re.compile(rf"([+{MINUS}]?\d+(?:\.\d+)?(?: ± \d+(?:\.\d+)?)?)")
 _TITLE_WIDTH = 24
 _HEADING_WIDTH = 16
 
@@ -92,9 +95,12 @@ _ACCENTS = {
 }
 
 
-def render(tables: Sequence[AssembledTable], command: str) -> str:
-    """All tables, each an environment of its own below comments that say where it is from."""
-    return "\n".join(_environment(table, command) for table in tables)
+def render(tables: Sequence[AssembledTable], command: str, *, siunitx: bool = False) -> str:
+    r"""All tables, each an environment of its own below comments that say where it is from.
+
+    With ``siunitx`` every figure is a ``\num``, which the document's ``\sisetup`` can then format.
+    """
+    return "\n".join(_environment(table, command, _num_entry if siunitx else _entry) for table in tables)
 
 
 def escape(text: str) -> str:
@@ -103,7 +109,7 @@ def escape(text: str) -> str:
     return "".join(_typewriter(part) if i % 2 else _text(part) for i, part in enumerate(parts))
 
 
-def _environment(table: AssembledTable, command: str) -> str:
+def _environment(table: AssembledTable, command: str, entry: Callable[[Entry], str]) -> str:
     usual_n = usual_number_of_seeds(table)
     body = blocks(table, usual_n=usual_n)
     titles = [_wrapped(block.title, _TITLE_WIDTH) for block in body]
@@ -112,10 +118,13 @@ def _environment(table: AssembledTable, command: str) -> str:
     anchor = re.sub(r"[^A-Za-z0-9.]+", "-", table.id)
     is_printed = table.kind == "paper" and table.comparable
     heading = caption(table) if is_printed else f"{label(table)}. {caption(table)}"
+    packages, setup = ("booktabs, siunitx", [_SISETUP]) if entry is _num_entry else ("booktabs", [])
     lines = [
         *_comments(table, command),
+        rf"% needs: \usepackage{{{packages}}}",
         r"\begin{table*}",
         r"  \centering",
+        *setup,
         rf"  \caption{{{escape(heading)}}}",
         rf"  \label{{tab:{anchor}}}",
         r"  \medskip",
@@ -123,7 +132,7 @@ def _environment(table: AssembledTable, command: str) -> str:
         rf"  \setlength{{\tabcolsep}}{{{fitting.separation_points:g}pt}}",
     ]
     for panel in fitting.panels:
-        lines += [*_tabular(body, titles, headings, panel), r"  \par\smallskip"]
+        lines += [*_tabular(body, titles, headings, panel, entry), r"  \par\smallskip"]
     lines += [*_notes(table, usual_n), r"\end{table*}", ""]
     return "\n".join(lines)
 
@@ -136,12 +145,15 @@ def _comments(table: AssembledTable, command: str) -> list[str]:
         f"% {_ascii(table.id)}: {table.recorded_runs} of {table.planned_runs} runs recorded"
         + (f"; left out of every mean: {why}" if why else ""),
         f"% produced by: {_ascii(command)}",
-        r"% needs: \usepackage{booktabs}",
     ]
 
 
 def _tabular(
-    body: Sequence[Block], titles: Sequence[Sequence[str]], headings: Sequence[Sequence[str]], panel: slice
+    body: Sequence[Block],
+    titles: Sequence[Sequence[str]],
+    headings: Sequence[Sequence[str]],
+    panel: slice,
+    entry: Callable[[Entry], str],
 ) -> Iterator[str]:
     """The models' lines under the columns of one panel."""
     height = max(len(lines) for lines in headings[panel])
@@ -155,12 +167,12 @@ def _tabular(
     for index, (block, title) in enumerate(zip(body, titles, strict=True)):
         if index:
             yield r"    \addlinespace"
-        yield from _block(block, title, panel)
+        yield from _block(block, title, panel, entry)
     yield r"    \bottomrule"
     yield r"  \end{tabular}"
 
 
-def _block(block: Block, title_lines: Sequence[str], panel: slice) -> Iterator[str]:
+def _block(block: Block, title_lines: Sequence[str], panel: slice, entry: Callable[[Entry], str]) -> Iterator[str]:
     """A model's lines, with its title running down beside them."""
     title = [_text(text) for text in title_lines]
     title[-1] += _marks(block.marks)
@@ -168,13 +180,25 @@ def _block(block: Block, title_lines: Sequence[str], panel: slice) -> Iterator[s
     blank = Line("", "", tuple(Entry("") for _ in block.lines[0].entries))
     for text, line in zip_longest(title, block.lines, fillvalue=None):
         line = line or blank
-        figures = [_entry(entry) for entry in line.entries[panel]]
+        figures = [entry(figure) for figure in line.entries[panel]]
         yield _row([indent + text if text else "", _text(line.label), _text(line.parameters), *figures])
 
 
 def _entry(entry: Entry) -> str:
     seeds = rf"\,{{\scriptsize $n{{=}}{entry.n}$}}" if entry.n else ""
     return _text(entry.figure).replace(r" $\pm$ ", r"\,$\pm$\,") + seeds + _marks(entry.marks)
+
+
+def _num_entry(entry: Entry) -> str:
+    """The entry with its figures, and their uncertainties, as numbers of siunitx."""
+    parts = _FIGURE.split(entry.figure)  # text, figure, text, figure, ... text
+    set_parts = (_number(part) if i % 2 else _text(part) for i, part in enumerate(parts))
+    rest = _entry(Entry("", entry.n, entry.marks))
+    return "".join(set_parts) + rest
+
+
+def _number(figure: str) -> str:
+    return rf"\num{{{figure.replace(MINUS, '-').replace('±', chr(92) + 'pm')}}}"
 
 
 def _notes(table: AssembledTable, usual_n: int | None) -> list[str]:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from repro.tables.assemble import setting_text
 from repro.tables.assembled import AssembledCell, AssembledRow, AssembledTable, Sample
 from repro.tables.notes import code, plain
+from repro.tables.verdicts import stars
 
 MISSING = "–"
 MINUS = "−"
 DELTA = "Δ"
+VERDICT = "verdict"
 FIGURE_HEADING = "Top-1 (%)"
 
 _STANDING = {
@@ -89,16 +91,34 @@ def legend(table: AssembledTable, *, usual_n: int | None = None) -> list[str]:
         over = f"{usual_n} seeds{'' if _same_number_everywhere(table) else ' unless n is given'}"
     closing = f"Parameters: counted on the network trained. {MISSING}: no completed run."
     lines = []
-    if table.published_as:
+    if table.published_as and not table.compact:
         source = f"{plain(table.source)}; " if table.source else ""
         lines.append(f"{table.published_as}: {source}in parentheses the difference from {baseline}.")
         closing = "Parameters: as printed, and in the line of ours as counted on the network trained. "
         closing += f"{MISSING}: not printed, or no completed run."
-    lines.append(f"ours: top-1 accuracy {epoch}, mean ± sample standard deviation over {over}.")
-    if len(table.columns) > 1:
+    ours = "Our" if table.compact else "ours:"
+    lines.append(f"{ours} top-1 accuracy {epoch}, mean ± sample standard deviation over {over}.")
+    if len(table.columns) > 1 and table.compact:
+        lines.append(f"In parentheses: ours minus our {baseline}, mean over the seeds that both have.")
+    elif len(table.columns) > 1:
         over = "mean ± sample standard deviation over the seeds that both have"
         lines.append(f"{DELTA}: ours minus our {baseline}, {over}.")
-    return [*lines, closing]
+    return [*lines, *_verdict_legend(table), closing]
+
+
+def _verdict_legend(table: AssembledTable) -> list[str]:
+    if table.verdicts == "stars":
+        return [
+            "*, **, ***: p below 0.05, 0.01, 0.001 (two-sided paired t, after Holm's adjustment over the tables judged "
+            "together; where the printed difference is 0, p of equivalence)."
+        ]
+    if table.verdicts == "words":
+        return [
+            "verdict: reproduced (significant after Holm's adjustment, at least half of the printed difference, which "
+            "lies in the prediction interval), partly (significant, otherwise), not reproduced (half of the printed "
+            "difference is excluded), underpowered (too few seeds to tell)."
+        ]
+    return []
 
 
 def usual_number_of_seeds(table: AssembledTable) -> int | None:
@@ -129,15 +149,20 @@ def published_accuracy(value: float, table: AssembledTable) -> str:
 
 
 def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None) -> Block:
-    ours = [Entry(MISSING, None, cell.marks) if cell.ours is None else _our_entry(cell, usual_n) for cell in row.cells]
     counted = f"{row.counted_parameters / 1e6:.2f}M" if row.counted_parameters is not None else MISSING
+    if table.compact:
+        entries = tuple(_compact_entry(cell, table, usual_n) for cell in row.cells)
+        return Block(row.title, row.marks, row.variant, (Line("", counted, entries),))
+    ours = [Entry(MISSING, None, cell.marks) if cell.ours is None else _our_entry(cell, usual_n) for cell in row.cells]
     lines = [Line("ours", counted, tuple(ours))]
     if any(not heading.baseline for heading in table.columns):
         deltas = (
-            Entry("") if heading.baseline else _delta_entry(cell, usual_n)
+            Entry("") if heading.baseline else _delta_entry(cell, table, usual_n)
             for heading, cell in zip(table.columns, row.cells, strict=True)
         )
         lines.append(Line(DELTA, "", tuple(deltas)))
+    if table.verdicts == "words" and any(_word(cell) for cell in row.cells):
+        lines.append(Line(VERDICT, "", tuple(Entry(_word(cell)) for cell in row.cells)))
     if table.published_as and not row.variant:
         millions = row.published_parameters_millions
         printed = MISSING if millions is None else f"{millions:g}M"
@@ -146,13 +171,36 @@ def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None) -> Blo
     return Block(row.title, row.marks, row.variant, tuple(lines))
 
 
+def _compact_entry(cell: AssembledCell, table: AssembledTable, usual_n: int | None) -> Entry:
+    """Ours, with the difference and what is said of it in parentheses."""
+    if cell.ours is None:
+        return Entry(MISSING, None, cell.marks)
+    own = _our_entry(cell, usual_n)
+    if cell.delta is None:
+        return own
+    said = f"{signed(cell.delta.mean, 2)}{stars(cell.judgement) if table.verdicts == 'stars' else ''}"
+    if table.verdicts == "words" and (word := _word(cell)):
+        said += f", {word}"
+    return Entry(f"{own.figure} ({said})", own.n, own.marks)
+
+
+def _word(cell: AssembledCell) -> str:
+    """The verdict; a dash where there is a printed difference and nothing to judge it by."""
+    if cell.judgement is None:
+        return ""
+    return cell.judgement.verdict or ("" if cell.delta else MISSING)
+
+
 def _our_entry(cell: AssembledCell, usual_n: int | None) -> Entry:
     assert cell.ours is not None
     return Entry(accuracy(cell.ours), _n_to_show(cell.ours, usual_n), cell.marks)
 
 
-def _delta_entry(cell: AssembledCell, usual_n: int | None) -> Entry:
-    return Entry(difference(cell.delta), _n_to_show(cell.delta, usual_n)) if cell.delta else Entry(MISSING)
+def _delta_entry(cell: AssembledCell, table: AssembledTable, usual_n: int | None) -> Entry:
+    if cell.delta is None:
+        return Entry(MISSING)
+    significance = stars(cell.judgement) if table.verdicts == "stars" else ""
+    return Entry(f"{difference(cell.delta)}{significance}", _n_to_show(cell.delta, usual_n))
 
 
 def _published_entry(cell: AssembledCell, table: AssembledTable) -> str:

@@ -1,0 +1,43 @@
+"""Tables that carry their verdicts: what our runs say of every difference, beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from repro.tables.assembled import AssembledCell, AssembledRow, AssembledTable, Judgement, Verdicts
+from repro.verdicts import Assessment, CellResult
+
+_STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+
+
+def with_verdicts(table: AssembledTable, assessment: Assessment, how: Verdicts) -> AssembledTable:
+    """``table`` with the judgement of every cell that ``assessment`` covers, to be shown in words or as stars."""
+
+    def judged(row: AssembledRow, cell: AssembledCell) -> AssembledCell:
+        result = assessment.cells.get((row.table, row.id, cell.column))
+        return replace(cell, judgement=_judgement(result)) if result and _is_compared(result) else cell
+
+    rows = (replace(row, cells=tuple(judged(row, cell) for cell in row.cells)) for row in table.rows)
+    return replace(table, rows=tuple(rows), verdicts=how)
+
+
+def stars(judgement: Judgement | None) -> str:
+    """One to three for p below 0.05, 0.01, 0.001 after Holm; none where there is no test."""
+    if judgement is None or judgement.p_adjusted is None:
+        return ""
+    return next((mark for level, mark in _STARS if judgement.p_adjusted < level), "")
+
+
+def _is_compared(result: CellResult) -> bool:
+    return result.delta is not None or result.paper_delta is not None
+
+
+def _judgement(result: CellResult) -> Judgement:
+    delta = result.delta
+    interval = None if delta is None or delta.low is None or delta.high is None else (delta.low, delta.high)
+    return Judgement(
+        verdict=result.verdict.value if result.verdict else None,
+        p_adjusted=delta.p_adjusted if delta and interval else None,  # without an interval there was no test
+        interval_points=interval,
+        seeds_needed=result.seeds_needed,
+    )
