@@ -111,7 +111,7 @@ def link_new(source: Path, target: Path) -> bool:
 
 def _commit_new(temporary: Path, path: Path) -> None:
     if link_new(temporary, path):
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     elif path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     else:

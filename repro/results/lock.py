@@ -112,7 +112,7 @@ class Ownership:
         """``write_durably`` for the run's own files: as the owner, or not at all (OwnedElsewhere)."""
         try:
             write_durably(path, data, keep_previous_as=keep_previous_as, only_new=only_new, before_commit=self.check)
-        except FileNotFoundError:  # a successor removed the temporary file
+        except OSError:  # perhaps because a successor removed the temporary file, or made what this would have made
             self.check()
             raise
 

@@ -34,28 +34,38 @@ class Event:
 
 @dataclass
 class Disk:
-    """Everything under ``root``. At call number ``at`` (from 1) it crashes, or raises ``error``, as ``how`` says."""
+    """Everything under ``root``. At call number ``at`` (from 1) it crashes, or raises ``error``, as ``how`` says.
+
+    Where there is a ``meanwhile``, nothing fails: the program sleeps before that call, and another does this.
+    """
 
     root: Path
     at: int = 0
     how: How = "before"
     error: OSError | None = None
+    meanwhile: Callable[[], None] | None = None
     struck: str = ""
     calls: list[str] = field(default_factory=list)
     dead: bool = False
+    asleep: bool = False
     events: list[Event] = field(default_factory=list)
     _open: dict[int, int] = field(default_factory=dict)
     _files: int = 0
 
     def call(self, name: str, real: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Do as the program asks, or not."""
-        if not self._is_ours(name, arguments):
+        if self.asleep or not self._is_ours(name, arguments):
             return real(*arguments, **options)
         if self.dead:
             raise Crash
         self.calls.append(name)
         if len(self.calls) == self.at:
             self.struck = name
+            if self.meanwhile is not None:
+                self.asleep = True
+                self.meanwhile()
+                self.asleep = False
+                return self._do(name, real, arguments, options)
             if self.how == "half" and name == "write":
                 arguments = (arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
                 self._do(name, real, arguments, options)
