@@ -139,6 +139,7 @@ class DenseBlock(nn.Module):
 
     def __init__(self, layers: int, channels: int, growth_rate: int, *, bottleneck: bool, recompute: bool) -> None:
         super().__init__()
+        self.recompute = recompute
         self.layers = nn.ModuleList(
             DenseLayer(channels + index * growth_rate, growth_rate, bottleneck=bottleneck, recompute=recompute)
             for index in range(layers)
@@ -146,6 +147,11 @@ class DenseBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Concatenate the input and what every layer adds to it."""
+        if not self.recompute:
+            # What a layer concatenates is the next one's input: the gradients of all its maps are added up as one.
+            for layer in self.layers:
+                maps = torch.cat([maps, layer(maps)], dim=1)
+            return maps
         pieces = [maps]
         for layer in self.layers:
             pieces.append(layer(*pieces))
@@ -164,10 +170,12 @@ class DenseLayer(nn.Module):
         self.transform = nn.Sequential(*narrowing, *normalized_convolution(channels, growth_rate, kernel_size=3))
 
     def forward(self, *pieces: Tensor) -> Tensor:
-        """New maps (N, growth_rate, H, W) from ``pieces`` (N, c_i, H, W)."""
+        """New maps (N, growth_rate, H, W) from ``pieces`` (N, c_i, H, W); without ``recompute`` from one piece."""
+        new_maps: Tensor
         if not self.recompute:
-            return self._concatenate_and_transform(*pieces)
-        new_maps: Tensor = checkpoint(
+            new_maps = self.transform(*pieces)
+            return new_maps
+        new_maps = checkpoint(
             self._concatenate_and_transform,
             *pieces,
             use_reentrant=False,

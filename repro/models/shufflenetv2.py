@@ -6,13 +6,17 @@ ECCV 2018, arXiv 1807.11164. Architecture: torchvision (``shufflenet_v2_x0_5``, 
 Deviations from it:
 - The stem is the 3x3 convolution alone, with the stride asked for (1 for 32x32 images, 2 for 64x64); its max-pool is
   left out, so that the first stage sees 32x32 pixels and the last feature map has 4x4.
+Not a deviation: channels are shuffled in the layout that the maps have in memory, where torchvision's units turn maps
+in channels_last back at every shuffle (on a CPU, a sixth of the whole step).
 Parameters are unchanged. Features: the output of conv5, after its ReLU, 1024 maps.
 """
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.shufflenetv2 import InvertedResidual
 
 from repro.models.classifier import ImageClassifier, pooled
 
@@ -29,5 +33,35 @@ def shufflenetv2_x1_0(num_classes: int, *, stem_stride: int) -> ImageClassifier:
 
 def _without_max_pool(network: models.ShuffleNetV2, stem_stride: int) -> ImageClassifier:
     network.conv1[0].stride = (stem_stride, stem_stride)
-    body = nn.Sequential(network.conv1, network.stage2, network.stage3, network.stage4, network.conv5)
+    stages = [nn.Sequential(*map(Unit, stage)) for stage in (network.stage2, network.stage3, network.stage4)]
+    body = nn.Sequential(network.conv1, *stages, network.conv5)
     return ImageClassifier(body, pooled(network.fc))
+
+
+class Unit(nn.Module):
+    """The unit of the paper's Figure 3 (c, d), of the branches of torchvision's ``InvertedResidual``."""
+
+    def __init__(self, unit: InvertedResidual) -> None:
+        super().__init__()
+        self.splits = unit.stride == 1
+        self.branch1: nn.Module = unit.branch1
+        self.branch2: nn.Module = unit.branch2
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H, W), or with stride 2 to (N, C', H / 2, W / 2)."""
+        if self.splits:
+            kept, changed = maps.chunk(2, dim=1)
+        else:
+            kept, changed = self.branch1(maps), maps
+        return shuffled(torch.cat((kept, self.branch2(changed)), dim=1))
+
+
+def shuffled(maps: Tensor) -> Tensor:
+    """Maps (N, C, H, W) of two halves in turn, one of the first, one of the second, laid out as they were."""
+    if maps.is_contiguous(memory_format=torch.channels_last):
+        pixels = maps.permute(0, 2, 3, 1)
+        count, height, width, channels = pixels.shape
+        halves = pixels.view(count, height, width, 2, channels // 2)
+        return halves.transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
+    count, channels, height, width = maps.shape
+    return maps.view(count, 2, channels // 2, height, width).transpose(1, 2).flatten(1, 2)
