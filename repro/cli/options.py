@@ -36,5 +36,16 @@ AllowChanged = Annotated[
     ),
 ]
 
+TensorBoard = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard",
+        metavar="DIR",
+        help="Log every epoch for TensorBoard too, a folder a run under DIR; needs biasrepro\\[tensorboard].",
+        file_okay=False,
+        show_default=False,
+    ),
+]
+
 RESULTS_DEFAULT = Path("results")
 ROOT_DEFAULT = Path("data")

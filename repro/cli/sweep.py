@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT, AllowChanged, Results, Root, Settings, Threads
+from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT, AllowChanged, Results, Root, Settings, TensorBoard, Threads
 from repro.cli.references import command_line, complete_table, with_settings
 from repro.errors import UserError
 
@@ -56,6 +56,7 @@ def sweep(
         bool, typer.Option("--fail-fast", help="Stop at the first failure; what runs commits its state.")
     ] = False,
     allow_changed: AllowChanged = False,
+    tensorboard: TensorBoard = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train nothing: list the runs, their estimated cost and disk.")
     ] = False,
@@ -70,6 +71,7 @@ def sweep(
 
     Interrupted (Ctrl-C), it commits the state of all running runs; the same command goes on from there.
     """
+    from repro.cli.tensorboard import require_tensorboard
     from repro.config import find_table
     from repro.sweep.plan import make_plan, parse_seeds, refuse_blocked, selected_runs
     from repro.sweep.survey import survey
@@ -82,6 +84,8 @@ def sweep(
     plan = make_plan(chosen, states, only)
     refuse_blocked(plan)
     slots = _slots(device, gpus, jobs_per_gpu, jobs, threads)
+    if tensorboard is not None:
+        require_tensorboard()
     if dry_run:
         from repro.cli.dry_run import show_dry_run
 
@@ -103,6 +107,8 @@ def sweep(
     _require_space(results, plan, slots)
     say(_opening(table, plan, slots), "bold")
     shared = ["--results", str(results), "--root", str(root), *(["--allow-changed"] if allow_changed else [])]
+    if tensorboard is not None:
+        shared += ["--tensorboard", str(tensorboard)]
     jobs_to_run = [_job(run, table, results, shared) for run in (*plan.todo, *plan.elsewhere)]
     with StopRequests() as stop, choose_view(progress) as view:
         picture = conduct(

@@ -17,6 +17,7 @@ from repro.cli.options import (
     Results,
     Root,
     Settings,
+    TensorBoard,
     Threads,
 )
 from repro.cli.references import command_line, complete_cell, find_target
@@ -47,6 +48,7 @@ def train(
     threads: Threads = None,
     progress: Annotated[ProgressStyle, typer.Option(help="json: one message a line, for programs.")] = "auto",
     allow_changed: AllowChanged = False,
+    tensorboard: TensorBoard = None,
     stop_at_eof: Annotated[
         bool, typer.Option("--stop-at-eof", help="Commit and stop when standard input closes, for programs.")
     ] = False,
@@ -57,11 +59,14 @@ def train(
     """
     from repro.cli.data_ready import decode_with_progress
     from repro.cli.interruption import StopRequests, leave_at_once
+    from repro.cli.tensorboard import TensorBoardLog, require_tensorboard
     from repro.results import RunFolder
     from repro.schema import Run
 
     cell, reference = find_target(target, settings or [])
     run = Run(cell=cell, seed=seed)
+    if tensorboard is not None:
+        require_tensorboard()
     # A scheduler that ends a job signals the workers, and so does their sweep: for them twice is no impatience.
     with StopRequests(on_second=None if stop_at_eof else leave_at_once) as stop:
         if stop_at_eof:
@@ -85,7 +90,7 @@ def train(
                     device=device,
                     threads=threads,
                     allow_changed=allow_changed,
-                    listen=view.hear,
+                    listen=TensorBoardLog(tensorboard / run.id, view.hear).hear if tensorboard else view.hear,
                     should_stop=stop.asked,
                 )
         except Interrupted as interruption:

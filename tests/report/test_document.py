@@ -1,0 +1,32 @@
+"""Every command of docs/report.md does what it says, in a folder without runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import repro
+from repro import cli
+
+DOCUMENT = Path(repro.__file__).parent.parent / "docs" / "report.md"
+BLOCKS = re.findall(r"```console\n(.*?)```", DOCUMENT.read_text("utf-8"), flags=re.DOTALL) if DOCUMENT.exists() else []
+COMMANDS = [line.partition(" #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_works(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BIASREPRO_RESULTS", raising=False)
+    program, *arguments = shlex.split(command.replace("my/own.yaml", str(own)))
+    assert program == "biasrepro"
+    assert cli.run(arguments) == 0
+    written = [word for option, word in pairwise(arguments) if option == "-o"]
+    assert all((tmp_path / name).stat().st_size > 200 for name in written)
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) > 10
