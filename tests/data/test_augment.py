@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Normalize, functional
 
+from repro.data import augment
 from repro.data.augment import (
     CROP_FLIP_COLUMNS,
     ROTATION_COLUMNS,
@@ -98,6 +99,32 @@ def test_every_crop_offset_equals_torchvision(flip: bool) -> None:
     for angle in (0.0, 7.0):
         draws = AugmentationDraws(offsets, torch.full((count,), flip), torch.full((count,), angle, dtype=torch.float64))
         assert_equal_to_torchvision(random_images(count, 32), draws, 4)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("doubtful_distance", [1e-6, 0.01, 1.0])
+def test_coefficients_are_those_of_pythons_arithmetic(
+    size: int, doubtful_distance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where some or all are computed a second time; a distance of 1 sends every image there."""
+    generator = torch.Generator().manual_seed(11)
+    count = 30_000
+    angles = 360 * torch.rand(count, dtype=torch.float64, generator=generator) - 180
+    angles[:9] = torch.tensor([0.0, -0.0, 90, -90, 180, -180, 45, 360, 1e-300])
+    expected = torch.tensor([_in_python(angle, size) for angle in angles.tolist()])
+    monkeypatch.setattr(augment, "_DOUBTFUL_DISTANCE", doubtful_distance)
+    draws = AugmentationDraws(torch.full((count, 2), 4), torch.zeros(count, dtype=torch.bool), angles)
+    assert torch.equal(gather_plan(draws, size, 4)[:, :6].long(), expected)
+
+
+def _in_python(angle: float, size: int) -> list[int]:
+    """x0, a, b, y0, d, e as Pillow computes them, one image at a time."""
+    r, centre = -math.radians(angle % 360.0), size / 2
+    c, s = round(math.cos(r), 15), round(math.sin(r), 15)
+    t = c * -centre + s * -centre + centre
+    u = -s * -centre + c * -centre + centre
+    values = (t + c * 0.5 + s * 0.5, c, s, u - s * 0.5 + c * 0.5, -s, c)
+    return [math.floor(value * 65536 + 0.5) for value in values]
 
 
 def test_without_rotation_the_plan_is_the_short_one_with_the_same_pixels() -> None:
