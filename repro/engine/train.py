@@ -22,7 +22,7 @@ from repro.progress import Listener, Progress, ignore
 from repro.results import RunFolder, RunRecord, find_record, write_record
 from repro.results.lock import Ownership, own
 from repro.results.sealed import Header
-from repro.results.space import full_disk_explained, require_space
+from repro.results.space import failed_writes_explained, require_space
 from repro.schema import Run
 
 CHECKPOINT_SECONDS = 180.0
@@ -78,7 +78,7 @@ def _train(
     training.resume(ownership, allow_changed=allow_changed)
     reason = training.to_the_end(ownership)
     record = conclude(run, training.state, chosen, in_force, reason, dataset)
-    with full_disk_explained(ownership.folder, "the record"):
+    with failed_writes_explained(ownership.folder, "the record"):
         write_record(ownership.folder, record, ownership.write)
     listen(training.progress("diverged" if reason else "completed", message=reason))
     return record
@@ -129,6 +129,8 @@ class Training:
                 where=where,
             )
             self.state.restore(loaded.state)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"the checkpoint does not fit this run ({type(error).__name__})",
@@ -216,7 +218,7 @@ class Training:
             **state.to_checkpoint(),
         }
         header = Header(self.run.id, self._commits, state.epoch, state.step)
-        with full_disk_explained(ownership.folder, f"the state at epoch {state.epoch}, step {state.step},"):
+        with failed_writes_explained(ownership.folder, f"the state at epoch {state.epoch}, step {state.step},"):
             checkpoint.save(ownership.folder, header, saved, ownership.write)
         self._committed = time.monotonic()
 

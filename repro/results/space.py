@@ -29,18 +29,21 @@ def require_space(folder: RunFolder, checkpoint_bytes: int) -> None:
 
 
 @contextmanager
-def full_disk_explained(folder: RunFolder, what: str) -> Iterator[None]:
-    """Turn an OSError for want of space, while ``what`` is written, into a RunFailure with what a person should do."""
+def failed_writes_explained(folder: RunFolder, what: str) -> Iterator[None]:
+    """Turn an OSError while ``what`` is written into a RunFailure that says what a person should do."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        reason = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
+        if error.errno in _FULL:
+            reason = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
+            said = f"{reason}: {what} could not be written; {_megabytes(free_bytes(folder.path))} are free"
+        else:
+            said = f"{what} could not be written: {error.strerror or error}"
+        way_out = _WHAT_MAY_GO if error.errno in _FULL else "Look at the disk, or at the connection to it."
         raise RunFailure(
-            f"{reason}: {what} could not be written; {_megabytes(free_bytes(folder.path))} are free",
+            said,
             where=str(folder.path),
-            mend=f"The state committed before is whole, and the same command goes on from it. {_WHAT_MAY_GO}",
+            mend=f"The state committed before is whole, and the same command goes on from it. {way_out}",
         ) from error
 
 

@@ -33,7 +33,7 @@ dataset: {name: digits, classes: 2}
 recipe:
   epochs: 3
   batch_size: 72
-  learning_rate: 0.05
+  learning_rate: 0.01
   decay_epochs: [2]
   warmup_epochs: 1
   augmentation: {crop_padding_pixels: 2, horizontal_flip: true, rotation_degrees: 10}
@@ -101,17 +101,25 @@ class Zygote:
         self._orders: IO[str] = self._process.stdin
         self._answers: IO[str] = self._process.stdout
 
-    def run(self, *arguments: str, checkpoint_seconds: float = 0.0, after: float | None = None, die_at: int = 0) -> int:
-        """The exit status of ``biasrepro ARGUMENTS``, killed ``after`` so many seconds or at a call of its commits."""
+    def begin(self, *arguments: str, checkpoint_seconds: float = 0.0, die_at: int = 0) -> int:
+        """Start ``biasrepro ARGUMENTS``; returns its process number."""
         order = {"arguments": arguments, "log": str(self.log), "checkpoint_seconds": checkpoint_seconds}
         self._orders.write(json.dumps({**order, "die_at": die_at}) + "\n")
         self._orders.flush()
-        pid = int(self._answers.readline())
+        return int(self._answers.readline())
+
+    def status(self) -> int:
+        """Wait for the command that was begun; returns its exit status, or minus the signal that killed it."""
+        return int(self._answers.readline())
+
+    def run(self, *arguments: str, checkpoint_seconds: float = 0.0, after: float | None = None, die_at: int = 0) -> int:
+        """The exit status of ``biasrepro ARGUMENTS``, killed ``after`` so many seconds or at a call of its commits."""
+        pid = self.begin(*arguments, checkpoint_seconds=checkpoint_seconds, die_at=die_at)
         if after is not None:
             time.sleep(after)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return int(self._answers.readline())
+        return self.status()
 
     def close(self) -> None:
         self._orders.close()
@@ -143,13 +151,13 @@ def kill_and_compare(folder: Path, kills: int, seed: int) -> Tally:
             if cell not in whole:
                 began = time.monotonic()
                 assert commands.run(*train, str(folder / "whole")) == 0, commands.log.read_text()
-                whole[cell] = without_times(_record(folder / "whole", cell)), time.monotonic() - began
+                whole[cell] = without_times(record_of(folder / "whole", cell)), time.monotonic() - began
             expected, seconds = whole[cell]
             results = folder / f"run-{tally.runs}"
-            lives = _lives(commands, [*train, str(results)], RunFolder(_place(results, cell)), chance, seconds, tally)
+            lives = _lives(commands, [*train, str(results)], RunFolder(place_of(results, cell)), chance, seconds, tally)
             assert lives == 0, commands.log.read_text()
             tally.runs += 1
-            ended = without_times(_record(results, cell))
+            ended = without_times(record_of(results, cell))
             tally.differing += sum(a != b for a, b in zip(ended, expected, strict=False))
             tally.differing += abs(len(ended) - len(expected))
     return tally
@@ -177,12 +185,12 @@ def _lives(
         tally.half_written += any(folder.path.glob(".*.part"))
 
 
-def _place(results: Path, cell: str) -> Path:
+def place_of(results: Path, cell: str) -> Path:
     return results / "tiny" / cell / "seed-0"
 
 
-def _record(results: Path, cell: str) -> RunRecord:
-    return read_record(RunFolder(_place(results, cell)).record)
+def record_of(results: Path, cell: str) -> RunRecord:
+    return read_record(RunFolder(place_of(results, cell)).record)
 
 
 def main() -> None:

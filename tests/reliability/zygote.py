@@ -18,6 +18,7 @@ import sklearn.datasets
 import torch
 
 import repro.cli
+import repro.engine.environment
 import repro.engine.train
 import repro.results.durable
 
@@ -52,10 +53,10 @@ def die_at_call(number: int) -> None:
 def obey(order: dict[str, Any]) -> None:
     """Become the command that the order names."""
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.pipe()[0], 0)  # open for as long as this process lives
     os.dup2(log, 1)
     os.dup2(log, 2)
-    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
+    sys.stdin = os.fdopen(0)
     repro.engine.train.CHECKPOINT_SECONDS = order["checkpoint_seconds"]
     if order["die_at"]:
         die_at_call(order["die_at"])
@@ -65,6 +66,7 @@ def obey(order: dict[str, Any]) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     sklearn.datasets.load_digits()
+    repro.engine.environment.code_hash()  # of the code that is imported, whatever happens to its files meanwhile
     for line in sys.stdin:
         pid = os.fork()
         if not pid:
