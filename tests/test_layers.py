@@ -18,11 +18,11 @@ PACKAGE = Path(repro.__file__).parent
 LAYERS = (
     *("errors", "progress", "strict_yaml", "schema", "diagnosis", "config"),
     *("results", "export", "stats", "arms", "verdicts", "claims", "design", "tables", "figures", "report"),
-    *("data", "losses", "models", "engine"),
+    *("data", "losses", "models", "engine", "bench"),
     *("sweep", "cli", "__main__"),
 )
 # What may be imported without PyTorch: whatever answers without training, the command line first of all.
-WITH_TORCH = ("data", "losses", "models", "engine")
+WITH_TORCH = ("data", "losses", "models", "engine", "bench")
 TORCH_FREE_MODULES = ("repro.data.catalog",)
 # What `biasrepro --help` has no time for.
 SLOW_TO_IMPORT = ("torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib")

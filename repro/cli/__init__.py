@@ -18,7 +18,22 @@ from typing import Annotated, NoReturn
 import typer
 
 import repro
-from repro.cli import cite, data, doctor, export, figure, models, plan, report, status, sweep, table, train, verify
+from repro.cli import (
+    bench,
+    cite,
+    data,
+    doctor,
+    export,
+    figure,
+    models,
+    plan,
+    report,
+    status,
+    sweep,
+    table,
+    train,
+    verify,
+)
 from repro.errors import UserError
 
 # What the disk or its permissions refuse is the user's to mend, not a defect of ours.
@@ -45,6 +60,7 @@ app.add_typer(data.app, name="data")
 app.command()(verify.verify)
 app.command()(models.models)
 app.command()(doctor.doctor)
+app.command()(bench.bench)
 app.command()(cite.cite)
 
 

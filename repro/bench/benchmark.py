@@ -1,0 +1,120 @@
+"""The benchmark: networks, arms and rounds in; a record out, as plain data."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+from repro.bench.arms import Setting, with_execution
+from repro.bench.compare import ArmResult, amortized_ratio, compare, measure_bound, ratio
+from repro.config import find_table
+from repro.errors import UserError, nearest
+from repro.schema import NUM_CLASSES, Cell, ModelName, Run
+
+# The networks of Table 2, in its order.
+DEFAULT_MODELS = ("shufflenetv2_x0_5", "mobilenetv2_x0_75", "nasnet_a", "squeezenet", "densenet100_k12")
+_TABLE_OF_SIZE = {32: "table2", 64: "table1"}
+_LOSS = "bias"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is compared: ``arms`` in their order, for ``rounds`` epochs of ``batches`` full batches each."""
+
+    arms: tuple[str, ...]
+    rounds: int
+    device: str
+    threads: int
+    workers: int
+    image_size: int
+    batch_size: int
+    batches: int
+    precision: str
+
+
+def benchmark(models: Sequence[str], options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Compare the arms for each network; ``tell`` hears what is going on. Raises UserError for an unknown network."""
+    cells = [cell_of(model, options) for model in models]
+    tell("measuring the device: a large matrix product and a large copy")
+    bound = measure_bound(options.device, options.precision, options.threads)
+    results = {}
+    for model, cell in zip(models, cells, strict=True):
+        settings = [
+            Setting(
+                arm=arm,
+                run=with_execution(Run(cell=cell, seed=0), arm, options.precision),
+                device=options.device,
+                threads=options.threads,
+                workers=options.workers,
+                images=options.batches * options.batch_size,
+            )
+            for arm in options.arms
+        ]
+        tell(f"{model}: {', '.join(options.arms)}")
+        arms = compare(settings, options.rounds, tell)
+        results[model] = _summary(cell, arms, bound)
+    return {
+        "kind": "benchmark",
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": ["biasrepro", *sys.argv[1:]],
+        "options": asdict(options),
+        "machine": _machine(options.device),
+        "bound": bound,
+        "models": results,
+    }
+
+
+def cell_of(model: str, options: Options) -> Cell:
+    """The cell whose steps are timed: ``model`` in the recipe of the table with such images, under the bias loss."""
+    known = get_args(ModelName)
+    if model not in known:
+        raise UserError(f"unknown model '{model}'", mend=nearest(model, known))
+    table = find_table(f"{_TABLE_OF_SIZE[options.image_size]}+recipe.batch_size={options.batch_size}")
+    row = table.rows[0].model_copy(update={"model": model, "id": model, "published": None, "execution": None})
+    return table.cell(row, next(column for column in table.columns if column.id == _LOSS))
+
+
+def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> dict[str, Any]:
+    """Each arm's figures, its ratio to the first one, and its share of what the device could do."""
+    from repro.bench.bound import Bound, need_of
+    from repro.data.catalog import dataset_facts
+
+    need = need_of(cell)
+    most, by = need.images_per_second(Bound(**bound))
+    facts = dataset_facts(cell.dataset.name)
+    whole_run = cell.recipe.epochs * facts.train_count
+    return {
+        "classes": NUM_CLASSES[cell.dataset.name],
+        "bound_images_per_second": most,
+        "bound_by": by,
+        "need": asdict(need),
+        "arms": {
+            arm.arm: {
+                **arm.to_json(),
+                "ratio": asdict(ratio(arm, arms[0])),
+                "ratio_over_a_whole_run": amortized_ratio(arm, arms[0], whole_run),
+                "share_of_bound": arm.images_per_second / most,
+            }
+            for arm in arms
+        },
+    }
+
+
+def _machine(device: str) -> dict[str, Any]:
+    """The machine and the versions, as the records of runs have them."""
+    from repro.engine import environment
+
+    chosen = environment.choose_device(device)
+    facts = environment.static_provenance(chosen)
+    kept = ("biasrepro", "git_commit", "git_dirty", "python", "packages", "platform", "device", "device_name", "driver")
+    return {
+        **{key: facts[key] for key in kept},
+        "host": socket.gethostname(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load_average": os.getloadavg(),
+    }

@@ -1,0 +1,151 @@
+"""The benchmark: its arms, its arithmetic, and one small comparison from end to end."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from repro.bench.arms import ARMS, Setting, choose_arms, keeps_memory, with_execution
+from repro.bench.benchmark import DEFAULT_MODELS, Options, benchmark, cell_of
+from repro.bench.bound import Bound, Need, need_of
+from repro.bench.compare import ArmResult, amortized_ratio, ratio
+from repro.bench.loops import random_images
+from repro.bench.plain import PlainLoop
+from repro.config import find_table
+from repro.errors import RunFailure, UserError
+from repro.models.describe import describe_model
+from repro.schema import Run
+
+
+def options(**changed: object) -> Options:
+    usual = {
+        "arms": ("plain", "format"),
+        "rounds": 2,
+        "device": "cpu",
+        "threads": 1,
+        "workers": 1,
+        "image_size": 32,
+        "batch_size": 4,
+        "batches": 2,
+        "precision": "fp32",
+    }
+    return Options(**{**usual, **changed})
+
+
+def result(arm: str, *seconds: float, start: float = 0.0, warm_up: float = 0.0) -> ArmResult:
+    return ArmResult(arm, 100, seconds, start, warm_up, None, 0, {})
+
+
+def test_arms_are_those_of_the_device_in_their_order() -> None:
+    assert choose_arms(None, "cpu") == ("plain", "resident", "augment", "memory", "format")
+    assert choose_arms(None, "cuda") == ("plain", "resident", "augment", "graph", "format")
+    assert choose_arms("compile, plain", "cpu") == ("plain", "compile")
+
+
+@pytest.mark.parametrize(
+    ("names", "device", "told"),
+    [
+        ("plain,fromat", "cpu", "Did you mean 'format'"),
+        ("plain,graph", "cpu", "one of cuda"),
+        ("plain,memory", "cuda", "one of cpu"),
+        ("plain", "cpu", "fewer than two"),
+        ("plain,plain", "cpu", "fewer than two"),
+    ],
+)
+def test_arms_that_make_no_comparison_are_refused(names: str, device: str, told: str) -> None:
+    with pytest.raises(UserError) as raised:
+        choose_arms(names, device)
+    assert told in str(raised.value)
+
+
+def test_each_arm_adds_one_thing() -> None:
+    run = Run(cell=find_table("table2").cells[0], seed=0)
+    executions = {arm: with_execution(run, arm, "bf16").cell.execution for arm in ARMS}
+    changed = {
+        later: [
+            key
+            for key, value in executions[later].model_dump().items()
+            if value != executions[earlier].model_dump()[key]
+        ]
+        for earlier, later in pairwise(ARMS)
+    }
+    assert changed == {
+        "resident": [],
+        "augment": [],
+        "memory": [],
+        "graph": ["cuda_graph"],
+        "format": ["precision", "memory_format"],
+        "compile": ["compile"],
+    }
+    assert [keeps_memory(arm) for arm in ARMS] == [False, False, False, True, True, True, True]
+    assert executions["plain"].precision == "tf32"  # what torch does unless it is told otherwise
+    assert with_execution(run, "plain", "fp32").cell.execution.precision == "fp32"
+
+
+def test_a_ratio_compares_neighbours_in_time() -> None:
+    plain, ours = result("plain", 2.0, 4.0, 6.0), result("format", 1.0, 1.0, 2.0)
+    found = ratio(ours, plain)
+    assert (found.median, found.least, found.greatest) == (3.0, 2.0, 4.0)
+    assert ours.images_per_second == 100.0
+
+
+def test_warm_up_is_amortized_over_a_run() -> None:
+    plain, ours = result("plain", 2.0, start=1.0), result("compile", 1.0, start=1.0, warm_up=8.0)
+    assert amortized_ratio(ours, plain, images=900) == pytest.approx((1 + 18) / (9 + 9))
+
+
+def test_what_a_step_needs_is_counted_from_the_network() -> None:
+    cell = cell_of("squeezenet", options())
+    need = need_of(cell)
+    assert need.operations == pytest.approx(6e9 * describe_model("squeezenet", 100).gmacs_per_image)
+    # The first convolution alone: its 3 x 32 x 32 input and 96 x 32 x 32 output, and both gradients.
+    assert need.bytes > 4 * (3 * 3 + 2 * 96) * 32 * 32
+    assert Need(10.0, 1.0).images_per_second(Bound(100.0, 100.0)) == (10.0, "arithmetic")
+    assert Need(1.0, 10.0).images_per_second(Bound(100.0, 100.0)) == (10.0, "memory")
+
+
+def test_the_default_networks_are_table_2s() -> None:
+    assert list(DEFAULT_MODELS) == [row.model for row in find_table("table2").rows]
+
+
+def test_an_unknown_network_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown model 'squeeznet'") as raised:
+        cell_of("squeeznet", options())
+    assert "squeezenet" in str(raised.value)
+
+
+def test_the_setting_crosses_to_another_process() -> None:
+    setting = Setting("format", Run(cell=cell_of("squeezenet", options()), seed=0), "cpu", 1, 2, 64)
+    assert Setting.from_json(setting.to_json()) == setting
+
+
+def test_the_plain_loop_learns() -> None:
+    cell = cell_of("shufflenetv2_x0_5", options(batch_size=16))
+    torch.manual_seed(0)
+    loop = PlainLoop(cell, random_images(Run(cell=cell, seed=0), 16), torch.device("cpu"), workers=0)
+    losses = [loop.epoch() for _ in range(4)]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.slow
+def test_a_comparison_from_end_to_end() -> None:
+    told: list[str] = []
+    record = benchmark(["shufflenetv2_x0_5"], options(arms=("plain", "resident", "format")), told.append)
+    arms = record["models"]["shufflenetv2_x0_5"]["arms"]
+    assert list(arms) == ["plain", "resident", "format"]
+    assert arms["plain"]["ratio"] == {"median": 1.0, "least": 1.0, "greatest": 1.0}
+    assert all(len(arm["epoch_seconds"]) == 2 and arm["peak_memory_bytes"] > 0 for arm in arms.values())
+    assert arms["format"]["in_force"]["memory_format"] == "channels_last"
+    assert arms["format"]["feed_seconds"] > 0
+    in_turn = [text.rsplit(" ", 1)[1] for text in told if text.startswith("round")]
+    assert in_turn == ["plain", "resident", "format", "format", "resident", "plain"]
+
+
+@pytest.mark.slow
+def test_an_arm_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repro.bench.compare.WORKER", ("false",))
+    with pytest.raises(RunFailure, match="the bound ended with exit code 1"):
+        benchmark(["squeezenet"], options(), lambda text: None)
