@@ -1,22 +1,27 @@
 """Takes the place of ``biasrepro train``: nothing is trained, but the run is owned, committed and recorded as always.
 
 ``prepared.json`` beside the results holds the record of each run. What happens is noted in ``audit.jsonl`` there, and
-an flock that this kernel alone vouches for says whether two processes ever had a run at the same time.
+an flock that this kernel alone vouches for says whether two processes ever had a run at the same time. Where there is a
+``misfortunes.json``, it says what befalls the first attempts at a run, by its id.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import fcntl
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from repro.errors import DataError
+from repro.progress import Progress
 from repro.results import RunFolder, RunRecord, find_record, write_record
 from repro.results.lock import OwnedElsewhere, Ownership, own
 from repro.results.record import from_bytes
@@ -52,8 +57,9 @@ def main() -> int:
     folder = RunFolder(given.results / record.id)
     audit = os.open(beside / "audit.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    def note(event: str, step: int = 0) -> None:
+    def note(event: str, step: int = 0, where: str = "") -> None:
         line = {"run": record.id, "pid": os.getpid(), "event": event, "step": step, "at": time.monotonic()}
+        line |= {"where": where}
         os.write(audit, json.dumps(line).encode() + b"\n")
 
     witness = os.open(beside / "witness" / record.id.replace("/", "_"), os.O_RDWR | os.O_CREAT)
@@ -64,7 +70,12 @@ def main() -> int:
             except BlockingIOError:
                 note("two owners")
                 return 1
+            note("on", where=os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+            if code := misfortune(beside, record):
+                note("off")
+                return code
             train(folder, record, ownership, note)
+            note("off")
             fcntl.flock(witness, fcntl.LOCK_UN)
     except OwnedElsewhere as error:
         note("left to its owner")
@@ -73,6 +84,31 @@ def main() -> int:
         note(f"torn file: {error}")
         return 1
     return 0
+
+
+def misfortune(beside: Path, record: RunRecord) -> int:
+    """What befalls this attempt at the run; returns the exit code that it ends with, 0 where nothing does."""
+    if not (beside / "misfortunes.json").exists():
+        return 0
+    planned = json.loads((beside / "misfortunes.json").read_text()).get(record.id, [])
+    lines = (beside / "audit.jsonl").read_text().splitlines()
+    attempts = sum(event["run"] == record.id and event["event"] == "on" for event in map(json.loads, lines))
+    if attempts > len(planned):
+        return 0
+    what = planned[attempts - 1]
+    if what in ("SIGKILL", "SIGTERM", "SIGABRT", "SIGBUS"):
+        os.kill(os.getpid(), signal.Signals[what])
+    elif what == "native crash":
+        ctypes.string_at(0)
+    elif what == "defect":
+        raise RuntimeError("a defect of ours")
+    elif what == "preempted":
+        return 143
+    time.sleep(0.3)
+    phase: Any = "diverged" if what == "diverged" else "failed"
+    trouble: Any = what if what in ("out_of_memory", "device_lost") else None
+    print(Progress(record.id, phase, message=f"the cause: {what}", trouble=trouble).to_line(), flush=True)
+    return 1
 
 
 def train(folder: RunFolder, record: RunRecord, ownership: Ownership, note: Callable[..., None]) -> None:
