@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from repro.config import find_table
 from repro.sweep import checkup
 from repro.sweep.checkup import Finding
 from repro.sweep.devices import Gpu
@@ -47,7 +48,8 @@ def test_what_a_table_would_take_is_told(say: Say, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr("repro.cli.dry_run.measure", measure)
     said = say("doctor", "--results", tmp_path, "--root", tmp_path)
-    assert "time     demo           about 18:00 for 12 runs, 2 at a time on cpu" in said.out
+    minutes, seconds = divmod(18 * find_table("demo").recipe.epochs * 12 // 2, 60)
+    assert f"time     demo           about {minutes}:{seconds:02} for 12 runs, 2 at a time on cpu" in said.out
     assert "time     table2         about 2 d 2 h for 100 runs, 2 at a time on cpu" in said.out
 
 

@@ -149,7 +149,7 @@ def test_a_record_of_another_configuration_stops_everything(
     said = say("sweep", "demo", "--results", results)
     assert said.code == 2
     assert started() == []
-    assert f"{SEED_0[0]}: other configuration: recipe.epochs is 2 there, 10 here" in said.err
+    assert f"{SEED_0[0]}: other configuration: recipe.epochs is 2 there, {runs[0].cell.recipe.epochs} here" in said.err
     assert f"{SEED_0[1]}: damaged: " in said.err
 
 
@@ -261,8 +261,15 @@ def test_a_dry_run_lists_runs_time_and_disk_and_starts_nothing(
     assert started() == []
     assert sorted(results.rglob("*")) == before
     lines = said.out.splitlines()
-    assert lines[1].split() == ["demo/shufflenetv2/ce", "1-2", "1", "10", "1:00", "records"]
-    assert lines[2].split() == ["demo/shufflenetv2/inverse_bias", "0-2", "0", "10", "1:00", "records"]
+    assert lines[1].split() == ["demo/shufflenetv2/ce", "1-2", "1", str(runs[0].cell.recipe.epochs), "1:00", "records"]
+    assert lines[2].split() == [
+        "demo/shufflenetv2/inverse_bias",
+        "0-2",
+        "0",
+        str(runs[0].cell.recipe.epochs),
+        "1:00",
+        "records",
+    ]
     assert "11 to train, 1 finished; 2 runs at a time on cpu, 1 thread each" in said.out
     assert "about 0.2 core-hours, 5:30 here" in said.out
     assert "disk   up to 48.1 MB" in said.out

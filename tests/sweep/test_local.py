@@ -72,7 +72,7 @@ def test_a_job_starts_reports_and_ends_in_this_order(executor: LocalExecutor, jo
     assert events[0].place == "cpu"
     assert [event.progress.phase for event in events if isinstance(event, Said)] == [
         "starting",
-        *["epoch_done"] * 10,
+        *["epoch_done"] * jobs[0].run.cell.recipe.epochs,
         "completed",
     ]
     (ended,) = endings(events)
