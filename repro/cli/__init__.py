@@ -7,6 +7,7 @@ torch) is imported inside the command that needs it. A test holds that.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import tempfile
@@ -37,7 +38,10 @@ from repro.cli import (
 from repro.errors import UserError
 
 # What the disk or its permissions refuse is the user's to mend, not a defect of ours.
-_MENDED_BY_THE_USER = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR}
+_MENDED_BY_THE_USER = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE),
+}
 
 app = typer.Typer(
     name="biasrepro",
@@ -81,6 +85,9 @@ def _biasrepro(
 
 def main() -> NoReturn:
     """The console script: run the command that the arguments name, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks shows as a question mark
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -140,7 +147,7 @@ def _own_up(error: Exception) -> None:
     if not sys.stderr.isatty():
         sys.stderr.write(text)
     descriptor, name = tempfile.mkstemp(prefix="biasrepro-", suffix="-traceback.txt")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
         file.write(f"biasrepro {repro.__version__}: {' '.join(sys.argv)}\n{text}")
     _complain(
         f"{type(error).__name__}: {error}",

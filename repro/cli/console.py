@@ -27,8 +27,9 @@ def say(text: str, style: str = "", *, stderr: bool = False) -> None:
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Print rows under headers; columns in ``right`` are aligned to the right. Off a terminal: two spaces, no rules."""
-    if not sys.stdout.isatty():
-        for line in plain_lines([headers, *rows], right=right):
+    lines = plain_lines([headers, *rows], right=right)
+    if not sys.stdout.isatty() or max(map(cell_len, lines)) > console().width:  # broken numbers would mislead
+        for line in lines:
             print(line)
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)

@@ -175,7 +175,7 @@ class RichSweepView:
             return Text("starting")
         room = max(1, self._console.height - 4)
         running = sorted(picture.running.values(), key=lambda run: run.since)
-        parts: list[RenderableType] = [running_table(running[:room])] if running else []
+        parts: list[RenderableType] = [running_table(running[:room], self._console.width)] if running else []
         if len(running) > room:
             parts.append(Text(f"… and {len(running) - room} more", style="dim"))
         ended = picture.before + len(picture.finished)
@@ -189,25 +189,35 @@ class RichSweepView:
         return Group(*parts)
 
 
-def running_table(running: list[RunningRun]) -> Table:
-    """One line a running run: place, run, bar, epoch, loss, accuracy, images/s, time left."""
-    table = Table.grid(padding=(0, 2))
-    for _ in range(3):
-        table.add_column(no_wrap=True)
+def running_table(running: list[RunningRun], width: int) -> Table:
+    """One line a running run, ``width`` columns at the most: place, run, epoch, loss, accuracy, images/s, time left.
+
+    On a narrow terminal the run's name gives way, from its front: all runs are of one table, and the seed is last.
+    """
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, ratio=1)
     for _ in range(5):
         table.add_column(justify="right", no_wrap=True)
+    rows = []
     for run in running:
         progress = run.progress
-        table.add_row(
-            Text(run.place, style="dim"),
-            Text(run.job.id, overflow="ellipsis"),
-            ProgressBar(total=1.0, completed=fraction_done(progress), width=12),
+        figures = (
             f"{progress.epoch}/{progress.epochs}" if progress.epoch else progress.phase,
             "" if progress.train_loss is None else f"loss {progress.train_loss:.3f}",
             "" if progress.test_top1_percent is None else percent(progress.test_top1_percent),
             "" if progress.images_per_second is None else rate(progress.images_per_second),
             "" if progress.eta_seconds is None else duration(progress.eta_seconds),
         )
+        rows.append((run.place, run.job.id.split("/", 1)[-1], figures))
+    if not rows:
+        return table
+    taken = max(len(place) for place, _, _ in rows) + 1
+    taken += sum(max(len(figures[column]) for _, _, figures in rows) + 1 for column in range(5))
+    left = max(8, width - taken)
+    for place, name, figures in rows:
+        shown = name if len(name) <= left else f"…{name[1 - left :]}"
+        table.add_row(Text(place, style="dim"), Text(shown), *figures)
     return table
 
 
@@ -233,7 +243,7 @@ def say_summary(picture: SweepPicture, again: str, following: str, *, interrupte
         say(f"  {run.fate}  {run.job.id}: {(run.cause or 'no cause was given').splitlines()[0]}", "red")
         say(f"    log: {run.job.folder.log}")
     if interrupted:
-        say("interrupted; the state of all runs is committed", "yellow", stderr=True)
+        say("interrupted; every run goes on from its last committed state", "yellow", stderr=True)
     if interrupted or picture.waiting:
         say(f"go on with  {again}", stderr=interrupted)
     elif picture.having("failed"):

@@ -210,7 +210,8 @@ def judge(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
     status, last = ended.returncode, ended.last
     if status == OwnedElsewhere.exit_code:
         return "elsewhere", None
-    if status == 0:
+    # The message comes after the record is on disk: whatever ended the process then, the run is done.
+    if status == 0 or (last is not None and last.phase == "completed"):
         return "completed", None
     if last is not None and last.phase == "diverged":
         return "diverged", last.message

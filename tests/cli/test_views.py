@@ -8,7 +8,7 @@ from rich.console import Console
 
 from repro.cli.console import counted, duration, percent, plain_lines, rate, size
 from repro.cli.dry_run import seeds_text
-from repro.cli.sweep_view import PlainSweepView, RichSweepView, choose_view, whole_line
+from repro.cli.sweep_view import PlainSweepView, RichSweepView, choose_view, running_table, whole_line
 from repro.cli.train_view import fraction_done
 from repro.config import find_table
 from repro.progress import Progress
@@ -76,9 +76,9 @@ def test_the_live_picture_has_a_line_a_running_run_and_one_for_the_whole(picture
     assert "starting" in drawn(view)
     view.tick(picture)
     first, second, whole = drawn(view).splitlines()
-    for text in ("cuda:1", "demo/shufflenetv2/ce/seed-0", "6/10", "loss 0.123", "91.5 %", "2,140 images/s", "0:30"):
+    for text in ("cuda:1", "shufflenetv2/ce/seed-0", "6/10", "loss 0.123", "91.5 %", "2,140 images/s", "0:30"):
         assert text in first
-    assert "demo/shufflenetv2/inverse_bias/seed-0" in second
+    assert "shufflenetv2/inverse_bias/seed-0" in second
     assert "4 of 11 done  1 failed  2 running  4 waiting  about" in whole
 
 
@@ -89,8 +89,19 @@ def test_the_live_picture_fits_the_terminal(picture: SweepPicture) -> None:
     shown = drawn(view, height=5)
     assert "… and 1 more" in shown
     assert "stopping, interrupted: 2 runs in training commit their state" in shown
-    assert "demo/shufflenetv2/inverse_bias/seed-0" not in shown
+    assert "inverse_bias/seed-0" not in shown
     assert len(shown.splitlines()) == 4
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_on_a_narrow_terminal_the_name_gives_way_and_no_figure_does(picture: SweepPicture, width: int) -> None:
+    console = Console(width=width, file=io.StringIO())
+    console.print(running_table(list(picture.running.values()), width))
+    assert isinstance(console.file, io.StringIO)
+    first, second = console.file.getvalue().splitlines()
+    for text in ("cuda:1", "/seed-0", "6/10", "loss 0.123", "91.5 %", "2,140 images/s", "0:30"):
+        assert text in first
+    assert second.split()[1].endswith("s/seed-0")
 
 
 def test_the_whole_says_nothing_of_what_is_not(jobs: list[Job]) -> None:
