@@ -17,7 +17,6 @@ machines' clocks do not matter.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -139,12 +138,10 @@ def own(folder: RunFolder) -> Iterator[Ownership]:
     try:
         ownership = _acquire(folder)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise
         raise UserError(
             f"the run's folder cannot be written: {error.strerror}",
             where=str(folder.path),
-            mend="Give another folder with --results, or train as a user who may write there.",
+            mend="Mend that, or give another folder with --results.",
         ) from error
     try:
         yield ownership

@@ -1,0 +1,148 @@
+"""Results in odd places: spaces, Unicode, bytes that are no text, folders that may not be written, strangers."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commits import a_record, a_run, commit, folder_in
+
+from repro.results import read_record, write_record
+
+Say = Callable[..., tuple[int, str]]
+ODD = [
+    *("with space", "日本 ü😀", "res\udcff", "new\nline", "-dash", "'quote\""),
+    *("$(touch canary)", "a;touch canary", "*", "~"),
+]
+# Root may write everywhere, unless it gives that up.
+AS_ANYBODY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
+
+
+@pytest.fixture
+def say(tmp_path: Path) -> Say:
+    """Runs a command as a process of its own in the test's folder, with a strict terminal."""
+
+    def run(*arguments: str, through: tuple[str, ...] = (), encoding: str = "utf-8") -> tuple[int, str]:
+        done = subprocess.run(
+            [*through, sys.executable, "-m", "repro", *arguments],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "PYTHONIOENCODING": f"{encoding}:strict",
+                "HOME": str(tmp_path),
+            },
+        )
+        said = done.stdout.decode(errors="replace")
+        assert "Traceback" not in said, said
+        return done.returncode, said
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ODD, ids=ascii)
+def test_results_may_have_any_name(name: str, tmp_path: Path, say: Say) -> None:
+    results = tmp_path / name
+    write_record(folder_in(results), a_record())
+    commit(folder_in(results, a_run(seed=1)), 1, run=a_run(seed=1))
+    assert read_record(folder_in(results).record) == a_record()
+    for command in (("status",), ("table", "demo")):
+        for encoding in ("utf-8", "ascii") if command == ("status",) else ("utf-8",):
+            code, said = say(*command, "--results", name, encoding=encoding)
+            assert code == 0, said
+    assert "1 of 12 runs recorded" in said
+    if name.isprintable() and "\udcff" not in name:
+        [line] = [line for line in said.splitlines() if "runs the rest" in line]
+        words = shlex.split(line.partition("`")[2].rpartition("`")[0])
+        assert words[words.index("--results") + 1] == name  # what is to be pasted means this folder
+    code, said = say("verify", "--", name)
+    assert (code, "1 record and 1 checkpoint are whole" in said) == (0, True)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    "results",
+    ["/dev/null/x", "/proc/x", "x" * 300, "loop/x", "file"],
+    ids=["below a device", "in proc", "too long", "a loop of links", "a file"],
+)
+def test_a_place_that_cannot_be_is_said_so(results: str, tmp_path: Path, say: Say) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("mine")
+    code, said = say("train", "demo", "--results", results)
+    assert code == 2, said
+    assert results in said
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
+
+
+def test_results_that_may_only_be_read_are_read_and_never_written(tmp_path: Path, say: Say) -> None:
+    results = tmp_path / "results"
+    write_record(folder_in(results), a_record())
+    commit(folder_in(results, a_run(seed=1)), 1, run=a_run(seed=1))
+    through = AS_ANYBODY if os.geteuid() == 0 else ()
+    if through and not (shutil.which("setpriv") and subprocess.run([*through, "true"], check=False).returncode == 0):
+        pytest.skip("root may write everywhere, and setpriv is not here to change that")
+    folders = [results, *(path for path in results.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    before = {path: path.stat().st_mtime_ns for path in results.rglob("*")}
+    try:
+        for command in (("status",), ("table", "demo")):
+            code, said = say(*command, "--results", "results", through=through)
+            assert code == 0, said
+        assert say("verify", "results", through=through)[0] == 0
+        for command in (("train", "demo", "--seed", "1"), ("sweep", "demo", "--device", "cpu")):
+            code, said = say(*command, "--results", "results", through=through)
+            assert code == 2, said
+            assert "results" in said
+            assert "Permission denied" in said
+        assert {path: path.stat().st_mtime_ns for path in results.rglob("*")} == before
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def test_strangers_among_the_results_are_no_trouble(tmp_path: Path, say: Say) -> None:
+    results = tmp_path / "results"
+    write_record(folder_in(results), a_record())
+    run = folder_in(results).path
+    strangers = [
+        results / "notes.txt",
+        results / ".DS_Store",
+        results / "demo" / "Thumbs.db",
+        results / "demo" / "shufflenetv2" / "x.pt",
+        results / "demo" / "shufflenetv2" / "bias" / "seed-99999999999999999999" / "run.json",
+        results / "demo" / "shufflenetv2" / "bias" / "seed--1" / "run.json",
+        results / "demo" / "shufflenetv2" / "bias" / "seed-٣" / "run.json",
+        results / "demo" / "unknown row" / "ce" / "seed-0" / "run.json",
+        results / "other\udcff" / "a" / "b" / "seed-0" / "run.json",
+        run / "core.1234",
+        run / "checkpoint.pt~",
+    ]
+    for stranger in strangers:
+        stranger.parent.mkdir(parents=True, exist_ok=True)
+        stranger.write_bytes(b"\x00\xff")
+    (results / "demo" / "to nowhere").symlink_to("nowhere")
+    (results / "demo" / "to itself").symlink_to("to itself")
+    (results / "demo" / "shufflenetv2" / "ce").mkdir()
+    (results / "demo" / "shufflenetv2" / "ce" / "seed-0").write_text("a file in a folder's place")
+    os.mkfifo(results / "demo" / "pipe")
+    for command in (("status",), ("status", "demo"), ("table", "demo"), ("table",)):
+        code, said = say(*command, "--results", "results")
+        assert code == 0, (command, said)
+    code, said = say("sweep", "demo", "--dry-run", "--no-measure", "--device", "cpu", "--results", "results")
+    assert code in (0, 2), said
+    code, said = say("verify", "results")
+    assert code == 1  # some of them lie where records do
+    assert "stranger" in said
+    assert all(stranger.read_bytes() == b"\x00\xff" for stranger in strangers)
