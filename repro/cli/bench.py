@@ -71,8 +71,9 @@ def bench(
     record = benchmark(models or DEFAULT_MODELS, options, lambda text: say(text, "dim", stderr=True))
     _show(record)
     if output is not None:
-        output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        say(f"record {output}")
+        from repro.cli.output import write_output
+
+        write_output(output, json.dumps(record, indent=1).encode() + b"\n")
 
 
 def _show(record: Mapping[str, Any]) -> None:

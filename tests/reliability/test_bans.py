@@ -1,0 +1,167 @@
+"""What would break the promises is not in the package: unpickling, unpacking, unsafe YAML, shells, unguarded writes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "repro"
+
+# Who may write files other than through repro.results.durable, and why that breaks no promise.
+MAY_WRITE = {
+    "results/durable.py": "it is how files are written",
+    "results/lock.py": "the owner's file, whose name is what counts; it is made anew or not at all",
+    "data/cache.py": "a temporary file of its own, synced and renamed",
+    "data/download.py": "a .part file, which gets its name once its checksum is right",
+    "data/locking.py": "an empty file that carries a lock",
+    "sweep/worker.py": "the run's log, which is only added to",
+    "cli/output.py": "a pipe or a terminal, which no rename may replace",
+    "bench/worker.py": "its own standard output",
+    "cli/__init__.py": "the traceback of a defect, in the system's folder of temporary files",
+}
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
+UNSAFE_YAML = {"load", "load_all", "full_load", "full_load_all", "unsafe_load", "unsafe_load_all"}
+WRITERS = {"write_text", "write_bytes", "to_csv", "to_json", "to_html", "to_latex", "savez", "tofile", "memmap"}
+
+
+def offences(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
+    """Line, what is wrong there, and whether it is a write, of every call that is banned."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield from ((node.lineno, *found) for found in _offences_of(node))
+
+
+def _offences_of(call: ast.Call) -> Iterator[tuple[str, bool]]:
+    module, name = _called(call)
+    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+    if module in UNPICKLERS and name in ("load", "loads", "open"):
+        yield f"{module}.{name} runs what it reads", False
+    if name == "load" and module == "torch" and not _is(keywords.get("weights_only"), True):
+        yield "torch.load without weights_only=True runs what it reads", False
+    if _is(keywords.get("weights_only"), False):
+        yield "weights_only=False runs what it reads", False
+    if _is(keywords.get("allow_pickle"), True):
+        yield "allow_pickle=True runs what it reads", False
+    if name in ("extractall", "unpack_archive") or (name == "extract" and module in ("tar", "archive", "zipfile")):
+        yield f"{name} writes wherever the archive says", False
+    if module == "yaml" and name in UNSAFE_YAML:
+        yield f"yaml.{name} is not strict, and may run what it reads", False
+    if _is(keywords.get("shell"), True) or (module == "os" and name in ("system", "popen")):
+        yield "a shell reads names as commands", False
+    if module is None and name in ("eval", "exec"):
+        yield f"{name} runs what it reads", False
+    if (
+        name in WRITERS
+        and (call.args or name == "memmap")
+        and not (name == "memmap" and _reads_only(keywords.get("mode")))
+    ):
+        yield f"{name} leaves half a file where it is interrupted", True
+    if (mode := _mode(call, module, name, keywords)) and set(mode) & set("wax+"):
+        yield f"open(…, {mode!r}) leaves half a file where it is interrupted", True
+    if module == "os" and name == "open" and any(flag in ast.dump(call) for flag in ("O_WRONLY", "O_RDWR", "O_CREAT")):
+        yield "os.open for writing", True
+
+
+def _called(call: ast.Call) -> tuple[str | None, str]:
+    """The name before the dot, where there is one, and the name called."""
+    if isinstance(call.func, ast.Attribute):
+        value = call.func.value
+        before = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
+        return before, call.func.attr
+    return None, call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _mode(call: ast.Call, module: str | None, name: str, keywords: dict[str | None, ast.expr]) -> str | None:
+    """The mode of an open(): of the builtin and io.open the second argument, of a path's the first."""
+    if name not in ("open", "fdopen") or (module == "os" and name == "open"):
+        return None
+    place = 1 if module in (None, "io", "os", "gzip", "lzma", "bz2", "tarfile", "Image") else 0
+    value = keywords.get("mode") or (call.args[place] if len(call.args) > place else None)
+    if module == "tarfile" or value is None:
+        return None
+    if isinstance(value, ast.IfExp):
+        return "".join(str(one.value) for one in (value.body, value.orelse) if isinstance(one, ast.Constant))
+    return str(value.value) if isinstance(value, ast.Constant) else "w"  # what cannot be told is taken for the worst
+
+
+def _is(value: ast.expr | None, constant: bool) -> bool:
+    return isinstance(value, ast.Constant) and value.value is constant
+
+
+def _reads_only(mode: ast.expr | None) -> bool:
+    return isinstance(mode, ast.Constant) and mode.value in ("r", "c")
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_nothing_banned_is_in_the_package(path: Path) -> None:
+    name = path.relative_to(PACKAGE).as_posix()
+    found = list(offences(ast.parse(path.read_text())))
+    assert not [f"{name}:{line}: {what}" for line, what, is_write in found if not (is_write and name in MAY_WRITE)]
+    if name in MAY_WRITE:
+        assert any(is_write for _, _, is_write in found), f"{name} writes nothing any more: take it off the list"
+
+
+def test_the_list_of_those_who_may_write_names_files_that_are_there() -> None:
+    assert set(MAY_WRITE) <= {path.relative_to(PACKAGE).as_posix() for path in SOURCES}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pickle.load(file)",
+        "pickle.loads(raw)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "model(weights_only=False)",
+        "numpy.load(path, allow_pickle=True)",
+        "archive.extractall(folder)",
+        "shutil.unpack_archive(path)",
+        "yaml.load(text, Loader=yaml.SafeLoader)",
+        "yaml.unsafe_load(text)",
+        "subprocess.run(command, shell=True)",
+        "os.system(command)",
+        "eval(text)",
+        "exec(text)",
+        "open(path, 'w')",
+        "open(path, mode='ab')",
+        "open(path, mode)",
+        "path.open('w')",
+        "path.open('xb')",
+        "io.open(path, 'r+')",
+        "os.fdopen(descriptor, 'w')",
+        "path.write_text(text)",
+        "path.write_bytes(raw)",
+        "frame.to_csv(path)",
+        "array.tofile(path)",
+        "numpy.memmap(path, mode='r+')",
+        "os.open(path, os.O_WRONLY | os.O_CREAT)",
+    ],
+)
+def test_the_ban_knows_what_it_bans(line: str) -> None:
+    assert list(offences(ast.parse(line)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "json.load(file)",
+        "torch.load(buffer, weights_only=True)",
+        "open(path)",
+        "path.open('rb')",
+        "path.open()",
+        "tarfile.open(fileobj=stream, mode='r|')",
+        "os.open(folder, os.O_RDONLY)",
+        "tar.extractfile(member)",
+        "yaml.parse(text, Loader=yaml.SafeLoader)",
+        "numpy.memmap(path, mode='c')",
+        "os.write(descriptor, data)",
+    ],
+)
+def test_the_ban_leaves_the_rest_alone(line: str) -> None:
+    assert not list(offences(ast.parse(line)))
