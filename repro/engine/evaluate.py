@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from repro.engine.graph import Capture, GraphedStep, Step
 
-# At 64x64 and full resolution, 250 images of DenseNet k = 24 are some 10 GB of feature maps.
-EVALUATION_BATCH = 250
+# No more than are trained on at once: what fits in memory then fits now.
+EVALUATION_BATCH = 128
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,12 @@ def lay_out_gradient(maps: Tensor) -> None:
     concatenation is a slice. A CPU walks through either element by element.
     """
     if maps.requires_grad and maps.is_contiguous(memory_format=torch.channels_last):
-        maps.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
+        maps.register_hook(_dense)
+
+
+def _dense(gradient: Tensor | None) -> Tensor | None:
+    """The gradient in channels_last; None where none comes, as from a compiled network, which is one operation."""
+    return None if gradient is None else gradient.contiguous(memory_format=torch.channels_last)
 
 
 def lay_out_gradients_of_norms(model: nn.Module) -> None:

@@ -1,0 +1,132 @@
+"""Declared ways of computing: bf16 learns as fp32 does, compilation computes the same, and neither is ever silent."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from repro.config import load_table
+from repro.data import Dataset
+from repro.engine import environment
+from repro.engine.stepping import Stepper
+from repro.engine.train import train_run
+from repro.errors import ConfigError
+from repro.schema import Execution, Run
+
+MakeRun = Callable[..., Run]
+
+
+def engine(run: Run, dataset: Dataset) -> Stepper:
+    device = torch.device("cpu")
+    return Stepper(run, dataset, device, environment.prepare(device, run.cell.execution, 1, run.cell.row.model))
+
+
+@pytest.mark.slow
+def test_bf16_learns_digits_as_well_as_fp32_within_the_noise_of_seeds(tmp_path: Path) -> None:
+    """Measured with 5 seeds and 4 epochs: 97.69 % and 97.74 %, with a standard deviation of 0.7 over the seeds."""
+    recipe = ("recipe.epochs=3", "recipe.decay_epochs=[2]", "recipe.batch_size=64")
+    accuracies: dict[str, list[float]] = {}
+    for precision in ("fp32", "bf16"):
+        experiments = Path(__file__).parents[2] / "experiments"
+        table = load_table(experiments / "demo.yaml", (*recipe, f"execution.precision={precision}"))
+        cell = next(cell for cell in table.cells if cell.column.id == "bias")
+        for seed in range(3):
+            record = train_run(Run(cell=cell, seed=seed), results=tmp_path, data_root=tmp_path, device="cpu", threads=1)
+            assert record.execution_in_force["precision"] == precision
+            accuracies.setdefault(precision, []).append(record.last_top1_percent or 0.0)
+    assert accuracies["bf16"] != accuracies["fp32"]
+    assert min(accuracies["bf16"]) > 90
+    difference = statistics.mean(accuracies["bf16"]) - statistics.mean(accuracies["fp32"])
+    noise = statistics.stdev([*accuracies["fp32"], *accuracies["bf16"]])
+    assert abs(difference) < 3 * noise * (2 / 3) ** 0.5
+
+
+def test_bf16_keeps_weights_loss_and_momentum_in_float32(make_run: MakeRun, small_dataset: Dataset) -> None:
+    stepper = engine(make_run("execution.precision=bf16"), small_dataset)
+    seen: list[torch.dtype] = []
+    stepper.state.model.register_forward_hook(lambda _model, _inputs, outputs: seen.append(outputs[1].dtype))
+    stepper.feed.begin_epoch(1)
+    stepper.take(0)
+    assert seen == [torch.bfloat16]
+    floats = [tensor for tensor in stepper.state.tensors() if tensor.is_floating_point()]
+    assert {tensor.dtype for tensor in floats} == {torch.float32, torch.float64}  # float64: the totals
+
+
+def test_only_full_batches_are_compiled_and_evaluation_is_not(
+    make_run: MakeRun, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[int] = []
+
+    def compiler(model: nn.Module, **options: Any) -> Callable[[Tensor], Any]:
+        assert options == {"dynamic": False}
+
+        def forward(images: Tensor) -> Any:
+            compiled.append(len(images))
+            return model(images)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    stepper = engine(make_run("execution.compile=true"), small_dataset)
+    stepper.feed.begin_epoch(1)
+    for step in range(stepper.feed.steps):
+        stepper.take(step)
+    stepper.evaluate()
+    assert compiled == [32, 32]
+    assert stepper.in_force["compile"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler, which torch.compile needs on a CPU")
+@pytest.mark.filterwarnings("default")  # of torch's own about itself
+def test_a_compiled_step_is_the_eager_one_up_to_rounding(make_run: MakeRun, small_dataset: Dataset) -> None:
+    models = []
+    for compile_ in ("false", "true"):
+        run = make_run("recipe.learning_rate=0.002", f"execution.compile={compile_}")
+        row = run.cell.row.model_copy(update={"model": "squeezenet"})
+        stepper = engine(run.model_copy(update={"cell": run.cell.model_copy(update={"row": row})}), small_dataset)
+        for module in stepper.state.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0  # compiled kernels draw their own
+        stepper.feed.begin_epoch(1)
+        for step in range(stepper.feed.steps):
+            stepper.take(step)
+        models.append(torch.cat([value.detach().flatten() for value in stepper.state.model.parameters()]))
+    torch.testing.assert_close(models[1], models[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("execution", "device", "expected"),
+    [
+        ({}, "cpu", "channels_last"),
+        ({"memory_format": "contiguous"}, "cpu", "contiguous"),
+        ({}, "cuda", "contiguous"),
+        ({"precision": "bf16"}, "cuda", "channels_last"),
+        ({"precision": "tf32"}, "cuda", "channels_last"),
+        ({"precision": "tf32", "deterministic": True}, "cuda", "contiguous"),
+    ],
+)
+def test_auto_is_the_format_that_suits_the_device(execution: dict[str, Any], device: str, expected: str) -> None:
+    from repro.engine.defaults import memory_format
+
+    assert memory_format(Execution(**execution), "squeezenet", device) == expected
+
+
+def test_what_is_in_force_is_what_is_done_not_what_was_asked_for() -> None:
+    device = torch.device("cpu")
+    in_force = environment.prepare(device, Execution(precision="tf32"), 1, "squeezenet")
+    assert (in_force["precision"], in_force["cuda_graph"]) == ("fp32", False)
+
+
+def test_deterministic_max_pooling_in_channels_last_is_refused_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    execution = Execution(deterministic=True, memory_format="channels_last")
+    with pytest.raises(ConfigError, match="deterministic does not hold"):
+        environment.prepare(torch.device("cuda", 0), execution, 1, "squeezenet")

@@ -1,0 +1,87 @@
+"""Inside an epoch the host waits for a GPU nowhere: not for totals, losses, progress, batches or the learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from repro.data import Dataset
+from repro.engine import environment
+from repro.engine.train import Training
+from repro.progress import Progress
+from repro.results import RunFolder
+from repro.results.lock import own
+from repro.schema import Run
+
+MakeRun = Callable[..., Run]
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[Callable[[], None]]:
+    """From its call on, whatever makes the host wait raises."""
+    yield lambda: torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_watch_sees_a_wait(no_waiting: Callable[[], None]) -> None:
+    value = torch.ones((), device="cuda")
+    no_waiting()
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        value.item()
+
+
+@pytest.mark.parametrize("graph", ["true", "false"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_epoch_never_waits(
+    make_run: MakeRun, small_dataset: Dataset, no_waiting: Callable[[], None], graph: str, precision: str
+) -> None:
+    run = make_run(f"execution.cuda_graph={graph}", f"execution.precision={precision}")
+    device = environment.choose_device("cuda")
+    in_force = environment.prepare(device, run.cell.execution, None, run.cell.row.model)
+    heard: list[Progress] = []
+    training = Training(run, small_dataset, device, in_force, heard.append, lambda: False)
+    stepper = training.stepper
+    stepper.feed.begin_epoch(1)
+    for step in range(stepper.feed.steps):  # warm-up and capture wait, once
+        stepper.take(step)
+    torch.cuda.synchronize()
+
+    no_waiting()
+    for epoch in range(2, 12):
+        stepper.state.epoch = epoch
+        stepper.feed.begin_epoch(epoch)
+        for step in range(stepper.feed.steps):
+            stepper.take(step)
+            assert training._watch.after_step() is None
+            training.listen(training.progress("training"))
+    assert len(heard) == 10 * stepper.feed.steps
+
+
+def test_a_diverged_run_stops_soon_and_names_the_step(
+    make_run: MakeRun, small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("recipe.epochs=40")
+    device = environment.choose_device("cuda")
+    in_force = environment.prepare(device, run.cell.execution, None, run.cell.row.model)
+    training = Training(run, small_dataset, device, in_force, lambda progress: None, lambda: False)
+    take, taken = training.stepper.take, []
+
+    def poisoned(step: int) -> int:
+        taken.append(step)
+        if len(taken) == 5:
+            with torch.no_grad():
+                next(training.state.model.parameters()).fill_(float("nan"))
+        return take(step)
+
+    monkeypatch.setattr(training.stepper, "take", poisoned)
+    with own(RunFolder.of(tmp_path, run)) as ownership:
+        reason = training.to_the_end(ownership)
+    assert reason == "the loss was not finite at epoch 2, step 2"
+    assert len(taken) <= 6  # the epoch's end at the latest
