@@ -42,7 +42,9 @@ def sweep(
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the GPUs where there are some, else the CPU.")
     ] = "auto",
     gpus: Annotated[str | None, typer.Option(help="Only these of the visible GPUs, counted from 0: 0,1.")] = None,
-    jobs_per_gpu: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Runs that share a GPU at a time.")] = 1,
+    jobs_per_gpu: Annotated[
+        str, typer.Option(metavar="N|auto", help="Runs that share a GPU at a time; auto measures how many pay and fit.")
+    ] = "1",
     jobs: Annotated[
         int | None, typer.Option(min=1, max=1024, metavar="N", help="Runs at a time on the CPU. Default: one a core.")
     ] = None,
@@ -83,7 +85,7 @@ def sweep(
     states = survey(results, chosen)
     plan = make_plan(chosen, states, only)
     refuse_blocked(plan)
-    slots = _slots(device, gpus, jobs_per_gpu, jobs, threads)
+    slots = _slots(device, gpus, jobs_per_gpu, jobs, threads, plan.todo)
     if tensorboard is not None:
         require_tensorboard()
     if dry_run:
@@ -135,24 +137,33 @@ def _listed(option: str, text: str | None) -> list[str] | None:
     return parts
 
 
-def _slots(device: str, gpus: str | None, jobs_per_gpu: int, jobs: int | None, threads: int | None) -> tuple[Slot, ...]:
-    """The slots on this machine's devices. Raises UserError for what is not there."""
+def _slots(
+    device: str, gpus: str | None, jobs_per_gpu: str, jobs: int | None, threads: int | None, runs: Sequence[Run]
+) -> tuple[Slot, ...]:
+    """The slots on this machine's devices, for ``runs``. Raises UserError for what is not there."""
+    from repro.cli.jobs_per_gpu import choose_jobs_per_gpu, parse_jobs_per_gpu
     from repro.sweep.devices import VISIBLE, choose_slots
     from repro.sweep.hardware import find_gpus, usable_cores
 
     wanted = _listed("--gpus", gpus)
     if wanted is not None and not all(part.isascii() and part.isdecimal() for part in wanted):
         raise UserError(f"--gpus {gpus} is no list of numbers", mend="Such as --gpus 0,1.")
-    return choose_slots(
-        device=device,
-        gpus=find_gpus() if device != "cpu" else (),
-        inherited=os.environ.get(VISIBLE),
-        wanted=None if wanted is None else [int(part) for part in wanted],
-        jobs_per_gpu=jobs_per_gpu,
-        jobs=jobs,
-        cores=usable_cores(),
-        threads=threads,
-    )
+    cores = usable_cores()
+
+    def slots(on_each_gpu: int) -> tuple[Slot, ...]:
+        return choose_slots(
+            device=device,
+            gpus=find_gpus() if device != "cpu" else (),
+            inherited=os.environ.get(VISIBLE),
+            wanted=None if wanted is None else [int(part) for part in wanted],
+            jobs_per_gpu=on_each_gpu,
+            jobs=jobs,
+            cores=cores,
+            threads=threads,
+        )
+
+    number = parse_jobs_per_gpu(jobs_per_gpu)
+    return slots(choose_jobs_per_gpu(runs, slots(1), cores) if number is None else number)
 
 
 def _job(run: Run, table: Table, results: Path, shared: Sequence[str]) -> Job:

@@ -90,6 +90,12 @@ def torch_is_cpu_only() -> bool:
         return True
 
 
+def mps_is_running() -> bool:
+    """Whether a CUDA MPS control daemon listens, where this process's children will look for one."""
+    folder = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
+    return (folder / "control").exists()
+
+
 def usable_cores() -> int:
     """The cores that this process may use: its affinity, and a container's quota where there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

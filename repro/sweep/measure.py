@@ -97,7 +97,14 @@ def measure_run(run: Run, *, device: str, threads: int, seconds: float) -> Cost:
 
 
 def _training(run: Run, batch_size: int, device: str, threads: int) -> Training:
-    """The engine's training of ``run``, over two batches of random images."""
+    """The engine's training of ``run``, over two batches of that size."""
+    recipe = run.cell.recipe.model_copy(update={"batch_size": batch_size})
+    small = run.model_copy(update={"cell": run.cell.model_copy(update={"recipe": recipe})})
+    return training_on_random_images(small, 2 * batch_size, device, threads)
+
+
+def training_on_random_images(run: Run, count: int, device: str, threads: int) -> Training:
+    """The engine's training of ``run``, over ``count`` random images; the first batch of them is its test set."""
     import torch
 
     from repro.data import Dataset
@@ -105,8 +112,7 @@ def _training(run: Run, batch_size: int, device: str, threads: int) -> Training:
     from repro.engine.train import Training
     from repro.progress import ignore
 
-    choice = run.cell.dataset
-    count = 2 * batch_size
+    choice, tested = run.cell.dataset, run.cell.recipe.batch_size
     images = torch.randint(0, 256, (count, 3, choice.image_size, choice.image_size), dtype=torch.uint8)
     labels = torch.randint(0, choice.num_classes, (count,))
     dataset = Dataset(
@@ -115,18 +121,16 @@ def _training(run: Run, batch_size: int, device: str, threads: int) -> Training:
         classes=tuple(str(index) for index in range(choice.num_classes)),
         train_images=images,
         train_labels=labels,
-        test_images=images[:1],
-        test_labels=labels[:1],
+        test_images=images[:tested],
+        test_labels=labels[:tested],
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
         source="random",
     )
-    recipe = run.cell.recipe.model_copy(update={"batch_size": batch_size})
-    small = run.model_copy(update={"cell": run.cell.model_copy(update={"recipe": recipe})})
     chosen = environment.choose_device(device)
     in_force = environment.prepare(chosen, run.cell.execution, threads, run.cell.row.model)
     environment.keep_freed_memory()
-    return Training(small, dataset, chosen, in_force, ignore, lambda: False)
+    return Training(run, dataset, chosen, in_force, ignore, lambda: False)
 
 
 def _seconds_per_step(training: Training, seconds: float) -> float:

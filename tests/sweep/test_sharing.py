@@ -1,0 +1,82 @@
+"""Several runs measured at once, on the CPU, where it can be tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro.cli.jobs_per_gpu import choose_jobs_per_gpu, parse_jobs_per_gpu
+from repro.config import find_table
+from repro.errors import UserError
+from repro.schema import Cell, Run
+from repro.sweep.devices import Slot
+from repro.sweep.hardware import mps_is_running
+from repro.sweep.packing import Shared
+from repro.sweep.sharing import measure_sharing
+
+CPU = Slot("cpu", "cpu", 1, {"OMP_NUM_THREADS": "1"})
+GPU = Slot("cuda:0", "cuda", 1)
+
+
+@pytest.mark.slow
+def test_two_runs_are_measured_together() -> None:
+    shared = measure_sharing(find_table("demo").cells[0], CPU, jobs=2, seconds=0.3)
+    assert shared.jobs == 2
+    assert shared.images_per_second > 0
+    assert shared.memory_bytes == 0  # of a GPU
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_be_measured_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = Slot("cuda:9", "cuda:9", 1)
+    with pytest.raises(UserError, match="could not be measured"):
+        measure_sharing(find_table("demo").cells[0], nowhere, jobs=1, seconds=0.1)
+
+
+def test_auto_or_a_number() -> None:
+    assert parse_jobs_per_gpu("auto") is None
+    assert parse_jobs_per_gpu("3") == 3
+
+
+@pytest.mark.parametrize("text", ["0", "65", "-1", "many", "1.5", ""])
+def test_neither_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="neither auto nor a number"):
+        parse_jobs_per_gpu(text)
+
+
+def test_auto_measures_each_kind_once_and_says_what_it_chose(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def fake(cell: Cell, slot: Slot, jobs: int) -> Shared:
+        asked.append((cell.row.id, jobs))
+        return Shared(jobs, 1000.0 * min(jobs, 2), 10**9)
+
+    monkeypatch.setattr("repro.sweep.sharing.measure_sharing", fake)
+    monkeypatch.setattr("repro.sweep.sharing.free_memory", lambda slot: 80 * 10**9)
+    table = find_table("table2")
+    runs = [Run(cell=cell, seed=seed) for seed in range(2) for cell in table.cells if cell.row.id != "nasnet_a"]
+    assert choose_jobs_per_gpu(runs, [GPU], cores=16) == 2
+    assert asked == [(row.id, jobs) for row in table.rows if row.id != "nasnet_a" for jobs in (1, 2, 4)]
+    said = capsys.readouterr().err
+    assert "2 runs at a time on each GPU: 2.00 times as fast" in said
+    assert "2.0 GB of 80.0 GB" in said
+
+
+def test_cores_limit_what_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "repro.sweep.sharing.measure_sharing", lambda cell, slot, jobs: Shared(jobs, 1000.0 * jobs, 10**9)
+    )
+    monkeypatch.setattr("repro.sweep.sharing.free_memory", lambda slot: 80 * 10**9)
+    runs = [Run(cell=find_table("demo").cells[0], seed=seed) for seed in range(20)]
+    assert choose_jobs_per_gpu(runs, [GPU, GPU], cores=6) == 2  # two measured of the three that the cores allow
+    assert choose_jobs_per_gpu(runs, [CPU], cores=6) == 1
+
+
+def test_mps_is_found_where_its_daemon_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    assert not mps_is_running()
+    (tmp_path / "control").touch()
+    assert mps_is_running()
