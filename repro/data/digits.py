@@ -8,31 +8,50 @@ The split is fixed: in the order of the file, every fifth image of each class is
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
-from sklearn.datasets import load_digits
 
 from repro.data.catalog import DatasetFacts
-from repro.data.decoded import DecodedImages, Images
+from repro.data.decoded import DecodedImages, Images, Labels
 
 _ENLARGEMENT = 4
 _GREATEST_VALUE = 16
+_BUNDLED = Path("datasets", "data", "digits.csv.gz")  # inside scikit-learn
 
 
 def decode_digits(facts: DatasetFacts) -> DecodedImages:
     """All digits, split and enlarged."""
-    bunch = load_digits()
-    labels = bunch.target.astype(np.int64)
+    scans, labels = read_digits()
     is_test = np.zeros(len(labels), bool)
     for label in range(facts.num_classes):
         is_test[np.flatnonzero(labels == label)[4::5]] = True
-    images = enlarge(bunch.images.astype(np.int64))
+    images = enlarge(scans)
     return DecodedImages(
         train_images=images[~is_test],
         train_labels=labels[~is_test],
         test_images=images[is_test],
         test_labels=labels[is_test],
-        classes=tuple(str(name) for name in bunch.target_names),
+        classes=tuple(str(digit) for digit in range(facts.num_classes)),
     )
+
+
+def read_digits() -> tuple[np.ndarray[tuple[int, int, int], np.dtype[np.int64]], Labels]:
+    """The scans, int64 (N, 8, 8) of 0 to 16, and their labels (N,).
+
+    Read from the file in scikit-learn's folder: importing scikit-learn for it takes as long as importing torch.
+    """
+    found = importlib.util.find_spec("sklearn")
+    folders = found.submodule_search_locations if found is not None else None
+    bundled = Path(folders[0]) / _BUNDLED if folders else None
+    if bundled is None or not bundled.exists():  # a scikit-learn that keeps its files elsewhere
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        return bunch.images.astype(np.int64), bunch.target.astype(np.int64)
+    table = np.loadtxt(bundled, delimiter=",").astype(np.int64)
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
 
 
 def enlarge(scans: np.ndarray[tuple[int, int, int], np.dtype[np.int64]]) -> Images:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
+from repro.data import digits
 from repro.data.catalog import DATASETS
 from repro.data.digits import decode_digits, enlarge
 
@@ -22,6 +28,21 @@ def test_all_scans_are_split_by_class_and_none_is_in_both_parts() -> None:
     assert images.classes == tuple("0123456789")
     again = decode_digits(facts)
     assert np.array_equal(images.test_images, again.test_images)
+
+
+def test_the_digits_are_scikit_learns_wherever_it_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    bunch = load_digits()
+    for bundled in (digits._BUNDLED, Path("elsewhere")):
+        monkeypatch.setattr(digits, "_BUNDLED", bundled)
+        scans, labels = digits.read_digits()
+        assert np.array_equal(scans, bunch.images)
+        assert np.array_equal(labels, bunch.target)
+        assert scans.dtype == labels.dtype == np.int64
+
+
+def test_reading_them_does_not_import_scikit_learn() -> None:
+    program = "import sys, repro.data.digits as d; d.read_digits(); sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_enlarging_is_bilinear_with_aligned_centres() -> None:
