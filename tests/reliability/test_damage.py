@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import re
+import struct
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commits import RUN, a_record, a_run, commit, folder_in, newest
@@ -15,7 +20,7 @@ from repro.engine import checkpoint
 from repro.errors import DataError
 from repro.results import load_records, read_record, write_record
 from repro.results.record import header_from_bytes, to_bytes
-from repro.results.sealed import check_checkpoint
+from repro.results.sealed import MAGIC, Header, check_checkpoint, unseal
 from repro.schema import Run
 
 Prove = Callable[[str], None]
@@ -180,6 +185,25 @@ def test_damaged_records_are_noticed_and_never_averaged_in(tmp_path: Path, prove
         assert found.problem
         noticed += 1
     proved(f"damaged records: {noticed:,} of {RECORDS:,} noticed, {RECORDS - noticed} loaded")
+
+
+@pytest.mark.parametrize(("more_header", "more_state"), [(0, 1), (1, 0), (-1, 0), (0, -1), (2**31, 0), (0, 2**62)])
+def test_lengths_that_do_not_fill_it_do_not_pass_under_a_right_checksum(more_header: int, more_state: int) -> None:
+    head, state = json.dumps(asdict(Header(RUN.id, 1, 1, 0))).encode(), b"state"
+    rest = struct.pack(">IQ", len(head) + more_header, len(state) + more_state) + head + state
+    with pytest.raises(DataError):
+        unseal(MAGIC + hashlib.sha256(rest).digest() + rest, where="here")
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"run_id": 3}, {"commit": "1"}, {"epoch": None}, {"step": 1.5}, {"step": True}, {"more": 1}, []]
+)
+def test_headers_that_are_none_are_noticed_under_a_right_checksum(fields: Any) -> None:
+    whole = asdict(Header(RUN.id, 1, 1, 0))
+    head = json.dumps({**whole, **fields} if fields else fields).encode()
+    rest = struct.pack(">IQ", len(head), 0) + head
+    with pytest.raises(DataError, match="header cannot be read"):
+        unseal(MAGIC + hashlib.sha256(rest).digest() + rest, where="here")
 
 
 def swap(one: Path, other: Path) -> None:

@@ -12,12 +12,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commits import a_record
 from killing import EXPERIMENT, without_times
 
 import repro.cli
@@ -25,7 +27,7 @@ from repro.config import load_table
 from repro.engine import checkpoint, environment, stepping, train
 from repro.errors import ConfigError, Interrupted
 from repro.progress import Progress
-from repro.results import RunFolder, durable, read_record
+from repro.results import RunFolder, durable, read_record, write_record
 from repro.results import lock as lock_module
 from repro.results.lock import OwnedElsewhere, own
 from repro.results.sealed import Header, seal
@@ -421,6 +423,22 @@ def _(stage: Stage) -> None:
         assert f"in training by process {os.getpid()}" in said.err
         assert stage.snapshot() == before
     stage.ends_as_if_nothing_had_happened()
+
+
+@fault("another process that finishes the run just before this one owns it", "its record is taken; nothing is trained")
+def _(stage: Stage) -> None:
+    real = train.own
+
+    @contextmanager
+    def late(files: RunFolder) -> Iterator[Any]:
+        with real(files) as ownership:
+            write_record(files, a_record(stage.run), ownership.write)
+        with real(files) as ownership:
+            yield ownership
+
+    stage.patch.setattr(train, "own", late)
+    assert stage.train() == a_record(stage.run)
+    assert not list(stage.files.path.glob("checkpoint*"))
 
 
 @fault("a successor, while this process slept", "exit 75 at the next commit; the successor's files stay as they are")

@@ -224,6 +224,19 @@ def test_an_owners_file_that_somebody_edited_counts_for_its_age_alone(tmp_path: 
         assert ownership.path.name == "owner-4.json"
 
 
+def test_an_owner_notices_that_its_file_names_another(tmp_path: Path) -> None:
+    folder = folder_in(tmp_path)
+    with own(folder) as ownership:
+        ownership.path.unlink()  # by hand, as somebody does who is sure that nobody trains here
+        with own(folder) as other:
+            assert other.path == ownership.path
+            with pytest.raises(OwnedElsewhere):
+                ownership.check()
+            with pytest.raises(OwnedElsewhere):
+                commit(folder, 1, ownership.write)
+            assert newest(folder) == 0
+
+
 def test_a_folder_in_the_owners_place_is_no_traceback(tmp_path: Path) -> None:
     (folder_in(tmp_path).path / "owner-1.json").mkdir(parents=True)
     with pytest.raises(OwnedElsewhere, match="not yet said its name"):
