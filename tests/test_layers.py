@@ -16,7 +16,7 @@ import repro
 PACKAGE = Path(repro.__file__).parent
 
 LAYERS = (
-    *("errors", "progress", "strict_yaml", "schema", "diagnosis", "config"),
+    *("errors", "progress", "interruption", "strict_yaml", "schema", "diagnosis", "config"),
     *("results", "export", "stats", "arms", "verdicts", "claims", "design", "tables", "figures", "report"),
     *("data", "losses", "models", "engine", "bench"),
     *("sweep", "cli", "__main__"),

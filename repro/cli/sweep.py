@@ -99,8 +99,8 @@ def sweep(
         return
     from repro.cli.console import say
     from repro.cli.data_ready import make_data_ready
-    from repro.cli.interruption import StopRequests
     from repro.cli.sweep_view import choose_view, say_summary
+    from repro.interruption import StopRequests
     from repro.sweep.conduct import conduct
     from repro.sweep.local import LocalExecutor
 

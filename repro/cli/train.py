@@ -58,8 +58,8 @@ def train(
     Without an argument: the demo's bias cell, on handwritten digits, in a few seconds.
     """
     from repro.cli.data_ready import decode_with_progress
-    from repro.cli.interruption import StopRequests, leave_at_once
     from repro.cli.tensorboard import TensorBoardLog, require_tensorboard
+    from repro.interruption import StopRequests, leave_at_once
     from repro.results import RunFolder
     from repro.schema import Run
 

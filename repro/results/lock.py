@@ -52,7 +52,8 @@ class OwnedElsewhere(UserError):
 class Owner:
     """Who owns a run, as its file says; ``place`` is the machine's boot and process namespace, where that is known.
 
-    ``silent_seconds`` is the time since its last heartbeat. ``since`` is in UTC.
+    ``silent_seconds`` is the time since its last heartbeat, ``heard_at`` that heartbeat by the file server's clock.
+    ``since`` is in UTC.
     """
 
     token: str
@@ -63,6 +64,7 @@ class Owner:
     since: str
     released: bool = False
     silent_seconds: float = 0.0
+    heard_at: float = 0.0
 
     def __str__(self) -> str:
         if not self.pid:
@@ -243,14 +245,15 @@ def _create(path: Path, data: bytes) -> None:
 
 def _to_bytes(owner: Owner) -> bytes:
     fields = asdict(owner)
-    del fields["silent_seconds"]
+    del fields["silent_seconds"], fields["heard_at"]
     return json.dumps(fields, indent=2).encode() + b"\n"
 
 
 def _read(path: Path, *, now: float) -> Owner | None:
     """The owner in the file at ``path``, None where it is gone; one without a name where the file cannot be read."""
     try:
-        silent = max(0.0, now - path.stat().st_mtime)
+        heard_at = path.stat().st_mtime
+        silent = max(0.0, now - heard_at)
     except FileNotFoundError:
         return None
     try:
@@ -265,8 +268,9 @@ def _read(path: Path, *, now: float) -> Owner | None:
             since=since if since.isprintable() else "?",
             released=fields["released"] is True,
             silent_seconds=silent,
+            heard_at=heard_at,
         )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return Owner("", "", 0, None, None, "", silent_seconds=silent)
+        return Owner("", "", 0, None, None, "", silent_seconds=silent, heard_at=heard_at)

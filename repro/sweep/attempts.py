@@ -1,13 +1,16 @@
-"""Which failures are worth another attempt: those that the next one may not meet. Pure."""
+"""Which failures are worth another attempt: those that the next one may not meet. No clock, no files."""
 
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from dataclasses import replace
 
 from repro.sweep.executor import Ended, Job
 
 MOST_ATTEMPTS = 3
+# Of a run that lost its place so often in a row without a step's advance, something of its own takes its places down.
+MOST_DISPLACEMENTS = 10
 
 
 def another_attempt(ended: Ended, attempts: int) -> Job | None:
@@ -21,3 +24,21 @@ def another_attempt(ended: Ended, attempts: int) -> Job | None:
         return replace(ended.job, alone=True) if ended.shared and not ended.job.alone else None
     was_killed = ended.returncode < 0 or ended.returncode in (128 + signal.SIGTERM, 128 + signal.SIGINT)
     return ended.job if attempts < MOST_ATTEMPTS and (was_killed or trouble == "device_lost") else None
+
+
+class Displacements:
+    """How often each run lost its place in a row without having come any further meanwhile."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._reached: dict[str, tuple[int, int]] = {}
+
+    def may_go_on(self, ended: Ended) -> bool:
+        """Note that a run lost its place; whether it may have another."""
+        run = ended.job.id
+        reached = (ended.last.epoch, ended.last.step) if ended.last is not None else (0, 0)
+        if reached > self._reached.get(run, (0, 0)):
+            self._reached[run] = reached
+            self._counts[run] = 0
+        self._counts[run] += 1
+        return self._counts[run] < MOST_DISPLACEMENTS

@@ -15,7 +15,7 @@ from typing import Protocol
 from repro.progress import Progress
 from repro.results import write_failure
 from repro.results.lock import OwnedElsewhere, owner_of
-from repro.sweep.attempts import another_attempt
+from repro.sweep.attempts import Displacements, another_attempt
 from repro.sweep.executor import Ended, Event, Executor, Job, Said, Started
 from repro.sweep.picture import Fate, Finished, RunningRun, SweepPicture
 from repro.sweep.survey import Stage, look_at
@@ -67,19 +67,22 @@ def conduct(
     *,
     finished_before: int = 0,
     fail_fast: bool = False,
+    wait_for_others: bool = True,
     stops_asked: Callable[[], int] = lambda: 0,
     listen: SweepListener = QUIET,
     clock: Callable[[], float] = time.monotonic,
 ) -> SweepPicture:
     """Run ``jobs`` and return the picture at the end; a run that fails is noted in its folder, and the rest goes on.
 
-    A run that another process trains is waited for, and taken on if that process ends without finishing it.
+    A run that another process trains is waited for, and taken on if that process ends without finishing it. Without
+    ``wait_for_others`` it is left to that process as soon as it gives a sign of life; a silent one is waited for, and
+    succeeded.
     ``stops_asked`` counts the requests to stop: after the first, running jobs commit their state and end, after the
     second they are killed. With ``fail_fast`` the first failure is such a request, and so is an exception in a
     listener. Nothing is left running, however this returns.
     """
     picture = SweepPicture(waiting=list(jobs), before=finished_before, capacity=executor.capacity)
-    conductor = _Conductor(picture, executor, listen, clock)
+    conductor = _Conductor(picture, executor, listen, clock, wait_for_others=wait_for_others)
     stopping = killed = False
     try:
         while conductor.out or (picture.waiting and not stopping):
@@ -110,14 +113,23 @@ class _Conductor:
     """
 
     def __init__(
-        self, picture: SweepPicture, executor: Executor, listen: SweepListener, clock: Callable[[], float]
+        self,
+        picture: SweepPicture,
+        executor: Executor,
+        listen: SweepListener,
+        clock: Callable[[], float],
+        *,
+        wait_for_others: bool,
     ) -> None:
         self.picture = picture
         self.executor = executor
         self.listen = listen
         self.clock = clock
         self.out: set[str] = set()
+        self._wait_for_others = wait_for_others
+        self._heard_at: dict[str, float] = {}
         self._attempts: Counter[str] = Counter()
+        self._displaced = Displacements()
         self._hidden: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
         self._elsewhere: set[str] = set()
@@ -149,7 +161,9 @@ class _Conductor:
     def _is_ours(self, job: Job) -> bool:
         """Whether the job is ours to run now; one that another process has finished ends here, one it trains waits."""
         state = look_at(job.folder, job.run)
-        if state.stage is Stage.RUNNING:
+        if state.stage is Stage.RUNNING and not self._wait_for_others and self._owner_shows_life(job):
+            self._end(job, "elsewhere", f"in training {state.detail}")
+        elif state.stage is Stage.RUNNING:
             self._leave(job, state.detail)
         elif state.stage is Stage.COMPLETED:
             self._end(job, "elsewhere", None)
@@ -161,8 +175,22 @@ class _Conductor:
             return True
         return False
 
+    def _owner_shows_life(self, job: Job) -> bool:
+        """Whether the run's owner is seen to live: on this machine, or by a heartbeat since the first look."""
+        owner = owner_of(job.folder)
+        return owner is not None and (
+            owner.is_here or owner.heard_at != self._heard_at.setdefault(job.id, owner.heard_at)
+        )
+
     def _note_end(self, ended: Ended, *, stopping: bool) -> None:
         job = ended.job
+        if ended.displaced and not stopping and self._displaced.may_go_on(ended):
+            self._attempts[job.id] -= 1
+            self.picture.put_back(job)
+            why = ended.cause or ended.last_words or "its place was lost"
+            self.listen.postponed(self.picture, job, f"{why}; it goes on elsewhere from its last checkpoint")
+            return
+        self._attempts[job.id] += ended.attempts - 1
         fate, cause = judge(ended, stopping=stopping)
         if fate == "elsewhere":
             owner = owner_of(job.folder)
@@ -207,6 +235,8 @@ def _ended(events: Sequence[Event]) -> set[str]:
 
 def judge(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
     """What became of a job, and the cause where it did not complete."""
+    if ended.fate is not None:
+        return ended.fate, ended.cause
     status, last = ended.returncode, ended.last
     if status == OwnedElsewhere.exit_code:
         return "elsewhere", None

@@ -7,11 +7,13 @@ when to stop and what a failure means is ``conduct``'s, and the truth about a ru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from repro.progress import Progress
 from repro.results import RunFolder
 from repro.schema import Run
+
+Fate = Literal["completed", "diverged", "failed", "interrupted", "elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class Ended:
     ``returncode`` is as ``subprocess`` gives it (minus the signal that killed it); ``last`` is its last message, and
     ``last_words`` the end of its log; None where there is none. ``shared`` says whether other jobs of the sweep used
     its device.
+
+    On a cluster a node has judged already what became of the run: its ``fate`` and ``cause``, after so many
+    ``attempts``. ``displaced`` says that the run lost its place (a node that died, a job that was pre-empted) and
+    is none the worse for it: it goes on elsewhere, and no attempt is counted.
     """
 
     job: Job
@@ -62,6 +68,10 @@ class Ended:
     last: Progress | None = None
     last_words: str | None = None
     shared: bool = False
+    fate: Fate | None = None
+    cause: str | None = None
+    attempts: int = 1
+    displaced: bool = False
 
 
 Event = Started | Said | Ended

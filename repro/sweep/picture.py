@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from repro.progress import Progress
-from repro.sweep.executor import Job
+from repro.sweep.executor import Fate, Job
 
-Fate = Literal["completed", "diverged", "failed", "interrupted", "elsewhere"]
+__all__ = ["Fate", "Finished", "RunningRun", "SweepPicture"]
 
 
 @dataclass

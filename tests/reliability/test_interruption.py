@@ -22,7 +22,7 @@ CELL = "shufflenetv2/bias"
 Train = Callable[..., tuple[str, ...]]
 STUCK = """
 import hashlib, sys
-from repro.cli.interruption import StopRequests, leave_at_once
+from repro.interruption import StopRequests, leave_at_once
 with StopRequests(on_second=leave_at_once):
     print("stuck", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # as a GPU that hangs: no Python runs in this thread
@@ -142,7 +142,7 @@ def test_the_second_request_is_heard_while_no_python_runs(tmp_path: Path) -> Non
 
 
 def test_what_was_started_with_nohup_does_not_mind_a_closed_terminal() -> None:
-    from repro.cli.interruption import StopRequests
+    from repro.interruption import StopRequests
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
