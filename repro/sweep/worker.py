@@ -45,7 +45,7 @@ class Worker:
         arguments = [*job.arguments, "--device", slot.device, "--threads", str(slot.threads)]
         full = [*command, *arguments, "--progress", "json", "--stop-at-eof"]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._log.write(f"--- {now} on {slot.label}: biasrepro {shlex.join(arguments)}\n".encode())
+        self._keep(f"--- {now} on {slot.label}: biasrepro {shlex.join(arguments)}\n".encode())
         try:
             self.process = subprocess.Popen(
                 full,
@@ -74,8 +74,13 @@ class Worker:
                     self.last = Progress.from_line(line.decode())
                     heard.append(self.last)
                 except ValueError:
-                    self._log.write(line + b"\n")
+                    self._keep(line + b"\n")
         return heard
+
+    def _keep(self, line: bytes) -> None:
+        """Add to the log. It only informs: a disk that is full must not end the sweep."""
+        with contextlib.suppress(OSError):
+            self._log.write(line)
 
     def _chunk(self) -> bytes:
         try:
@@ -106,7 +111,7 @@ class Worker:
         self.kill()
         self.read()
         if self._partial:
-            self._log.write(self._partial + b"\n")
+            self._keep(self._partial + b"\n")
         self.output.close()
         with contextlib.suppress(BrokenPipeError):
             self._input.close()
@@ -115,9 +120,12 @@ class Worker:
         return returncode, words
 
     def _last_words(self) -> str:
-        """The last lines that this attempt left in the log."""
-        with self.job.folder.log.open("rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(self._log_start, size - _LOG_TAIL_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
+        """The last lines that this attempt left in the log, where that is still to be read."""
+        try:
+            with self.job.folder.log.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_start, size - _LOG_TAIL_BYTES))
+                lines = log.read().decode(errors="replace").splitlines()
+        except OSError:
+            return ""
         return "\n".join([line for line in lines if line.strip() and not line.startswith("--- ")][-_LOG_TAIL_LINES:])

@@ -113,6 +113,24 @@ def test_what_is_no_message_goes_to_the_log(
     assert "--seed 0" in log.splitlines()[0]
 
 
+def test_a_log_that_cannot_be_written_is_no_trouble_to_the_runs(
+    executor: LocalExecutor,
+    jobs: list[Job],
+    behave: Callable[[dict[str, str]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = Path.open
+
+    def on_a_full_disk(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        return real(Path("/dev/full") if mode == "ab" else path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", on_a_full_disk)
+    behave({jobs[0].id: "noise"})
+    ended = endings(run_to_the_end(executor, *jobs[:2]))
+    assert [(one.job, one.returncode, one.last_words) for one in ended if one.job is jobs[1]] == [(jobs[1], 0, "")]
+    assert [one.last_words for one in ended] == ["", ""]
+
+
 def test_the_last_words_are_those_of_this_attempt(
     executor: LocalExecutor, jobs: list[Job], behave: Callable[[dict[str, str]], None]
 ) -> None:
