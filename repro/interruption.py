@@ -13,9 +13,9 @@ from typing import Any
 # A worker whose sweep is gone finishes its step and commits; one that cannot do so in this time ends regardless.
 LAST_SECONDS_WITHOUT_PARENT = 60.0
 
-
-# SIGUSR1 is what `sbatch --signal=B:USR1@120` sends before the time is up; SIGTERM comes at pre-emption, too.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+# SIGUSR1 and SIGUSR2 are what `sbatch --signal=USR1@120` and other schedulers send before the time is up; SIGTERM comes
+# at pre-emption and once it is up.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 class StopRequests:

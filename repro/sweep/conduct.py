@@ -24,6 +24,10 @@ POLL_SECONDS = 0.2
 RECHECK_SECONDS = 2.0  # between two looks at a run that another process trains
 LAST_SECONDS = 60.0  # that workers get to commit when the sweep itself breaks down
 
+# How workers end that were asked to, by the sweep or by a scheduler that signals all of them, some before they listen.
+_ASKED_TO_STOP = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL}
+_ASKED_TO_STOP |= {-signal.SIGINT, -signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGHUP}
+
 
 class SweepListener(Protocol):
     """Whoever shows a sweep; each call says what just changed in the picture."""
@@ -245,7 +249,7 @@ def judge(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
         return "completed", None
     if last is not None and last.phase == "diverged":
         return "diverged", last.message
-    if stopping and status in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL):
+    if stopping and status in _ASKED_TO_STOP:
         return "interrupted", None
     return "failed", _cause(status, last, ended.last_words)
 

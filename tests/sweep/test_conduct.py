@@ -282,6 +282,8 @@ def test_nothing_is_left_running_when_the_listener_breaks(jobs: list[Job]) -> No
         (-63, None, False, "failed", "killed by signal 63\nlast words"),
         (-9, None, True, "interrupted", None),
         (-15, None, True, "interrupted", None),
+        (-10, None, True, "interrupted", None),
+        (-10, None, False, "failed", "killed by SIGUSR1\nlast words"),
         (143, None, True, "interrupted", None),
         (1, None, True, "failed", "ended with exit code 1\nlast words"),
         (
