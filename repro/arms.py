@@ -36,7 +36,8 @@ class LeftOut:
 class Arm:
     """The runs of one cell that count: top-1 in percent by seed, rising; ``runs`` are the ids of their records.
 
-    ``missing`` are the seeds that the table plans, or has in another cell, and that have no record here.
+    ``missing`` are the seeds that the table plans, or has in another cell, and that have no record here. ``lost`` are
+    those of the seeds left out that ran and have no accuracy: trained again, they would end the same.
     """
 
     seeds: tuple[int, ...] = ()
@@ -44,6 +45,7 @@ class Arm:
     runs: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     missing: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
@@ -74,6 +76,11 @@ class Pairs:
     def differences(self) -> tuple[float, ...]:
         """Ours minus the baseline by seed, in points."""
         return tuple(a - b for a, b in zip(self.ours, self.baseline, strict=True))
+
+    def before(self, seed: int) -> Pairs:
+        """The pairs of the seeds below this one."""
+        n = sum(one < seed for one in self.seeds)
+        return Pairs(self.seeds[:n], self.ours[:n], self.baseline[:n], self.unpaired)
 
 
 def pair(ours: Arm, baseline: Arm, ours_id: str, baseline_id: str) -> Pairs:
@@ -128,30 +135,36 @@ def strays(tables: Sequence[Table], records: Iterable[RunRecord]) -> tuple[LeftO
 def _arm(runs: Iterable[tuple[Run, Sequence[RunRecord]]], metric: Metric) -> Arm:
     """An arm from the records of each planned run, which are none where it is missing."""
     kept: list[tuple[int, float, str]] = []
-    left_out, missing = [], []
+    left_out, missing, lost = [], [], []
     for run, records in runs:
         if not records:
             missing.append(run.seed)
             continue
         top1 = _top1(records[0], metric)
-        reason = _why_not(records, run.hash, metric)
-        if reason or top1 is None:
-            left_out.append(LeftOut(records[0].id, reason or "completed without an accuracy"))
-        else:
+        in_doubt, without = _in_doubt(records, run.hash, metric), _why_without(records[0], top1)
+        if reason := in_doubt or without:
+            left_out.append(LeftOut(records[0].id, reason))
+            lost += [] if in_doubt else [run.seed]
+        elif top1 is not None:
             kept.append((run.seed, top1, records[0].id))
     seeds, top1_percent, ids = zip(*kept, strict=True) if kept else ((), (), ())
-    return Arm(seeds, top1_percent, ids, tuple(left_out), tuple(missing))
+    return Arm(seeds, top1_percent, ids, tuple(left_out), tuple(missing), tuple(lost))
 
 
-def _why_not(records: Sequence[RunRecord], configuration_hash: str, metric: Metric) -> str | None:
-    """Why the records of one run do not count, None where they do."""
+def _in_doubt(records: Sequence[RunRecord], configuration_hash: str, metric: Metric) -> str | None:
+    """Why the records of one run cannot be taken as its own, None where they can."""
     if any(record.configuration_hash != configuration_hash for record in records):
         return "recorded under another configuration"
     if len({(record.status, _top1(record, metric)) for record in records}) > 1:
         return f"{len(records)} records of this run disagree"
-    if records[0].status == "diverged":
-        return f"diverged: {records[0].reason or 'no reason recorded'}"
     return None
+
+
+def _why_without(record: RunRecord, top1: float | None) -> str | None:
+    """Why a run has no accuracy that counts, None where it has one."""
+    if record.status == "diverged":
+        return f"diverged: {record.reason or 'no reason recorded'}"
+    return "completed without an accuracy" if top1 is None else None
 
 
 def _top1(record: RunRecord, metric: Metric) -> float | None:

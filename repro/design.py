@@ -6,9 +6,12 @@ taken greedily, the one whose answer is cheapest next: no exact optimum, but the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import TypeVar
 
 from repro.errors import UserError
 from repro.schema import BASELINE, Cell, Run, Table
@@ -16,6 +19,7 @@ from repro.stats.power import GUESSED_RUN_STD, POWER, planning_std, seeds_to_con
 from repro.verdicts import Assessment, CellResult
 
 HoursPerRun = Callable[[Cell], float | None]
+_Wanted = TypeVar("_Wanted")
 
 
 @dataclass(frozen=True)
@@ -113,25 +117,21 @@ def design(
     )
 
 
-def next_runs(tables: Sequence[Table], assessment: Assessment) -> tuple[Run, ...]:
-    """The runs that bring every open cell of ``tables`` to its next declared look, in pairs by seed, each run once.
+def next_runs(table: Table, assessment: Assessment, hours_per_run: HoursPerRun = lambda cell: None) -> tuple[Run, ...]:
+    """The runs that bring every open cell of ``table`` to its next declared look, in pairs by seed, each run once.
 
     None are left when every cell is decided or the last look is over: ``sweep --until-decided`` trains these, assesses
-    again with the same looks, and goes on until there are none. Raises UserError where no looks were declared.
+    again, and goes on until there are none. The cells that cost least come first. Cross-entropy goes on as long as any
+    cell of its row is open. Raises UserError where no looks were declared.
     """
-    if assessment.looks is None:
-        raise UserError("no looks are declared", mend="Say beforehand when to look: such as --looks 5,10,20.")
-    runs: dict[str, Run] = {}
-    for table in tables:
-        for row in table.rows:
-            for column in table.columns:
-                result = assessment.cells[table.id, row.id, column.id]
-                if result.paper_delta is None or result.decided:
-                    continue
-                look = assessment.looks.after(len(assessment.pairs(table.id, row.id, column.id).seeds))
-                cell, baseline = table.cell(row, column), _baseline(table, row.id)
-                runs |= {run.id: run for run in _runs_to(look or 0, cell, baseline, assessment)}
-    return tuple(runs.values())
+    if table.id not in assessment.looks:
+        raise UserError(f"no looks are declared for {table.id}", mend="biasrepro plan --declare does so.")
+    left = []
+    for cell in table.cells:
+        result, baseline = assessment.cells[table.id, cell.row.id, cell.column.id], _baseline(table, cell.row.id)
+        if result.next_look is not None:
+            left.append((cell, {run.id: run for run in _runs_before(result.next_look, cell, baseline, assessment)}))
+    return tuple(run for _, runs, _ in _cheapest_first(left, hours_per_run) for run in runs)
 
 
 def _need(table: Table, result: CellResult, assessment: Assessment, power: float, guessed_run_std: float) -> Need:
@@ -161,24 +161,36 @@ def _soonest_first(needs: Sequence[Need], assessment: Assessment, hours_per_run:
         (need, {run.id: run for run in _runs_to(need.seeds or 0, need.cell, need.baseline, assessment)})
         for need in needs
     ]
-    steps: list[Step] = []
+    return tuple(Step(need, runs, hours) for need, runs, hours in _cheapest_first(left, hours_per_run))
+
+
+def _cheapest_first(
+    left: list[tuple[_Wanted, dict[str, Run]]], hours_per_run: HoursPerRun
+) -> Iterator[tuple[_Wanted, tuple[Run, ...], float]]:
+    """Each of ``left`` with the runs that it takes beside those before it and their hours, the cheapest next.
+
+    What is of unknown cost comes last, in the order given.
+    """
     while left:
-        candidates = [_step(need, runs, hours_per_run) for need, runs in left]
-        best = min(candidates, key=lambda step: step.hours)
-        steps.append(best)
-        planned = {run.id for run in best.runs}
-        left = [
-            (need, {name: run for name, run in runs.items() if name not in planned})
-            for need, runs in left
-            if need is not best.need
-        ]
-    return tuple(steps)
+        hours = [_hours(runs.values(), hours_per_run) for _, runs in left]
+        wanted, runs = left.pop(hours.index(min(hours)))
+        yield wanted, tuple(runs.values()), min(hours)
+        left = [(one, {name: run for name, run in more.items() if name not in runs}) for one, more in left]
 
 
-def _step(need: Need, runs: Mapping[str, Run], hours_per_run: HoursPerRun) -> Step:
-    baselines = sum(run.cell.id == need.baseline.id for run in runs.values())
-    hours = baselines * (hours_per_run(need.baseline) or 0.0)
-    return Step(need, tuple(runs.values()), hours + (len(runs) - baselines) * (hours_per_run(need.cell) or 0.0))
+def _hours(runs: Collection[Run], hours_per_run: HoursPerRun) -> float:
+    counts = Counter(run.cell.column.id for run in runs)
+    cells = {run.cell.column.id: run.cell for run in runs}
+    known = [(count, hours_per_run(cells[column])) for column, count in counts.items()]
+    return sum(math.inf if hours is None else count * hours for count, hours in known)
+
+
+def _runs_before(seed: int, cell: Cell, baseline: Cell, assessment: Assessment) -> list[Run]:
+    """The runs still to be trained of the seeds below this one, in pairs; one lost in either arm takes no partner."""
+    arms = [assessment.cells[one.table, one.row.id, one.column.id].arm for one in (baseline, cell)]
+    lost = {one for arm in arms for one in arm.lost}
+    both = list(zip((baseline, cell), arms, strict=True))
+    return [Run(cell=one, seed=n) for n in range(seed) if n not in lost for one, arm in both if n not in arm.seeds]
 
 
 def _runs_to(pairs: int, cell: Cell, baseline: Cell, assessment: Assessment) -> list[Run]:

@@ -4,6 +4,11 @@ The cells of the paper's tables that are given are one family for Holm's adjustm
 both tables, whichever is shown. A cell without runs counts as p = 1, so that an answer never changes because another
 cell was run or not. Every other table is a family of its own.
 
+Where looks were declared for a table, its cells are judged at them, and answers never change with further seeds: p and
+p_adjusted are valid over all looks together, the interval is a repeated one (``stats/sequential.py`` says how, and why
+that keeps the family's error). Such a table counts the family's other cells as p = 1, so that its answers depend on its
+own records alone.
+
 The last epoch is the primary metric. ``best`` is selected on the test set, and secondary wherever it is shown.
 """
 
@@ -12,19 +17,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import numpy as np
 
 from repro.arms import Arm, CellKey, LeftOut, Metric, Pairs, arms_of, pair, strays
+from repro.declaration import Declaration
+from repro.looking import Question, ask, look_at
 from repro.results import RunRecord
 from repro.schema import BASELINE, Row, Table
 from repro.stats.effect import arm_correlation, superiority
-from repro.stats.estimates import CONFIDENCE, LEAST_STD, MIN_SEEDS, Estimate, Floats, interval, paired
+from repro.stats.estimates import LEAST_STD, MIN_SEEDS, Floats, interval
 from repro.stats.holm import holm
 from repro.stats.power import planning_std, seeds_to_be_sure, seeds_to_decide
-from repro.stats.spending import Looks, look_levels, sequential_p
-from repro.stats.verdict import ALPHA, Verdict, cell_p, judge
+from repro.stats.spending import Looks
+from repro.stats.verdict import ALPHA, Verdict, judge
 
 FAR_BASELINE_POINTS = 1.0  # our cross-entropy this far from the paper's is flagged: then little else is comparable
 
@@ -34,7 +40,7 @@ class Delta:
     """A loss minus cross-entropy, paired by seed, in points. What needs three seeds is None below them.
 
     ``std`` is the sample standard deviation of the differences, ``low`` and ``high`` their mean's 95% t interval (with
-    looks: the repeated interval of the last look, which holds at all of them together). ``p`` is two-sided, or of
+    looks: the repeated interval, which holds at all of them together). ``p`` is two-sided, or of
     equivalence where the paper prints no difference; ``p_adjusted`` is Holm's over the family. ``superiority`` is
     P(A > B), the chance that a run under this loss beats one under cross-entropy.
     """
@@ -62,7 +68,8 @@ class CellResult:
     ``verdict`` is None for cross-entropy itself, where nothing comparable is printed, and where no run is paired.
     ``seeds_needed`` are those still missing for a verdict: None where there is one, or where no number that could be
     run is enough. ``level`` is what Holm's adjustment would hold p to next, given the family's other cells.
-    ``baseline_offset`` is our mean cross-entropy minus the paper's, in points.
+    ``baseline_offset`` is our mean cross-entropy minus the paper's, in points. ``looks`` are those declared, if any,
+    ``look`` the seeds of the one that it is judged at, None before the first; ``seeds_in`` of the first seeds are in.
     """
 
     table: str
@@ -77,6 +84,14 @@ class CellResult:
     verdict: Verdict | None
     seeds_needed: int | None
     level: float | None
+    looks: Looks | None = None
+    look: int | None = None
+    seeds_in: int | None = None
+
+    @property
+    def next_look(self) -> int | None:
+        """The seeds of the look that it goes on to: None where it is decided, and after the last."""
+        return None if self.looks is None or self.decided else self.looks.after(self.look or 0)
 
     @property
     def decided(self) -> bool:
@@ -98,11 +113,14 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Every cell of the tables given, by (table, row, column); ``left_out`` names all runs that are in no number."""
+    """Every cell of the tables given, by (table, row, column); ``left_out`` names all runs that are in no number.
+
+    ``looks`` are the declarations of those tables that have one, by the table's id.
+    """
 
     metric: Metric
     alpha: float
-    looks: Looks | None
+    looks: Mapping[str, Declaration]
     cells: Mapping[CellKey, CellResult]
     left_out: tuple[LeftOut, ...]
 
@@ -117,88 +135,72 @@ def assess(
     records: Iterable[RunRecord],
     metric: Metric = "last",
     *,
-    looks: Looks | None = None,
+    looks: Mapping[str, Declaration] | None = None,
     alpha: float = ALPHA,
 ) -> Assessment:
     """Judge every cell of ``tables`` by ``records``, in any order; records of other tables are not looked at.
 
-    With ``looks``, a cell is judged at the last declared look that its pairs reach, by the first pairs in the order of
-    their seeds, and so that stopping at any look stays honest. Without, as if the number of seeds had been fixed.
+    ``looks`` are declarations by the id of their table. A cell under one is judged at the look that it came to, so that
+    stopping at any look stays honest; any other as if the number of seeds had been fixed.
     """
     tables, records = list({table.id: table for table in tables}.values()), list(records)
-    arms = arms_of(tables, records, metric)
+    arms, looks = arms_of(tables, records, metric), dict(looks or {})
     printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
-    families: dict[str, dict[CellKey, _Question]] = defaultdict(dict)
+    families: dict[str, dict[CellKey, Question]] = defaultdict(dict)
     for table in tables:
         family = "" if table.kind == "paper" and table.comparable else table.id
         for key in ((table.id, row.id, column.id) for row in table.rows for column in table.columns):
             if key[2] != BASELINE:
                 baseline = (*key[:2], BASELINE)
                 pairs = pair(arms[key], arms[baseline], "/".join(key), "/".join(baseline))
-                families[family][key] = _question(pairs, _paper_delta(printed[key[:2]], key[2]), looks)
-    answers = {key: answer for family in families.values() for key, answer in _answers(family, looks, alpha).items()}
+                families[family][key] = ask(pairs, _paper_delta(printed[key[:2]], key[2]))
+    answers: dict[CellKey, _Answer] = {}
+    for questions in families.values():
+        answers |= _answers(look_at(questions, arms, looks, alpha), alpha)
     cells = {key: _result(key, arms, printed[key[:2]], answers.get(key, _Answer())) for key in arms}
     lost = (left_out for arm in arms.values() for left_out in arm.left_out)
     return Assessment(metric, alpha, looks, cells, (*lost, *strays(tables, records)))
 
 
 @dataclass(frozen=True)
-class _Question:
-    """One cell: the differences that are looked at, by seed, and their p-value before the adjustment."""
-
-    pairs: Pairs
-    differences: tuple[float, ...]
-    estimate: Estimate
-    paper_delta: float | None
-    p: float
-    confidence: float
-
-
-@dataclass(frozen=True)
 class _Answer:
+    question: Question | None = None
     delta: Delta | None = None
-    unpaired: tuple[LeftOut, ...] = ()
     verdict: Verdict | None = None
     seeds_needed: int | None = None
     level: float | None = None
 
 
-def _question(pairs: Pairs, paper_delta: float | None, looks: Looks | None) -> _Question:
-    available = len(pairs.seeds)
-    at = [n for n in looks.seeds if n <= available] if looks else [available]
-    estimates = [_estimate(pairs.differences[:n]) for n in at or [0]]
-    p = [float(cell_p(estimate, np.nan if paper_delta is None else paper_delta)) for estimate in estimates]
-    confidence = CONFIDENCE
-    if looks and at:
-        p = [float(sequential_p(p, looks))]
-        confidence = 1 - float(look_levels(looks, 1 - CONFIDENCE)[len(at) - 1])
-    differences = pairs.differences[: at[-1] if at else 0]
-    return _Question(pairs, differences, estimates[-1], paper_delta, p[-1], confidence)
-
-
-def _answers(family: Mapping[CellKey, _Question], looks: Looks | None, alpha: float) -> dict[CellKey, _Answer]:
+def _answers(family: Mapping[CellKey, Question], alpha: float) -> dict[CellKey, _Answer]:
     """Judge the cells of one family together."""
     adjusted = holm([question.p for question in family.values()])
     # Holm's next step: a cell not rejected yet will be, once its p is under alpha over the number of such cells.
     level = alpha / max(int(np.sum(adjusted >= alpha)), 1)
     return {
-        key: _answer(question, float(p_adjusted), level, looks, alpha)
-        for (key, question), p_adjusted in zip(family.items(), adjusted, strict=True)
+        key: _answer(question, float(p) if question.p_adjusted is None else question.p_adjusted, level, alpha)
+        for (key, question), p in zip(family.items(), adjusted, strict=True)
     }
 
 
-def _answer(question: _Question, p_adjusted: float, level: float, looks: Looks | None, alpha: float) -> _Answer:
-    paper, n = question.paper_delta, len(question.differences)
-    verdict = None
+def _answer(question: Question, p_adjusted: float, level: float, alpha: float) -> _Answer:
+    paper, n = question.paper_delta, len(question.pairs.seeds)
+    verdict = Verdict.UNDERPOWERED if paper is not None and question.seeds_in else None
     if paper is not None and n:
         judged = judge(question.estimate, paper, p_adjusted, alpha=alpha, confidence=question.confidence)
         verdict = Verdict(judged.item())
     needed = None
     if paper is not None and verdict in (None, Verdict.UNDERPOWERED):
-        total = looks.after(n) if looks else _seeds_in_all(question.differences, paper, level)
-        needed = None if total is None else max(total - len(question.pairs.seeds), 1)
-    delta = _delta(question, p_adjusted) if n else None
-    return _Answer(delta, question.pairs.unpaired, verdict, needed, level)
+        needed = _seeds_needed(question, paper, level)
+    return _Answer(question, _delta(question, p_adjusted) if n else None, verdict, needed, level)
+
+
+def _seeds_needed(question: Question, paper_delta: float, level: float) -> int | None:
+    """The seeds still missing: for the next look, or without looks for a verdict; None where no number is enough."""
+    if question.seeds_in is not None:
+        return None if question.next_look is None else max(question.next_look - question.seeds_in, 1)
+    n = len(question.pairs.seeds)
+    total = _seeds_in_all(question.pairs.differences, paper_delta, level)
+    return None if total is None else max(total - n, 1)
 
 
 def _seeds_in_all(differences: Sequence[float], paper_delta: float, level: float) -> int | None:
@@ -216,43 +218,42 @@ def _seeds_in_all(differences: Sequence[float], paper_delta: float, level: float
     return total
 
 
-def _delta(question: _Question, p_adjusted: float) -> Delta:
-    pairs, n = question.pairs, len(question.differences)
+def _delta(question: Question, p_adjusted: float) -> Delta:
+    pairs, n = question.pairs, len(question.pairs.seeds)
     low, high = interval(question.estimate, question.confidence)
     return Delta(
-        seeds=pairs.seeds[:n],
+        seeds=pairs.seeds,
         mean=float(question.estimate.value),
-        std=float(np.std(question.differences, ddof=1)) if n >= MIN_SEEDS else None,
+        std=float(np.std(pairs.differences, ddof=1)) if n >= MIN_SEEDS else None,
         low=_or_none(low),
         high=_or_none(high),
         p=question.p,
         p_adjusted=p_adjusted,
-        superiority=superiority(pairs.ours[:n], pairs.baseline[:n]),
-        correlation=arm_correlation(pairs.ours[:n], pairs.baseline[:n]),
+        superiority=superiority(pairs.ours, pairs.baseline),
+        correlation=arm_correlation(pairs.ours, pairs.baseline),
     )
-
-
-def _estimate(differences: Sequence[float]) -> Estimate:
-    n = len(differences)
-    return paired(fmean(differences) if n else np.nan, np.std(differences, ddof=1) if n > 1 else np.nan, n)
 
 
 def _result(key: CellKey, arms: Mapping[CellKey, Arm], printed: Mapping[str, float], answer: _Answer) -> CellResult:
     table, row, column = key
     baseline, paper_baseline = arms[table, row, BASELINE].mean, printed.get(BASELINE)
+    question = answer.question
     return CellResult(
         table=table,
         row=row,
         column=column,
         arm=arms[key],
         delta=answer.delta,
-        unpaired=answer.unpaired,
+        unpaired=question.pairs.unpaired if question else (),
         paper_top1=printed.get(column),
         paper_delta=_paper_delta(printed, column),
         baseline_offset=None if baseline is None or paper_baseline is None else baseline - paper_baseline,
         verdict=answer.verdict,
         seeds_needed=answer.seeds_needed,
         level=answer.level,
+        looks=question.looks if question else None,
+        look=question.look if question else None,
+        seeds_in=question.seeds_in if question else None,
     )
 
 

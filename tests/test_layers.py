@@ -17,7 +17,20 @@ PACKAGE = Path(repro.__file__).parent
 
 LAYERS = (
     *("errors", "progress", "interruption", "strict_yaml", "schema", "diagnosis", "config"),
-    *("results", "export", "stats", "arms", "verdicts", "claims", "design", "tables", "figures", "report"),
+    *(
+        "results",
+        "export",
+        "stats",
+        "arms",
+        "declaration",
+        "looking",
+        "verdicts",
+        "claims",
+        "design",
+        "tables",
+        "figures",
+        "report",
+    ),
     *("data", "losses", "models", "engine", "bench"),
     *("sweep", "cli", "__main__"),
 )

@@ -118,17 +118,20 @@ QUESTIONS = (
 def assess_claims(tables: Sequence[Table], assessment: Assessment) -> tuple[Claim, ...]:
     """Every claim of the text, answered from ``assessment`` of ``tables`` (table1, table2 and product).
 
-    Where looks were declared, only the seeds of the first look count: every cell has them, whatever was decided later.
+    Where looks were declared, only the seeds before the first look count: every cell has them, whatever was decided
+    later, so that their number does not depend on what they show. A table that may borrow runs keeps to the earliest
+    first look of all.
     """
     by_id = {table.id: table for table in tables}
-    most = assessment.looks.seeds[0] if assessment.looks else None
+    first = {name: declaration.seeds[0] for name, declaration in assessment.looks.items()}
 
     def compare(table: str, column: str, against: str) -> Differences:
         rows = by_id[table].rows if table in by_id else ()
+        borrows = bool(rows) and by_id[table].kind != "paper"
+        before = min(first.values(), default=None) if borrows else first.get(table)
         pairs = (assessment.pairs(table, row.id, column, against) for row in rows)
-        return Differences(
-            tuple((row, _estimate(both.differences[:most])) for row, both in zip(rows, pairs, strict=True))
-        )
+        counted = (both if before is None else both.before(before) for both in pairs)
+        return Differences(tuple((row, _estimate(both.differences)) for row, both in zip(rows, counted, strict=True)))
 
     evidence = [question.evidence(compare) for question in QUESTIONS]
     adjusted, opposite = (holm(p) for p in zip(*((found.p, found.p_opposite) for found in evidence), strict=True))

@@ -117,8 +117,7 @@ def to_bytes(record: RunRecord) -> bytes:
     lines = [f'  "{key}": {_json(value)}' for key, value in fields.items()]
     lines.append(f'  "epochs": [\n{epochs}\n  ]' if epochs else '  "epochs": []')
     # A command line may hold bytes that are no UTF-8: better a question mark in it than no record of the run.
-    body = ("{\n" + ",\n".join(lines)).encode(errors="replace")
-    return body + _SEAL_KEY + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+    return sealed(("{\n" + ",\n".join(lines)).encode(errors="replace"))
 
 
 def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
@@ -126,7 +125,7 @@ def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
 
     Raises DataError where it was edited, damaged, or is none of ours.
     """
-    body = _unsealed(raw, where)
+    body = unsealed(raw, where=where)
     if not epochs:
         head, found, _ = body.partition(_EPOCHS_KEY)
         body = head + _EPOCHS_KEY + b"]" if found else body
@@ -143,7 +142,7 @@ def header_from_bytes(raw: bytes, *, where: str) -> dict[str, Any]:
 
     The seal is checked, so what is here is what was written. Raises DataError as ``from_bytes`` does.
     """
-    head, found, _ = _unsealed(raw, where).partition(_EPOCHS_KEY)
+    head, found, _ = unsealed(raw, where=where).partition(_EPOCHS_KEY)
     try:
         fields = json.loads(head + b"\n}") if found else None
     except (ValueError, RecursionError):
@@ -153,13 +152,18 @@ def header_from_bytes(raw: bytes, *, where: str) -> dict[str, Any]:
     return fields
 
 
-def _unsealed(raw: bytes, where: str) -> bytes:
-    """The bytes of a record up to its seal, once that holds. Raises DataError."""
+def sealed(body: bytes) -> bytes:
+    """A JSON object, given up to the brace that would close it, with the SHA-256 of these bytes as its last key."""
+    return body + _SEAL_KEY + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+
+
+def unsealed(raw: bytes, *, where: str, what: str = "record") -> bytes:
+    """The bytes of a sealed JSON object up to the seal, once that holds. Raises DataError."""
     body, found, seal = raw.rpartition(_SEAL_KEY)
     if not found:
-        raise DataError("no seal: the record is not whole, or not one of biasrepro's", where=where)
+        raise DataError(f"no seal: the {what} is not whole, or not one of biasrepro's", where=where)
     if seal != hashlib.sha256(body).hexdigest().encode() + b'"\n}\n':
-        raise DataError("the seal is broken: the record was edited or damaged after it was written", where=where)
+        raise DataError(f"the seal is broken: the {what} was edited or damaged after it was written", where=where)
     return body
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from repro.config import find_table
+from repro.declaration import Declaration, draw_up
 from repro.results import RunRecord
 from repro.schema import Cell, Run, Table
 
@@ -36,6 +37,12 @@ def record_of(cell: Cell, seed: int, last: float | None, **fields: Any) -> RunRe
 def papers() -> list[Table]:
     """Both tables of the paper."""
     return [find_table("table1"), find_table("table2")]
+
+
+@pytest.fixture(scope="session")
+def declared() -> Callable[..., dict[str, Declaration]]:
+    """The same looks, declared for each of the tables given."""
+    return lambda tables, looks: {table.id: draw_up(table, looks) for table in tables}
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,9 @@ import pytest
 import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
-from repro.arms import LeftOut
+from repro.arms import CellKey, LeftOut
 from repro.config import find_table
+from repro.declaration import Declaration
 from repro.results import RunRecord
 from repro.schema import Cell, Table
 from repro.stats.estimates import paired
@@ -23,6 +24,7 @@ from repro.verdicts import Assessment, CellResult, assess
 Records = list[RunRecord]
 MakeRecord = Callable[..., RunRecord]
 AsPrinted = Callable[..., Records]
+Declare = Callable[..., dict[str, Declaration]]
 
 
 def cell_of(table: Table, row: str, column: str) -> Cell:
@@ -293,22 +295,31 @@ def test_of_two_tables_that_could_lend_a_run_the_same_one_always_does(
         assert arm.runs == ("normalization/squeezenet/ce/seed-0",)
 
 
-def test_with_looks_a_cell_is_judged_at_the_last_one_it_reaches(papers: list[Table], as_printed: AsPrinted) -> None:
+def test_with_looks_a_cell_is_judged_at_the_one_that_answers_it_or_the_last(
+    papers: list[Table], as_printed: AsPrinted, declared: Declare
+) -> None:
     looks = Looks((4, 8), "pocock")
     records = as_printed(papers, 9, np.random.default_rng(9))
     fixed = assess(papers, [record for record in records if record.seed < 4])
-    for n, counted in ((3, 0), (4, 4), (6, 4), (8, 8), (9, 8)):
-        assessment = assess(papers, [record for record in records if record.seed < n], looks=looks)
-        for result in with_delta(assessment):
-            if counted == 0:
-                assert result.delta is result.verdict is None
+    at_first: set[CellKey] = set()
+    for n, look in ((3, None), (4, 4), (6, 4), (8, 8), (9, 8)):
+        enough = [record for record in records if record.seed < n]
+        assessment = assess(papers, enough, looks=declared(papers, looks))
+        for key, result in assessment.cells.items():
+            if result.paper_delta is None:
+                continue
+            if look is None:
+                assert (result.delta, result.look, result.verdict) == (None, None, Verdict.UNDERPOWERED)
                 assert result.seeds_needed == 1
                 continue
+            if n == 4 and result.decided:
+                at_first.add(key)
+            assert result.look == (4 if key in at_first else look)
             assert result.delta is not None
-            assert result.delta.seeds == tuple(range(counted))
+            assert result.delta.seeds == tuple(range(result.look or 0))
             if result.verdict is Verdict.UNDERPOWERED:
                 assert result.seeds_needed == (8 - n if n < 8 else None)
-            if counted == 4:
+            if result.look == 4:
                 before = fixed.cells[result.table, result.row, result.column].delta
                 assert before is not None
                 assert before.mean == result.delta.mean

@@ -10,6 +10,7 @@ from statsmodels.stats.multitest import multipletests
 
 from repro.claims import QUESTIONS, Answer, Claim, assess_claims
 from repro.config import find_table
+from repro.declaration import Declaration
 from repro.results import RunRecord
 from repro.schema import Table
 from repro.stats.spending import Looks
@@ -202,8 +203,10 @@ def test_no_claim_is_made_without_an_effect_more_often_than_one_time_in_twenty(
     assert wrong / count < 0.05 + 4 * math.sqrt(0.05 * 0.95 / count)
 
 
-def test_with_declared_looks_only_the_first_looks_seeds_count(tables: list[Table], make_record: MakeRecord) -> None:
+def test_with_declared_looks_only_the_first_looks_seeds_count(
+    tables: list[Table], make_record: MakeRecord, declared: Callable[..., dict[str, Declaration]]
+) -> None:
     records = runs(tables, make_record, as_published(tables), seeds=8)
-    looked = assess_claims(tables, assess(tables, records, looks=Looks((4, 8))))
+    looked = assess_claims(tables, assess(tables, records, looks=declared(tables[:2], Looks((4, 8)))))
     first = assess_claims(tables, assess(tables, [record for record in records if record.seed < 4]))
     assert looked == first

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from repro.config import find_table
+from repro.declaration import Declaration
 from repro.design import design, next_runs
 from repro.errors import UserError
 from repro.results import RunRecord
@@ -146,15 +147,15 @@ def test_a_table_without_published_figures_has_nothing_to_plan() -> None:
 
 
 def test_until_decided_every_look_brings_the_open_cells_to_the_next(
-    papers: list[Table], make_record: MakeRecord
+    papers: list[Table], make_record: MakeRecord, declared: Callable[..., dict[str, Declaration]]
 ) -> None:
-    looks = Looks((4, 8), "pocock")
+    looks = declared(papers[1:], Looks((4, 8), "pocock"))
     rng = np.random.default_rng(2)
     records: list[RunRecord] = []
     rounds = []
     for _ in range(5):
         assessment = assess(papers, records, looks=looks)
-        runs = next_runs(papers[1:], assessment)
+        runs = next_runs(papers[1], assessment)
         if not runs:
             break
         rounds.append(runs)
@@ -177,4 +178,4 @@ def test_until_decided_every_look_brings_the_open_cells_to_the_next(
 
 def test_seeds_without_declared_looks_are_refused(papers: list[Table]) -> None:
     with pytest.raises(UserError, match="no looks are declared"):
-        next_runs(papers, assess(papers, []))
+        next_runs(papers[1], assess(papers, []))
