@@ -150,6 +150,7 @@ def test_what_was_started_with_nohup_does_not_mind_a_closed_terminal() -> None:
             os.kill(os.getpid(), signal.SIGHUP)
             assert not stop.asked()
             for count, number in enumerate((signal.SIGUSR1, signal.SIGUSR2), start=1):
+                assert signal.getsignal(number) is not signal.SIG_DFL  # else it would end these tests
                 os.kill(os.getpid(), number)
                 assert (stop.count, stop.exit_code) == (count, 143)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
