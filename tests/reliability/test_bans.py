@@ -18,6 +18,7 @@ MAY_WRITE = {
     "data/download.py": "a .part file, which gets its name once its checksum is right",
     "data/locking.py": "an empty file that carries a lock",
     "sweep/worker.py": "the run's log, which is only added to",
+    "sweep/register.py": "a sweep's notes on itself, which are only added to, and an empty file for the server's time",
     "cli/output.py": "a pipe or a terminal, which no rename may replace",
     "bench/worker.py": "its own standard output",
     "cli/__init__.py": "the traceback of a defect, in the system's folder of temporary files",
