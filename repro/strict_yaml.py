@@ -69,6 +69,8 @@ class _Open:
 def read_text(path: Path) -> str:
     """The text of a YAML file. Raises ConfigError where it cannot be read, is too large, or is not UTF-8."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for, a device never ends
+            raise ConfigError("a pipe or a device, not a file", where=str(path), mend="Save it as a file first.")
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,12 @@ def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
 def test_what_is_no_readable_file_is_said_so(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=f"cannot be read: .*{reason}"):
         read_text(tmp_path / name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.yaml")
+    with pytest.raises(ConfigError, match="a pipe or a device, not a file"):
+        read_text(tmp_path / "fifo.yaml")
 
 
 def test_a_file_without_permission_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,7 @@ def _biasrepro(
 
 def main() -> NoReturn:
     """The console script: run the command that the arguments name, and exit."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks shows as a question mark
             stream.reconfigure(errors="replace")
@@ -92,7 +93,16 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong use, 130 or 143 interrupted."""
+    """Run a command and return its exit code.
+
+    0 done, 1 failed, 2 wrong use, 75 in training by another process, 130 or 143 interrupted, 141 nobody reads the
+    output.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        _complain("the folder that this was started in is gone", mend="Go to one that is there: cd")
+        return 2
     try:
         returned = app(
             args=list(arguments) or ["--help"], prog_name="biasrepro", standalone_mode=False, obj=list(arguments)
@@ -122,6 +132,16 @@ def run(arguments: Sequence[str]) -> int:
             return 2
         _own_up(error)
         return 1
+
+
+def _open_closed_streams() -> None:
+    """Have standard streams that were closed lead nowhere: else the next file opened is where output ends up."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(descriptor, mode))
 
 
 def _output_is_gone() -> int:

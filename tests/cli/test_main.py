@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -214,6 +215,32 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() == 141
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_lead_nowhere_and_never_into_a_file(closed: str, tmp_path: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m repro table demo -o table.md --results none {closed}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.md"]
+    assert "Written" not in (tmp_path / "table.md").read_text()
+
+
+def test_a_closed_standard_output_is_no_defect(tmp_path: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m repro cite >&-"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_folder_that_is_gone_is_said_so(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    said = say("sweep", "demo", "--dry-run", "--no-measure")
+    assert said.code == 2
+    assert said.err == "error: the folder that this was started in is gone\n  Go to one that is there: cd\n"
 
 
 def test_bibtex_of_paper_and_software(say: Say) -> None:
