@@ -128,10 +128,22 @@ def next_runs(table: Table, assessment: Assessment, hours_per_run: HoursPerRun =
         raise UserError(f"no looks are declared for {table.id}", mend="biasrepro plan --declare does so.")
     left = []
     for cell in table.cells:
-        result, baseline = assessment.cells[table.id, cell.row.id, cell.column.id], _baseline(table, cell.row.id)
+        result = assessment.cells[table.id, cell.row.id, cell.column.id]
         if result.next_look is not None:
-            left.append((cell, {run.id: run for run in _runs_before(result.next_look, cell, baseline, assessment)}))
+            runs = _runs_before(result.next_look, cell, _baseline(table, cell.row.id), assessment)
+            left.append((cell, {run.id: run for run in runs}))
     return tuple(run for _, runs, _ in _cheapest_first(left, hours_per_run) for run in runs)
+
+
+def runs_to_last_look(table: Table, assessment: Assessment) -> tuple[Run, ...]:
+    """The runs that are left at worst: if no cell of ``table`` that is open were answered before the last look."""
+    runs: dict[str, Run] = {}
+    for cell in table.cells:
+        result = assessment.cells[table.id, cell.row.id, cell.column.id]
+        if result.next_look is not None and result.looks:
+            further = _runs_before(result.looks.seeds[-1], cell, _baseline(table, cell.row.id), assessment)
+            runs |= {run.id: run for run in further}
+    return tuple(runs.values())
 
 
 def _need(table: Table, result: CellResult, assessment: Assessment, power: float, guessed_run_std: float) -> Need:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -46,22 +46,42 @@ def plan(
     looks: Annotated[
         str | None, typer.Option(metavar="SEEDS", help="Show what each of these looks may cost: 5,10,20.")
     ] = None,
+    spending: Annotated[
+        Literal["pocock", "obrien_fleming"],
+        typer.Option(help="How alpha is spent over the looks: evenly, or almost all of it at the last."),
+    ] = "pocock",
+    declare: Annotated[
+        bool,
+        typer.Option(
+            "--declare", help="Declare these looks for the tables named, once and for all, before there are results."
+        ),
+    ] = False,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="With --declare: state that nobody has looked at the results that are there."),
+    ] = False,
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Plan before running: seeds for each cell, GPU-hours, the order for the soonest answers. Trains nothing."""
     from repro.cli.console import say
     from repro.config import builtin_names, find_table
+    from repro.declaration import read_declarations
     from repro.design import design
     from repro.results import load_records
     from repro.stats.spending import Looks
     from repro.verdicts import assess
 
-    declared = Looks.parse(looks) if looks is not None else None
+    shown = Looks.parse(looks, spending) if looks is not None else None
+    if declare:
+        from repro.cli.declare import declare_looks
+
+        return declare_looks(names or [], shown, unseen=unseen, results=results)
     papers = [table for table in map(find_table, builtin_names()) if table.kind == "paper"]
     tables = [find_table(name) for name in names] if names else papers
     family = list({table.id: table for table in [*papers, *tables]}.values())
     found = load_records(results, [table.id for table in family], epochs=False)
-    assessment = assess(family, [one.record for one in found if one.record])
+    declared = read_declarations(results, family)
+    assessment = assess(family, [one.record for one in found if one.record], looks=declared)
     hours = _hours(hours_per_run, results)
     planned = design(tables, assessment, hours, power=power, gpu_hours=gpu_hours, guessed_run_std=spread)
     if not (planned.needs or planned.decided):
@@ -71,7 +91,12 @@ def plan(
         )
     if planned.needs:
         _show_cells(planned)
-    for line in [*_summary(planned), *(_looks(declared) if declared else ())]:
+    in_force = [declared[table.id] for table in tables if table.id in declared]
+    for line in [
+        *_summary(planned),
+        *(_looks(shown) if shown else ()),
+        *(f"looks   {one.table}: {one.words}" for one in in_force),
+    ]:
         say(line)
     for line in _next_steps(planned, tables, results):
         say(line)

@@ -59,6 +59,12 @@ def sweep(
     ] = False,
     allow_changed: AllowChanged = False,
     tensorboard: TensorBoard = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided", help="Seeds up to the next declared look, one look, and on with the cells still open."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train nothing: list the runs, their estimated cost and disk.")
     ] = False,
@@ -74,58 +80,71 @@ def sweep(
     Interrupted (Ctrl-C), it commits the state of all running runs; the same command goes on from there.
     """
     from repro.cli.tensorboard import require_tensorboard
+    from repro.cli.until_decided import hours_from_records, refuse_selection, run_until_decided, show_until_decided
     from repro.config import find_table
+    from repro.sweep.hardware import find_gpus
     from repro.sweep.plan import make_plan, parse_seeds, refuse_blocked, selected_runs
     from repro.sweep.survey import survey
 
     table = find_table(with_settings(table_name, settings or []))
-    chosen = selected_runs(
-        table, parse_seeds(seeds, table.seeds), _listed("--rows", rows), _listed("--columns", columns)
-    )
-    states = survey(results, chosen)
-    plan = make_plan(chosen, states, only)
-    refuse_blocked(plan)
-    slots = _slots(device, gpus, jobs_per_gpu, jobs, threads, plan.todo)
-    if tensorboard is not None:
-        require_tensorboard()
-    if dry_run:
-        from repro.cli.dry_run import show_dry_run
 
-        show_dry_run(table, plan, slots, results=results, root=root, may_measure=not no_measure)
-        return
-    following = command_line("table", table.reference, results=results)
-    if not plan.todo and not plan.elsewhere:
-        _say_nothing_to_do(plan, only, following)
-        return
-    from repro.cli.console import say
-    from repro.cli.data_ready import make_data_ready
-    from repro.cli.sweep_view import choose_view, say_summary
-    from repro.interruption import StopRequests
-    from repro.sweep.conduct import conduct
-    from repro.sweep.local import LocalExecutor
+    def train(chosen: Sequence[Run]) -> int:
+        """Train those of ``chosen`` that are left, or show what that would be; the exit code."""
+        states = survey(results, chosen)
+        plan = make_plan(chosen, states, only)
+        refuse_blocked(plan)
+        slots = _slots(device, gpus, jobs_per_gpu, jobs, threads, plan.todo)
+        if tensorboard is not None:
+            require_tensorboard()
+        if dry_run:
+            from repro.cli.dry_run import show_dry_run
 
-    make_data_ready(table.dataset.name, root)
-    _require_writable(results)
-    _require_space(results, plan, slots)
-    say(_opening(table, plan, slots), "bold")
-    shared = ["--results", str(results), "--root", str(root), *(["--allow-changed"] if allow_changed else [])]
-    if tensorboard is not None:
-        shared += ["--tensorboard", str(tensorboard)]
-    jobs_to_run = [_job(run, table, results, shared) for run in (*plan.todo, *plan.elsewhere)]
-    with StopRequests() as stop, choose_view(progress) as view:
-        picture = conduct(
-            jobs_to_run,
-            LocalExecutor(slots),
-            finished_before=len(plan.finished),
-            fail_fast=fail_fast,
-            stops_asked=lambda: stop.count,
-            listen=view,
-        )
-    again = shlex.join(["biasrepro", *(context.obj or ["sweep", table_name])])
-    cut_short = stop.asked() and bool(picture.waiting or picture.having("interrupted"))
-    say_summary(picture, again, following, interrupted=cut_short)
-    failed = bool(picture.having("failed", "diverged"))
-    raise typer.Exit(stop.exit_code if cut_short else int(failed))
+            show_dry_run(table, plan, slots, results=results, root=root, may_measure=not no_measure)
+            return 0
+        following = command_line("table", table.reference, results=results)
+        if not plan.todo and not plan.elsewhere:
+            _say_nothing_to_do(plan, only, following)
+            return 0
+        from repro.cli.console import say
+        from repro.cli.data_ready import make_data_ready
+        from repro.cli.sweep_view import choose_view, say_summary
+        from repro.interruption import StopRequests
+        from repro.sweep.conduct import conduct
+        from repro.sweep.local import LocalExecutor
+
+        make_data_ready(table.dataset.name, root)
+        _require_writable(results)
+        _require_space(results, plan, slots)
+        say(_opening(table, plan, slots), "bold")
+        shared = ["--results", str(results), "--root", str(root), *(["--allow-changed"] if allow_changed else [])]
+        if tensorboard is not None:
+            shared += ["--tensorboard", str(tensorboard)]
+        jobs_to_run = [_job(run, table, results, shared) for run in (*plan.todo, *plan.elsewhere)]
+        with StopRequests() as stop, choose_view(progress) as view:
+            picture = conduct(
+                jobs_to_run,
+                LocalExecutor(slots),
+                finished_before=len(plan.finished),
+                fail_fast=fail_fast,
+                stops_asked=lambda: stop.count,
+                listen=view,
+            )
+        again = shlex.join(["biasrepro", *(context.obj or ["sweep", table_name])])
+        cut_short = stop.asked() and bool(picture.waiting or picture.having("interrupted"))
+        say_summary(picture, again, following, interrupted=cut_short)
+        failed = bool(picture.having("failed", "diverged"))
+        return stop.exit_code if cut_short else int(failed)
+
+    if until_decided:
+        refuse_selection(seeds=seeds, rows=rows, columns=columns, only=only)
+        on_cpu = device == "cpu" or not find_gpus()
+        hours = hours_from_records(results, "cpu" if on_cpu else "cuda")
+        if dry_run:
+            return show_until_decided(table, results, hours)
+        raise typer.Exit(run_until_decided(table, results, train, hours=hours, fail_fast=fail_fast))
+    picked = _listed("--rows", rows), _listed("--columns", columns)
+    if code := train(selected_runs(table, parse_seeds(seeds, table.seeds), *picked)):
+        raise typer.Exit(code)
 
 
 def _listed(option: str, text: str | None) -> list[str] | None:

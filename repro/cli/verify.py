@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MEND = {
     "run.json": "move it away, and the run is trained again",
+    "looks.json": "restore it from version control: no other declaration can take its place",
     "checkpoint": "the next attempt puts it aside and goes on from the one before",
 }
 
@@ -39,7 +40,7 @@ def verify(
         style = "red" if finding.kind == "damaged" else "yellow"
         say(f"{finding.kind:<9} {finding.path}: {finding.why}{shown}", style)
         if finding.kind == "damaged":
-            say(f"          {_MEND['run.json' if finding.path.name == 'run.json' else 'checkpoint']}")
+            say(f"          {_MEND.get(finding.path.name, _MEND['checkpoint'])}")
     whole = f"{counted(found.records, 'record')} and {counted(found.checkpoints, 'checkpoint')} are whole"
     damaged = found.having("damaged")
     say(f"{whole}; {len(damaged) or 'none'} damaged", "bold red" if damaged else "bold green")

@@ -47,10 +47,11 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         add_legend(figure)
     add_note(figure, _far_baselines(tables))
     headings = " ".join(table.heading for table in tables)
+    declared = "".join(f" {table.label}: {table.declared.words}." for table in tables if table.declared)
     return Drawing(
         figure,
         f"{headings} Top-1 minus that of cross-entropy, paired by seed, in points: ours with its 95% interval (hollow, "
-        "and without one, below three seeds) and the paper's.",
+        f"and without one, below three seeds) and the paper's.{declared and f' Repeated intervals.{declared}'}",
         tuple(drawn),
     )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from repro.arms import Metric
+from repro.declaration import Declaration, read_declarations
 from repro.results import Found, RunRecord, load_records
 from repro.schema import Column, Row, Table
 from repro.tables import AssembledTable, assemble, variants_of
 from repro.tables.gather import family_of
 from repro.tables.layout import label, standing
+from repro.tables.stopping import stopping_notes
 from repro.verdicts import Assessment, CellResult, assess
 
 
@@ -34,6 +36,11 @@ class Recorded:
         """The label, and what must be said at once of a demo, a study or a changed protocol."""
         warning = standing(self.shown).replace("`", "")
         return f"{self.label}. {warning}" if warning else f"{self.label}."
+
+    @property
+    def declared(self) -> Declaration | None:
+        """The looks declared for it, if any: its intervals are then repeated ones."""
+        return self.assessment.looks.get(self.table.id)
 
     @property
     def compared(self) -> tuple[Column, ...]:
@@ -59,16 +66,22 @@ def gather_recorded(tables: Sequence[Table], results: Path, metric: Metric = "la
     """Each of ``tables`` with what is recorded of it under ``results``."""
     wanted = [other for table in tables for other in (*family_of(table), *variants_of(table))]
     found = load_records(results, sorted({table.id for table in wanted}))
-    return [recorded(table, found, metric) for table in tables]
+    looks = read_declarations(results, wanted)
+    return [recorded(table, found, metric, looks) for table in tables]
 
 
-def recorded(table: Table, found: Iterable[Found], metric: Metric = "last") -> Recorded:
-    """``table`` with what ``found`` holds of it and of the tables that its p-values are adjusted with."""
+def recorded(
+    table: Table, found: Iterable[Found], metric: Metric = "last", looks: Mapping[str, Declaration] | None = None
+) -> Recorded:
+    """``table`` with what ``found`` holds of it and of the tables that its p-values are adjusted with.
+
+    ``looks`` are the declarations of these tables, by their ids.
+    """
     found = list(found)
     records = {one.record.id: one.record for one in found if one.record}
-    return Recorded(
-        table=table,
-        shown=assemble(table, found, metric=metric, variants=variants_of(table)),
-        assessment=assess(family_of(table), records.values(), metric),
-        runs=records,
-    )
+    family = family_of(table)
+    declared = {one.id: looks[one.id] for one in family if looks and one.id in looks}
+    assessment = assess(family, records.values(), metric, looks=declared)
+    shown = assemble(table, found, metric=metric, variants=variants_of(table))
+    notes = stopping_notes(assessment, [table.id], records.values())
+    return Recorded(table, replace(shown, notes=(*shown.notes, *notes)), assessment, records)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from repro.arms import Metric
 from repro.claims import Claim, assess_claims
 from repro.config import builtin_names, find_table
+from repro.declaration import Declaration, read_declarations
 from repro.errors import UserError
 from repro.figures import Recorded
 from repro.figures.recorded import recorded
@@ -61,7 +62,8 @@ def gather_report(results: Path, tables: Sequence[Table] = (), metric: Metric = 
         one.id: one for table in (*papers, product, *sections) for one in (*family_of(table), *variants_of(table))
     }
     found = load_records(results, sorted(wanted))
-    return report_on(papers, _in_order(sections), product, found, metric, tuple(unknown if not tables else ()))
+    looks = read_declarations(results, wanted.values())
+    return report_on(papers, _in_order(sections), product, found, metric, tuple(unknown if not tables else ()), looks)
 
 
 def report_on(
@@ -71,11 +73,14 @@ def report_on(
     found: Sequence[Found],
     metric: Metric = "last",
     unknown: tuple[str, ...] = (),
+    looks: Mapping[str, Declaration] | None = None,
 ) -> Report:
-    """The report on the record files given; ``product`` is the table of the last claim."""
-    of_table = {table.id: recorded(table, found, metric) for table in (*papers, *sections)}
+    """The report on the record files given; ``product`` is the table of the last claim, ``looks`` what was declared."""
+    of_table = {table.id: recorded(table, found, metric, looks) for table in (*papers, *sections)}
     records = [one.record for one in found if one.record]
-    claims = assess_claims([*papers, product], assess([*papers, product], records, metric))
+    of_claims = [*papers, product]
+    declared = {table.id: looks[table.id] for table in of_claims if looks and table.id in looks}
+    claims = assess_claims(of_claims, assess(of_claims, records, metric, looks=declared))
     return Report(
         metric=metric,
         papers=tuple(of_table[table.id] for table in papers),

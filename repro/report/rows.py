@@ -170,6 +170,8 @@ def _delta_row(table: Recorded, row: Row, column: Column) -> DeltaRow:
 def _seeds_needed(result: CellResult) -> str:
     if result.paper_delta is None or result.decided:
         return ""
+    if result.looks and result.next_look is None:
+        return "none: the last look is over"
     if result.seeds_needed is None:
         return "more seeds than could be run" if result.verdict is Verdict.UNDERPOWERED else ""
     return f"{result.seeds_needed:,} more"

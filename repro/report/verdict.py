@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from repro.figures import Recorded
 from repro.stats.verdict import Verdict
+from repro.tables.stopping import stopping_text
 from repro.verdicts import CellResult
 
 MEANINGS: dict[str, str] = {
@@ -97,6 +98,10 @@ def remarks(tables: Iterable[Recorded]) -> list[str]:
             "Our cross-entropy is more than a point from the paper's for "
             f"{', '.join(far)}: there, little else is comparable."
         )
+    declared = [(table, declaration) for table in tables if (declaration := table.declared)]
+    found += [stopping_text(one, table.assessment, table.runs.values()).replace("`", "") for table, one in declared]
+    if declared:
+        found.append("The claims of the text are answered from the seeds up to the first look, whose number was fixed.")
     if tables and tables[0].assessment.metric == "best":
         found.append("All of this is at the best epoch, which is selected on the test set: a secondary reading.")
     return found

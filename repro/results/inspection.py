@@ -10,13 +10,14 @@ from typing import Literal
 
 from repro.errors import DataError
 from repro.results.lock import owner_of
+from repro.results.record import unsealed
 from repro.results.sealed import check_checkpoint
 from repro.results.store import RunFolder, read_record
 
 Kind = Literal["damaged", "put aside", "left over", "stranger"]
 
 _SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
-_OURS = re.compile(r"failure\.json|run\.log|owner-[0-9]+\.json")
+_OURS = re.compile(r"failure\.json|progress\.json|run\.log|owner-[0-9]+\.json")
 _PUT_ASIDE = re.compile(r"checkpoint\.(previous\.)?pt\.damaged(-[0-9]+)?")
 _LEFT_OVER = re.compile(r"\..*\.part")
 
@@ -51,6 +52,7 @@ def inspect(results: Path) -> Inspection:
     found = Inspection()
     for table in _entries(results):
         if table.is_dir() and not table.name.startswith("."):
+            _inspect_declaration(table / "looks.json", found)
             for folder in _run_folders(table, depth=3, found=found):
                 _inspect_run(folder, found)
     return found
@@ -59,12 +61,24 @@ def inspect(results: Path) -> Inspection:
 def _run_folders(folder: Path, *, depth: int, found: Inspection) -> Iterator[RunFolder]:
     """The runs' folders so many levels below ``folder``; whatever else is there is a stranger."""
     for path in _entries(folder):
+        if depth == 3 and path.name == "looks.json" and path.is_file():
+            continue
         if not path.is_dir() or (depth == 1 and not _SEED.fullmatch(path.name)):
             found.findings.append(Finding("stranger", path, "no run lies here", _size(path)))
         elif depth == 1:
             yield RunFolder(path)
         else:
             yield from _run_folders(path, depth=depth - 1, found=found)
+
+
+def _inspect_declaration(path: Path, found: Inspection) -> None:
+    """The looks declared for a table, where they are: whole, or damaged."""
+    if not path.is_file():
+        return
+    try:
+        unsealed(path.read_bytes(), where=str(path), what="declaration")
+    except DataError as error:
+        found.findings.append(Finding("damaged", path, error.what, _size(path)))
 
 
 def _inspect_run(folder: RunFolder, found: Inspection) -> None:

@@ -9,4 +9,5 @@ functions: what only prints a mean does not wait for it.
 ``verdict``     from an estimate and the paper's delta to one of four words
 ``power``       seeds needed
 ``spending``    looks declared beforehand, so that stopping early stays honest
+``sequential``  a family of cells followed from look to look
 """

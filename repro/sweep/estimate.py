@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,6 +69,23 @@ def costs_in_records(headers: Iterable[Mapping[str, Any]], slot: Slot, device_na
         seconds.setdefault(key, []).append(where["duration_seconds"] / epochs)
         parameters[key] = header["parameters"]
     return {key: Cost(statistics.median(known), parameters[key], "records") for key, known in seconds.items()}
+
+
+def hours_in_records(headers: Iterable[Mapping[str, Any]], device: str) -> Callable[[Cell], float | None]:
+    """Hours of a run of a cell on this kind of device (``cuda``, ``cpu``), whatever loss and seed; None if unknown."""
+    known: dict[str, list[float]] = {}
+    for header in headers:
+        made = header["provenance"]
+        if header["status"] == "completed" and made["device"] == device:
+            seconds = made["duration_seconds"] / header["configuration"]["recipe"]["epochs"]
+            known.setdefault(_key_of(header["configuration"]), []).append(seconds)
+    median = {key: statistics.median(seconds) for key, seconds in known.items()}
+
+    def hours(cell: Cell) -> float | None:
+        seconds = median.get(cost_key(cell))
+        return None if seconds is None else seconds * cell.recipe.epochs / 3600
+
+    return hours
 
 
 def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Estimate:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from repro.config import builtin_names, find_table
+from repro.declaration import read_declarations
 from repro.results import load_records
 from repro.schema import Table
 from repro.tables.assemble import assemble
 from repro.tables.assembled import AssembledTable, Metric, Verdicts
+from repro.tables.stopping import stopping_notes
 from repro.tables.verdicts import with_verdicts
 from repro.verdicts import assess
 
@@ -29,7 +32,10 @@ def gather(
     if verdicts is None:
         return shown
     records = [one.record for one in found if one.record]
-    return with_verdicts(shown, assess([*family, *variants], records, metric), verdicts)
+    judged = [*family, *variants]
+    assessment = assess(judged, records, metric, looks=read_declarations(results, judged))
+    shown = replace(shown, notes=(*shown.notes, *stopping_notes(assessment, [table.id], records)))
+    return with_verdicts(shown, assessment, verdicts)
 
 
 def family_of(table: Table) -> list[Table]:

@@ -127,7 +127,7 @@ def test_cells_with_a_verdict_are_done(planned: Plan, tmp_path: Path) -> None:
 
 
 def test_looks_show_what_each_may_cost(planned: Plan) -> None:
-    text = planned("table1", "--hours-per-run", 1, "--looks", "5,10,20")
+    text = planned("table1", "--hours-per-run", 1, "--looks", "5,10,20", "--spending", "obrien_fleming")
     assert "at 5, 10, 20 paired seeds, each at p below 1.5e-05, 0.003, 0.047: together at most 0.05" in text
 
 

@@ -1,0 +1,38 @@
+"""``biasrepro plan --declare``: looks written down before there are results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro.cli.references import command_line
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    from repro.stats.spending import Looks
+
+
+def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, results: Path) -> None:
+    """Declare ``looks`` for each table named, and say what is in force. Raises UserError."""
+    from repro.cli.console import counted, say
+    from repro.config import find_table
+    from repro.declaration import declare
+    from repro.stats.spending import look_levels
+
+    if looks is None or not names:
+        raise UserError(
+            "--declare takes a table and its looks",
+            mend=f"Such as biasrepro plan {' '.join(names) or 'table2'} --looks 5,10,20 --declare.",
+        )
+    for table in [find_table(name) for name in names]:
+        done = declare(results, table, looks, unseen=unseen)
+        spent = ", ".join(f"{level:.2g}" for level in look_levels(looks, done.declaration.alpha).cumsum())
+        state = "declared" if done.new else "in force already"
+        say(f"{state}: {table.id}, {done.declaration.words}; {counted(len(done.declaration.cells), 'cell')}")
+        say(f"spent   {spent} of alpha up to each look; Holm's adjustment over the family at every look")
+        if before := done.declaration.recorded_before:
+            said = ", stated to be unseen" if done.declaration.unseen else ", of which no difference could be formed"
+            say(f"before  {counted(len(before), 'run')} had a record{said}: the report will say so")
+        say(f"file    {done.path}: never replaced; put it into version control before any run")
+        say(f"next    {command_line('sweep', table.reference, '--until-decided', results=results)}")
