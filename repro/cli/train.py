@@ -22,7 +22,7 @@ from repro.cli.options import (
 )
 from repro.cli.references import command_line, complete_cell, find_target
 from repro.errors import Interrupted, UserError
-from repro.progress import Progress
+from repro.progress import Progress, told_to
 
 if TYPE_CHECKING:
     from repro.cli.train_view import TrainView
@@ -61,6 +61,7 @@ def train(
     from repro.cli.tensorboard import TensorBoardLog, require_tensorboard
     from repro.interruption import StopRequests, leave_at_once
     from repro.results import RunFolder
+    from repro.results.live import publishing
     from repro.schema import Run
 
     cell, reference = find_target(target, settings or [])
@@ -78,11 +79,12 @@ def train(
         if progress != "json" and not trained_before:
             decode_with_progress(cell.dataset.name, root)
         try:
-            with view, _failures_told(run, view):
+            with view, publishing(RunFolder.of(results, run)) as live, _failures_told(run, view):
                 from repro.engine.train import train_run
 
                 if stop.asked():
                     raise Interrupted(f"{run.id}: nothing was begun")
+                hear = TensorBoardLog(tensorboard / run.id, view.hear).hear if tensorboard else view.hear
                 record = train_run(
                     run,
                     results=results,
@@ -90,7 +92,7 @@ def train(
                     device=device,
                     threads=threads,
                     allow_changed=allow_changed,
-                    listen=TensorBoardLog(tensorboard / run.id, view.hear).hear if tensorboard else view.hear,
+                    listen=told_to(hear, live.hear),
                     should_stop=stop.asked,
                 )
         except Interrupted as interruption:

@@ -157,6 +157,12 @@ def owner_of(folder: RunFolder) -> Owner | None:
     return owner if owner is not None and owner.lives else None
 
 
+def last_owner(folder: RunFolder, *, now: float) -> Owner | None:
+    """Who has the run and did not give it back, alive or not; ``now`` is by the file server's clock."""
+    owner = _newest(folder, now=now)[1]
+    return owner if owner is not None and not owner.released else None
+
+
 def _acquire(folder: RunFolder) -> Ownership:
     make_folder(folder.path, below=folder.results)
     me = Owner(

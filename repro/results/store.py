@@ -2,6 +2,7 @@
 
 ``<results>/<table>/<row>/<column>/seed-<n>/`` holds ``run.json`` (the record, once the run has ended),
 ``checkpoint.pt`` and ``checkpoint.previous.pt`` (while it runs), ``owner-<n>.json`` (who trains it: ``lock.py``),
+``progress.json`` (where it stands, meanwhile),
 ``failure.json`` (the last attempt's cause, until one succeeds) and ``run.log`` (what the worker printed).
 """
 
@@ -56,6 +57,11 @@ class RunFolder:
         return self.path / "failure.json"
 
     @property
+    def live(self) -> Path:
+        """Where the run stands while it is in training."""
+        return self.path / "progress.json"
+
+    @property
     def log(self) -> Path:
         """What the worker wrote to its standard output and error."""
         return self.path / "run.log"
@@ -87,7 +93,7 @@ def write_record(folder: RunFolder, record: RunRecord, write: Writer = write_dur
     make_folder(folder.path, below=folder.results)
     write(folder.record, to_bytes(record), only_new=True)
     of_killed_writers = folder.path.glob(".*.part")
-    for leftover in (folder.checkpoint, folder.previous_checkpoint, folder.failure, *of_killed_writers):
+    for leftover in (folder.checkpoint, folder.previous_checkpoint, folder.failure, folder.live, *of_killed_writers):
         leftover.unlink(missing_ok=True)
 
 

@@ -1,7 +1,8 @@
 """The sweeps under way over a results folder: ``<results>/.sweeps/<id>.jsonl``, one file each.
 
 The first line says who conducts the sweep; the conductor touches the file as a heartbeat and removes it at the end.
-Lines that follow are notes: where the work was left (``left``), and a request to stop (``stop``). A request is bound to
+Lines that follow are notes: where the work was left (``left``), a request to stop (``stop``), why its conductor gave
+up (``trouble``). A request is bound to
 the file of the sweep that it is meant for, and ids are never used again: what was asked of one sweep is asked of no
 other, whatever the clocks say. Notes are appended in place, because a reader that opens a file on NFS is promised
 what was written to it before, and promised nothing about new names in a folder.
@@ -53,7 +54,8 @@ class Conductor:
 
 @dataclass(frozen=True)
 class Registration:
-    """A registered sweep as its file says: ``left`` finds work that was left to a cluster, ``stop`` a request to stop.
+    """A registered sweep as its file says: ``left`` finds work that was left to a cluster, ``stop`` a request to stop,
+    ``trouble`` why its conductor gave up.
 
     ``heard_at`` is the last heartbeat, by the file server's clock.
     """
@@ -62,6 +64,7 @@ class Registration:
     conductor: Conductor
     left: Mapping[str, str] = field(default_factory=dict)
     stop: str | None = None
+    trouble: str | None = None
     heard_at: float = 0.0
 
     @property
@@ -104,9 +107,23 @@ class Registration:
         """The sweep is over."""
         self.path.unlink(missing_ok=True)
 
+    def note_trouble(self, trouble: str) -> None:
+        """Note why nobody conducts the sweep any more."""
+        self._append({"trouble": trouble})
+
     @contextmanager
     def kept(self) -> Iterator[Registration]:
         """Be the conductor while in force: heartbeats, and the file's removal at the end."""
+        with self.beating():
+            try:
+                yield self
+            finally:
+                with contextlib.suppress(OSError):
+                    self.remove()
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Heartbeats while in force."""
         over = threading.Event()
 
         def beat() -> None:
@@ -117,12 +134,10 @@ class Registration:
         heart = threading.Thread(target=beat, daemon=True, name="sweep-heartbeat")
         heart.start()
         try:
-            yield self
+            yield
         finally:
             over.set()
             heart.join()
-            with contextlib.suppress(OSError):
-                self.remove()
 
     def _append(self, note: Mapping[str, object]) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
@@ -214,9 +229,10 @@ def _read(path: Path) -> Registration | None:
         return None
     if not _is_plain(conductor):
         return None
-    left, stop = notes.get("left"), notes.get("stop")
+    left, stop, trouble = (notes.get(name) for name in ("left", "stop", "trouble"))
     named = {str(key): str(value) for key, value in left.items()} if isinstance(left, dict) else {}
-    return Registration(path, conductor, named, str(stop) if stop is not None else None, heard_at)
+    stop, trouble = (str(text) if text is not None else None for text in (stop, trouble))
+    return Registration(path, conductor, named, stop, trouble, heard_at)
 
 
 def _is_plain(conductor: Conductor) -> bool:

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "repro"
 MAY_WRITE = {
     "results/durable.py": "it is how files are written",
     "results/lock.py": "the owner's file, whose name is what counts; it is made anew or not at all",
+    "results/live.py": "a temporary file of its own, renamed; it only informs, and need not be on disk",
     "data/cache.py": "a temporary file of its own, synced and renamed",
     "data/download.py": "a .part file, which gets its name once its checksum is right",
     "data/locking.py": "an empty file that carries a lock",
