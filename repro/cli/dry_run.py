@@ -37,8 +37,12 @@ def show_dry_run(
     ]
     show_table(["cell", "seeds to train", "finished", "epochs", "time a run", "known from"], lines, right=(2, 3, 4))
     print()
-    for text in _totals(plan, slots, estimate(plan.todo, costs, len(slots)), results):
+    whole, free = estimate(plan.todo, costs, len(slots)), free_bytes(results)
+    for text in _totals(plan, slots, whole):
         say(text)
+    say(f"disk   up to {size(whole.disk_bytes)} under {results}, {size(free)} free")
+    if free < whole.disk_bytes:
+        say("       too little: make room, or give a --results folder on another disk", "yellow")
     if (missing := _missing_data(table, root)) is not None:
         say(missing, "yellow")
     say("Nothing was started.")
@@ -89,8 +93,8 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return ", ".join(parts) or "–"
 
 
-def _totals(plan: Plan, slots: Sequence[Slot], whole: Estimate, results: Path) -> list[str]:
-    """Runs, time and disk of the whole, a line each."""
+def _totals(plan: Plan, slots: Sequence[Slot], whole: Estimate) -> list[str]:
+    """Runs and time of the whole, a line each."""
     on_gpu = slots[0].device == "cuda"
     hours = whole.run_seconds / 3600 * (1 if on_gpu else slots[0].threads)
     at_once = f"{counted(len(slots), 'run')} at a time on {slots[0].device}, {counted(slots[0].threads, 'thread')} each"
@@ -107,7 +111,6 @@ def _totals(plan: Plan, slots: Sequence[Slot], whole: Estimate, results: Path) -
             f"{duration(whole.wall_seconds)} here{partly}"
         )
         lines.append("       an estimate from runs alone on their device; runs that share one slow each other down")
-    lines.append(f"disk   up to {size(whole.disk_bytes)} under {results}, {size(free_bytes(results))} free")
     return lines
 
 

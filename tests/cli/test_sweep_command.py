@@ -303,6 +303,20 @@ def test_a_dry_run_without_measuring_says_that_time_is_unknown(say: Say, results
     assert said.err == ""
 
 
+def test_a_dry_run_without_measuring_counts_the_checkpoints_and_says_when_the_disk_is_too_small(
+    say: Say, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dry_run = ("sweep", "demo", "--seeds", "1", "--jobs", "1", "--dry-run", "--no-measure", "--results", results)
+    said = say(*dry_run)
+    assert "disk   up to 14.4 MB" in said.out  # three checkpoints of 600,000 weights and momenta, and four records
+    assert "too little" not in said.out
+    monkeypatch.setattr("repro.cli.dry_run.free_bytes", lambda folder: 14_000_000)
+    said = say(*dry_run)
+    assert said.code == 0
+    assert "14.0 MB free" in said.out
+    assert "too little: make room" in said.out
+
+
 def test_a_dry_run_says_what_stands_in_the_way(
     say: Say, results: Path, runs: list[Run], finish: Callable[..., None]
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from repro.config import find_table
 from repro.schema import Run
 from repro.sweep.devices import Slot
-from repro.sweep.estimate import Cost, cost_key, costs_in_records, estimate, unknown_cells
+from repro.sweep.estimate import PARAMETERS_AT_MOST, Cost, cost_key, costs_in_records, estimate, unknown_cells
 from repro.sweep.plan import selected_runs
 
 CPU = Slot("cpu", "cpu", 1)
@@ -90,11 +90,21 @@ def test_time_and_disk_add_up() -> None:
     assert estimate(runs, costs, slots=1).disk_bytes == records + 3 * 8 * 2_000, "one checkpoint at a time"
 
 
-def test_what_is_unknown_is_counted_and_sized_by_what_is_printed() -> None:
+def test_what_is_unknown_is_counted_and_sized_by_the_largest_of_its_kind() -> None:
     runs = selected_runs(find_table("table2"), (0,), rows=["squeezenet"], columns=["ce", "bias"])
     whole = estimate(runs, {}, slots=1)
     assert (whole.run_seconds, whole.wall_seconds, whole.unknown) == (0.0, 0.0, 2)
-    assert whole.disk_bytes == 2 * (4_000 + 200 * 450) + 3 * 8 * 1_250_000
+    assert whole.disk_bytes == 2 * (4_000 + 200 * 450) + 3 * 8 * 900_000
+
+
+def test_no_network_is_larger_than_what_is_taken_for_it_nor_much_smaller() -> None:
+    from repro.models import MODELS
+    from repro.models.describe import describe_model
+
+    assert set(PARAMETERS_AT_MOST) == set(MODELS)
+    for name, most in PARAMETERS_AT_MOST.items():
+        counted = describe_model(name, num_classes=200, image_size=64).parameters
+        assert counted <= most <= 1.15 * counted, name
 
 
 def test_one_cell_of_each_unknown_kind_is_to_be_measured() -> None:
