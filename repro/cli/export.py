@@ -45,12 +45,12 @@ def export(
 ) -> None:
     """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""
     from repro.cli.console import counted
-    from repro.cli.output import refuse_unwritable
+    from repro.cli.output import format_of, refuse_unwritable
     from repro.config import find_table
     from repro.export import COLUMNS, schema_to_bytes, to_csv, to_parquet
     from repro.results import load_records
 
-    format_name = format_name or (_SUFFIXES.get(output.suffix.lower()) if output else None) or "csv"
+    format_name = format_of(output, format_name, _SUFFIXES, default="csv")
     for kind, given, valid in (("format", format_name, _SUFFIXES.values()), ("level", level, COLUMNS)):
         if given not in valid:
             raise UserError(f"no {kind} is called '{given}'", where=f"--{kind}", mend=nearest(given, valid))

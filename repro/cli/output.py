@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
 
 from repro.errors import UserError
+
+
+def format_of(output: Path | None, given: str | None, suffixes: Mapping[str, str], *, default: str) -> str:
+    """The format given, else what the output's name ends in, else ``default`` where it ends in nothing.
+
+    Raises UserError for an ending that stands for none of these formats: a PDF must not be Markdown inside.
+    """
+    if given is not None or output is None or not output.suffix:
+        return given or default
+    if output.suffix.lower() in suffixes:
+        return suffixes[output.suffix.lower()]
+    raise UserError(
+        f"nothing is written here as {output.suffix}",
+        where=str(output),
+        mend=f"Give it a name that ends in {', '.join(suffixes)}, or say which --format.",
+    )
 
 
 def refuse_unwritable(output: Path) -> None:

@@ -47,12 +47,12 @@ def report(
     settings: Settings = None,
 ) -> None:
     """Report on what was recorded: verdict, claims, tables, figures, assumptions, provenance, in one file."""
-    from repro.cli.output import refuse_unwritable, write_output
+    from repro.cli.output import format_of, refuse_unwritable, write_output
     from repro.cli.references import chosen_tables
     from repro.report import FORMATS, SUFFIXES, gather_report
     from repro.tables import METRICS
 
-    format_name = format_name or (SUFFIXES.get(output.suffix.lower()) if output else None) or "html"
+    format_name = format_of(output, format_name, SUFFIXES, default="html")
     for kind, given, valid in (("format", format_name, FORMATS), ("metric", metric, METRICS)):
         if given not in valid:
             raise UserError(f"no {kind} is called '{given}'", where=f"--{kind}", mend=nearest(given, valid))

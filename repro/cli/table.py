@@ -72,11 +72,11 @@ def table(
     settings: Settings = None,
 ) -> None:
     """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
-    from repro.cli.output import refuse_unwritable
+    from repro.cli.output import format_of, refuse_unwritable
     from repro.cli.references import chosen_tables
     from repro.tables import METRICS, RENDERERS, SUFFIXES, VERDICTS, gather, latex
 
-    format_name = format_name or (SUFFIXES.get(output.suffix.lower()) if output else None) or "markdown"
+    format_name = format_of(output, format_name, SUFFIXES, default="markdown")
     _refuse_unknown("format", format_name, list(RENDERERS))
     _refuse_unknown("metric", metric, list(METRICS))
     if verdicts is not None:

@@ -129,6 +129,23 @@ def test_wrong_use_is_one_message_and_exit_code_2(say: Say, tmp_path: Path, argu
     assert said.out == ""
 
 
+@pytest.mark.parametrize("command", ["table", "export", "report"])
+def test_a_name_that_ends_in_another_format_is_refused(say: Say, tmp_path: Path, command: str) -> None:
+    said = say(command, "-o", tmp_path / "x.pdf", "--results", tmp_path)
+    assert said.code == 2
+    assert "nothing is written here as .pdf" in said.err
+    assert "or say which --format" in said.err
+    assert not list(tmp_path.iterdir())
+    assert say(command, "-o", tmp_path / "x.pdf", "--format", "nope", "--results", tmp_path).code == 2
+
+
+@pytest.mark.parametrize("name", ["x" * 250 + ".csv", "x" * 300 + ".csv", "x" * 300 + "/y.csv"])
+def test_a_name_too_long_for_the_file_system_is_said_so(say: Say, tmp_path: Path, name: str) -> None:
+    said = say("export", "-o", tmp_path / name, "--results", tmp_path)
+    assert said.code == 2
+    assert "Traceback" not in said.err
+
+
 def test_an_error_in_a_file_has_its_line(say: Say, own: Path) -> None:
     own.write_text(own.read_text().replace("epochs: 4", "epochs: four"))
     said = say("sweep", own)
