@@ -60,7 +60,7 @@ def figure(
     formats = [_format_of(output) for output in outputs]
     for output in outputs:
         refuse_unwritable(output)
-    from repro.figures import FIGURES, NEEDS_NO_RUNS, draw_figure, gather_recorded
+    from repro.figures import FIGURES, NEEDS_NO_RUNS, draw_figure, gather_recorded, unusable
     from repro.tables import METRICS
 
     for kind, given, valid in (("figure", name, FIGURES), ("metric", metric, METRICS)):
@@ -72,6 +72,8 @@ def figure(
     for output, format_name in zip(outputs, formats, strict=True):
         write_output(output, drawing.to_bytes(format_name))
     typer.echo(drawing.caption)
+    for one in unusable(gathered):
+        typer.echo(f"  left out: {one.path}: {one.detail}", err=True)
     if gathered and not any(table.shown.recorded_runs for table in gathered):
         first = command_line("sweep", chosen[0].reference, results=results)
         typer.echo(f"Nothing is recorded of this yet: `{first}` trains the runs.", err=True)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from repro.figures import curves, deltas, inverse_function, parameters, weights
 from repro.figures.drawing import Drawing
-from repro.figures.recorded import Recorded, gather_recorded, recorded
+from repro.figures.recorded import Recorded, gather_recorded, recorded, unusable
 from repro.figures.style import FORMATS, our_style
 
-__all__ = ["FIGURES", "FORMATS", "NEEDS_NO_RUNS", "Drawing", "Recorded", "draw_figure", "gather_recorded", "recorded"]
+__all__ = [
+    "FIGURES",
+    "FORMATS",
+    "NEEDS_NO_RUNS",
+    "Drawing",
+    "Recorded",
+    "draw_figure",
+    "gather_recorded",
+    "recorded",
+    "unusable",
+]
 
 FIGURES: dict[str, Callable[[Sequence[Recorded]], Drawing]] = {
     "1": inverse_function.draw,
@@ -22,6 +33,13 @@ NEEDS_NO_RUNS = ("1",)
 
 
 def draw_figure(name: str, tables: Sequence[Recorded]) -> Drawing:
-    """The figure called ``name`` of ``FIGURES``, in our style."""
+    """The figure called ``name`` of ``FIGURES``, in our style; its caption says how many records it leaves out."""
     with our_style():
-        return FIGURES[name](tables)
+        drawing = FIGURES[name](tables)
+    count = len(unusable(tables))
+    if not count:
+        return drawing
+    left_out = (
+        f"{count} record{' is' if count == 1 else 's are'} left out: damaged, edited or of another configuration."
+    )
+    return replace(drawing, caption=f"{drawing.caption} {left_out}")

@@ -11,6 +11,7 @@ from repro.declaration import Declaration, read_declarations
 from repro.results import Found, RunRecord, load_records
 from repro.schema import Column, Row, Table
 from repro.tables import AssembledTable, assemble, variants_of
+from repro.tables.assembled import LeftOut
 from repro.tables.gather import family_of
 from repro.tables.layout import label, standing
 from repro.tables.stopping import stopping_notes
@@ -85,3 +86,9 @@ def recorded(
     shown = assemble(table, found, metric=metric, variants=variants_of(table))
     notes = stopping_notes(assessment, [table.id], records.values())
     return Recorded(table, replace(shown, notes=(*shown.notes, *notes)), assessment, records)
+
+
+def unusable(tables: Iterable[Recorded]) -> list[LeftOut]:
+    """The records that no figure shows: damaged, edited, in a wrong place or of another configuration."""
+    found = {one.path: one for table in tables for one in table.shown.left_out if one.why != "diverged"}
+    return list(found.values())

@@ -32,6 +32,19 @@ def test_one_command_writes_every_format(say: Callable[..., Any], recorded_demo:
     assert said.err.count("Written:") == 3
 
 
+@pytest.mark.parametrize("name", ["curves", "deltas", "parameters", "weights"])
+def test_what_is_left_out_of_a_figure_is_counted_and_named(
+    name: str, say: Callable[..., Any], recorded_demo: Path, tmp_path: Path
+) -> None:
+    assert "left out" not in say("figure", name, "demo", "-o", tmp_path / "a.svg", "--results", recorded_demo).out
+    record = next(recorded_demo.rglob("ce/seed-0/run.json"))
+    record.write_bytes(record.read_bytes().replace(b"9", b"8", 1))
+    said = say("figure", name, "demo", "-o", tmp_path / "b.svg", "--results", recorded_demo)
+    assert said.code == 0
+    assert said.out.rstrip().endswith("1 record is left out: damaged, edited or of another configuration.")
+    assert f"left out: {record}: the seal is broken" in said.err
+
+
 def test_without_a_file_the_figure_has_a_name_of_its_own(
     say: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
