@@ -195,6 +195,12 @@ def test_lengths_that_do_not_fill_it_do_not_pass_under_a_right_checksum(more_hea
         unseal(MAGIC + hashlib.sha256(rest).digest() + rest, where="here")
 
 
+@pytest.mark.parametrize("length", range(12))
+def test_what_is_too_short_for_its_lengths_does_not_pass_under_a_right_checksum(length: int) -> None:
+    with pytest.raises(DataError, match="cut short"):
+        unseal(MAGIC + hashlib.sha256(bytes(length)).digest() + bytes(length), where="here")
+
+
 @pytest.mark.parametrize(
     "fields", [{}, {"run_id": 3}, {"commit": "1"}, {"epoch": None}, {"step": 1.5}, {"step": True}, {"more": 1}, []]
 )

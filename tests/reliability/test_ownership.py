@@ -237,6 +237,25 @@ def test_an_owner_notices_that_its_file_names_another(tmp_path: Path) -> None:
             assert newest(folder) == 0
 
 
+def test_who_was_slow_to_take_a_term_that_is_free_again_withdraws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real = folder_in(tmp_path), lock_module.link_new
+    with ExitStack() as others:
+
+        def late(source: Path, target: Path) -> bool:
+            monkeypatch.setattr(lock_module, "link_new", real)
+            with own(folder):
+                pass
+            others.enter_context(own(folder))  # the next term; the one before, which this one wants, is gone
+            return real(source, target)
+
+        monkeypatch.setattr(lock_module, "link_new", late)
+        with pytest.raises(OwnedElsewhere), own(folder):
+            pass
+        assert [path.name for path in folder.path.glob("owner-*.json")] == ["owner-2.json"]
+
+
 def test_a_folder_in_the_owners_place_is_no_traceback(tmp_path: Path) -> None:
     (folder_in(tmp_path).path / "owner-1.json").mkdir(parents=True)
     with pytest.raises(OwnedElsewhere, match="not yet said its name"):

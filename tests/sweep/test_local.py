@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,17 @@ def test_the_last_words_are_those_of_this_attempt(
     assert ended.last_words.endswith("RuntimeError: a defect")
     assert "--pixels" not in ended.last_words
     assert "--pixels" in jobs[0].folder.log.read_text()
+
+
+def test_a_job_that_is_to_be_alone_on_its_device_is_alone(executor: LocalExecutor, jobs: list[Job]) -> None:
+    events = run_to_the_end(executor, jobs[0], replace(jobs[1], alone=True), jobs[2])
+    running: set[str] = set()
+    for event in events:
+        if isinstance(event, Started):
+            running.add(event.job.id)
+        elif isinstance(event, Ended):
+            running.remove(event.job.id)
+        assert jobs[1].id not in running or len(running) == 1
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
