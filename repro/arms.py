@@ -7,7 +7,7 @@ named and left out; a seed that only one of two arms has is left out of their di
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
@@ -95,11 +95,14 @@ def pair(ours: Arm, baseline: Arm, ours_id: str, baseline_id: str) -> Pairs:
     return Pairs(seeds, tuple(first[s] for s in seeds), tuple(second[s] for s in seeds), tuple(unpaired))
 
 
-def arms_of(tables: Iterable[Table], records: Iterable[RunRecord], metric: Metric) -> dict[CellKey, Arm]:
+def arms_of(
+    tables: Iterable[Table], records: Iterable[RunRecord], metric: Metric, alone: Collection[str] = ()
+) -> dict[CellKey, Arm]:
     """The arm of every cell of ``tables``; the order of the records does not matter.
 
     A table that is not of the paper takes a run it lacks from another table that recorded the very same configuration
-    and seed: so the product's cross-entropy column is Table 2's, trained once.
+    and seed: so the product's cross-entropy column is Table 2's, trained once. Tables whose ids are in ``alone`` take
+    none: what their declared looks see are their own runs.
     """
     by_run: dict[str, list[RunRecord]] = defaultdict(list)
     same_configuration: dict[str, str] = {}
@@ -111,7 +114,7 @@ def arms_of(tables: Iterable[Table], records: Iterable[RunRecord], metric: Metri
     everywhere = set().union(*seeds.values())
     arms = {}
     for table in tables:
-        borrows = table.kind != "paper"
+        borrows = table.kind != "paper" and table.id not in alone
         planned = seeds[table.id].union(range(table.seeds))
         for cell in table.cells:
             runs = [Run(cell=cell, seed=seed) for seed in sorted(planned | everywhere if borrows else planned)]

@@ -144,7 +144,8 @@ def assess(
     stopping at any look stays honest; any other as if the number of seeds had been fixed.
     """
     tables, records = list({table.id: table for table in tables}.values()), list(records)
-    arms, looks = arms_of(tables, records, metric), dict(looks or {})
+    looks = dict(looks or {})
+    arms = arms_of(tables, records, metric, alone=looks)
     printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
     families: dict[str, dict[CellKey, Question]] = defaultdict(dict)
     for table in tables:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repro.design import Design, HoursPerRun, Need, Step
-    from repro.schema import Cell, Table
+    from repro.schema import Table
     from repro.stats.spending import Looks
 
 MOST_COMMANDS = 3
@@ -92,11 +92,8 @@ def plan(
     if planned.needs:
         _show_cells(planned)
     in_force = [declared[table.id] for table in tables if table.id in declared]
-    for line in [
-        *_summary(planned),
-        *(_looks(shown) if shown else ()),
-        *(f"looks   {one.table}: {one.words}" for one in in_force),
-    ]:
+    lines = [*_summary(planned), *(_looks(shown) if shown else ())]
+    for line in [*lines, *(f"looks   {one.table}: {one.words}" for one in in_force)]:
         say(line)
     for line in _next_steps(planned, tables, results):
         say(line)
@@ -104,20 +101,10 @@ def plan(
 
 def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:
     """Hours of a run of a cell: the number given, or what such runs took on a GPU, whatever their loss and seed."""
-    from repro.sweep.devices import Slot
-    from repro.sweep.estimate import cost_key, costs_in_records
+    from repro.sweep.estimate import hours_in_records
     from repro.sweep.survey import headers_under
 
-    if hours_per_run is not None:
-        return lambda cell: hours_per_run
-    costs = costs_in_records(headers_under(results), Slot("a GPU", "cuda", threads=1), None)
-    seconds = {key: cost.seconds_per_epoch for key, cost in costs.items()}
-
-    def hours(cell: Cell) -> float | None:
-        known = seconds.get(cost_key(cell))
-        return None if known is None else known * cell.recipe.epochs / 3600
-
-    return hours
+    return hours_in_records(headers_under(results), "cuda") if hours_per_run is None else lambda cell: hours_per_run
 
 
 def _show_cells(planned: Design) -> None:

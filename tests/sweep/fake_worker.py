@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +71,13 @@ def record_of(run: Run, **fields: Any) -> RunRecord:
     return RunRecord(**values | fields)
 
 
-def prepare(results: Path, runs: Iterable[Run], reference: str | None = None) -> None:
-    """Lets workers know ``runs``, whose table is called ``reference`` on the command line."""
+def prepare(
+    results: Path,
+    runs: Iterable[Run],
+    reference: str | None = None,
+    top1: Callable[[Run], float] = lambda run: 90.0,
+) -> None:
+    """Lets workers know ``runs``, whose table is called ``reference`` on the command line, and what they come to."""
     from repro.results.record import to_bytes
 
     file = results / "prepared.json"
@@ -83,7 +88,7 @@ def prepare(results: Path, runs: Iterable[Run], reference: str | None = None) ->
         known[f"{reference or cell.table}/{cell.row.id}/{cell.column.id}/seed-{run.seed}"] = {
             "id": run.id,
             "epochs": cell.recipe.epochs,
-            "completed": to_bytes(record_of(run)).decode(),
+            "completed": to_bytes(record_of(run, last_top1_percent=top1(run))).decode(),
             "diverged": to_bytes(diverged).decode(),
         }
     file.write_text(json.dumps(known))
