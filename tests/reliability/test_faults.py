@@ -585,6 +585,11 @@ def _(stage: Stage) -> None:
     assert without_times(read_record(stage.files.record)) == stage.whole
 
 
+def test_there_are_as_many_faults_as_are_said(proved: Callable[[str], None]) -> None:
+    assert len(FAULTS) >= 25
+    proved(f"faults injected into a run: {len(FAULTS)}")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     """The record of the run that nothing disturbs."""

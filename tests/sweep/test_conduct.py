@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 
 from repro.progress import Progress, Trouble
 from repro.results import RunFolder, read_failure
+from repro.results.lock import own
 from repro.schema import Run
 from repro.sweep.attempts import another_attempt
 from repro.sweep.conduct import conduct, judge
@@ -187,6 +189,23 @@ def test_a_run_that_another_process_finishes_is_waited_for(
     assert len(picture.having("completed")) == len(jobs) - 1
     assert executor.began.count(jobs[2].id) == 1
     assert waits == [(jobs[2].id, "in training by another process; it is waited for")]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_that_another_process_is_seen_to_train_is_not_begun(jobs: list[Job], finish: Callable[..., None]) -> None:
+    waits: list[tuple[str, str]] = []
+
+    class Finishing(Noted):
+        def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
+            super().postponed(picture, job, why)
+            finish(job.run)
+
+    with own(jobs[2].folder):
+        picture = conduct(jobs, executor := Scripted({}), listen=Finishing(waits))
+    assert [ended.job.id for ended in picture.having("elsewhere")] == [jobs[2].id]
+    assert jobs[2].id not in executor.began
+    [(_, why)] = waits
+    assert why.startswith(f"in training by process {os.getpid()} on ")
 
 
 @pytest.mark.usefixtures("impatient")
