@@ -204,16 +204,21 @@ def test_a_seed_that_is_missing_keeps_the_look_waiting_and_a_diverged_one_is_lef
     bias = next(cell for cell in cells if cell.id == "table2/squeezenet/bias")
     key = ("table2", "squeezenet", "bias")
     without = [record for record in records if record.id != f"{bias.id}/seed-1"]
-    later = make_record(bias, 4, 99.0)  # no substitute for the seed that is missing
-    missing = assess(papers, [*without, later], looks=looks)
+    # no substitute for the seed that is missing
+    ce = next(cell for cell in cells if cell.id == "table2/squeezenet/ce")
+    later = [make_record(bias, 4, 99.0), make_record(ce, 4, 69.0)]
+    missing = assess(papers, [*without, *later], looks=looks)
     assert {one.look for one in missing.cells.values()} == {None}
     assert [run.id for run in next_runs(papers[1], missing)] == [f"{bias.id}/seed-1"]
     diverged = make_record(bias, 1, None, status="diverged", reason="loss is nan")
-    lost = assess(papers, [*without, later, diverged], looks=looks).cells[key]
+    lost = assess(papers, [*without, *later, diverged], looks=looks).cells[key]
     assert lost.look == 4
     assert lost.delta is not None
     assert lost.delta.seeds == (0, 2, 3)
     assert [one.reason for one in lost.arm.left_out] == ["diverged: loss is nan"]
+    alone = [make_record(bias, 0, None, status="diverged", reason="loss is nan")]
+    wanted = {run.id for run in next_runs(papers[1], assess(papers, alone, looks=looks)) if run.cell.id == bias.id}
+    assert wanted == {f"{bias.id}/seed-{seed}" for seed in (1, 2, 3)}
     doubtful = make_record(bias, 1, 70.0, configuration_hash="0" * 64)
     in_doubt = assess(papers, [*without, doubtful], looks=looks)
     assert {one.look for one in in_doubt.cells.values()} == {None}
