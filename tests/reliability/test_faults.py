@@ -427,7 +427,7 @@ def _(stage: Stage) -> None:
 
 @fault("another process that finishes the run just before this one owns it", "its record is taken; nothing is trained")
 def _(stage: Stage) -> None:
-    real = train.own
+    real = own
 
     @contextmanager
     def late(files: RunFolder) -> Iterator[Any]:

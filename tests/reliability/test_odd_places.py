@@ -101,8 +101,8 @@ def test_results_that_may_only_be_read_are_read_and_never_written(tmp_path: Path
             code, said = say(*command, "--results", "results", through=through)
             assert code == 0, said
         assert say("verify", "results", through=through)[0] == 0
-        for command in (("train", "demo", "--seed", "1"), ("sweep", "demo", "--device", "cpu")):
-            code, said = say(*command, "--results", "results", through=through)
+        for training in (("train", "demo", "--seed", "1"), ("sweep", "demo", "--device", "cpu")):
+            code, said = say(*training, "--results", "results", through=through)
             assert code == 2, said
             assert "results" in said
             assert "Permission denied" in said

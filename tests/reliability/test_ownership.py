@@ -20,6 +20,7 @@ from disk import Disk, installed
 
 from repro.results import find_record, write_record
 from repro.results import lock as lock_module
+from repro.results.durable import link_new
 from repro.results.lock import SILENT_SECONDS, OwnedElsewhere, own, owner_of
 from repro.results.process import is_alive, process_start, this_place
 
@@ -92,7 +93,7 @@ def on_another_machine() -> Iterator[None]:
     """What is owned here is owned by a machine that this one knows nothing of."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lock_module, "this_place", lambda: "another boot pid:[1]")
-        patch.setattr(lock_module.socket, "gethostname", lambda: "node7")
+        patch.setattr("socket.gethostname", lambda: "node7")
         yield
 
 
@@ -240,7 +241,7 @@ def test_an_owner_notices_that_its_file_names_another(tmp_path: Path) -> None:
 def test_who_was_slow_to_take_a_term_that_is_free_again_withdraws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, real = folder_in(tmp_path), lock_module.link_new
+    folder, real = folder_in(tmp_path), link_new
     with ExitStack() as others:
 
         def late(source: Path, target: Path) -> bool:
