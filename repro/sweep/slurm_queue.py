@@ -1,0 +1,127 @@
+"""What SLURM's queue says, by its own commands: no daemon of ours, and no ``sacct``, which many clusters lack."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from repro.errors import UserError
+
+PREFIX = "biasrepro-"  # of our jobs' names; the batch's id follows
+_COMMAND_SECONDS = 60.0
+_FORMAT = "%F|%K|%T|%N|%j"
+_NAME = re.compile(PREFIX + r"([0-9a-f]{12})")
+
+
+class SlurmError(UserError):
+    """SLURM did not do what it was asked."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A task in the queue: ``id`` is what scancel takes (``12_3``), ``node`` where it runs."""
+
+    id: str
+    state: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Gone:
+    """How a task ended that left the queue; ``signal`` is 0 where none killed it."""
+
+    state: str
+    exit_code: int
+    signal: int
+
+
+def ask(*command: str) -> str:
+    """The output of one of SLURM's commands. Raises SlurmError with its own words, where it fails or is missing."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_SECONDS, check=False
+        )
+    except OSError as error:
+        raise SlurmError(
+            f"{command[0]} cannot be run here: {error.strerror}",
+            mend="Start the sweep where SLURM's commands are, on a login node of the cluster.",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise unreachable(f"{command[0]} gave no answer in {_COMMAND_SECONDS:.0f} s") from error
+    if done.returncode:
+        raise unreachable(done.stderr.strip() or f"{command[0]} ended with exit code {done.returncode}")
+    return done.stdout
+
+
+def unreachable(said: str) -> SlurmError:
+    """The error for a SLURM that does not do what it is asked."""
+    return SlurmError(
+        f"SLURM said: {said}",
+        mend="Nothing is lost: what is queued or runs goes on without us, and the same command follows it again.",
+    )
+
+
+def look() -> Mapping[tuple[str, int], Queued]:
+    """The tasks of ours in the queue, by batch and index (0 for a job that is no array). Raises SlurmError."""
+    text = ask("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", f"--format={_FORMAT}")
+    return parse_queue(text)
+
+
+def parse_queue(text: str) -> Mapping[tuple[str, int], Queued]:
+    """What ``squeue`` printed in our format; other jobs of the user are passed over."""
+    found = {}
+    for line in text.splitlines():
+        fields = line.strip().split("|")
+        if len(fields) == 5 and (match := _NAME.fullmatch(fields[4])):
+            job, index, state, node, _ = fields
+            is_array = index.isdecimal()
+            key = (match[1], int(index) if is_array else 0)
+            found[key] = Queued(f"{job}_{index}" if is_array else job, state, node)
+    return found
+
+
+def how_it_ended(task: str) -> Gone | None:
+    """How the task ended, as the controller remembers for some minutes; None once it does not."""
+    try:
+        return parse_ended(ask("scontrol", "--oneliner", "show", "job", task))
+    except SlurmError:
+        return None
+
+
+def parse_ended(text: str) -> Gone | None:
+    """What ``scontrol show job`` printed for one task."""
+    state = re.search(r"\bJobState=([A-Z_]+)", text)
+    code = re.search(r"\bExitCode=(\d+):(\d+)", text)
+    if state is None or code is None:
+        return None
+    return Gone(state[1], int(code[1]), int(code[2]))
+
+
+def is_running(task: str) -> bool | None:
+    """Whether SLURM itself has not decided anything about the task yet; None where it does not answer."""
+    try:
+        return ask("squeue", "--noheader", f"--jobs={task}", "--format=%T").split() == ["RUNNING"]
+    except SlurmError:
+        return None
+
+
+def requeue(task: str) -> None:
+    """Put a running task back into the queue. Raises SlurmError."""
+    ask("scontrol", "requeue", task)
+
+
+def cancel(tasks: Iterable[str], *, only_pending: bool = False) -> None:
+    """Cancel tasks; those that are gone meanwhile do not matter. Raises SlurmError."""
+    chosen = list(tasks)
+    options = ["--quiet", *(["--state=PENDING"] if only_pending else [])]
+    for start in range(0, len(chosen), 500):
+        ask("scancel", *options, *chosen[start : start + 500])
+
+
+def largest_array() -> int:
+    """The most tasks that an array may have here (MaxArraySize of slurm.conf, by default 1001, is one more)."""
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    return max(1, int(match[1]) - 1) if match else 1000
