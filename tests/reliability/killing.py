@@ -137,12 +137,15 @@ def zygote(folder: Path) -> Iterator[Zygote]:
         running.close()
 
 
-def kill_and_compare(folder: Path, kills: int, seed: int) -> Tally:
-    """Train runs under ``folder`` with at least ``kills`` kills, and compare each with its uninterrupted self."""
+def kill_and_compare(folder: Path, kills: int, seed: int, tally: Tally | None = None) -> Tally:
+    """Train runs under ``folder`` with at least ``kills`` kills, and compare each with its uninterrupted self.
+
+    ``tally`` is kept up to date meanwhile, and returned.
+    """
+    tally = tally or Tally()
     chance = random.Random(seed)
     experiment = folder / "tiny.yaml"
     experiment.write_text(EXPERIMENT)
-    tally = Tally()
     whole: dict[str, tuple[bytes, float]] = {}
     with zygote(folder) as commands:
         while tally.kills.total() < kills:
@@ -198,11 +201,14 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=1000)
     options.add_argument("--seed", type=int, default=0)
     chosen = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
-        tally = kill_and_compare(Path(folder), chosen.kills, chosen.seed)
-        print(f"{tally}, {time.monotonic() - began:.0f} s")
-    sys.exit(tally.differing > 0)
+    tally, began = Tally(), time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM):  # what was proved until then is said all the same
+        signal.signal(number, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        with contextlib.suppress(KeyboardInterrupt):
+            kill_and_compare(Path(folder), chosen.kills, chosen.seed, tally)
+        print(f"{tally}, {time.monotonic() - began:.0f} s", flush=True)
+    sys.exit(tally.differing > 0 or tally.kills.total() < chosen.kills)
 
 
 if __name__ == "__main__":
