@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from repro.engine.norms import lay_out_gradient
 from repro.losses import WeightedCrossEntropy
 from repro.schema import Recipe
 
@@ -122,25 +123,3 @@ def train_step(
     optimizer.step()
     with torch.no_grad():
         totals.add(weights=z, cross_entropy=cross_entropy, logits=logits, targets=targets)
-
-
-def lay_out_gradient(maps: Tensor) -> None:
-    """Have the gradient of ``maps`` (N, C, H, W), in channels_last, come to what made them dense and in channels_last.
-
-    The gradient of a global pooling is one number a map, repeated by strides of zero; that of a part of a
-    concatenation is a slice. A CPU walks through either element by element.
-    """
-    if maps.requires_grad and maps.is_contiguous(memory_format=torch.channels_last):
-        maps.register_hook(_dense)
-
-
-def _dense(gradient: Tensor | None) -> Tensor | None:
-    """The gradient in channels_last; None where none comes, as from a compiled network, which is one operation."""
-    return None if gradient is None else gradient.contiguous(memory_format=torch.channels_last)
-
-
-def lay_out_gradients_of_norms(model: nn.Module) -> None:
-    """Do so for the outputs of all batch norms: their backward pass takes 5 to 18 times as long on anything else."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.register_forward_hook(lambda _norm, _inputs, maps: lay_out_gradient(maps))

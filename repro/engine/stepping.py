@@ -15,16 +15,11 @@ from repro.data import Dataset
 from repro.engine.evaluate import Evaluation, Evaluator
 from repro.engine.feed import Feed
 from repro.engine.graph import CudaCapture, GraphedStep, Step
+from repro.engine.norms import prepare_norms
 from repro.engine.randomness import derived_seed, seed_device
 from repro.engine.schedule import learning_rate
 from repro.engine.state import TrainingState
-from repro.engine.step import (
-    Totals,
-    lay_out_gradients_of_norms,
-    make_optimizer,
-    set_learning_rate,
-    train_step,
-)
+from repro.engine.step import Totals, make_optimizer, set_learning_rate, train_step
 from repro.losses import build_loss
 from repro.models import build_model
 from repro.schema import DENSENETS, Run
@@ -73,7 +68,7 @@ class Stepper:
         model = state.model
         compiled = torch.compile(model, dynamic=False) if self.in_force["compile"] else model
         if self.device.type == "cpu" and not self.in_force["compile"]:  # a GPU's kernels lay gradients out themselves
-            lay_out_gradients_of_norms(model)
+            prepare_norms(model)
 
         def step(images: Tensor, targets: Tensor) -> None:
             # An epoch's last, short batch is not worth a second compilation.

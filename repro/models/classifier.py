@@ -16,6 +16,10 @@ class ImageClassifier(nn.Module):
         super().__init__()
         self.body = body
         self.head = head
+        # In place, these two have autograd copy their input first: in all that is one pass over memory more.
+        for module in body.modules():
+            if isinstance(module, nn.ReLU6 | nn.SiLU):
+                module.inplace = False
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``(logits, features)`` of ``images``, float (N, 3, H, W)."""
