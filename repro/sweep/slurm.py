@@ -171,14 +171,17 @@ class SlurmExecutor:
     def close(self) -> None:
         """Leave nothing running, and tidy up after the batches that are over."""
         self._cancel(only_pending=False)
-        try:
-            self._queue = look()
-        except SlurmError:
-            return
-        queued = {batch for batch, _ in self._queue}
-        for batch in self._known.values():
-            if batch.id not in queued:
-                batch.remove()
+        deadline = time.monotonic() + LAST_WORD_SECONDS
+        with contextlib.suppress(SlurmError):
+            while (left := self._still_queued()) and time.monotonic() < deadline:
+                cancel([task.id for task in left.values()], only_pending=True)  # requeued, with nothing left to do
+                time.sleep(FIRST_LOOK_SECONDS)
+            for batch in self._known.values():
+                if batch.id not in {one for one, _ in left}:
+                    batch.remove()
+
+    def _still_queued(self) -> dict[tuple[str, int], Queued]:
+        return {key: task for key, task in look().items() if key[0] in self._known}
 
     def _adopt(self) -> None:
         """Find the runs of this results folder in the queue; files of batches long gone are swept up."""
@@ -276,7 +279,7 @@ def lost(job: Job, task: str, gone: Gone | None, last_words: str, *, stopping: b
     if gone.state == "CANCELLED":
         return Ended(job, 0, fate="failed", cause=f"{where} was cancelled; its state is committed")
     if gone.state == "OUT_OF_MEMORY":
-        return Ended(job, 0, fate="failed", cause=f"{where} ran out of memory: give it more with --memory")
+        return Ended(job, 0, fate="failed", cause=f"{where} ran out of memory: give it more with --memory-per-job")
     words = f"{where}: {gone.state}\n{last_words}".strip()
     return Ended(job, -gone.signal if gone.signal else gone.exit_code or 1, last_words=words)
 

@@ -1,0 +1,67 @@
+"""Takes the place of ``biasrepro train``: so many steps, each committed, and a record at the end; stops when asked.
+
+``prepared.json`` beside the results holds the record of each run; each step is noted in ``audit.jsonl`` there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from repro.interruption import StopRequests
+from repro.results import RunFolder, write_record
+from repro.results.lock import OwnedElsewhere, own
+from repro.results.record import from_bytes
+from repro.results.sealed import Header, seal, unseal
+
+STEP_SECONDS = 0.2
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--commits-nothing", action="store_true")
+    parser.add_argument("command")
+    parser.add_argument("reference")
+    parser.add_argument("--seed")
+    parser.add_argument("--results", type=Path)
+    for option in ("--root", "--device", "--threads", "--progress"):
+        parser.add_argument(option)
+    parser.add_argument("--stop-at-eof", action="store_true")
+    given = parser.parse_args()
+    beside: Path = given.results.parent
+    row, column = given.reference.split("/")[-2:]
+    prepared = json.loads((beside / "prepared.json").read_text())
+    record = from_bytes(prepared[f"{row}/{column}/seed-{given.seed}"].encode(), where="prepared.json")
+    folder = RunFolder(given.results / record.id)
+    with StopRequests() as stop, own(folder) as ownership:
+        stop.stop_at_eof()
+        begun = 0
+        if folder.checkpoint.exists():
+            begun = unseal(folder.checkpoint.read_bytes(), where="here")[0].step
+        for step in range(begun + 1, given.steps + 1):
+            time.sleep(STEP_SECONDS)
+            if stop.asked():
+                return stop.exit_code
+            if given.commits_nothing:
+                continue
+            ownership.write(folder.checkpoint, seal(Header(record.id, step, 1, step), b"state"))
+            note = {"run": record.id, "step": step, "pid": os.getpid(), "task": os.environ.get("SLURM_JOB_ID")}
+            audit = os.open(beside / "audit.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(audit, json.dumps(note | {"at": time.monotonic()}).encode() + b"\n")
+            os.close(audit)
+        write_record(folder, record, ownership.write)
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGCONT, signal.SIG_DFL)
+    try:
+        sys.exit(main())
+    except OwnedElsewhere as error:
+        sys.exit(error.exit_code)
