@@ -29,9 +29,29 @@ def status(
         ),
     ] = None,
     settings: Settings = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again and again while something is in training.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="With --watch: how often.")] = 5.0,
     results: Results = RESULTS_DEFAULT,
 ) -> None:
-    """Show where the runs of a table stand, why some failed, and what to do next."""
+    """Show where the runs of a table stand, why some failed, and what to do next.
+
+    All of it is read from the results folder, so it may be asked on any machine that has it.
+    """
+    from repro.cli.watching import show_in_training, show_sweeps, watched
+
+    def show() -> bool:
+        """Show it once; whether something is in training."""
+        overviews = _show(table_name, settings, results)
+        going_on = show_in_training(overviews, results)
+        return show_sweeps(results, None if table_name is None else overviews[0].name) or going_on
+
+    watched(show, every) if watch else show()
+
+
+def _show(table_name: str | None, settings: list[str] | None, results: Path) -> list[Overview]:
+    """Show the overviews of one table or all."""
     from repro.cli.console import say
     from repro.config import find_table
     from repro.sweep.overview import overview, overview_of_folder, table_folders
@@ -44,13 +64,14 @@ def status(
         if not overviews:
             say(f"There are no runs under {results}.")
             say(f"next  {command_line('sweep', 'demo', results=results)}")
-            return
+            return []
         _show_tables(overviews)
     for one in overviews:
         _show_trouble(one, results)
     for one in overviews:
         for line in _next_steps(one, results):
             say(line)
+    return overviews
 
 
 def _show_tables(overviews: list[Overview]) -> None:
@@ -119,7 +140,7 @@ def _next_steps(one: Overview, results: Path) -> list[str]:
         lines.append(f"{one.name}: move the files named above away, and those runs are trained again")
     if stages[Stage.FAILED]:
         lines.append(f"again {command_line('sweep', one.table.reference, '--only', 'failed', results=results)}")
-    if stages[Stage.MISSING] or stages[Stage.INTERRUPTED]:
+    if stages[Stage.MISSING] or stages[Stage.INTERRUPTED] or stages[Stage.LOST]:
         lines.append(f"next  {command_line('sweep', one.table.reference, results=results)}")
     if stages[Stage.COMPLETED]:
         lines.append(f"show  {command_line('table', one.table.reference, results=results)}")

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from repro.cli.clusters import (
+    Account,
+    Address,
+    Array,
+    Asked,
+    CpusPerJob,
+    Detach,
+    Executor,
+    GpusPerJob,
+    MemoryPerJob,
+    Partition,
+    Qos,
+    Sbatch,
+    Setup,
+    Stop,
+    Time,
+    everywhere,
+    leave,
+    show_submission,
+    stop_sweeps,
+)
 from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT, AllowChanged, Results, Root, Settings, TensorBoard, Threads
 from repro.cli.references import command_line, complete_table, with_settings
 from repro.errors import UserError
@@ -26,13 +47,13 @@ if TYPE_CHECKING:
 def sweep(
     context: typer.Context,
     table_name: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="TABLE",
             help="A built-in table, such as table2 or demo, or a YAML file.",
             autocompletion=complete_table,
         ),
-    ],
+    ] = None,
     seeds: Annotated[
         str | None, typer.Option(help="How many (5 is 0 to 4), or which: 0,3,7. Default: what the table says.")
     ] = None,
@@ -74,6 +95,20 @@ def sweep(
     results: Results = RESULTS_DEFAULT,
     root: Root = ROOT_DEFAULT,
     progress: Annotated[Literal["auto", "rich", "plain"], typer.Option(help="How to show what runs.")] = "auto",
+    executor: Executor = "local",
+    address: Address = None,
+    gpus_per_job: GpusPerJob = None,
+    cpus_per_job: CpusPerJob = None,
+    memory_per_job: MemoryPerJob = None,
+    partition: Partition = None,
+    time: Time = None,
+    array: Array = None,
+    account: Account = None,
+    qos: Qos = None,
+    setup: Setup = None,
+    sbatch: Sbatch = None,
+    detach: Detach = False,
+    stop: Stop = False,
 ) -> None:
     """Train all cells x seeds of a table, or a selection; finished runs are skipped, failed ones do not stop the rest.
 
@@ -86,17 +121,29 @@ def sweep(
     from repro.sweep.plan import make_plan, parse_seeds, refuse_blocked, selected_runs
     from repro.sweep.survey import survey
 
-    table = find_table(with_settings(table_name, settings or []))
+    if table_name is None:
+        if not stop:
+            raise UserError("a sweep is of a table", mend="Such as `biasrepro sweep demo`, or a YAML file.")
+        raise typer.Exit(int(not stop_sweeps(results, None)))
+    reference = with_settings(table_name, settings or [])
+    table = find_table(reference if executor == "local" else everywhere(reference))
+    if stop:
+        raise typer.Exit(int(not stop_sweeps(results, table)))
+    asked = Asked(
+        *(executor, address, detach, gpus_per_job, cpus_per_job, memory_per_job, partition, time, array, account, qos),
+        *(setup or (), sbatch or ()),
+    )
+    engine = asked.engine(jobs_per_gpu=jobs_per_gpu, gpus=gpus, jobs=jobs)
 
     def train(chosen: Sequence[Run]) -> int:
         """Train those of ``chosen`` that are left, or show what that would be; the exit code."""
         states = survey(results, chosen)
         plan = make_plan(chosen, states, only)
         refuse_blocked(plan)
-        slots = _slots(device, gpus, jobs_per_gpu, jobs, threads, plan.todo)
+        slots = _slots(device, gpus, jobs_per_gpu, jobs, threads, plan.todo) if engine is None else ()
         if tensorboard is not None:
             require_tensorboard()
-        if dry_run:
+        if dry_run and engine is None:
             from repro.cli.dry_run import show_dry_run
 
             show_dry_run(table, plan, slots, results=results, root=root, may_measure=not no_measure)
@@ -107,33 +154,49 @@ def sweep(
             return 0
         from repro.cli.console import say
         from repro.cli.data_ready import make_data_ready
+        from repro.cli.results_ready import require_space, require_writable
         from repro.cli.sweep_view import choose_view, say_summary
         from repro.interruption import StopRequests
         from repro.sweep.conduct import conduct
         from repro.sweep.local import LocalExecutor
+        from repro.sweep.register import StopWatch, register
+        from repro.sweep.remote import Terms
 
-        make_data_ready(table.dataset.name, root)
-        _require_writable(results)
-        _require_space(results, plan, slots)
-        say(_opening(table, plan, slots), "bold")
-        shared = ["--results", str(results), "--root", str(root), *(["--allow-changed"] if allow_changed else [])]
+        here = (results, root) if engine is None else (results.absolute(), root.absolute())
+        shared = ["--results", str(here[0]), "--root", str(here[1]), *(["--allow-changed"] if allow_changed else [])]
         if tensorboard is not None:
-            shared += ["--tensorboard", str(tensorboard)]
+            shared += ["--tensorboard", str(tensorboard if engine is None else tensorboard.absolute())]
         jobs_to_run = [_job(run, table, results, shared) for run in (*plan.todo, *plan.elsewhere)]
-        with StopRequests() as stop, choose_view(progress) as view:
-            picture = conduct(
-                jobs_to_run,
-                LocalExecutor(slots),
-                finished_before=len(plan.finished),
-                fail_fast=fail_fast,
-                stops_asked=lambda: stop.count,
-                listen=view,
-            )
         again = shlex.join(["biasrepro", *(context.obj or ["sweep", table_name])])
-        cut_short = stop.asked() and bool(picture.waiting or picture.having("interrupted"))
+        terms = Terms("", str(results.absolute()), device, threads, int(jobs_per_gpu) if engine is not None else 1)
+        if dry_run and engine is not None:
+            show_submission(engine, plan, jobs_to_run, terms)
+            return 0
+        make_data_ready(table.dataset.name, root)
+        require_writable(results)
+        require_space(results, plan, len(slots) or len(plan.todo))
+        if detach and engine is not None:
+            leave(engine, executor, table, jobs_to_run, terms, again)
+            return 0
+        say(_opening(table, plan, slots, executor), "bold")
+        with register(results, table=table.id, executor=executor, command=again).kept() as sweep:
+            watch = StopWatch(sweep)
+            trains = LocalExecutor(slots) if engine is None else engine.connect(replace(terms, sweep=sweep.id))
+            with StopRequests() as stops, choose_view(progress) as view:
+                picture = conduct(
+                    jobs_to_run,
+                    trains,
+                    finished_before=len(plan.finished),
+                    fail_fast=fail_fast,
+                    # An executor may pass a request on through the register: that is the same one, not a second.
+                    stops_asked=lambda: max(stops.count, watch.count()),
+                    listen=view,
+                )
+        stopped = stops.exit_code or 143 * watch.count()
+        cut_short = bool(stopped) and bool(picture.waiting or picture.having("interrupted"))
         say_summary(picture, again, following, interrupted=cut_short)
         failed = bool(picture.having("failed", "diverged"))
-        return stop.exit_code if cut_short else int(failed)
+        return stopped if cut_short else int(failed)
 
     if until_decided:
         refuse_selection(seeds=seeds, rows=rows, columns=columns, only=only)
@@ -194,33 +257,7 @@ def _job(run: Run, table: Table, results: Path, shared: Sequence[str]) -> Job:
     return Job(run, RunFolder.of(results, run), ("train", reference, "--seed", str(run.seed), *shared))
 
 
-def _require_writable(results: Path) -> None:
-    """Raise UserError where nothing can be written to the results: once and now, not once a run."""
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=results):
-            pass
-    except OSError as error:
-        mend = "Mend its permissions or free some disk, or give another --results folder."
-        raise UserError(f"nothing can be written here: {error.strerror}", where=str(results), mend=mend) from error
-
-
-def _require_space(results: Path, plan: Plan, slots: Sequence[Slot]) -> None:
-    """Raise UserError where the records and checkpoints of the runs to train do not fit on the disk of the results."""
-    from repro.cli.console import counted, size
-    from repro.results.space import free_bytes
-    from repro.sweep.estimate import estimate
-
-    needed, free = estimate(plan.todo, {}, len(slots)).disk_bytes, free_bytes(results)
-    if free < needed:
-        raise UserError(
-            f"the disk is too full: {counted(len(plan.todo), 'run')} may need {size(needed)}, {size(free)} are free",
-            where=str(results),
-            mend="Make room, or give a --results folder on another disk. `biasrepro verify` lists what may go.",
-        )
-
-
-def _opening(table: Table, plan: Plan, slots: Sequence[Slot]) -> str:
+def _opening(table: Table, plan: Plan, slots: Sequence[Slot], executor: str) -> str:
     """What is about to happen: runs, what is there of them already, and where they are placed."""
     from repro.cli.console import counted
 
@@ -231,7 +268,7 @@ def _opening(table: Table, plan: Plan, slots: Sequence[Slot]) -> str:
         parts.append(f"{len(plan.elsewhere)} in training elsewhere")
     places = {slot.label: sum(other.label == slot.label for other in slots) for slot in slots}
     placed = ", ".join(f"{count} at a time on {label}" for label, count in places.items())
-    return f"{', '.join(parts)}; {placed}"
+    return f"{', '.join(parts)}; {placed or f'on {executor}'}"
 
 
 def _say_nothing_to_do(plan: Plan, only: str | None, following: str) -> None:

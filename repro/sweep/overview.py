@@ -13,13 +13,14 @@ from repro.results.record import header_from_bytes
 from repro.schema import Table
 from repro.sweep.survey import RunState, Stage, survey
 
+IN_TRAINING = (Stage.RUNNING, Stage.LOST)
 # What a person has to do something about, the most pressing first.
 TROUBLE = (Stage.DAMAGED, Stage.FOREIGN, Stage.FAILED, Stage.DIVERGED)
 
 
 @dataclass(frozen=True)
 class Overview:
-    """A table's runs: ``stages`` of all, ``by_cell`` of each cell, ``trouble`` by run id.
+    """A table's runs: ``stages`` of all, ``by_cell`` of each cell, ``trouble`` by run id, and those ``in_training``.
 
     ``table`` is None where the records are there and the YAML file that they came from is not known by name.
     ``strangers`` are records of no cell of the table, such as of a row that it no longer has.
@@ -31,6 +32,7 @@ class Overview:
     by_cell: dict[str, Counter[Stage]]
     trouble: tuple[tuple[str, RunState], ...]
     strangers: tuple[Path, ...] = ()
+    in_training: tuple[tuple[str, RunState], ...] = ()
 
 
 def table_folders(results: Path) -> list[str]:
@@ -61,6 +63,7 @@ def overview(results: Path, table: Table) -> Overview:
         by_cell,
         _trouble(states.items()),
         tuple(path for path in strangers if path.exists()),
+        tuple((run_id, state) for run_id, state in states.items() if state.stage in IN_TRAINING),
     )
 
 

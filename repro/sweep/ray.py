@@ -63,7 +63,7 @@ class RayEngine:
     def connect(self, terms: Terms) -> RayExecutor:
         """Join the cluster, or start a Ray on this machine. Raises UserError where neither is possible."""
         join(self._options.address)
-        return RayExecutor(self._options, terms, leave=shut_down)
+        return RayExecutor(self._options, terms, leave=lambda answers: shut_down(answers=answers))
 
     def leave(self, jobs: Sequence[Job], terms: Terms) -> Mapping[str, str]:
         """Let an actor on the cluster conduct the sweep; it outlives this process, and a lost node too."""
@@ -96,7 +96,9 @@ class RayEngine:
 class RayExecutor:
     """Runs jobs as Ray tasks. The process is connected to its cluster; ``leave`` is called when all is over."""
 
-    def __init__(self, options: RayOptions, terms: Terms, *, leave: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, options: RayOptions, terms: Terms, *, leave: Callable[[bool], None] = lambda answers: None
+    ) -> None:
         import ray
 
         self._ray: Any = ray
@@ -123,7 +125,7 @@ class RayExecutor:
                     "`ray status` what there is.",
                 )
         except UserError:
-            leave()
+            leave(True)
             raise
 
     @property
@@ -183,7 +185,7 @@ class RayExecutor:
         self.kill()
         self._out.clear()
         self._head.close()
-        self._leave()
+        self._leave(not self._head.is_silent)
 
     def _note_ready(self, run: str, _: Any) -> None:
         self._ready.put(run)  # called by a thread of Ray's

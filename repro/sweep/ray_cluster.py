@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
@@ -21,13 +22,14 @@ from repro.sweep.remote import Terms
 ANSWER_SECONDS = 10.0  # for a head to take a connection
 CONNECT_SECONDS = 60.0  # for Ray to join its cluster
 HEAD_SECONDS = 30.0  # that a head may be silent: short of the 60 s after which Ray itself ends the process
+LEAVE_SECONDS = 10.0  # for Ray to leave it
 NAMESPACE = "biasrepro"
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # The head's silence is noticed here, with words; Ray's own way is to abort.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
+    # The head's silence is noticed here, with words; Ray's own way is to abort, after a minute unless told otherwise.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "120",
 }
 # Ray takes its name for its purpose: without clusters of several machines, everything is bound to loopback.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -128,7 +130,9 @@ def join(address: str | None) -> None:
         except BaseException as error:  # whatever it is, the thread that waits is to tell it
             failed.append(error)
 
-    if not _within(CONNECT_SECONDS, begin):
+    if address is None:
+        begin()  # in this thread: the kernel ends Ray's processes with the thread that started them
+    elif not within(CONNECT_SECONDS, begin):
         raise _unreachable(address, f"Ray has not joined it within {CONNECT_SECONDS:.0f} s")
     if failed:
         raise _unreachable(address, str(failed[0]).strip().splitlines()[0]) from failed[0]
@@ -165,14 +169,15 @@ def told(error: BaseException) -> UserError:
     )
 
 
-def shut_down() -> None:
-    """Leave the cluster; one that does not answer is left behind."""
-    import ray
+def shut_down(*, answers: bool = True) -> None:
+    """Leave the cluster; one that does not answer is left behind, at the end of this process too."""
+    from ray._private.worker import shutdown
 
-    _within(CONNECT_SECONDS, ray.shutdown)
+    if not answers or not within(LEAVE_SECONDS, shutdown):
+        atexit.unregister(shutdown)
 
 
-def _within(seconds: float, act: Callable[[], None]) -> bool:
+def within(seconds: float, act: Callable[[], None]) -> bool:
     """Whether ``act`` came to its end in that time; else it is left to itself."""
     thread = threading.Thread(target=act, daemon=True, name=f"ray-{secrets.token_hex(2)}")
     thread.start()

@@ -143,7 +143,8 @@ def run_remote(
             wanted,
             executor,
             wait_for_others=False,
-            stops_asked=lambda: stop.count + stops_asked() + requests.count(),
+            # Engines repeat themselves, and several ways lead here: no second request means impatience.
+            stops_asked=lambda: min(1, stop.count + stops_asked() + requests.count()),
         )
     return [_end(job, picture, executor) for job in wanted]
 

@@ -7,6 +7,7 @@ and still flags every damaged one.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,7 +16,7 @@ from typing import Any
 
 from repro.errors import DataError
 from repro.results import RunFolder, read_failure
-from repro.results.lock import owner_of
+from repro.results.lock import HEARTBEAT_SECONDS, SILENT_SECONDS, last_owner
 from repro.results.record import header_from_bytes
 from repro.schema import Run
 
@@ -27,6 +28,7 @@ class Stage(StrEnum):
     DIVERGED = "diverged"
     FAILED = "failed"
     RUNNING = "running"
+    LOST = "lost"
     INTERRUPTED = "interrupted"
     MISSING = "to do"
     DAMAGED = "damaged"
@@ -76,10 +78,15 @@ def headers_under(results: Path) -> Iterator[dict[str, Any]]:
 
 
 def _unfinished(folder: RunFolder) -> RunState:
-    if (owner := owner_of(folder)) is not None:
-        return RunState(Stage.RUNNING, f"by {owner}")
+    owner = last_owner(folder, now=time.time())
+    if owner is not None and owner.lives:
+        silent = owner.silent_seconds
+        more = f", silent for {silent:.0f} s (taken over after {SILENT_SECONDS:.0f} s)"
+        return RunState(Stage.RUNNING, f"by {owner}{more if silent > 3 * HEARTBEAT_SECONDS else ''}")
     if (failure := read_failure(folder)) is not None:
         return RunState(Stage.FAILED, failure.cause)
+    if owner is not None and not owner.is_here:
+        return RunState(Stage.LOST, f"{owner} has not been heard of for {owner.silent_seconds:.0f} s")
     if folder.checkpoint.exists():
         return RunState(Stage.INTERRUPTED)
     return RunState(Stage.MISSING)

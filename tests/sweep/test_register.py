@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from repro.sweep.register import FOLDER, FORGOTTEN_SECONDS, Registration, StopWatch, file_time, register, registered
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    return folder
+
+
+def begin(results: Path, *, detached: bool = False) -> Registration:
+    return register(results, table="demo", executor="ray", command="biasrepro sweep demo", detached=detached)
+
+
+def test_a_sweep_is_registered_until_its_end(results: Path) -> None:
+    with begin(results).kept() as sweep:
+        assert [one.id for one in registered(results)] == [sweep.id]
+        assert sweep.lives(file_time(results))
+    assert registered(results) == []
+
+
+def test_a_request_reaches_the_sweep_that_it_was_meant_for_and_no_later_one(results: Path) -> None:
+    first = begin(results)
+    first.ask_to_stop()
+    os.utime(first.path, (time.time() + 9_999, time.time() + 9_999))  # a clock that is ahead
+    second = begin(results)
+    assert StopWatch(first).count() == 1
+    assert StopWatch(second).count() == 0
+
+
+def test_a_watch_looks_now_and_then(results: Path) -> None:
+    now = 0.0
+    sweep = begin(results)
+    watch = StopWatch(sweep, clock=lambda: now)
+    assert watch.count() == 0
+    sweep.ask_to_stop()
+    assert watch.count() == 0
+    now = 2.0
+    assert watch.count() == 1
+
+
+def test_notes_are_read_again(results: Path) -> None:
+    sweep = begin(results, detached=True)
+    sweep.note_left({"actor": "sweep-1"})
+    sweep.note_trouble("no room")
+    found = Registration.read(results, sweep.id)
+    assert found is not None
+    assert (found.left, found.trouble, found.stop) == ({"actor": "sweep-1"}, "no room", None)
+
+
+def test_a_detached_sweep_lives_by_its_heartbeat_alone(results: Path) -> None:
+    sweep = begin(results, detached=True)
+    now = file_time(results)
+    assert sweep.lives(now)
+    assert not sweep.lives(now + 121)
+
+
+def test_a_conductor_that_is_gone_is_noticed_at_once(results: Path) -> None:
+    sweep = begin(results)
+    fields = json.loads(sweep.path.read_text())
+    sweep.path.write_text(json.dumps({**fields, "pid": 2**22 - 1, "process_start": "1"}) + "\n")
+    found = Registration.read(results, sweep.id)
+    assert found is not None
+    assert not found.lives(file_time(results))
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n", b"[]\n", b"\xff\n", b'{"id": 1}\n', b"null\n"])
+def test_a_file_that_is_none_of_ours_is_passed_over(results: Path, content: bytes) -> None:
+    sweep = begin(results)
+    (results / FOLDER / "0123456789ab.jsonl").write_bytes(content)
+    assert [one.id for one in registered(results)] == [sweep.id]
+
+
+def test_what_nobody_heard_of_for_long_is_swept_up(results: Path) -> None:
+    old = begin(results, detached=True)
+    long_ago = time.time() - FORGOTTEN_SECONDS - 60
+    os.utime(old.path, (long_ago, long_ago))
+    new = begin(results)
+    assert [one.id for one in registered(results)] == [new.id]
