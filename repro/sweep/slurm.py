@@ -29,6 +29,8 @@ from repro.sweep.survey import Stage, look_at
 FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 1.0, 30.0
 # The file server may show a task's last word a while after the task has left the queue.
 LAST_WORD_SECONDS = 10.0
+# What a task needs to end after the last of its runs did.
+LEAVING_SECONDS = 20.0
 # A task that SLURM believes to be running, and whose runs gave no sign of life for so long, hangs.
 HUNG_SECONDS = 600.0
 
@@ -171,7 +173,7 @@ class SlurmExecutor:
     def close(self) -> None:
         """Leave nothing running, and tidy up after the batches that are over."""
         self._cancel(only_pending=False)
-        deadline = time.monotonic() + LAST_WORD_SECONDS
+        deadline = time.monotonic() + LEAVING_SECONDS
         with contextlib.suppress(SlurmError):
             while (left := self._still_queued()) and time.monotonic() < deadline:
                 cancel([task.id for task in left.values()], only_pending=True)  # requeued, with nothing left to do
