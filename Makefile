@@ -9,13 +9,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell (pwd && cat requirements.lock pyproject.toml) | cksum | tr -c '0-9\n' '-')
 QUIET := $(if $(CI),--quiet)
 
-.PHONY: help demo test quick lint install clean
+.PHONY: help demo test quick lint gpu install clean
 
 help:
 	@echo "make demo     set up where needed, train the demo's 12 runs, show its table"
 	@echo "make test     set up where needed, then all checks and all tests"
 	@echo "make quick    the same without the slow tests"
 	@echo "make lint     the checks alone: ruff and mypy"
+	@echo "make gpu      on a machine with a GPU: the tests that need one, then our speed against the plain loop"
 	@echo "make install  the set-up alone, into $(VENV)"
 	@echo "make clean    remove $(VENV) and caches; results and data stay"
 
@@ -33,6 +34,9 @@ lint: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+gpu: $(STAMP)
+	PYTHON=$(BIN)/python benchmarks/gpu.sh
 
 install: $(STAMP)
 
