@@ -116,9 +116,14 @@ def join(address: str | None) -> None:
     import ray
     from ray._private import worker
 
-    settings: dict[str, Any] = {"include_dashboard": False} if address is None else {"address": address}
+    settings: dict[str, Any] = {"address": address or "local"}  # without, Ray would join any that runs on this machine
     if address is None:
-        settings |= {"num_cpus": usable_cores(), "num_gpus": len(find_gpus()), "_node_ip_address": "127.0.0.1"}
+        settings |= {
+            "include_dashboard": False,
+            "num_cpus": usable_cores(),
+            "num_gpus": len(find_gpus()),
+            "_node_ip_address": "127.0.0.1",
+        }
     failed: list[BaseException] = []
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     # Ray prints the last lines of a lost node's log to the terminal; here a sentence says which run goes on elsewhere.

@@ -1,0 +1,160 @@
+"""Sweeps on a real Ray: three raylets with declared GPUs on this machine; nothing is simulated but the devices."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray_cluster
+from killing import EXPERIMENT, without_times
+
+from repro.results import load_records
+from repro.sweep.ray_cluster import LEAVE_SECONDS, Reserved
+from repro.sweep.register import registered
+
+pytest.importorskip("ray", reason="ray is not installed")
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with ray_cluster.cluster(3) as started:
+        yield started
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
+    return tmp_path
+
+
+def wait_until(condition: Callable[[], bool], folder: Path, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, ray_cluster.said(folder)
+        time.sleep(0.1)
+
+
+def in_training(folder: Path) -> list[Path]:
+    return list((folder / "results").glob("*/*/*/*/progress.json"))
+
+
+def recorded(results: Path) -> dict[str, bytes]:
+    """The records under ``results`` without times, and without that folder's name in the workers' command."""
+    found = [one.record for one in load_records(results) if one.record is not None]
+    return {record.id: without_times(record).replace(str(results).encode(), b"RESULTS") for record in found}
+
+
+def test_a_raylet_is_killed_and_every_run_ends_once_as_on_one_machine(cluster: Any, folder: Path) -> None:
+    sweep = ("sweep", folder / "tiny.yaml", "--seeds", 1, "--progress", "plain", "--root", folder / "data")
+    options = (*ray_cluster.gpu_shaped(cluster.address), "--results", folder / "results")
+    process = ray_cluster.begin(folder, *sweep, *options)
+    wait_until(lambda: len(in_training(folder)) >= 2, folder)
+    # The node that has most of the work is the first; its processes die with it, and so do its runs.
+    for node in cluster.workers[:1]:
+        cluster.remove_node(node, allow_graceful=False)
+    del cluster.workers[:1]
+    assert process.wait(150) == 0, ray_cluster.said(folder)
+    there = recorded(folder / "results")
+    local = ("--executor", "local", "--device", "cpu", "--threads", 1, "--jobs", 2, "--results", folder / "local")
+    assert ray_cluster.say(folder, *sweep, *local)[0] == 0
+    assert there == recorded(folder / "local")
+    assert len(there) == 4
+    assert ray_cluster.said(folder).count("done   tiny") == 8  # each once here, once there
+
+
+def test_a_driver_is_killed_and_the_next_sweep_goes_on(cluster: Any, folder: Path) -> None:
+    sweep = ("sweep", folder / "tiny.yaml", "--seeds", 1, "--rows", "shufflenetv2", "--progress", "plain")
+    options = (*ray_cluster.gpu_shaped(cluster.address), "--results", "results")
+    process = ray_cluster.begin(folder, *sweep, *options, "--set", "recipe.epochs=30")
+    wait_until(lambda: len(in_training(folder)) == 2, folder)
+    process.kill()
+    process.wait()
+    code, said = ray_cluster.say(folder, *sweep, *options, "--set", "recipe.epochs=30", timeout=150)
+    assert code == 0, said
+    assert len(recorded(folder / "results")) == 2
+
+
+def test_a_run_that_fails_for_reasons_of_its_own_is_shown_and_the_rest_goes_on(cluster: Any, folder: Path) -> None:
+    in_the_way = folder / "results" / "tiny" / "shufflenetv2" / "ce" / "seed-0"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.touch()  # a file where the run's folder should be
+    sweep = ("sweep", folder / "tiny.yaml", "--seeds", 1, "--rows", "shufflenetv2", "--progress", "plain")
+    code, said = ray_cluster.say(folder, *sweep, *ray_cluster.gpu_shaped(cluster.address), "--results", "results")
+    assert code == 1, said
+    assert "1 done, 1 failed" in said
+    assert len(recorded(folder / "results")) == 1
+
+
+def test_a_detached_sweep_is_followed_and_stopped_from_elsewhere(cluster: Any, folder: Path) -> None:
+    sweep = ("sweep", folder / "tiny.yaml", "--seeds", 1, "--set", "recipe.epochs=200")
+    options = (*ray_cluster.gpu_shaped(cluster.address), "--results", "results")
+    code, said = ray_cluster.say(folder, *sweep, *options, "--detach")
+    assert code == 0, said
+    assert "4 runs left to ray" in said
+    wait_until(lambda: len(in_training(folder)) >= 2, folder)
+    code, said = ray_cluster.say(folder, "sweep", "--stop", "--results", "results")
+    assert code == 0, said
+    assert registered(folder / "results") == []
+    assert in_training(folder) == []
+    assert len(list((folder / "results").glob("*/*/*/*/checkpoint.pt"))) >= 2
+
+
+def test_a_head_that_is_not_there_is_one_message_in_time(folder: Path) -> None:
+    began = time.monotonic()
+    sweep = ("sweep", folder / "tiny.yaml", "--executor", "ray", "--address", "127.0.0.1:9", "--results", "results")
+    code, said = ray_cluster.say(folder, *sweep)
+    assert code == 1
+    assert "Ray at 127.0.0.1:9 cannot be used: nobody takes a connection there" in said
+    assert "Traceback" not in said
+    assert time.monotonic() - began < 30 + LEAVE_SECONDS
+    assert registered(folder / "results") == []
+
+
+def test_without_an_address_a_ray_is_started_and_gone_afterwards(folder: Path) -> None:
+    sweep = ("sweep", folder / "tiny.yaml", "--seeds", 1, "--rows", "shufflenetv2", "--columns", "ce")
+    code, said = ray_cluster.say(folder, *sweep, "--executor", "ray", "--device", "cpu", "--results", "results")
+    assert code == 0, said
+    assert "1 run: 1 done" in said
+
+
+def test_a_missing_ray_is_one_message_with_the_command_that_installs_it(folder: Path) -> None:
+    script = """
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "ray" else find(name, *rest)
+from repro.cli import run
+sys.exit(run(["sweep", "tiny.yaml", "--executor", "ray", "--dry-run"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "pip install 'biasrepro[ray]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_runs_that_do_nothing_cost_little_each(cluster: Any, tmp_path: Path) -> None:
+    import ray_overhead
+
+    ray_overhead.measure(cluster.address, tmp_path / "first", 30)
+    cost = ray_overhead.measure(cluster.address, tmp_path / "second", 200)
+    assert cost.seconds / cost.runs < 0.1, cost  # 20 ms on an idle machine; CI's are busy
+
+
+@pytest.mark.parametrize(
+    ("gpus", "node", "slots"),
+    [
+        (0.5, {"GPU": 2, "CPU": 8}, 4),
+        (1 / 3, {"GPU": 1, "CPU": 8}, 3),
+        (2, {"GPU": 5, "CPU": 8}, 2),
+        (1, {"GPU": 8, "CPU": 3}, 3),
+        (0, {"CPU": 3}, 3),
+        (1, {"CPU": 3}, 0),
+    ],
+)
+def test_slots_of_a_node(gpus: float, node: dict[str, float], slots: int) -> None:
+    assert Reserved(gpus, 1, None).slots(node) == slots
