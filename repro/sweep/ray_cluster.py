@@ -8,9 +8,10 @@ import math
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +76,15 @@ def reserved(options: RayOptions, terms: Terms, *, gpus_there: bool) -> Reserved
 
 
 class Head:
-    """Whether the cluster's head takes connections, asked every few seconds by a thread of its own."""
+    """The cluster's head, asked every few seconds by a thread of its own: whether it answers, and what nodes there are.
 
-    def __init__(self, address: str) -> None:
+    ``look`` asks Ray for the resources of each node; it does not return where the head is gone.
+    """
+
+    def __init__(self, address: str, look: Callable[[], Sequence[Mapping[str, float]]]) -> None:
         self.address = address
+        self.nodes = look()
+        self._look = look
         self._answered = time.monotonic()
         self._over = threading.Event()
         threading.Thread(target=self._ask, daemon=True, name="ray-head").start()
@@ -95,6 +101,7 @@ class Head:
     def _ask(self) -> None:
         while not self._over.wait(HEAD_SECONDS / 10):
             if answers(self.address, HEAD_SECONDS / 10):
+                self.nodes = self._look()
                 self._answered = time.monotonic()
 
 
@@ -138,6 +145,7 @@ def join(address: str | None) -> None:
     if address is None:
         begin()  # in this thread: the kernel ends Ray's processes with the thread that started them
     elif not within(CONNECT_SECONDS, begin):
+        _end_without_ray()
         raise _unreachable(address, f"Ray has not joined it within {CONNECT_SECONDS:.0f} s")
     if failed:
         raise _unreachable(address, str(failed[0]).strip().splitlines()[0]) from failed[0]
@@ -158,7 +166,8 @@ def _unreachable(address: str | None, why: str) -> ClusterLost:
     return ClusterLost(
         f"{where} cannot be used: {why}",
         mend="Nothing was started. `ray status --address HOST:PORT` shows whether a cluster is up, `ray start --head` "
-        "starts one; the command has to run on one of its nodes.",
+        "starts one; the command has to run on one of its nodes. A cluster that asks for Ray's token wants "
+        "RAY_AUTH_MODE=token in the environment.",
     )
 
 
@@ -179,7 +188,18 @@ def shut_down(*, answers: bool = True) -> None:
     from ray._private.worker import shutdown
 
     if not answers or not within(LEAVE_SECONDS, shutdown):
-        atexit.unregister(shutdown)
+        _end_without_ray()
+
+
+def _end_without_ray() -> None:
+    """Let this process end, when it does, without what Ray does then: without its cluster it hangs, or crashes."""
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ClusterLost.exit_code)
+
+    atexit.register(end)
 
 
 def within(seconds: float, act: Callable[[], None]) -> bool:
