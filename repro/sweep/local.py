@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import signal
 import sys
@@ -110,7 +111,8 @@ class LocalExecutor:
         return events
 
     def _retire(self, worker: Worker) -> Ended:
-        if not worker.silent:
+        # Its output may have closed just now, as its last messages were read: a number left here is the next worker's.
+        with contextlib.suppress(KeyError):
             self._selector.unregister(worker.output)
         self._workers.remove(worker)
         self._free.append(worker.slot)

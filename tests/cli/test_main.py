@@ -94,7 +94,7 @@ def test_completion_knows_commands_tables_and_cells(typed: str, offered: list[st
     ("arguments", "says"),
     [
         (["swep"], "Did you mean 'sweep'?"),
-        (["sweep"], "Missing argument 'TABLE'"),
+        (["sweep"], "a sweep is of a table"),
         (["sweep", "tabel2"], "Did you mean 'table2'?"),
         (["sweep", "table2", "--rows", "squeezent"], "Did you mean 'squeezenet'?"),
         (["sweep", "table2", "--columns", "bais"], "Did you mean 'bias'?"),

@@ -23,6 +23,8 @@ def test_the_command_works(command: str, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("BIASREPRO_RESULTS", raising=False)
     program, *arguments = shlex.split(command.replace("my/own.yaml", str(own)))
     assert program == "biasrepro"
+    if "--until-decided" in arguments:
+        assert cli.run(["plan", "table2", "--looks", "5,10,20", "--declare"]) == 0
     assert cli.run(arguments) == 0
     written = [word for option, word in pairwise(arguments) if option == "-o"]
     assert all((tmp_path / name).stat().st_size > 200 for name in written)

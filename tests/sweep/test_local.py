@@ -264,3 +264,15 @@ conduct(jobs, LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1), {worker_comma
         sweep.wait()
     wait_until(lambda: all(is_gone(note["pid"]) for note in started()))
     assert [job.folder.checkpoint.exists() for job in jobs[:3]] == [True, True, False]
+
+
+def test_output_that_closes_as_it_is_read_leaves_its_number_to_the_next(
+    jobs: list[Job], worker_command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is ever ready to be read, so that a worker's end is what has its output read, up to its close.
+    monkeypatch.setattr("selectors.DefaultSelector.select", lambda _self, timeout: time.sleep(timeout) or [])
+    executor = LocalExecutor(TWO_SLOTS[:1], worker_command)
+    try:
+        assert len(endings(run_to_the_end(executor, *jobs[:3]))) == 3
+    finally:
+        executor.close()
