@@ -111,6 +111,15 @@ def test_a_pickle_of_something_else_is_a_data_error(
         decode_cifar100(path, facts)
 
 
+def test_an_array_of_anything_but_bytes_is_a_data_error(small_cifar: Any, tmp_path: Path) -> None:
+    plain = gzip.decompress(small_cifar.python_archive)
+    assert b"u1" in plain
+    path = tmp_path / "x.tar.gz"
+    facts = accepted(gzip.compress(plain.replace(b"u1", b"i1")), small_cifar.facts, path)
+    with pytest.raises(DataError, match="an array of b'i1'"):
+        decode_cifar100(path, facts)
+
+
 def test_missing_members_and_broken_records_are_data_errors(small_cifar: Any, tmp_path: Path, pack: Pack) -> None:
     path = tmp_path / "x.tar.gz"
     facts = accepted(pack("tar.gz", {"cifar-100-binary/train.bin": b""}), small_cifar.facts, path)
