@@ -64,6 +64,7 @@ def obey(order: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests under nohup start with it ignored, which a run respects
     torch.set_num_threads(1)
     sklearn.datasets.load_digits()
     repro.engine.environment.code_hash()  # of the code that is imported, whatever happens to its files meanwhile
