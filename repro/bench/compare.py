@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -143,7 +143,8 @@ def _worker(request: dict[str, Any], name: str) -> Iterator[_Worker]:
             yield _Worker(process, request, name)
         finally:
             assert process.stdin is not None
-            process.stdin.close()  # it ends by itself then, and its data loader's processes with it
+            with suppress(BrokenPipeError):  # of a line that a worker which is gone has not taken
+                process.stdin.close()  # it ends by itself then, and its data loader's processes with it
             try:
                 process.wait(_PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
