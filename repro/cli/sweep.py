@@ -193,9 +193,9 @@ def sweep(
                     listen=view,
                 )
         stopped = stops.exit_code or 143 * watch.count()
-        cut_short = bool(stopped) and bool(picture.waiting or picture.having("interrupted"))
+        cut_short = bool(stopped) and bool(picture.waiting or picture.count("interrupted"))
         say_summary(picture, again, following, interrupted=cut_short)
-        failed = bool(picture.having("failed", "diverged"))
+        failed = bool(picture.count("failed", "diverged"))
         return stopped if cut_short else int(failed)
 
     if until_decided:

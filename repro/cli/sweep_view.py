@@ -61,9 +61,9 @@ def ending(run: Finished) -> str:
 
 def whole_line(picture: SweepPicture, now: float) -> str:
     """``3 of 12 done  1 failed  2 running  6 left  about 1:20 left``."""
-    done = picture.before + len(picture.having("completed"))
+    done = picture.before + picture.count("completed")
     parts = [f"{done} of {picture.total} done"]
-    parts += [f"{len(there)} {_MARK.get(fate, fate)}" for fate in _WORTH_COUNTING if (there := picture.having(fate))]
+    parts += [f"{count} {_MARK.get(fate, fate)}" for fate in _WORTH_COUNTING if (count := picture.count(fate))]
     for count, what in ((len(picture.running), "running"), (len(picture.waiting), "waiting")):
         if count:
             parts.append(f"{count} {what}")
@@ -231,8 +231,8 @@ def _waiting_for(picture: SweepPicture) -> str:
 
 def say_summary(picture: SweepPicture, again: str, following: str, *, interrupted: bool) -> None:
     """The last word on a sweep: what became of its runs, which failed and why, what to do next."""
-    counts = [f"{len(picture.having('completed'))} done"]
-    counts += [f"{len(there)} {_MARK.get(fate, fate)}" for fate in _WORTH_COUNTING if (there := picture.having(fate))]
+    counts = [f"{picture.count('completed')} done"]
+    counts += [f"{count} {_MARK.get(fate, fate)}" for fate in _WORTH_COUNTING if (count := picture.count(fate))]
     if picture.before:
         counts.append(f"{picture.before} done before")
     if picture.waiting:
@@ -246,7 +246,7 @@ def say_summary(picture: SweepPicture, again: str, following: str, *, interrupte
         say("interrupted; every run goes on from its last committed state", "yellow", stderr=True)
     if interrupted or picture.waiting:
         say(f"go on with  {again}", stderr=interrupted)
-    elif picture.having("failed"):
+    elif picture.count("failed"):
         say(f"again   {again}    (trains what failed; finished runs are skipped)")
     if not interrupted:
         say(f"next    {following}")

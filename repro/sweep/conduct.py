@@ -85,7 +85,7 @@ def conduct(
     second they are killed. With ``fail_fast`` the first failure is such a request, and so is an exception in a
     listener. Nothing is left running, however this returns.
     """
-    picture = SweepPicture(waiting=list(jobs), before=finished_before, capacity=executor.capacity)
+    picture = SweepPicture(jobs, before=finished_before, capacity=executor.capacity)
     conductor = _Conductor(picture, executor, listen, clock, wait_for_others=wait_for_others)
     stopping = killed = False
     try:
@@ -140,8 +140,11 @@ class _Conductor:
 
     def hand_out(self) -> None:
         """Give the executor what it has room for, of the jobs that nobody else trains or has finished."""
-        for job in list(self.picture.waiting):
-            if len(self.out) >= self.executor.capacity:
+        room = self.executor.capacity
+        if len(self.out) >= room:
+            return
+        for job in list(self.picture.waiting.values()):
+            if len(self.out) >= room:
                 return
             if job.id not in self.out and self._not_before.get(job.id, 0.0) <= self.clock() and self._is_ours(job):
                 self.out.add(job.id)
@@ -257,8 +260,9 @@ def judge(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
 def _reason_to_stop(picture: SweepPicture, stops_asked: int, fail_fast: bool) -> str | None:
     if stops_asked:
         return "interrupted"
-    if fail_fast and (failed := picture.having("failed", "diverged")):
-        return f"{failed[0].job.id} {failed[0].fate}, and --fail-fast was given"
+    if fail_fast and picture.count("failed", "diverged"):
+        first = picture.having("failed", "diverged")[0]
+        return f"{first.job.id} {first.fate}, and --fail-fast was given"
     return None
 
 

@@ -37,7 +37,7 @@ def jobs() -> list[Job]:
 @pytest.fixture
 def picture(jobs: list[Job]) -> SweepPicture:
     """Two runs in training, the first half done; four waiting; one failed, one done; three done before."""
-    picture = SweepPicture(waiting=list(jobs), before=3, capacity=2)
+    picture = SweepPicture(jobs, before=3, capacity=2)
     picture.start(jobs[2], "cuda:0", now=0.0)
     picture.end(jobs[2], "failed", "the pixels ran out", now=1.0)
     picture.start(jobs[3], "cuda:0", now=0.0)
@@ -105,8 +105,8 @@ def test_on_a_narrow_terminal_the_name_gives_way_and_no_figure_does(picture: Swe
 
 
 def test_the_whole_says_nothing_of_what_is_not(jobs: list[Job]) -> None:
-    assert whole_line(SweepPicture(waiting=[], before=12, capacity=2), now=0.0) == "12 of 12 done"
-    assert whole_line(SweepPicture(waiting=jobs, before=0, capacity=2), now=0.0) == "0 of 8 done  8 waiting"
+    assert whole_line(SweepPicture([], before=12, capacity=2), now=0.0) == "12 of 12 done"
+    assert whole_line(SweepPicture(jobs, before=0, capacity=2), now=0.0) == "0 of 8 done  8 waiting"
 
 
 def test_off_a_terminal_a_run_speaks_each_tenth_but_not_too_often(
@@ -114,7 +114,7 @@ def test_off_a_terminal_a_run_speaks_each_tenth_but_not_too_often(
 ) -> None:
     clock = Clock()
     view = PlainSweepView(clock)
-    picture = SweepPicture(waiting=list(jobs), before=0, capacity=2)
+    picture = SweepPicture(jobs, before=0, capacity=2)
     picture.start(jobs[0], "cpu", now=0.0)
     view.started(picture, picture.running[jobs[0].id])
     capsys.readouterr()
@@ -132,7 +132,7 @@ def test_off_a_terminal_a_run_speaks_each_tenth_but_not_too_often(
 
 def test_messages_of_a_run_are_shown_once_it_runs(jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
     view = PlainSweepView(Clock())
-    picture = SweepPicture(waiting=list(jobs), before=0, capacity=2)
+    picture = SweepPicture(jobs, before=0, capacity=2)
     picture.start(jobs[0], "cpu", now=0.0)
     view.started(picture, picture.running[jobs[0].id])
     for steps, message in ((0, "a processor"), (4, "resumed at epoch 3")):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 import pytest
 
+from repro.cli.sweep_view import whole_line
 from repro.progress import Progress
 from repro.schema import Run
 from repro.sweep.executor import Job
@@ -16,7 +18,7 @@ def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[Job]:
 
 
 def picture_of(jobs: list[Job], capacity: int = 2) -> SweepPicture:
-    return SweepPicture(waiting=list(jobs), before=4, capacity=capacity)
+    return SweepPicture(jobs, before=4, capacity=capacity)
 
 
 def report(picture: SweepPicture, job: Job, eta_seconds: float | None) -> None:
@@ -88,3 +90,39 @@ def test_an_end_keeps_time_and_accuracy(jobs: list[Job]) -> None:
     assert (ended.seconds, ended.test_top1_percent) == (12.0, 50.0)
     assert picture.having("completed") == [ended]
     assert picture.having("failed", "diverged") == []
+
+
+def test_runs_that_were_put_back_count_as_waiting_once(jobs: list[Job]) -> None:
+    picture = picture_of(jobs[:3], capacity=1)
+    picture.start(jobs[0], "cpu", now=0.0)
+    picture.put_back(jobs[0])
+    picture.put_back(jobs[0])
+    assert list(picture.waiting) == [jobs[1].id, jobs[2].id, jobs[0].id]
+    picture.start(jobs[1], "cpu", now=0.0)
+    picture.end(jobs[1], "completed", None, now=40.0)
+    assert picture.eta_seconds(now=40.0) == pytest.approx(80.0)
+
+
+class _Counted(dict[str, Job]):
+    """Jobs that nobody may go through one by one."""
+
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("gone through at an end of a run: the whole sweep then takes the square of its runs")
+
+    values = items = __iter__  # type: ignore[assignment]
+
+
+class _Ended(list[Any]):
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("gone through at an end of a run: the whole sweep then takes the square of its runs")
+
+
+def test_what_is_asked_at_every_end_goes_through_no_run_that_waits_or_has_ended(jobs: list[Job]) -> None:
+    picture = picture_of(jobs)
+    picture.waiting, picture.finished = _Counted(picture.waiting), _Ended()
+    picture.start(jobs[0], "cpu", now=0.0)
+    picture.end(jobs[0], "completed", None, now=40.0)
+    picture.end(jobs[1], "failed", "cause", now=40.0)
+    assert picture.eta_seconds(now=40.0) == pytest.approx((len(jobs) - 2) * 40 / 2)
+    assert (picture.total, picture.count("completed"), picture.count("failed", "diverged")) == (4 + len(jobs), 1, 1)
+    assert whole_line(picture, now=40.0) == f"5 of {4 + len(jobs)} done  1 failed  6 waiting  about 2:00 left"
