@@ -24,9 +24,9 @@ from repro.tables.notes import (
     Footnotes,
     accepted_text,
     exclusion_text,
+    mixture_texts,
     parameters_text,
     plain,
-    several_text,
     tally,
     variants_text,
 )
@@ -161,17 +161,7 @@ class _Builder:
             yield Note(None, f"Executed with {settings}, which the table itself does not set.")
         if "unknown" in self._exclusion_texts:
             yield Note(None, self._exclusion_texts["unknown"])
-        devices = tally(record.provenance.device_name for record in completed)
-        if len(devices) > 1:
-            yield Note(None, several_text("kinds of device", devices))
-        data = tally(
-            record.provenance.data_fingerprint[:12] for record in completed if record.provenance.data_fingerprint
-        )
-        if len(data) > 1:
-            yield Note(None, several_text("different training images", data))
-        versions = tally(record.provenance.code_hash[:12] for record in completed)
-        if len(versions) > 1:
-            yield Note(None, several_text("versions of the code", versions))
+        yield from (Note(None, text) for text in mixture_texts(completed))
 
     def _cell(self, source: _Source, column: Column) -> AssembledCell:
         published = source.row.published.top1_percent if source.row.published and self.published_as else {}

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from repro.results import RunRecord
+from repro.results import Provenance, RunRecord
 from repro.tables.assembled import VARIANT_MARK, Exclusion, LeftOut, Note
 
 # A list item that opens with [x] would be a ticked box in Markdown.
 _LETTERS = "abcdefghijklmnopqrstuvwyz"
 _MOST_LISTED = 6
+
+# What may differ between runs whose configuration is the same, by what several of it are called; None: it has none.
+_MADE_WITH: dict[str, Callable[[Provenance], str | None]] = {
+    "kinds of device": lambda made: made.device_name,
+    "versions of the GPU's driver": lambda made: made.driver,
+    "versions of PyTorch": lambda made: made.packages.get("torch"),
+    "different training images": lambda made: made.data_fingerprint[:12] or None,
+    "versions of the code": lambda made: made.code_hash[:12],
+}
 
 
 class Footnotes:
@@ -74,9 +83,13 @@ def variants_text(table_ids: Sequence[str]) -> str:
     return f"Not in the printed table: another reading of the row that it stands under ({tables})."
 
 
-def several_text(what: str, counts: Sequence[tuple[str, int]]) -> str:
-    """What is said of the whole table where its runs come from several devices or versions of the code."""
-    return f"The runs come from {len(counts)} {what}: {_listed([f'{plain(name)} ({n})' for name, n in counts])}."
+def mixture_texts(records: Sequence[RunRecord]) -> Iterator[str]:
+    """What is said of the whole table where its runs were not all made with the same: a text for each that differs."""
+    for what, named in _MADE_WITH.items():
+        counts = tally(name for record in records if (name := named(record.provenance)) is not None)
+        if len(counts) > 1:
+            listed = _listed([f"{plain(name)} ({count})" for name, count in counts])
+            yield f"The runs come from {len(counts)} {what}: {listed}."
 
 
 def tally(names: Iterable[str]) -> tuple[tuple[str, int], ...]:
