@@ -4,19 +4,24 @@ The looks of a family are taken together: one comes when every cell that is stil
 its answer stops, and what becomes of its further seeds changes nothing. So an answer depends on nothing but the seeds
 up to the look at which it fell, however many more there are.
 
-At each look Holm's adjustment is applied to the cells' sequential p-values: the group sequential Holm procedure of Ye,
-Li, Liu and Yao (2013), Statistics in Medicine 32, and of Maurer and Bretz (2013), Statistics in Biopharmaceutical
-Research 5. It keeps the chance of any false answer in the family at alpha, over all looks together:
+At each look Holm's adjustment is applied to the cells' sequential p-values. That keeps the chance of any false answer
+in the family at alpha, over all looks together:
 
 1. Of one cell without an effect, the chance that the p of any look falls below what that look may spend of a level is
    at most the level: the sum over the looks (Bonferroni), whatever their dependence and whenever one stops. So the
-   sequential p, the smallest level at which a look so far rejects, is a p-value at whatever look one stops: Liu and
-   Anderson (2008), J. American Statistical Association 103.
+   sequential p, the smallest level at which a look so far rejects, is a p-value at whatever look one stops.
 2. Holm's adjustment of valid p-values keeps the error of the family, whatever the dependence between cells.
 3. What a look may spend rises with the level, so no sequential p grows from one look to the next, nor does any adjusted
    one: all that is rejected at some look is rejected at the last, and 2 holds for all looks together.
 
 Cells of the family that are not followed (those of another table) count as never rejected: p = 1.
+
+The argument is whole as it stands, and the tests simulate it; the idea is older. Sequential p-values are Liu and
+Anderson's (2008), J. American Statistical Association 103, 1621-1630; putting them into a procedure for many
+hypotheses, of which Holm's is one, is Maurer and Bretz's (2013), Statistics in Biopharmaceutical Research 5, 311-320.
+Both are cited from the manual of R's gsDesign (``sequentialPValue``), not from themselves. Group sequential forms of
+Holm's procedure are compared by Tamhane et al. (2021), Statistics in Medicine 40, 5333-5350, of which the abstract
+was read.
 """
 
 from __future__ import annotations
@@ -63,8 +68,9 @@ def follow(
     ``estimates``: that of each look, fields (..., cells), from the seeds before it and no others. ``reached`` (...,
     cells, looks): whether those seeds are in. ``paper_delta`` (cells,). ``family``: how many cells Holm adjusts for.
 
-    The intervals are the repeated ones of Jennison and Turnbull (1989), J. Royal Statistical Society B 51: at each look
-    with the level that it may spend of 0.05, so that at any look one stops at they hold with 95%.
+    The intervals are repeated ones: at each look with the level that it may spend of 0.05, so that all of them together
+    hold with 95%, and so the one at whichever look one stops (the sum over the looks again). The notion is Jennison and
+    Turnbull's (1989), J. Royal Statistical Society B 51, 305-361, cited from the manual of R's lrstat (``getRCI``).
     """
     there = np.asarray(reached, np.bool_)
     shape, paper = there.shape[:-1], np.asarray(paper_delta, np.float64)

@@ -1,13 +1,15 @@
 """Looks at the results declared beforehand, and what each may cost: stopping early without more false positives.
 
 A cell is looked at when it has as many paired seeds as the first look names, then the second, and so on. Looking after
-every seed at p < 0.05 calls an absent effect found in one cell of six; here all looks of a cell together do so in at
-most one of twenty.
+every seed from the third to the tenth at p < 0.05 calls an absent effect found in one cell of six; here all looks of a
+cell together do so in at most one of twenty.
 
 Each look is held to what it may spend, and the sum over looks bounds the error whatever their dependence. The usual
-boundaries, which take account of it by the joint normal distribution, gain little (the last of three looks has 0.0490
-instead of 0.0470 of 0.05) and do not hold for Student's t at a few seeds: simulated, their error is 0.0506 for looks at
-3, 5 and 10 seeds and 0.056 for a look after each.
+boundaries take account of it by the joint normal distribution. For the O'Brien-Fleming type that gains little (the
+last of looks at 3, 5 and 10 seeds has 0.0490 instead of 0.0469 of 0.05), and for Student's t at a few seeds it does
+not hold: simulated, the error is 0.051 then and 0.057 for a look after each seed from 3 to 10, for the Pocock type
+0.055 and 0.059. ``tests/stats/test_spending.py`` has these figures, and the published boundaries that ``spent`` is
+held against.
 """
 
 from __future__ import annotations
@@ -61,8 +63,10 @@ class Looks:
 def spent(fraction: ArrayLike, level: ArrayLike, spending: Spending = "obrien_fleming") -> Floats:
     """How much of the two-sided ``level`` may have been spent when ``fraction`` of the seeds are in.
 
-    Lan and DeMets (1983), Biometrika 70, on each side with half of the level: 2 - 2 Phi(z / sqrt(fraction)) with z the
-    upper level/4 point (O'Brien-Fleming type), level log(1 + (e - 1) fraction) (Pocock type).
+    The functions of Lan and DeMets (1983), Biometrika 70, 659-663, on each side with half of the level, as the manual
+    of R's gsDesign prints them (``sfLDOF``, ``sfLDPocock``; the article itself was not at hand):
+    2 - 2 Phi(z / sqrt(fraction)) with z the upper level/4 point (O'Brien-Fleming type), and for both sides together
+    level log(1 + (e - 1) fraction) (Pocock type).
     """
     from scipy.special import ndtr, ndtri
 
@@ -83,8 +87,8 @@ def sequential_p(p: ArrayLike, looks: Looks) -> Floats:
     """The p-value after several looks: the smallest total level at which any look so far rejects.
 
     ``p`` (..., k): the p-value at each of the first k looks. Valid whenever one stops, so that Holm over the cells'
-    sequential p-values holds the family's error: Liu and Anderson (2008), J. American Statistical Association 103. It
-    never grows from one look to the next.
+    sequential p-values holds the family's error (``sequential.py`` has the sources and the reason). It never grows from
+    one look to the next.
     """
     p = np.asarray(p, np.float64)
     levels = look_levels(looks, _LEVELS)

@@ -64,15 +64,32 @@ def test_true_effects_in_some_cells_do_not_raise_the_error_of_the_others() -> No
     assert (found.p_adjusted[:, :2] < 0.05).mean() > 0.99
 
 
-def test_looking_without_correction_fails_the_very_same_test() -> None:
-    """One cell, a look after each seed from the third to the tenth, p below 0.05: one in six is a false alarm."""
+@pytest.mark.parametrize(("first", "last", "expected"), [(3, 10, 0.167), (3, 7, 0.134), (5, 10, 0.125), (3, 20, 0.230)])
+def test_looking_without_correction_at_one_cell_fails_the_very_same_test(
+    first: int, last: int, expected: float
+) -> None:
+    """A look after each seed from ``first`` to ``last``, p below 0.05: the figures of docs/report.md."""
     draws = 20_000
-    rng = np.random.default_rng(5)
-    differences = rng.normal(0, 0.35, (draws, 10))
-    naive = np.stack([p_two_sided(summary(differences[:, :n])) for n in range(3, 11)], axis=-1) < 0.05
+    differences = np.random.default_rng(5).normal(0, 0.35, (draws, last))
+    naive = np.stack([p_two_sided(summary(differences[:, :n])) for n in range(first, last + 1)], axis=-1) < 0.05
     rate = float(naive.any(axis=1).mean())
-    assert rate == pytest.approx(0.167, abs=0.01)
+    assert rate == pytest.approx(expected, abs=0.01)
     assert rate > 0.05 + 3 * math.sqrt(0.05 * 0.95 / draws)
+
+
+def test_holm_at_every_look_without_correction_for_the_looks_does_not_hold_the_family() -> None:
+    draws, columns = 4_000, [1] * 6 + [len(row) for row in TABLE_2]
+    rng = np.random.default_rng(7)
+    rows = [rng.normal(0, 0.25, (draws, k, 10)) - rng.normal(0, 0.25, (draws, 1, 10)) for k in columns]
+    differences = np.concatenate(rows, axis=1)
+    assert differences.shape[1] == FAMILY
+    looked = [(holm(p_two_sided(summary(differences[..., :n]))) < 0.05).any(axis=1) for n in range(3, 11)]
+    assert max(map(np.mean, looked)) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / draws)  # a single look does
+    assert np.any(looked, axis=0).mean() == pytest.approx(0.22, abs=0.02)
+
+
+def test_with_the_same_looks_declared_it_holds() -> None:
+    draws = 20_000
     every = Looks(tuple(range(3, 11)), "pocock")
     ours = courses([1.0], [0.0], every, draws, family=1)
     assert float((ours.p_adjusted < 0.05).mean()) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / draws)
