@@ -89,7 +89,7 @@ def _next_steps(found: Report, results: Path) -> Sequence[str]:
     from repro.cli.references import command_line
 
     lines = []
-    if any(table.shown.recorded_runs < table.shown.planned_runs for table in found.papers):
+    if found.on_paper and any(table.shown.recorded_runs < table.shown.planned_runs for table in found.papers):
         lines.append(f"Runs are missing: `{command_line('plan', results=results)}` says which answer comes soonest.")
     if found.unknown:
         names = ", ".join(found.unknown)

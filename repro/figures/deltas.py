@@ -14,10 +14,11 @@ from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_fi
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, INK, MUTED, PAPER, Series, series_of
 from repro.schema import BASELINE, Column, Row
-from repro.tables.layout import signed
+from repro.tables.layout import interval, signed
 from repro.verdicts import CellResult, Delta
 
 _LINE_INCHES = 0.15
+PRINTED_TOO = " and the paper's"
 _ABOVE, _BELOW = -0.2, 0.16  # the paper's figure and ours, apart, in lines
 
 
@@ -43,25 +44,25 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         if not of_table:
             say_missing(axes, f"{table.label} has no loss beside cross-entropy.")
     all_axes[-1].set_xlabel("difference from cross-entropy (points of top-1)")
+    printed = any_printed(drawn)
     if drawn:
-        add_legend(figure)
+        add_legend(figure, printed=printed)
     add_note(figure, _far_baselines(tables))
     headings = " ".join(table.heading for table in tables)
+    whose = f"ours with its 95% interval (hollow, and without one, below three seeds){PRINTED_TOO if printed else ''}"
     declared = "".join(f" {table.label}: {table.declared.words}." for table in tables if table.declared)
     return Drawing(
         figure,
-        f"{headings} Top-1 minus that of cross-entropy, paired by seed, in points: ours with its 95% interval (hollow, "
-        f"and without one, below three seeds) and the paper's.{declared and f' Repeated intervals.{declared}'}",
+        f"{headings} Top-1 minus that of cross-entropy, paired by seed, in points: {whose}."
+        f"{declared and f' Repeated intervals.{declared}'}",
         tuple(drawn),
     )
 
 
 def delta_text(delta: Delta) -> str:
     """``+0.61 (+0.42 to +0.80), n = 5``; without an interval where there is none."""
-    interval = (
-        "" if delta.low is None or delta.high is None else f" ({signed(delta.low, 2)} to {signed(delta.high, 2)})"
-    )
-    return f"{signed(delta.mean, 2)}{interval}, n = {delta.n}"
+    ends = "" if delta.low is None or delta.high is None else f" ({interval(delta.low, delta.high)})"
+    return f"{signed(delta.mean, 2)}{ends}, n = {delta.n}"
 
 
 def draw_delta(axes: Axes, delta: Delta, at: float, look: Series, *, upright: bool = False) -> None:
@@ -80,11 +81,16 @@ def draw_printed(axes: Axes, x: float, y: float) -> None:
     axes.plot([x], [y], marker="D", markersize=4, markerfacecolor="none", color=INK, markeredgewidth=0.8, zorder=3)
 
 
-def add_legend(figure: Figure) -> None:
-    """What the points of ``draw_delta`` and ``draw_printed`` are."""
+def add_legend(figure: Figure, *, printed: bool) -> None:
+    """What the points of ``draw_delta`` and, where there are any, ``draw_printed`` are."""
     ours = Line2D([], [], color=INK, marker="o", markersize=4, linewidth=1.3, label="ours, 95% interval")
     paper = Line2D([], [], color=INK, marker="D", markersize=4, markerfacecolor="none", linestyle="none", label="paper")
-    figure.legend(handles=[ours, paper], loc="outside upper right", ncols=2)
+    figure.legend(handles=[ours, paper] if printed else [ours], loc="outside upper right", ncols=2)
+
+
+def any_printed(panels: Sequence[Panel]) -> bool:
+    """Whether any of these panels shows a published difference."""
+    return any(trace.label == "paper" and trace.points for panel in panels for trace in panel.traces)
 
 
 def _lines(table: Recorded) -> Iterator[_Line]:

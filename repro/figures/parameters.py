@@ -9,7 +9,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 
 from repro.claims.evidence import COMPACT_UP_TO, LARGE_FROM
-from repro.figures.deltas import add_legend, delta_text, draw_delta, draw_printed
+from repro.figures.deltas import PRINTED_TOO, add_legend, any_printed, delta_text, draw_delta, draw_printed
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, INK, MUTED, RULE, series_of
@@ -35,18 +35,21 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         else:
             lacking = "column of the bias loss" if column is None else "network whose number of parameters is known"
             say_missing(axes, f"{table.label} has no {lacking}.")
+    printed = any_printed(drawn)
     if drawn:
-        add_legend(figure)
+        add_legend(figure, printed=printed)
     add_note(figure, list(_notes(tables)))
     headings = " ".join(table.heading for table in tables)
     both_sides = any(_spans_the_change(_sizes(table)) for table in tables)
     shaded = (
         f"Shaded: from {COMPACT_UP_TO:g}M to {LARGE_FROM:g}M the paper sees the sign change. " if both_sides else ""
     )
+    sizes_are = "as printed" if any(map(_any_size_printed, tables)) else "as counted"
     return Drawing(
         figure,
-        f"{headings} Top-1 of the bias loss minus that of cross-entropy, in points, against the number of parameters "
-        f"as printed. {shaded}Networks that differ in size differ in much else.",
+        f"{headings} Top-1 of the bias loss minus that of cross-entropy, paired by seed, in points: ours with its 95% "
+        f"interval{PRINTED_TOO if printed else ''}, against the number of parameters {sizes_are}. {shaded}"
+        "Networks that differ in size differ in much else.",
         tuple(drawn),
     )
 
@@ -77,6 +80,10 @@ def _sizes(table: Recorded) -> list[tuple[Row, float]]:
     counted = {row.id: row.counted_parameters for row in table.shown.rows if row.table == table.table.id}
     sizes = [(row, _printed(row) or (counted.get(row.id) or 0) / 1e6) for row in table.table.rows]
     return sorted(((row, size) for row, size in sizes if size), key=lambda entry: entry[1])
+
+
+def _any_size_printed(table: Recorded) -> bool:
+    return any(_printed(row) for row in table.table.rows)
 
 
 def _spans_the_change(sizes: Sequence[tuple[Row, float]]) -> bool:
@@ -129,7 +136,7 @@ def _name_networks(axes: Axes, sizes: Sequence[tuple[Row, float]]) -> None:
 def _notes(tables: Sequence[Recorded]) -> Iterator[str]:
     """What is missing, by name, and whose size is not the printed one."""
     if any(_printed(row) is None for table in tables for row, _ in _sizes(table)):
-        yield "Parameters as counted where none are printed."
+        yield f"Parameters as counted{' where none are printed' if any(map(_any_size_printed, tables)) else ''}."
     for table in tables:
         column = next((column for column in table.compared if column.loss == "bias"), None)
         without = [row.title for row in table.table.rows if column and not table.result(row, column).delta]

@@ -94,6 +94,7 @@ def _panel(
     axes.plot(epochs, means, color=look.colour, marker=look.marker if len(epochs) == 1 else None, markersize=3)
     axes.set(xlabel="epoch", ylabel="weight z")
     axes.margins(x=0.01)
+    axes.locator_params(axis="x", integer=True)
     axes.grid(True)
     rows = len({record.row for record in records})
     about = f"{len(records)} run{'' if len(records) == 1 else 's'}, {rows} of {len(table.table.rows)} networks"

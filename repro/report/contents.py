@@ -36,6 +36,11 @@ class Report:
     unknown: tuple[str, ...]
 
     @property
+    def on_paper(self) -> bool:
+        """Whether a table of the paper is shown; else the report is on the tables shown, and on no claim."""
+        return bool({table.table.id for table in self.papers} & {table.table.id for table in self.sections})
+
+    @property
     def records(self) -> list[RunRecord]:
         """Every run that is in a number of some section."""
         found = {

@@ -21,6 +21,7 @@ from repro.report.contents import Report
 from repro.report.inline import InlineFigure, inline
 from repro.report.provenance import Fact, facts, peculiarities
 from repro.report.rows import AccuracyRow, DeltaRow, accuracy_rows, delta_rows
+from repro.report.study import study_headline, study_remarks, whose
 from repro.report.verdict import MEANINGS, headline, remarks, tally
 from repro.stats.verdict import Verdict
 from repro.tables.assembled import LeftOut, Note
@@ -80,16 +81,19 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         finalize=_typographic,
     )
     script = _text("behaviour.js")
-    records = report.records
+    records, sections = report.records, report.sections
     page = environment.get_template("page.html.j2").render(
         version=repro.__version__,
-        headline=headline(answers),
-        remarks=remarks(report.papers),
+        on_paper=report.on_paper,
+        title=", ".join(table.label for table in sections),
+        whose=" ".join(whose(sections)),
+        headline=headline(answers) if report.on_paper else study_headline(sections),
+        remarks=remarks(report.papers) if report.on_paper else study_remarks(sections),
         answers=answers,
         meanings=MEANINGS,
         chips=CHIPS,
         claims=report.claims,
-        sections=[_section(table, index) for index, table in enumerate(report.sections)],
+        sections=[_section(table, index) for index, table in enumerate(sections)],
         figure_1=inline(draw_figure("1", []), "figure-1", "Figure 1 of the supplement"),
         facts=facts(records),
         peculiarities=peculiarities(records),

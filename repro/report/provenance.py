@@ -44,7 +44,9 @@ def facts(records: Sequence[RunRecord]) -> list[Fact]:
         _fact("Driver", [one.driver or "none" for one in made]),
         Fact("Hosts", ((f"{hosts:,}", len(records)),)),
         Fact("Time of training", ((f"{hours:,.1f} hours", len(records)),)),
-        Fact("Between", ((f"{first[:10]} and {last[:10]}", len(records)),)),
+        Fact("Between", ((f"{first[:10]} and {last[:10]}", len(records)),))
+        if first[:10] != last[:10]
+        else Fact("On", ((first[:10], len(records)),)),
         _fact("biasrepro", [one.biasrepro for one in made]),
         _fact("Commit", [_commit(record) for record in records]),
         _fact("Code that determines numbers", [one.code_hash[:12] for one in made]),

@@ -12,7 +12,7 @@ from repro.schema import Column, Row
 from repro.stats.verdict import Verdict
 from repro.tables import AssembledTable
 from repro.tables.assembled import AssembledCell, AssembledRow
-from repro.tables.layout import MISSING, accuracy, published_accuracy, signed, usual_number_of_seeds
+from repro.tables.layout import MISSING, accuracy, interval, p_text, published_accuracy, signed, usual_number_of_seeds
 from repro.verdicts import CellResult
 
 _LEFT_OUT = {
@@ -158,9 +158,9 @@ def _delta_row(table: Recorded, row: Row, column: Column) -> DeltaRow:
         loss=column.title,
         paper=Entry(MISSING) if paper is None else Entry(signed(paper, 2), paper),
         ours=Entry(MISSING) if delta is None else Entry(signed(delta.mean, 2), delta.mean),
-        interval="" if low is None or high is None else f"{signed(low, 2)} to {signed(high, 2)}",
+        interval="" if low is None or high is None else interval(low, high),
         n=Entry("0" if delta is None else str(delta.n), delta.n if delta else 0),
-        p=Entry(MISSING) if p is None else Entry("< 0.001" if p < 0.001 else f"{p:.3f}", p),
+        p=Entry(MISSING) if p is None else Entry(p_text(p).removeprefix("p ").removeprefix("= "), p),
         superiority=Entry(MISSING) if superiority is None else Entry(f"{superiority:.2f}", superiority),
         answer=None if paper is None else answer_of(result),
         seeds_needed=_seeds_needed(result),

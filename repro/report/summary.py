@@ -14,6 +14,7 @@ from repro.report.choices import assumptions, document
 from repro.report.contents import Report
 from repro.report.provenance import facts, peculiarities
 from repro.report.rows import delta_rows
+from repro.report.study import study_headline, study_remarks, whose
 from repro.report.verdict import MEANINGS, headline, printed_cells, remarks, tally
 from repro.tables import markdown
 from repro.tables.assembled import Exclusion, LeftOut
@@ -26,7 +27,7 @@ _PROMPT = "> To be written by those who ran it. What the records bring back:"
 def render_markdown(report: Report, commands: Sequence[str]) -> str:
     """The summary; ``commands`` are those that make it again, in order."""
     lines = [
-        "# Bias Loss for Mobile Neural Networks: reproducibility summary",
+        f"# {_title(report)}",
         "",
         "## Scope of reproducibility",
         "",
@@ -50,7 +51,7 @@ def render_markdown(report: Report, commands: Sequence[str]) -> str:
         "",
         _PROMPT,
         "",
-        *_bullets(difficult(report)),
+        *_bullets(difficult(report) or ["Nothing that records could tell."]),
         "",
         "## Communication with the original authors",
         "",
@@ -105,9 +106,13 @@ def difficult(report: Report) -> list[str]:
     if far:
         found.append(f"Our cross-entropy is more than a point from the paper's for {', '.join(far)}.")
     found += peculiarities(report.records)
-    missing = sum(table.shown.planned_runs - table.shown.recorded_runs for table in report.papers)
+    asked = report.papers if report.on_paper else report.sections
+    missing = sum(table.shown.planned_runs - table.shown.recorded_runs for table in asked)
     if missing:
-        found.append(f"{missing:,} planned runs of the paper's tables are not recorded.")
+        whose_runs = " of the paper's tables" if report.on_paper else ""
+        found.append(f"{missing:,} planned runs{whose_runs} are not recorded.")
+    if not report.on_paper:
+        return found
     assumed = assumptions(document())
     found.append(
         f"{len(assumed)} settings had to be assumed ({'; '.join(assumed)}), and much had to be read one way or "
@@ -116,7 +121,16 @@ def difficult(report: Report) -> list[str]:
     return found
 
 
+def _title(report: Report) -> str:
+    paper = "Bias Loss for Mobile Neural Networks"
+    if report.on_paper:
+        return f"{paper}: reproducibility summary"
+    return escape(f"{', '.join(table.label for table in report.sections)}: beside a reproduction of {paper}")
+
+
 def _scope(report: Report) -> list[str]:
+    if not report.on_paper:
+        return _bullets(whose(report.sections))
     cells = sum(len(printed_cells(table)) for table in report.papers)
     return [
         f"Tables 1 and 2 of the supplementary material (ICCV 2021, arXiv 2107.11170): {cells} differences from "
@@ -128,10 +142,11 @@ def _scope(report: Report) -> list[str]:
 
 def _methodology(report: Report) -> Iterator[str]:
     """What was run, on what, and how it is judged."""
+    family = "both tables, and of any other table over its own" if report.on_paper else "the table"
     yield (
         "Networks, losses and training were written from the papers. Every loss is trained with the same seeds as "
         "cross-entropy; differences are taken seed by seed, with Student's t intervals, and p-values are adjusted by "
-        "Holm's method over all cells of both tables. The accuracy is that of the "
+        f"Holm's method over all cells of {family}. The accuracy is that of the "
         f"{'last epoch' if report.metric == 'last' else 'best epoch, which is selected on the test set'}."
     )
     for table in report.sections:
@@ -145,6 +160,19 @@ def _methodology(report: Report) -> Iterator[str]:
 
 
 def _results(report: Report) -> Iterator[str]:
+    if report.on_paper:
+        yield from _verdict_and_claims(report)
+    else:
+        yield f"**{escape(study_headline(report.sections))}**"
+        yield ""
+        yield from _bullets(study_remarks(report.sections))
+    for table in report.sections:
+        yield ""
+        yield markdown.render([table.shown], "").rstrip()
+        yield from _differences(table)
+
+
+def _verdict_and_claims(report: Report) -> Iterator[str]:
     answers = tally(report.papers)
     yield f"**{headline(answers)}**"
     yield ""
@@ -155,25 +183,23 @@ def _results(report: Report) -> Iterator[str]:
     yield "| Claim | Answer |"
     yield "| :--- | :--- |"
     yield from (f"| {escape(claim.statement)} | {escape(claim.words)} |" for claim in report.claims)
-    for table in report.sections:
-        yield ""
-        yield markdown.render([table.shown], "").rstrip()
-        yield from _verdicts(table)
 
 
-def _verdicts(table: Recorded) -> Iterator[str]:
-    """A line a cell, where differences are printed to compare with."""
-    if not printed_cells(table):
+def _differences(table: Recorded) -> Iterator[str]:
+    """A line a cell: beside the printed difference, or alone in a study of ours."""
+    printed = bool(printed_cells(table))
+    if not printed and table.shown.kind != "study":
         return
     yield ""
-    yield "| Model | Loss | Paper | Ours (95% interval) | p | Verdict |"
-    yield "| :--- | :--- | ---: | :--- | ---: | :--- |"
+    yield f"| Model | Loss |{' Paper |' if printed else ''} Ours (95% interval) | p |{' Verdict |' if printed else ''}"
+    yield f"| :--- | :--- |{' ---: |' if printed else ''} :--- | ---: |{' :--- |' if printed else ''}"
     cells = ((row, column) for row in table.table.rows for column in table.compared)
     for (row, column), line in zip(cells, delta_rows(table), strict=True):
         result = table.result(row, column)
         ours = delta_text(result.delta) if result.delta else line.ours.text
-        paper = MISSING if result.paper_delta is None else signed(result.paper_delta, 2)
-        yield f"| {escape(line.model)} | {escape(line.loss)} | {paper} | {ours} | {line.p.text} | {line.answer or ''} |"
+        paper = f" {MISSING if result.paper_delta is None else signed(result.paper_delta, 2)} |" if printed else ""
+        verdict = f" {line.answer or ''} |" if printed else ""
+        yield f"| {escape(line.model)} | {escape(line.loss)} |{paper} {ours} | {line.p.text} |{verdict}"
 
 
 def _rows_with_baseline(table: Recorded) -> list[tuple[str, bool]]:

@@ -6,7 +6,19 @@ from collections.abc import Iterator, Sequence
 from html import escape as escape_html
 
 from repro.tables.assembled import AssembledTable
-from repro.tables.layout import DELTA, FIGURE_HEADING, VERDICT, Block, Entry, Line, blocks, caption, label, legend
+from repro.tables.layout import (
+    DELTA,
+    FIGURE_HEADING,
+    INTERVAL,
+    VERDICT,
+    Block,
+    Entry,
+    Line,
+    blocks,
+    caption,
+    label,
+    legend,
+)
 
 _STYLE = """\
   body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a; background: #fff;
@@ -86,7 +98,9 @@ def _cells(line: Line) -> str:
 
 
 def _kind(line: Line) -> str:
-    return {"ours": "ours", "": "ours", DELTA: "delta", VERDICT: "verdict"}.get(line.label, "published")
+    return {"ours": "ours", "": "ours", DELTA: "delta", VERDICT: "verdict", INTERVAL: "verdict"}.get(
+        line.label, "published"
+    )
 
 
 def _entry(entry: Entry) -> str:

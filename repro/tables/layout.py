@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from repro.stats.estimates import MIN_SEEDS
 from repro.tables.assemble import setting_text
 from repro.tables.assembled import AssembledCell, AssembledRow, AssembledTable, Sample
 from repro.tables.notes import code, plain
@@ -19,6 +20,7 @@ MISSING = "–"
 MINUS = "−"
 DELTA = "Δ"
 VERDICT = "verdict"
+INTERVAL = "95%"
 FIGURE_HEADING = "Top-1 (%)"
 
 _STANDING = {
@@ -107,11 +109,14 @@ def legend(table: AssembledTable, *, usual_n: int | None = None) -> list[str]:
 
 
 def _verdict_legend(table: AssembledTable) -> list[str]:
+    alone = "two-sided paired t, after Holm's adjustment over the differences of this table"
     if table.verdicts == "stars":
-        return [
-            "*, **, ***: p below 0.05, 0.01, 0.001 (two-sided paired t, after Holm's adjustment over the tables judged "
-            "together; where the printed difference is 0, p of equivalence)."
-        ]
+        together = "two-sided paired t, after Holm's adjustment over the tables judged together; where the printed "
+        together += "difference is 0, p of equivalence"
+        return [f"*, **, ***: p below 0.05, 0.01, 0.001 ({alone if _nothing_printed(table) else together})."]
+    if table.verdicts == "words" and _nothing_printed(table):
+        interval = "interval of the difference, and p of no difference"
+        return [f"{'In parentheses, too: p' if table.compact else f'{INTERVAL}: {interval}'} ({alone})."]
     if table.verdicts == "words":
         return [
             "verdict: reproduced (significant after Holm's adjustment, at least half of the printed difference, which "
@@ -143,6 +148,16 @@ def signed(points: float, decimals: int) -> str:
     return f"{points:+z.{decimals}f}".replace("-", MINUS)
 
 
+def interval(low: float, high: float) -> str:
+    """``+0.42 to +0.80``."""
+    return f"{signed(low, 2)} to {signed(high, 2)}"
+
+
+def p_text(p: float) -> str:
+    """``p = 0.013``, ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def published_accuracy(value: float, table: AssembledTable) -> str:
     """As it was printed: the paper drops a decimal that is zero (71), the released code's README does not (72.00)."""
     return f"{value:g}" if table.kind == "paper" else f"{value:.{_decimals(table)}f}"
@@ -163,6 +178,8 @@ def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None) -> Blo
         lines.append(Line(DELTA, "", tuple(deltas)))
     if table.verdicts == "words" and any(_word(cell) for cell in row.cells):
         lines.append(Line(VERDICT, "", tuple(Entry(_word(cell)) for cell in row.cells)))
+    elif table.verdicts == "words" and any(cell.judgement for cell in row.cells):
+        lines.append(Line(INTERVAL, "", tuple(Entry(_interval(cell)) for cell in row.cells)))
     if table.published_as and not row.variant:
         millions = row.published_parameters_millions
         printed = MISSING if millions is None else f"{millions:g}M"
@@ -181,6 +198,8 @@ def _compact_entry(cell: AssembledCell, table: AssembledTable, usual_n: int | No
     said = f"{signed(cell.delta.mean, 2)}{stars(cell.judgement) if table.verdicts == 'stars' else ''}"
     if table.verdicts == "words" and (word := _word(cell)):
         said += f", {word}"
+    elif table.verdicts == "words" and cell.judgement and cell.judgement.p_adjusted is not None:
+        said += f", {p_text(cell.judgement.p_adjusted)}"
     return Entry(f"{own.figure} ({said})", own.n, own.marks)
 
 
@@ -189,6 +208,21 @@ def _word(cell: AssembledCell) -> str:
     if cell.judgement is None:
         return ""
     return cell.judgement.verdict or ("" if cell.delta else MISSING)
+
+
+def _interval(cell: AssembledCell) -> str:
+    """Where nothing is printed to give a verdict on: how sure the difference is."""
+    if cell.judgement is None:
+        return ""
+    if cell.judgement.interval_points is None or cell.judgement.p_adjusted is None:
+        return f"n < {MIN_SEEDS}"
+    return f"{interval(*cell.judgement.interval_points)}, {p_text(cell.judgement.p_adjusted)}"
+
+
+def _nothing_printed(table: AssembledTable) -> bool:
+    """Whether differences were judged and none of them stands beside a printed one."""
+    judged = [cell for row in table.rows for cell in row.cells if cell.judgement]
+    return bool(judged) and all(cell.delta and not _word(cell) for cell in judged)
 
 
 def _our_entry(cell: AssembledCell, usual_n: int | None) -> Entry:

@@ -123,6 +123,25 @@ def test_a_delta_of_two_seeds_has_no_interval(recorded_of: Callable[..., Recorde
     assert delta_text(delta).endswith(", n = 2")
 
 
+@pytest.mark.parametrize("name", ["deltas", "parameters"])
+def test_where_nothing_is_printed_nothing_is_said_of_the_papers_figures(
+    name: str, recorded_of: Callable[..., Recorded], texts_of: Callable[..., str]
+) -> None:
+    study = recorded_of("tiny20", range(3))
+    assert "paper" not in texts_of(name, study)
+    said = draw_figure(name, [study]).caption
+    assert said.startswith("Tiny20. A study of ours, not a table of the paper. Top-1")
+    assert "the paper's" not in said
+    assert "printed" not in said + texts_of(name, study)
+    assert "and the paper's" in draw_figure(name, [recorded_of("table1")]).caption
+
+
+@pytest.mark.parametrize("name", ["curves", "weights"])
+def test_ticks_are_at_whole_epochs(name: str, recorded_of: Callable[..., Recorded]) -> None:
+    for panel in draw_figure(name, [recorded_of("tiny20", range(2))]).panels:
+        assert all(float(tick).is_integer() for tick in panel.axes.get_xticks())
+
+
 def test_a_cross_entropy_far_from_the_papers_is_named(
     fake_runs: Any, recorded_of: Callable[..., Recorded], texts_of: Callable[..., str]
 ) -> None:

@@ -1,0 +1,88 @@
+"""A report on tables that are not the paper's: what they show, and no word on what the paper printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from repro.config import find_table
+from repro.report import render_html, render_markdown
+from repro.report.contents import Report, report_on
+from repro.report.study import study_headline
+from repro.results import Found
+from repro.schema import Run
+
+SHIFTS = {"ce": 0.0, "inverse_bias": -3.0, "mean_bias": 0.0, "bias": 2.0}
+REPRODUCING = re.compile(r"reproduced|underpowered|No verdict|of the 21|not run", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def study(fake_runs: Any) -> Callable[..., Report]:
+    """The report on the small study with so many seeds of each cell, its losses apart by ``shifts`` points."""
+
+    def make(seeds: int, shifts: dict[str, float] = SHIFTS) -> Report:
+        table = find_table("tiny20")
+        found: list[Found] = []
+        for run in (Run(cell=cell, seed=seed) for cell in table.cells for seed in range(seeds)):
+            last = 35.0 + shifts[run.cell.column.id] + 0.1 * (run.seed % 2) * (run.cell.column.id != "ce")
+            epoch = fake_runs.epochs_of(run)[-1].model_copy(update={"test_top1_percent": last})
+            found.append(fake_runs.found(fake_runs.record(run, epochs=(epoch,))))
+        return report_on([find_table("table1"), find_table("table2")], [table], find_table("product"), found)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("seeds", "shifts", "expected"),
+    [
+        (0, SHIFTS, "Nothing is shown yet: no loss has three runs"),
+        (2, SHIFTS, "Nothing is shown yet: no loss has three runs"),
+        (
+            5,
+            SHIFTS,
+            "Of 6 comparisons with cross-entropy, 2 come out above it (Bias loss on ShuffleNetV2 0.5x; Bias loss on "
+            "MobileNetV2 0.75x) and 2 come out below it (Inv. Bias loss on ShuffleNetV2 0.5x; Inv. Bias loss on "
+            "MobileNetV2 0.75x). In the other 2 no difference can be told from none.",
+        ),
+        (5, dict.fromkeys(SHIFTS, 0.0), "In none of 6 comparisons with cross-entropy can a difference be told"),
+    ],
+)
+def test_the_headline_says_what_differs(
+    study: Callable[..., Report], seeds: int, shifts: dict[str, float], expected: str
+) -> None:
+    assert study_headline(study(seeds, shifts).sections).startswith(expected)
+
+
+def test_neither_page_nor_summary_speaks_of_reproducing(study: Callable[..., Report]) -> None:
+    report = study(5)
+    assert not report.on_paper
+    page = re.sub(r'<section id="choices".*?</section>|<style>.*?</style>|<script.*?</script>', "", _page(report))
+    for text in (page, render_markdown(report, [])):
+        assert "A study of ours, not a table of the paper. Top-1 accuracy on the first 20 classes" in text
+        assert "It neither reproduces nor refutes any number of the paper." in text
+        assert REPRODUCING.findall(text) == []
+        assert "Up to 11M parameters" not in text
+    assert re.findall(r"<h1>(.*?)</h1>", page) == ["Tiny20"]
+    assert 'href="#claims"' not in page
+
+
+def test_every_difference_has_its_interval_and_p(study: Callable[..., Report]) -> None:
+    text = render_markdown(study(5), [])
+    lines = re.findall(r"^\| \w.* \| .* \| .* \([+−].* to [+−].*\), n = 5 \| [\d.< ]+ \|$", text, re.MULTILINE)
+    assert len(lines) == 6
+    assert "over all cells of the table." in text
+
+
+def test_beside_the_papers_tables_a_study_stays_what_it_is(fake_runs: Any, report_of: Callable[..., Report]) -> None:
+    report = report_of(fake_runs.of(find_table("tiny20"), range(3)), ["tiny20"])
+    assert report.on_paper
+    text = render_markdown(report, [])
+    assert "No verdict yet: none of the 21 differences that the paper prints has a pair of runs." in text
+    assert "| Model | Loss | Ours (95% interval) | p |" in text.partition("**Tiny20.**")[2]
+
+
+def _page(report: Report, commands: Sequence[str] = ()) -> str:
+    return re.sub(r"\s*\n\s*", " ", render_html(report, commands))
