@@ -110,8 +110,9 @@ def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Esti
     left = []
     disk = 0
     checkpoints = []
+    keys = {cell.id: cost_key(cell) for cell in _cells(runs)}
     for run in runs:
-        cost = costs.get(cost_key(run.cell))
+        cost = costs.get(keys[run.cell.id])
         epochs = run.cell.recipe.epochs
         disk += RECORD_BYTES + EPOCH_BYTES * epochs
         if cost is not None and cost.seconds_per_epoch is not None:
@@ -126,11 +127,16 @@ def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Esti
 def unknown_cells(runs: Iterable[Run], costs: Mapping[str, Cost]) -> list[Cell]:
     """One cell for each kind of run of which nothing is known, the first in the list."""
     first: dict[str, Cell] = {}
-    for run in runs:
-        key = cost_key(run.cell)
+    for cell in _cells(runs):
+        key = cost_key(cell)
         if key not in costs:
-            first.setdefault(key, run.cell)
+            first.setdefault(key, cell)
     return list(first.values())
+
+
+def _cells(runs: Iterable[Run]) -> list[Cell]:
+    """Each cell of ``runs`` once: thousands of runs have a few cells, and a cell is slow to resolve."""
+    return list({run.cell.id: run.cell for run in runs}.values())
 
 
 def _key_of(configuration: Mapping[str, Any]) -> str:

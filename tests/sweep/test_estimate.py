@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from repro.config import find_table
-from repro.schema import Run
+from repro.schema import Cell, Run
 from repro.sweep.devices import Slot
 from repro.sweep.estimate import PARAMETERS_AT_MOST, Cost, cost_key, costs_in_records, estimate, unknown_cells
 from repro.sweep.plan import selected_runs
@@ -112,3 +113,21 @@ def test_one_cell_of_each_unknown_kind_is_to_be_measured() -> None:
     known = {cost_key(runs[0].cell): Cost(1.0, 1, "records")}
     assert [cell.id for cell in unknown_cells(runs, known)] == ["table2/squeezenet/ce"]
     assert [cell.id for cell in unknown_cells(runs, {})] == ["table2/shufflenetv2/ce", "table2/squeezenet/ce"]
+
+
+def test_a_cell_is_resolved_as_often_for_many_seeds_as_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved: Counter[str] = Counter()
+    determinants = Cell.determinants
+
+    def counting(cell: Cell) -> dict[str, Any]:
+        resolved[cell.id] += 1
+        return determinants(cell)
+
+    monkeypatch.setattr(Cell, "determinants", counting)
+    table = find_table("demo")
+    for seeds in (1, 50):
+        resolved.clear()
+        runs = selected_runs(table, range(seeds))
+        assert len(unknown_cells(runs, {})) == 1
+        assert estimate(runs, {}, 2).unknown == len(runs)
+        assert resolved == {cell.id: 2 for cell in table.cells}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,3 +120,23 @@ def test_headers_of_sound_records_are_found_in_every_table(
         finish(run)
     RunFolder.of(results, demo_runs[1]).record.write_bytes(b"{}")
     assert {header["id"] for header in headers_under(results)} == {demo_runs[0].id, other.id}
+
+
+def test_a_survey_reads_each_record_once_and_keeps_none(
+    results: Path, demo_runs: list[Run], finish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in demo_runs[:5]:
+        finish(run)
+    read: Counter[Path] = Counter()
+    read_bytes = Path.read_bytes
+
+    def counting(path: Path) -> bytes:
+        read[path] += 1
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counting)
+    states = survey(results, demo_runs)
+    records = [RunFolder.of(results, run).record for run in demo_runs]
+    assert [read.pop(record) for record in records] == [1] * len(records)
+    assert not read
+    assert [state.header for state in states.values()] == [None] * len(demo_runs)

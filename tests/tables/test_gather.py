@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 from repro.config import find_table
 from repro.results import RunFolder, load_records, write_record
@@ -75,3 +78,21 @@ def test_tables_need_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
     assert done.stdout.decode().strip() == "set()"
+
+
+def test_a_table_reads_each_record_once(fakes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [
+        record_on_disk(fakes, tmp_path, "table1", "resnet18", column, seed)
+        for column in ("ce", "bias")
+        for seed in range(3)
+    ]
+    read: Counter[Path] = Counter()
+    read_bytes = Path.read_bytes
+
+    def counting(path: Path) -> bytes:
+        read[path] += 1
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counting)
+    assert gather(find_table("table1"), tmp_path).recorded_runs == len(paths)
+    assert read == dict.fromkeys(paths, 1)
