@@ -12,10 +12,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from repro.errors import DataError
 from repro.results.durable import Writer, make_folder, write_durably
+from repro.results.reading import read_each
 from repro.results.record import RunRecord, from_bytes, to_bytes
 from repro.schema import Run
 
@@ -141,11 +143,13 @@ def load_records(results: Path, tables: Iterable[str] | None = None, *, epochs: 
     Without their ``epochs``, thousands are read in an eighth of the time.
     """
     folders = [results / table for table in tables] if tables is not None else [results]
-    found = []
-    for folder in folders:
-        for path in sorted(folder.glob("*/*/seed-*/run.json" if tables is not None else "*/*/*/seed-*/run.json")):
-            try:
-                found.append(Found(path, read_record(path, epochs=epochs), None))
-            except DataError as error:
-                found.append(Found(path, None, error.what))
-    return found
+    pattern = "*/*/seed-*/run.json" if tables is not None else "*/*/*/seed-*/run.json"
+    paths = [path for folder in folders for path in sorted(folder.glob(pattern))]
+    return list(read_each(partial(_found, epochs=epochs), paths))
+
+
+def _found(path: Path, *, epochs: bool) -> Found:
+    try:
+        return Found(path, read_record(path, epochs=epochs), None)
+    except DataError as error:
+        return Found(path, None, error.what)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from repro.config import find_table, runs_of
 from repro.errors import DataError, UserError
+from repro.results.reading import read_each
 from repro.results.record import header_from_bytes
 from repro.schema import Table
 from repro.sweep.survey import RunState, Stage, survey
@@ -75,20 +76,22 @@ def overview_of_folder(results: Path, name: str) -> Overview:
             return overview(results, table)
     except UserError:
         pass
-    states = {}
-    for path in sorted((results / name).glob("*/*/seed-*/run.json")):
-        try:
-            header = header_from_bytes(path.read_bytes(), where=str(path))
-        except (DataError, OSError) as error:
-            state = RunState(Stage.DAMAGED, error.what if isinstance(error, DataError) else str(error))
-        else:
-            state = RunState(Stage.COMPLETED if header["status"] == "completed" else Stage.DIVERGED, header["reason"])
-        states["/".join(path.parts[-5:-1])] = state
+    paths = sorted((results / name).glob("*/*/seed-*/run.json"))
+    found = zip(paths, read_each(_state_by_record, paths), strict=True)
+    states = {"/".join(path.parts[-5:-1]): state for path, state in found}
     by_cell: dict[str, Counter[Stage]] = {}
     for run_id, state in states.items():
         by_cell.setdefault(run_id.rpartition("/")[0], Counter())[state.stage] += 1
     stages = Counter(state.stage for state in states.values())
     return Overview(name, None, stages, by_cell, _trouble(states.items()))
+
+
+def _state_by_record(path: Path) -> RunState:
+    try:
+        header = header_from_bytes(path.read_bytes(), where=str(path))
+    except (DataError, OSError) as error:
+        return RunState(Stage.DAMAGED, error.what if isinstance(error, DataError) else str(error))
+    return RunState(Stage.COMPLETED if header["status"] == "completed" else Stage.DIVERGED, header["reason"])
 
 
 def _trouble(states: Iterable[tuple[str, RunState]]) -> tuple[tuple[str, RunState], ...]:

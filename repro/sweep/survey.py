@@ -6,7 +6,6 @@ and still flags every damaged one.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 from repro.errors import DataError
 from repro.results import RunFolder, read_failure
 from repro.results.lock import HEARTBEAT_SECONDS, SILENT_SECONDS, last_owner
+from repro.results.reading import read_each
 from repro.results.record import header_from_bytes
 from repro.schema import Run
 
@@ -46,7 +46,11 @@ class RunState:
 
 def survey(results: Path, runs: Iterable[Run]) -> dict[str, RunState]:
     """The state of each run, by its id, without its header: those of ten thousand take 0.1 GB."""
-    return {run.id: replace(look_at(RunFolder.of(results, run), run), header=None) for run in runs}
+
+    def look(run: Run) -> tuple[str, RunState]:
+        return run.id, replace(look_at(RunFolder.of(results, run), run), header=None)
+
+    return dict(read_each(look, runs))
 
 
 def look_at(folder: RunFolder, run: Run) -> RunState:
@@ -72,9 +76,15 @@ def look_at(folder: RunFolder, run: Run) -> RunState:
 
 def headers_under(results: Path) -> Iterator[dict[str, Any]]:
     """The headers of all sound records under ``results``, whichever table they belong to."""
-    for path in results.glob("*/*/*/seed-*/run.json"):
-        with contextlib.suppress(DataError, OSError):
-            yield header_from_bytes(path.read_bytes(), where=str(path))
+    headers = read_each(_header, results.glob("*/*/*/seed-*/run.json"))
+    return (header for header in headers if header is not None)
+
+
+def _header(path: Path) -> dict[str, Any] | None:
+    try:
+        return header_from_bytes(path.read_bytes(), where=str(path))
+    except (DataError, OSError):
+        return None
 
 
 def _unfinished(folder: RunFolder) -> RunState:
