@@ -1,19 +1,29 @@
 """What Ray and this package cost for each run: sweeps of runs that do nothing, on a real Ray of this machine.
 
-``python tests/clusters/ray_overhead.py 500 1000 2000`` prints seconds, milliseconds a run, and the driver's memory.
+``python tests/clusters/ray_overhead.py 500 1000 2000 4000`` prints seconds, milliseconds a run, the driver's memory,
+and how the seconds grow with the runs: by the power of 1 where it is linear, of less where a fixed cost wears off.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import math
+import os
 import resource
+import statistics
+import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import ray_cluster
 
+from repro.cli.sweep_view import PlainSweepView
 from repro.config import load_table
 from repro.results import RunFolder
 from repro.sweep.conduct import conduct
@@ -41,19 +51,27 @@ rows:
 
 @dataclass(frozen=True)
 class Overhead:
-    """A sweep of so many runs: its seconds, and the most memory that the driver has had so far."""
+    """A sweep of so many runs: its seconds, those of the driver's processor, and the most memory of the driver so far.
+
+    The driver's processor is one thread of several; the seconds of the workers, which share the machine, are in the
+    first figure only.
+    """
 
     runs: int
     seconds: float
-    memory_mib: int
+    driver_seconds: float
+    memory_mib: float
 
     def __str__(self) -> str:
-        each = 1000 * self.seconds / self.runs
-        return f"{self.runs} runs in {self.seconds:.1f} s: {each:.1f} ms a run; driver at most {self.memory_mib} MiB"
+        each, driver = 1000 * self.seconds / self.runs, 1000 * self.driver_seconds / self.runs
+        return (
+            f"{self.runs} runs in {self.seconds:.1f} s: {each:.1f} ms a run, {driver:.1f} of the driver's processor; "
+            f"driver at most {self.memory_mib:.0f} MiB"
+        )
 
 
 def measure(address: str, folder: Path, count: int) -> Overhead:
-    """Sweep ``count`` runs, whose command does nothing, over the cluster at ``address``."""
+    """Sweep ``count`` runs, whose command does nothing, over the cluster at ``address``, shown as off a terminal."""
     folder.mkdir()
     results = folder / "results"
     results.mkdir()
@@ -63,20 +81,56 @@ def measure(address: str, folder: Path, count: int) -> Overhead:
     with register(results, table="idle", executor="ray", command="biasrepro sweep idle").kept() as sweep:
         terms = Terms(sweep.id, str(results), device="cpu", threads=1, command=("true",))
         executor = RayEngine(RayOptions(address=address, gpus_per_job=0.5)).connect(terms)
-        began = time.monotonic()
-        picture = conduct(jobs, executor)
-        seconds = time.monotonic() - began
-    assert len(picture.having("completed")) == len(jobs)
-    return Overhead(len(jobs), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        began, on_processor = time.monotonic(), time.process_time()
+        with (folder / "shown.txt").open("w") as shown, contextlib.redirect_stdout(shown):
+            picture = conduct(jobs, executor, listen=PlainSweepView())
+        seconds, driver_seconds = time.monotonic() - began, time.process_time() - on_processor
+    assert picture.count("completed") == len(jobs)
+    return Overhead(len(jobs), seconds, driver_seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def growth(measured: Sequence[Overhead]) -> dict[str, float]:
+    """The power of the runs by which the seconds grow, and the KiB by which the driver grows with each run."""
+    runs = [one.runs for one in measured]
+    power = statistics.linear_regression(*(list(map(math.log, of)) for of in (runs, [one.seconds for one in measured])))
+    memory = statistics.linear_regression(runs, [1024 * one.memory_mib for one in measured])
+    return {"power_of_runs": power.slope, "driver_kib_a_run": memory.slope}
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("counts", type=int, nargs="*", default=[500, 1000, 2000])
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("counts", type=int, nargs="*", default=[500, 1000, 2000, 4000])
+    options.add_argument("--output", type=Path, help="write the figures here")
+    given = options.parse_args()
+    measured = []
     with ray_cluster.cluster(2) as cluster, tempfile.TemporaryDirectory() as folder:
         measure(cluster.address, Path(folder) / "first", 50)  # Ray's workers start
-        for number, count in enumerate(options.parse_args().counts):
-            print(measure(cluster.address, Path(folder) / str(number), count), flush=True)
+        for number, count in enumerate(given.counts):
+            measured.append(measure(cluster.address, Path(folder) / str(number), count))
+            print(measured[-1], flush=True)
+    grown = growth(measured)
+    print(
+        f"seconds grow as runs to the power of {grown['power_of_runs']:.2f}; "
+        f"the driver by {grown['driver_kib_a_run']:.1f} KiB a run"
+    )
+    if given.output is not None:
+        import ray
+
+        record = {
+            "kind": "scale, Ray",
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": ["python", *sys.argv],
+            "machine": {
+                "cores": len(os.sched_getaffinity(0)),
+                "python": sys.version.split()[0],
+                "ray": ray.__version__,
+                "load_average": os.getloadavg(),
+            },
+            "measured": [asdict(one) for one in measured],
+            "growth": grown,
+        }
+        given.output.parent.mkdir(parents=True, exist_ok=True)
+        given.output.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
