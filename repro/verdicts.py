@@ -115,12 +115,14 @@ class CellResult:
 class Assessment:
     """Every cell of the tables given, by (table, row, column); ``left_out`` names all runs that are in no number.
 
-    ``looks`` are the declarations of those tables that have one, by the table's id.
+    ``looks`` are the declarations of those tables that have one, ``families`` what each is adjusted with
+    (``family_name``), by the table's id.
     """
 
     metric: Metric
     alpha: float
     looks: Mapping[str, Declaration]
+    families: Mapping[str, str]
     cells: Mapping[CellKey, CellResult]
     left_out: tuple[LeftOut, ...]
 
@@ -147,20 +149,25 @@ def assess(
     looks = dict(looks or {})
     arms = arms_of(tables, records, metric, alone=looks)
     printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
+    names = {table.id: family_name(table) for table in tables}
     families: dict[str, dict[CellKey, Question]] = defaultdict(dict)
     for table in tables:
-        family = "" if table.kind == "paper" and table.comparable else table.id
         for key in ((table.id, row.id, column.id) for row in table.rows for column in table.columns):
             if key[2] != BASELINE:
                 baseline = (*key[:2], BASELINE)
                 pairs = pair(arms[key], arms[baseline], "/".join(key), "/".join(baseline))
-                families[family][key] = ask(pairs, _paper_delta(printed[key[:2]], key[2]))
+                families[names[table.id]][key] = ask(pairs, _paper_delta(printed[key[:2]], key[2]))
     answers: dict[CellKey, _Answer] = {}
     for questions in families.values():
         answers |= _answers(look_at(questions, arms, looks, alpha), alpha)
     cells = {key: _result(key, arms, printed[key[:2]], answers.get(key, _Answer())) for key in arms}
     lost = (left_out for arm in arms.values() for left_out in arm.left_out)
-    return Assessment(metric, alpha, looks, cells, (*lost, *strays(tables, records)))
+    return Assessment(metric, alpha, looks, names, cells, (*lost, *strays(tables, records)))
+
+
+def family_name(table: Table) -> str:
+    """Tables of equal name are adjusted together: those of the paper, every other by itself."""
+    return "" if table.kind == "paper" and table.comparable else table.id
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ LAYERS = (
         "looking",
         "verdicts",
         "claims",
+        "chances",
         "design",
         "tables",
         "figures",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from repro.chances import Chance
     from repro.design import Design, HoursPerRun, Need, Step
     from repro.schema import Table
     from repro.stats.spending import Looks
 
 MOST_COMMANDS = 3
+LARGE_POINTS = 1.0
 
 
 def plan(
@@ -60,9 +63,19 @@ def plan(
         bool,
         typer.Option("--unseen", help="With --declare: state that nobody has looked at the results that are there."),
     ] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="SEEDS",
+            help="Show what these numbers of seeds can be expected to answer, cell by cell: 5,6,8.",
+            show_default="the planned number, in all",
+        ),
+    ] = None,
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Plan before running: seeds for each cell, GPU-hours, the order for the soonest answers. Trains nothing."""
+    from repro.chances import chances
     from repro.cli.console import say
     from repro.config import builtin_names, find_table
     from repro.declaration import read_declarations
@@ -72,6 +85,7 @@ def plan(
     from repro.verdicts import assess
 
     shown = Looks.parse(looks, spending) if looks is not None else None
+    numbers = Looks.parse(at).seeds if at is not None else None
     if declare:
         from repro.cli.declare import declare_looks
 
@@ -91,8 +105,11 @@ def plan(
         )
     if planned.needs:
         _show_cells(planned)
+    expected = [chances(tables, assessment, n, run_std=spread) for n in numbers or sorted({t.seeds for t in tables})]
+    if numbers:
+        _show_chances(expected)
     in_force = [declared[table.id] for table in tables if table.id in declared]
-    lines = [*_summary(planned), *(_looks(shown) if shown else ())]
+    lines = [*_summary(planned), *_expectations(expected), *(_looks(shown) if shown else ())]
     for line in [*lines, *(f"looks   {one.table}: {one.words}" for one in in_force)]:
         say(line)
     for line in _next_steps(planned, tables, results):
@@ -157,6 +174,36 @@ def _summary(planned: Design) -> list[str]:
             f"none, each with a chance of {100 * planned.power:g} %",
             f"        after Holm's adjustment (p below {level:.4f}), for a spread of {width} points between pairs",
         ]
+    return lines
+
+
+def _show_chances(expected: Sequence[Sequence[Chance]]) -> None:
+    """A line a cell, and for each number of seeds the chance of a yes if the paper is right, and of a no if not."""
+    from repro.cli.console import show_table
+
+    headers = ["chance of", "paper", *(f"{kind} at {of_n[0].seeds}" for of_n in expected for kind in ("yes", "no"))]
+    rows = [
+        [
+            of_cell[0].cell,
+            f"{of_cell[0].paper_delta:+.2f}".replace("-", "−"),
+            *(f"{100 * chance:.0f} %" for one in of_cell for chance in (one.reproduced, one.refuted)),
+        ]
+        for of_cell in zip(*expected, strict=True)
+    ]
+    show_table(headers, rows, right=range(1, len(headers)))
+
+
+def _expectations(expected: Sequence[Sequence[Chance]]) -> list[str]:
+    """What so many seeds a cell can be expected to answer in all; simulated."""
+    lines = []
+    for of_n in expected:
+        large = [one.reproduced for one in of_n if abs(one.paper_delta) >= LARGE_POINTS]
+        of_large = f" ({100 * fmean(large):.1f} % of those that print a point or more)" if large else ""
+        reproduced, refuted = sum(one.reproduced for one in of_n), sum(one.refuted for one in of_n)
+        lines.append(
+            f"at {of_n[0].seeds:<5}seeds a cell: if every effect is the paper's, {reproduced:.1f} of {len(of_n)} cells "
+            f"are called reproduced{of_large}; if there is none, {refuted:.1f} are called not reproduced"
+        )
     return lines
 
 

@@ -1,4 +1,4 @@
-"""What declared looks are expected to cost: a table's cells simulated from the first seed to the last look."""
+"""What to expect of seeds before they are run: a family's cells simulated, at a fixed number or from look to look."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repro.stats.estimates import Floats, paired
+from repro.stats.estimates import Estimate, Floats, paired
+from repro.stats.holm import holm
 from repro.stats.power import GUESSED_RUN_STD
 from repro.stats.sequential import follow
 from repro.stats.spending import Looks
-from repro.stats.verdict import Verdict
+from repro.stats.verdict import Verdict, cell_p, judge
 
 DRAWS = 1_000
 
@@ -41,23 +42,13 @@ def expected_course(
 ) -> Course:
     """The course of a table whose true deltas are ``scale`` times the printed ones (row by row), over many ``draws``.
 
-    Runs are normal with ``run_std`` points over seeds, the arms of a row independent but for the cross-entropy that
-    they share. The random numbers are the same at every call.
+    ``family``: how many cells Holm adjusts for. The random numbers are the same at every call.
     """
-    rng = np.random.default_rng(0)
-    paper = np.array([delta for row in paper_deltas for delta in row])
-    arms = [
-        rng.normal(0, run_std, (draws, len(row), looks.seeds[-1])) - rng.normal(0, run_std, (draws, 1, looks.seeds[-1]))
-        for row in paper_deltas
-    ]
-    differences = np.concatenate(arms, axis=1) + scale * paper[:, None]
-    shape = differences.shape[:-1]
+    paper = _in_line(paper_deltas)
+    differences = _simulated(paper_deltas, looks.seeds[-1], scale=scale, run_std=run_std, draws=draws)
     found = follow(
-        [
-            paired(differences[..., :n].mean(-1), differences[..., :n].std(-1, ddof=1), np.full(shape, n))
-            for n in looks.seeds
-        ],
-        np.ones((*shape, len(looks.seeds)), np.bool_),
+        [_summary(differences[..., :n]) for n in looks.seeds],
+        np.ones((*differences.shape[:-1], len(looks.seeds)), np.bool_),
         paper,
         looks,
         family=family,
@@ -69,3 +60,48 @@ def expected_course(
         tuple(float(row.max(axis=1).mean()) for row in of_rows),
         float((found.verdict != Verdict.UNDERPOWERED.value).mean()),
     )
+
+
+def verdict_shares(
+    paper_deltas: Sequence[Sequence[float]],
+    seeds: int,
+    *,
+    scale: float,
+    run_std: float = GUESSED_RUN_STD,
+    draws: int = DRAWS,
+) -> Floats:
+    """How often each cell ends with each verdict after so many seeds, their number fixed beforehand: (cells, verdicts).
+
+    The cells of ``paper_deltas`` are the whole family; verdicts are in the order of ``Verdict``, the rest as above.
+    """
+    paper = _in_line(paper_deltas)
+    estimate = _summary(_simulated(paper_deltas, seeds, scale=scale, run_std=run_std, draws=draws))
+    verdicts = judge(estimate, np.broadcast_to(paper, estimate.value.shape), holm(cell_p(estimate, paper)))
+    return np.stack([np.mean(verdicts == verdict.value, axis=0) for verdict in Verdict], axis=-1)
+
+
+def _in_line(rows: Sequence[Sequence[float]]) -> Floats:
+    return np.array([delta for row in rows for delta in row], np.float64)
+
+
+def _simulated(
+    paper_deltas: Sequence[Sequence[float]], seeds: int, *, scale: float, run_std: float, draws: int
+) -> Floats:
+    """Differences from cross-entropy (draws, cells, seeds), in points.
+
+    Runs are normal with ``run_std`` points over seeds, the arms of a row independent but for the cross-entropy that
+    they share.
+    """
+    rng = np.random.default_rng(0)
+    arms = [
+        rng.normal(0, run_std, (draws, len(row), seeds)) - rng.normal(0, run_std, (draws, 1, seeds))
+        for row in paper_deltas
+    ]
+    simulated: Floats = np.concatenate(arms, axis=1) + scale * _in_line(paper_deltas)[:, None]
+    return simulated
+
+
+def _summary(differences: Floats) -> Estimate:
+    """The estimate of each cell from its differences (..., seeds)."""
+    n = differences.shape[-1]
+    return paired(differences.mean(-1), differences.std(-1, ddof=1), np.full(differences.shape[:-1], n))

@@ -131,6 +131,21 @@ def test_looks_show_what_each_may_cost(planned: Plan) -> None:
     assert "at 5, 10, 20 paired seeds, each at p below 1.5e-05, 0.003, 0.047: together at most 0.05" in text
 
 
+def test_it_says_what_the_planned_seeds_and_others_can_be_expected_to_answer(planned: Plan) -> None:
+    """The figures of docs/report.md."""
+    said = planned("--at", "5,6,8,10")
+    found = re.findall(r"^at (\d+) +seeds .*?, (\S+) of 21 .*\((\S+) %.*none, (\S+) are", said, re.MULTILINE)
+    assert [int(n) for n, *_ in found] == [5, 6, 8, 10]
+    expected = [(7.7, 69.4, 8.9), (12.1, 93.7, 10.6), (16.4, 99.9, 13.1), (17.9, 100.0, 14.4)]
+    for (_, *figures), (reproduced, of_large, refuted) in zip(found, expected, strict=True):
+        assert [*map(float, figures)] == pytest.approx([reproduced, of_large, refuted], abs=0.11)
+    assert re.search(r"^chance of +paper +yes at 5 +no at 5 +yes at 6", said, re.MULTILINE)
+    assert re.search(r"^table2/shufflenetv2/bias +\+1\.50 +93 % +93 %", said, re.MULTILINE)
+    alone = planned("table2")
+    assert "\nat 5    seeds a cell: if every effect is the paper's, 4.2 of 15 cells" in alone
+    assert "chance of " not in alone
+
+
 def test_a_budget_too_small_for_anything_says_so(planned: Plan) -> None:
     text = planned("table1", "--hours-per-run", 1, "--gpu-hours", 3)
     assert "answer 0 of 6 open cells" in text
@@ -148,5 +163,7 @@ def test_what_cannot_be_planned_is_refused(planned: Plan) -> None:
         planned("tabel2")
     with pytest.raises(UserError, match="no list of seeds"):
         planned("table2", "--looks", "five")
+    with pytest.raises(UserError, match="no list of seeds"):
+        planned("table2", "--at", "five")
     with pytest.raises(typer.BadParameter):
         planned("table2", "--power", "1.5")

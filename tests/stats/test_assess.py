@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
 from repro.arms import CellKey, LeftOut
+from repro.chances import chances
 from repro.config import find_table
 from repro.declaration import Declaration
 from repro.results import RunRecord
@@ -389,6 +391,25 @@ def test_the_whole_path_gives_the_rates_that_the_protocol_implies(papers: list[T
 @pytest.mark.slow
 def test_and_gives_them_over_many_more_reproductions(papers: list[Table], as_printed: AsPrinted) -> None:
     assert_the_path_holds(papers, as_printed, count=150)
+
+
+def test_the_chances_that_a_plan_shows_are_those_of_the_protocol(papers: list[Table]) -> None:
+    reproduced, _, not_reproduced, _ = range(4)
+    there, none = (expected_shares(papers, scale, draws=4_000).mean(axis=0) for scale in (1.0, 0.0))
+    planned = [one for one in chances(papers, assess(papers, []), SEEDS) if abs(one.paper_delta) > LARGE]
+    assert len(planned) == 8
+    assert fmean(one.reproduced for one in planned) == pytest.approx(there[reproduced], abs=0.015)
+    assert fmean(one.refuted for one in planned) == pytest.approx(none[not_reproduced], abs=0.015)
+    # which tables are shown changes no chance: the family is the same
+    alone = chances(papers[1:], assess(papers, []), SEEDS)
+    assert [one.cell for one in alone] == [result_id for result_id in _ids(papers) if result_id.startswith("table2")]
+    assert {one.cell: one.reproduced for one in alone if abs(one.paper_delta) > LARGE}.items() <= {
+        one.cell: one.reproduced for one in planned
+    }.items()
+
+
+def _ids(papers: list[Table]) -> list[str]:
+    return [f"{one.table}/{one.row}/{one.column}" for one in with_delta(assess(papers, []))]
 
 
 def test_six_seeds_tell_effects_of_a_point_from_none(papers: list[Table]) -> None:
