@@ -1,18 +1,25 @@
 #!/usr/bin/env bash
-# Measures docs/performance.md's table for a CPU: our training against the plain loop, Table 2's networks, interleaved.
-# Some ten minutes on 2 cores, which should have nothing else to do. Usage: benchmarks/cpu.sh [FOLDER]
+# Measures docs/performance.md's tables for a CPU, Table 2's networks, arms in turn. Some 25 minutes on 2 cores, which
+# should have nothing else to do; up to 20 GB of memory, for the DenseNet. Usage: benchmarks/cpu.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/records/cpu}
 biasrepro=${BIASREPRO:-.venv/bin/biasrepro}
 mkdir -p "$out"
 
-# An epoch here is a few batches: as many as give each round some seconds.
-measure() { "$biasrepro" bench "$1" --device cpu --threads 2 --rounds 5 --batches "$2" --output "$out/$1.json" "${@:3}"; }
+measure() { "$biasrepro" bench "$2" --device cpu --threads 2 --rounds 5 --output "$out/$1.json" "${@:3}"; }
 
-measure shufflenetv2_x0_5 16
-measure mobilenetv2_x0_75 8
-measure squeezenet 3
-# 24 GB do not hold these two at batch 128 in several arms at once.
-measure nasnet_a 3 --arms plain,format --batch-size 32
-measure densenet100_k12 3 --arms plain,format --batch-size 32
+# Ours against the plain loop. An epoch here is a few batches: as many as give each round some seconds.
+measure shufflenetv2_x0_5 shufflenetv2_x0_5 --batches 16
+measure mobilenetv2_x0_75 mobilenetv2_x0_75 --batches 8
+measure squeezenet squeezenet --batches 3
+measure nasnet_a nasnet_a --batches 1 --arms plain,format
+# At batch 128 its two arms need more than 24 GB at once.
+measure densenet100_k12 densenet100_k12 --batches 1 --batch-size 64 --arms plain,format
+
+# What a network takes best: layout, compilation and deterministic algorithms, then bf16.
+for network in shufflenetv2_x0_5:8 mobilenetv2_x0_75:4 squeezenet:2; do
+  name=${network%:*}
+  measure "$name-choices" "$name" --batches "${network#*:}" --arms memory,format,compile,deterministic
+  measure "$name-bf16" "$name" --batches "${network#*:}" --arms memory,format --precision bf16
+done

@@ -20,14 +20,23 @@ step correctness "$python" -m pytest -m cuda -q -p no:cacheprovider
 
 # The plain loop is the slow half of each: its epochs are kept short, and long enough for ours to be timed.
 for network in squeezenet shufflenetv2_x0_5 mobilenetv2_x0_75; do
-  bench "$network-fp32" "$network" --batches 100
-  bench "$network-bf16" "$network" --batches 100 --precision bf16
+  bench "$network-fp32" "$network" --batches 100 --workers 8
+  bench "$network-bf16" "$network" --batches 100 --workers 8 --precision bf16
 done
-bench nasnet_a nasnet_a --batches 20 --precision bf16
-bench densenet100_k12 densenet100_k12 --batches 20 --precision bf16 --arms plain,augment,graph,format,compile,deterministic
-# Table 1's largest at 64x64, the one whose memory is bounded by execution.recompute.
-step memory-k24 "$python" -m repro bench densenet100_k24 --device cuda --image-size 64 --batches 3 --rounds 5 \
-  --arms augment,format --output "$out/densenet100_k24.json"
+bench nasnet_a nasnet_a --batches 20 --workers 8 --precision bf16
+bench densenet100_k12 densenet100_k12 --batches 20 --workers 8 --precision bf16 --arms plain,augment,graph,format,compile
+
+# Epochs of CIFAR-100's length, ours alone: what a whole cell of 200 of them takes.
+bench squeezenet-cell squeezenet --batches 390 --precision bf16 --arms graph,format
+# What declared determinism costs.
+bench squeezenet-deterministic squeezenet --batches 100 --arms graph,format,deterministic
+bench densenet100_k12-deterministic densenet100_k12 --batches 20 --arms graph,format,deterministic
+# Table 1's largest at 64x64, in the memory that recomputation leaves it, and without.
+bench densenet100_k24-recompute densenet100_k24 --image-size 64 --batches 3 --arms augment,format --recompute
+bench densenet100_k24 densenet100_k24 --image-size 64 --batches 3 --arms augment,format
+# How many runs share the GPU best; measures, and trains nothing.
+step jobs-per-gpu "$python" -m repro sweep table2 --device cuda --jobs-per-gpu auto --dry-run --no-measure
+step startup "$python" benchmarks/startup.py -o "$out/startup.json"
 
 if ((${#failed[@]})); then
   echo "failed: ${failed[*]}"

@@ -1,4 +1,4 @@
-"""The ways to train that are compared. Each adds one thing to the one before it, so that the gain of each is seen.
+"""The ways to train that are compared. Each adds one thing to the one before it, so that the gain of each is seen:
 
     plain      the loop of most published code: torchvision's transforms on PIL images in worker processes, batches
                copied to the device, contiguous, the loss read at every step
@@ -8,6 +8,10 @@
     graph      (CUDA) and the whole step replayed as one CUDA graph
     format     and the memory format and precision of choice
     compile    and the network compiled by torch.compile
+
+One stands beside them, for what a declared mode costs against ``format``:
+
+    deterministic   ``format`` with deterministic algorithms, which on CUDA keeps maps contiguous
 
 This module knows names and settings; ``repro.bench.loops`` runs them.
 """
@@ -20,7 +24,9 @@ from typing import Any
 from repro.errors import UserError, nearest
 from repro.schema import Run
 
-ARMS = ("plain", "resident", "augment", "memory", "graph", "format", "compile")
+ARMS = ("plain", "resident", "augment", "memory", "graph", "format", "compile", "deterministic")
+# What has to be asked for: the one takes a minute to compile, the other is no step on the way.
+_ONLY_ASKED_FOR = ("compile", "deterministic")
 _ONLY_ON = {"memory": "cpu", "graph": "cuda"}
 
 
@@ -49,13 +55,13 @@ class Setting:
 
 
 def choose_arms(names: str | None, device: str) -> tuple[str, ...]:
-    """The arms in the order above, from a list such as ``plain,format``; None takes what runs without compiling.
+    """The arms in the order above, from a list such as ``plain,format``; None takes the steps that need no compilation.
 
     Raises UserError for a name that is none, and for a list without anything to compare.
     """
     possible = [arm for arm in ARMS if _ONLY_ON.get(arm, device) == device]
     if names is None:
-        return tuple(arm for arm in possible if arm != "compile")
+        return tuple(arm for arm in possible if arm not in _ONLY_ASKED_FOR)
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
         if name not in ARMS:
@@ -80,7 +86,8 @@ def with_execution(run: Run, arm: str, precision: str) -> Run:
         "precision": precision if place >= ARMS.index("format") else usual,
         "memory_format": "auto" if place >= ARMS.index("format") else "contiguous",
         "cuda_graph": place >= ARMS.index("graph"),
-        "compile": place >= ARMS.index("compile"),
+        "compile": arm == "compile",
+        "deterministic": arm == "deterministic",
     }
     execution = run.cell.execution.model_copy(update=chosen)
     return run.model_copy(update={"cell": run.cell.model_copy(update={"execution": execution})})

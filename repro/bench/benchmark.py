@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 from repro.bench.arms import Setting, with_execution
-from repro.bench.compare import ArmResult, amortized_ratio, compare, measure_bound, ratio
+from repro.bench.compare import ArmResult, compare, measure_bound, ratio, whole_run_seconds
 from repro.config import find_table
 from repro.errors import UserError, nearest
-from repro.schema import NUM_CLASSES, Cell, ModelName, Run
+from repro.schema import NUM_CLASSES, Cell, Execution, ModelName, Run
 
 # The networks of Table 2, in its order.
 DEFAULT_MODELS = ("shufflenetv2_x0_5", "mobilenetv2_x0_75", "nasnet_a", "squeezenet", "densenet100_k12")
@@ -35,6 +35,7 @@ class Options:
     batch_size: int
     batches: int
     precision: str
+    recompute: bool = False
 
 
 def benchmark(models: Sequence[str], options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -75,7 +76,8 @@ def cell_of(model: str, options: Options) -> Cell:
     if model not in known:
         raise UserError(f"unknown model '{model}'", mend=nearest(model, known))
     table = find_table(f"{_TABLE_OF_SIZE[options.image_size]}+recipe.batch_size={options.batch_size}")
-    row = table.rows[0].model_copy(update={"model": model, "id": model, "published": None, "execution": None})
+    execution = Execution(recompute=options.recompute)
+    row = table.rows[0].model_copy(update={"model": model, "id": model, "published": None, "execution": execution})
     return table.cell(row, next(column for column in table.columns if column.id == _LOSS))
 
 
@@ -97,7 +99,8 @@ def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> 
             arm.arm: {
                 **arm.to_json(),
                 "ratio": asdict(ratio(arm, arms[0])),
-                "ratio_over_a_whole_run": amortized_ratio(arm, arms[0], whole_run),
+                "whole_run_seconds": whole_run_seconds(arm, whole_run),
+                "ratio_over_a_whole_run": whole_run_seconds(arms[0], whole_run) / whole_run_seconds(arm, whole_run),
                 "share_of_bound": arm.images_per_second / most,
             }
             for arm in arms

@@ -61,13 +61,9 @@ def ratio(of: ArmResult, to: ArmResult) -> Ratio:
     return Ratio(statistics.median(rounds), min(rounds), max(rounds))
 
 
-def amortized_ratio(of: ArmResult, to: ArmResult, images: float) -> float:
-    """The same for training on ``images`` images in all, warm-up counted."""
-    seconds = [
-        images / arm.images * statistics.median(arm.epoch_seconds) + arm.start_seconds + arm.warm_up_seconds
-        for arm in (of, to)
-    ]
-    return seconds[1] / seconds[0]
+def whole_run_seconds(arm: ArmResult, images: float) -> float:
+    """What training on ``images`` images in all takes, start and warm-up counted, evaluation not."""
+    return images / arm.images_per_second + arm.start_seconds + arm.warm_up_seconds
 
 
 def compare(settings: Sequence[Setting], rounds: int, tell: Callable[[str], None]) -> list[ArmResult]:

@@ -21,7 +21,9 @@ def bench(
     ] = None,
     arms: Annotated[
         str | None,
-        typer.Option(help="Of plain,resident,augment,memory,graph,format,compile. Default: all here but compile."),
+        typer.Option(
+            help="Of plain,resident,augment,memory,graph,format,compile,deterministic. Default: all but the last two."
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=1_000, help="Timed epochs of each arm, in turn A B B A.")] = 5,
     batches: Annotated[
@@ -37,6 +39,9 @@ def bench(
         int | None, typer.Option(min=0, max=256, help="The plain loop's processes. Default: one a core, at most 8.")
     ] = None,
     precision: Annotated[Literal["fp32", "tf32", "bf16"], typer.Option(help="Of the arms from format on.")] = "fp32",
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="DenseNets: activations are made again (execution.recompute).")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the record, as JSON.", dir_okay=False)
     ] = None,
@@ -65,6 +70,7 @@ def bench(
         batch_size=batch_size,
         batches=batches or (20 if chosen.type == "cpu" else 390),
         precision=precision,
+        recompute=recompute,
     )
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -95,11 +101,12 @@ def _show(record: Mapping[str, Any]) -> None:
         f"{options['rounds']} rounds of {options['batches']} batches of {options['batch_size']} random images of "
         f"{options['image_size']}x{options['image_size']}; medians, and the least and most of the rounds' ratios"
     )
-    say("whole run: with warm-up, over the recipe's epochs of the whole data set. batches: share of time to make them")
+    say("whole run: training for the recipe's epochs on the whole data set, with start and warm-up, without evaluation")
+    say("batches: the share of the time that making them takes")
 
 
 def _lines(models: Mapping[str, Any]) -> Iterator[list[str]]:
-    from repro.cli.console import size
+    from repro.cli.console import duration, size
 
     for model, results in models.items():
         for arm, result in results["arms"].items():
@@ -111,7 +118,7 @@ def _lines(models: Mapping[str, Any]) -> Iterator[list[str]]:
                 f"{result['images_per_second']:,.0f}",
                 f"{result['ratio']['median']:.2f}",
                 f"{result['ratio']['least']:.2f}-{result['ratio']['greatest']:.2f}",
-                f"{result['ratio_over_a_whole_run']:.2f}",
+                f"{duration(result['whole_run_seconds'])} ({result['ratio_over_a_whole_run']:.2f})",
                 f"{result['share_of_bound']:.0%} {results['bound_by']}",
                 "–" if feed is None else f"{feed / median:.1%}",
                 size(result["peak_memory_bytes"]),

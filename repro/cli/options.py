@@ -25,6 +25,13 @@ Settings = Annotated[
         help="Override a setting, such as recipe.epochs=2; goes into the record. May be repeated.",
     ),
 ]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="Short for --set execution.deterministic=true: a GPU repeats every bit, at a price. A CPU does so anyway.",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads for each run.")
 ]

@@ -30,6 +30,11 @@ def with_settings(table: str, settings: Sequence[str]) -> str:
     return "+".join([table, *settings])
 
 
+def declared(settings: Sequence[str] | None, *, deterministic: bool) -> list[str]:
+    """The ``--set`` texts, with the one that ``--deterministic`` stands for."""
+    return [*(settings or ()), *(["execution.deterministic=true"] if deterministic else [])]
+
+
 def chosen_tables(names: Sequence[str], settings: Sequence[str]) -> list[Table]:
     """The tables named, each once, with ``--set`` texts applied; without a name every built-in table of the paper."""
     from repro.config import builtin_names, find_table

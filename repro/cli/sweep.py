@@ -31,8 +31,18 @@ from repro.cli.clusters import (
     show_submission,
     stop_sweeps,
 )
-from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT, AllowChanged, Results, Root, Settings, TensorBoard, Threads
-from repro.cli.references import command_line, complete_table, with_settings
+from repro.cli.options import (
+    RESULTS_DEFAULT,
+    ROOT_DEFAULT,
+    AllowChanged,
+    Deterministic,
+    Results,
+    Root,
+    Settings,
+    TensorBoard,
+    Threads,
+)
+from repro.cli.references import command_line, complete_table, declared, with_settings
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,6 +81,7 @@ def sweep(
     ] = None,
     threads: Threads = None,
     settings: Settings = None,
+    deterministic: Deterministic = False,
     only: Annotated[
         Literal["failed", "missing"] | None,
         typer.Option(help="failed: only runs whose last attempt failed. missing: only runs without such an attempt."),
@@ -125,7 +136,7 @@ def sweep(
         if not stop:
             raise UserError("a sweep is of a table", mend="Such as `biasrepro sweep demo`, or a YAML file.")
         raise typer.Exit(int(not stop_sweeps(results, None)))
-    reference = with_settings(table_name, settings or [])
+    reference = with_settings(table_name, declared(settings, deterministic=deterministic))
     table = find_table(reference if executor == "local" else everywhere(reference))
     if stop:
         raise typer.Exit(int(not stop_sweeps(results, table)))

@@ -13,6 +13,7 @@ from repro.cli.options import (
     RESULTS_DEFAULT,
     ROOT_DEFAULT,
     AllowChanged,
+    Deterministic,
     ProgressStyle,
     Results,
     Root,
@@ -20,7 +21,7 @@ from repro.cli.options import (
     TensorBoard,
     Threads,
 )
-from repro.cli.references import command_line, complete_cell, find_target
+from repro.cli.references import command_line, complete_cell, declared, find_target
 from repro.errors import Interrupted, UserError
 from repro.progress import Progress, told_to
 
@@ -43,6 +44,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Determines every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N.")] = "auto",
     settings: Settings = None,
+    deterministic: Deterministic = False,
     results: Results = RESULTS_DEFAULT,
     root: Root = ROOT_DEFAULT,
     threads: Threads = None,
@@ -64,7 +66,7 @@ def train(
     from repro.results.live import publishing
     from repro.schema import Run
 
-    cell, reference = find_target(target, settings or [])
+    cell, reference = find_target(target, declared(settings, deterministic=deterministic))
     run = Run(cell=cell, seed=seed)
     if tensorboard is not None:
         require_tensorboard()

@@ -77,6 +77,8 @@ def prepare(device: torch.device, execution: Execution, threads: int | None, mod
         # cuBLAS reads this at its first call; it is the documented condition of its determinism.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(execution.deterministic)
+    # Nothing here reads memory before it is written; filling all of it, which that mode does besides, only costs.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # made at run time
     return {
         "device": device.type,
         "precision": "fp32" if execution.precision == "tf32" and not on_cuda else execution.precision,

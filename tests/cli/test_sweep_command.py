@@ -48,6 +48,15 @@ def test_a_sweep_trains_all_cells_and_seeds_and_says_what_is_next(say: Say, resu
     assert "\x1b" not in said.out
 
 
+def test_deterministic_is_declared_for_every_run(say: Say, results: Path, fake_worker: ModuleType) -> None:
+    declared = find_table("demo+execution.deterministic=true")
+    fake_worker.prepare(results, selected_runs(declared, (0,)))
+    said = say("sweep", "demo", "--seeds", "1", "--columns", "ce", "--deterministic", "--results", results)
+    assert said.code == 0
+    assert "done   demo+execution.deterministic=true/shufflenetv2/ce/seed-0" in said.out
+    assert "biasrepro table demo+execution.deterministic=true" in said.out
+
+
 def test_finished_runs_are_skipped(say: Say, results: Path, started: Started) -> None:
     say("sweep", "demo", "--seeds", "1", "--results", results)
     said = say("sweep", "demo", "--seeds", "0,1", "--columns", "ce", "--results", results)

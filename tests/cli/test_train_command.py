@@ -126,6 +126,13 @@ def test_settings_go_into_the_run(say: Say, engine: FakeEngine, results: Path, t
     assert run.cell.table == "table2+recipe.decay_epochs=[1]+recipe.epochs=2"
 
 
+def test_deterministic_is_a_setting_like_any_other(say: Say, engine: FakeEngine, results: Path) -> None:
+    assert say("train", "table2/squeezenet/ce", "--deterministic", "--results", results).code == 0
+    run = engine.called["run"]
+    assert run.cell.execution.deterministic
+    assert run.cell.table == "table2+execution.deterministic=true"
+
+
 def test_options_reach_the_engine(say: Say, engine: FakeEngine, results: Path, tmp_path: Path) -> None:
     options = ["--seed", 7, "--device", "cuda:1", "--threads", 3, "--root", tmp_path, "--allow-changed"]
     say("train", *options, "--results", results)
