@@ -143,7 +143,7 @@ def test_it_says_what_the_planned_seeds_and_others_can_be_expected_to_answer(pla
     assert re.search(r"^table2/shufflenetv2/bias +\+1\.50 +93 % +93 %", said, re.MULTILINE)
     alone = planned("table2")
     assert "\nat 5    seeds a cell: if every effect is the paper's, 4.2 of 15 cells" in alone
-    assert "chance of " not in alone
+    assert "yes at 5" not in alone
 
 
 def test_a_budget_too_small_for_anything_says_so(planned: Plan) -> None:
