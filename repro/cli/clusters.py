@@ -66,6 +66,7 @@ class Asked:
 
     executor: ExecutorName
     address: str | None = None
+    node_data: Path | None = None
     detach: bool = False
     gpus_per_job: float | None = None
     cpus_per_job: float | None = None
@@ -92,6 +93,11 @@ class Asked:
                     f"{option} chooses among this machine's devices, not a cluster's",
                     mend="--gpus-per-job and --cpus-per-job say what a job reserves there.",
                 )
+        if self.node_data is not None and not str(self.node_data).startswith(("/", "$")):
+            raise UserError(
+                f"--node-data {self.node_data}: a node has another working folder",
+                mend="Give a whole path, such as /tmp/biasrepro, or one that begins with a variable of the node's.",
+            )
         share = parse_jobs_per_gpu(jobs_per_gpu)
         if share is None:
             raise UserError(
@@ -121,7 +127,7 @@ class Asked:
 
     def _refuse_strangers(self) -> None:
         slurm = ("partition", "time", "array", "account", "qos", "setup", "sbatch")
-        both = ("detach", "gpus_per_job", "cpus_per_job", "memory_gb")
+        both = ("node_data", "detach", "gpus_per_job", "cpus_per_job", "memory_gb")
         belong = {"local": (), "ray": ("address", *both), "slurm": (*slurm, *both)}
         for name in ("address", *both, *slurm):
             if getattr(self, name) not in (None, False, (), []) and name not in belong[self.executor]:
@@ -160,13 +166,34 @@ def everywhere(reference: str) -> str:
     return f"{Path(name).absolute()}{plus}{settings}"
 
 
-def show_submission(engine: Engine, plan: Plan, jobs: Sequence[Job], terms: Terms) -> None:
+def show_submission(
+    engine: Engine, plan: Plan, table: Table, jobs: Sequence[Job], terms: Terms, *, root: Path, node_data: Path | None
+) -> None:
     """Print what would be submitted; submits nothing, writes nothing."""
     from repro.cli.console import say
+    from repro.cli.dry_run import missing_data
 
     say(f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished")
+    for text in data_lines(table, root, node_data):
+        say(text)
     print(engine.submission(jobs, terms))
+    if (missing := missing_data(table, root)) is not None:
+        say(missing, "yellow")
     say("Nothing was started.")
+
+
+def data_lines(table: Table, root: Path, node_data: Path | None) -> list[str]:
+    """Which file of images the nodes open; none for data that come with a package."""
+    from repro.data.catalog import dataset_facts
+    from repro.data.prepare import cache_path
+
+    facts = dataset_facts(table.dataset.name)
+    if not facts.archives:
+        return []
+    shared = cache_path(facts, root.absolute())
+    if node_data is None:
+        return [f"data   each node opens {shared}, read-only"]
+    return [f"data   each node copies {shared} once to {node_data}, and opens the copy"]
 
 
 def leave(engine: Engine, name: ExecutorName, table: Table, jobs: Sequence[Job], terms: Terms, command: str) -> None:

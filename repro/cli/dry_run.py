@@ -43,7 +43,7 @@ def show_dry_run(
     say(f"disk   up to {size(whole.disk_bytes)} under {results}, {size(free)} free")
     if free < whole.disk_bytes:
         say("       too little: make room, or give a --results folder on another disk", "yellow")
-    if (missing := _missing_data(table, root)) is not None:
+    if (missing := missing_data(table, root)) is not None:
         say(missing, "yellow")
     say("Nothing was started.")
 
@@ -114,7 +114,7 @@ def _totals(plan: Plan, slots: Sequence[Slot], whole: Estimate) -> list[str]:
     return lines
 
 
-def _missing_data(table: Table, root: Path) -> str | None:
+def missing_data(table: Table, root: Path) -> str | None:
     """What to fetch before these runs, None where the data are here."""
     from repro.data.catalog import dataset_facts, fetch_command
     from repro.data.prepare import cache_path, find_source

@@ -54,5 +54,18 @@ TensorBoard = Annotated[
     ),
 ]
 
+NodeData = Annotated[
+    Path | None,
+    typer.Option(
+        "--node-data",
+        metavar="DIR",
+        help="Copy the decoded data once to DIR, a folder of the node that trains ($TMPDIR: the node's), and open "
+        "that; without it, those in --root are opened, read-only.",
+        file_okay=False,
+        show_default=False,
+        rich_help_panel="On a cluster",
+    ),
+]
+
 RESULTS_DEFAULT = Path("results")
 ROOT_DEFAULT = Path("data")

@@ -10,32 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from repro.cli.clusters import (
-    Account,
-    Address,
-    Array,
-    Asked,
-    CpusPerJob,
-    Detach,
-    Executor,
-    GpusPerJob,
-    MemoryPerJob,
-    Partition,
-    Qos,
-    Sbatch,
-    Setup,
-    Stop,
-    Time,
-    everywhere,
-    leave,
-    show_submission,
-    stop_sweeps,
-)
+from repro.cli import clusters
 from repro.cli.options import (
     RESULTS_DEFAULT,
     ROOT_DEFAULT,
     AllowChanged,
     Deterministic,
+    NodeData,
     Results,
     Root,
     Settings,
@@ -106,20 +87,21 @@ def sweep(
     results: Results = RESULTS_DEFAULT,
     root: Root = ROOT_DEFAULT,
     progress: Annotated[Literal["auto", "rich", "plain"], typer.Option(help="How to show what runs.")] = "auto",
-    executor: Executor = "local",
-    address: Address = None,
-    gpus_per_job: GpusPerJob = None,
-    cpus_per_job: CpusPerJob = None,
-    memory_per_job: MemoryPerJob = None,
-    partition: Partition = None,
-    time: Time = None,
-    array: Array = None,
-    account: Account = None,
-    qos: Qos = None,
-    setup: Setup = None,
-    sbatch: Sbatch = None,
-    detach: Detach = False,
-    stop: Stop = False,
+    executor: clusters.Executor = "local",
+    address: clusters.Address = None,
+    gpus_per_job: clusters.GpusPerJob = None,
+    cpus_per_job: clusters.CpusPerJob = None,
+    memory_per_job: clusters.MemoryPerJob = None,
+    node_data: NodeData = None,
+    partition: clusters.Partition = None,
+    time: clusters.Time = None,
+    array: clusters.Array = None,
+    account: clusters.Account = None,
+    qos: clusters.Qos = None,
+    setup: clusters.Setup = None,
+    sbatch: clusters.Sbatch = None,
+    detach: clusters.Detach = False,
+    stop: clusters.Stop = False,
 ) -> None:
     """Train all cells x seeds of a table, or a selection; finished runs are skipped, failed ones do not stop the rest.
 
@@ -135,14 +117,14 @@ def sweep(
     if table_name is None:
         if not stop:
             raise UserError("a sweep is of a table", mend="Such as `biasrepro sweep demo`, or a YAML file.")
-        raise typer.Exit(int(not stop_sweeps(results, None)))
+        raise typer.Exit(int(not clusters.stop_sweeps(results, None)))
     reference = with_settings(table_name, declared(settings, deterministic=deterministic))
-    table = find_table(reference if executor == "local" else everywhere(reference))
+    table = find_table(reference if executor == "local" else clusters.everywhere(reference))
     if stop:
-        raise typer.Exit(int(not stop_sweeps(results, table)))
-    asked = Asked(
-        *(executor, address, detach, gpus_per_job, cpus_per_job, memory_per_job, partition, time, array, account, qos),
-        *(setup or (), sbatch or ()),
+        raise typer.Exit(int(not clusters.stop_sweeps(results, table)))
+    asked = clusters.Asked(
+        *(executor, address, node_data, detach, gpus_per_job, cpus_per_job, memory_per_job, partition, time, array),
+        *(account, qos, setup or (), sbatch or ()),
     )
     engine = asked.engine(jobs_per_gpu=jobs_per_gpu, gpus=gpus, jobs=jobs)
 
@@ -177,17 +159,19 @@ def sweep(
         shared = ["--results", str(here[0]), "--root", str(here[1]), *(["--allow-changed"] if allow_changed else [])]
         if tensorboard is not None:
             shared += ["--tensorboard", str(tensorboard if engine is None else tensorboard.absolute())]
+        if node_data is not None:
+            shared += ["--node-data", str(node_data)]
         jobs_to_run = [_job(run, table, results, shared) for run in (*plan.todo, *plan.elsewhere)]
         again = shlex.join(["biasrepro", *(context.obj or ["sweep", table_name])])
         terms = Terms("", str(results.absolute()), device, threads, int(jobs_per_gpu) if engine is not None else 1)
         if dry_run and engine is not None:
-            show_submission(engine, plan, jobs_to_run, terms)
+            clusters.show_submission(engine, plan, table, jobs_to_run, terms, root=root, node_data=node_data)
             return 0
         make_data_ready(table.dataset.name, root)
         require_writable(results)
         require_space(results, plan, len(slots) or len(plan.todo))
         if detach and engine is not None:
-            leave(engine, executor, table, jobs_to_run, terms, again)
+            clusters.leave(engine, executor, table, jobs_to_run, terms, again)
             return 0
         say(_opening(table, plan, slots, executor), "bold")
         with register(results, table=table.id, executor=executor, command=again).kept() as sweep:

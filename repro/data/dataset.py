@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from repro.data.catalog import DatasetFacts, dataset_facts, default_root
 from repro.data.decoded import DecodedImages, PixelSums
+from repro.data.node_copy import open_on_node
 from repro.data.prepare import Report, open_decoded, silent
 from repro.errors import DataError
 
@@ -43,13 +45,20 @@ class Dataset:
 
 
 def load_dataset(
-    name: str, root: str | Path | None = None, classes: int | None = None, *, report: Report = silent
+    name: str,
+    root: str | Path | None = None,
+    classes: int | None = None,
+    *,
+    report: Report = silent,
+    node_data: Path | None = None,
+    say: Callable[[str], None] = print,
 ) -> Dataset:
     """Loads ``cifar100``, ``tiny_imagenet`` or ``digits``.
 
     root: the data folder; None means $BIASREPRO_DATA or ./data. classes: only the first so many of the sorted
     class list, with mean and std of their training images. report: told of the progress where the archive must
-    be decoded first.
+    be decoded first. node_data: a folder of this machine that keeps a copy of the decoded images, opened in place of
+    those in ``root``; ``say`` is told where there can be none.
 
     The whole of a decoded data set is a copy-on-write map of its file, verified just now and shared with other
     processes; a subset is copied into memory. Raises DataError where the data are missing or damaged.
@@ -58,7 +67,11 @@ def load_dataset(
     if classes is not None and not 2 <= classes <= facts.num_classes:
         raise DataError(f"{facts.title} has {facts.num_classes} classes: a subset has 2 to {facts.num_classes}")
     if facts.archives:
-        cached = open_decoded(facts, Path(root) if root is not None else default_root(), report)
+        folder = Path(root) if root is not None else default_root()
+        if node_data is None:
+            cached = open_decoded(facts, folder, report)
+        else:
+            cached = open_on_node(facts, folder, node_data, report, say)
         return _to_tensors(facts, cached.images, cached.pixel_sums, cached.source, classes)
     from repro.data.digits import decode_digits
 

@@ -34,6 +34,7 @@ def train_run(
     *,
     results: Path,
     data_root: Path,
+    node_data: Path | None = None,
     device: str = "auto",
     threads: int | None = None,
     allow_changed: bool = False,
@@ -42,6 +43,7 @@ def train_run(
 ) -> RunRecord:
     """Train ``run`` to its end, from its checkpoint where there is one, and commit its record under ``results``.
 
+    ``node_data`` is a folder of this machine for a copy of the decoded images, None to open those in ``data_root``.
     A run whose record is there already is not trained again. Raises Interrupted once ``should_stop`` turned true and
     the state is committed; OwnedElsewhere where another process trains the run; ConfigError where the record or the
     checkpoint belongs to another configuration, or configuration, code, torch, device or thread count changed between
@@ -54,13 +56,14 @@ def train_run(
     with own(folder) as ownership:
         if (finished := find_record(folder)) is not None:  # by another process, just now
             return _same_configuration(finished, run, folder)
-        return _train(run, ownership, data_root, device, threads, allow_changed, listen, should_stop)
+        return _train(run, ownership, data_root, node_data, device, threads, allow_changed, listen, should_stop)
 
 
 def _train(
     run: Run,
     ownership: Ownership,
     data_root: Path,
+    node_data: Path | None,
     device: str,
     threads: int | None,
     allow_changed: bool,
@@ -72,8 +75,12 @@ def _train(
     in_force = environment.prepare(chosen, run.cell.execution, threads, run.cell.row.model)
     environment.keep_freed_memory()
     listen(Progress(run.id, "starting", epochs=run.cell.recipe.epochs, message=environment.device_name(chosen)))
-    dataset = load_dataset(run.cell.dataset.name, data_root, classes=run.cell.dataset.classes)
+    choice = run.cell.dataset
+    said: list[str] = []
+    dataset = load_dataset(choice.name, data_root, classes=choice.classes, node_data=node_data, say=said.append)
     training = Training(run, dataset, chosen, in_force, listen, should_stop)
+    for message in said:
+        listen(training.progress("starting", message=message))
     require_space(ownership.folder, training.state.size_bytes())
     training.resume(ownership, allow_changed=allow_changed)
     reason = training.to_the_end(ownership)

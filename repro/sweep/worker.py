@@ -65,7 +65,7 @@ class Worker:
         os.set_blocking(self.output.fileno(), False)
 
     def read(self) -> list[Progress]:
-        """The messages that arrived since the last call; every other line goes to the log."""
+        """The messages that arrived since the last call; every other line goes to the log, and a start's notes."""
         heard = []
         while chunk := self._chunk():
             *lines, self._partial = (self._partial + chunk).split(b"\n")
@@ -73,6 +73,8 @@ class Worker:
                 try:
                     self.last = Progress.from_line(line.decode())
                     heard.append(self.last)
+                    if self.last.phase == "starting" and self.last.steps and self.last.message:
+                        self._keep(f"--- {self.last.message}\n".encode())
                 except ValueError:
                     self._keep(line + b"\n")
         return heard

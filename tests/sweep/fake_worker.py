@@ -163,6 +163,8 @@ class Worker:
         if does == "noise":
             print("not a message\nnor {this}", flush=True)
             print("a warning on standard error", file=sys.stderr, flush=True)
+        elif does == "note":
+            print(Progress(self.id, "starting", steps=2, message="read from the shared file").to_line(), flush=True)
         elif does == "fail":
             self.tell("failed", message="the pixels ran out\n  Buy more pixels.")
             return 1

@@ -132,6 +132,15 @@ def test_a_log_that_cannot_be_written_is_no_trouble_to_the_runs(
     assert [one.last_words for one in ended] == ["", ""]
 
 
+def test_what_a_start_notes_is_in_the_log(
+    executor: LocalExecutor, jobs: list[Job], behave: Callable[[dict[str, str]], None]
+) -> None:
+    behave({jobs[0].id: "note"})
+    (ended,) = endings(run_to_the_end(executor, jobs[0]))
+    assert "--- read from the shared file" in jobs[0].folder.log.read_text().splitlines()
+    assert ended.last_words == ""
+
+
 def test_the_last_words_are_those_of_this_attempt(
     executor: LocalExecutor, jobs: list[Job], behave: Callable[[dict[str, str]], None]
 ) -> None:

@@ -1,0 +1,50 @@
+"""What ``biasrepro sweep --executor ...`` says before anything is submitted."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Say = Callable[..., Any]
+ENGINES = {"ray": ["--executor", "ray", "--address", "auto"], "slurm": ["--executor", "slurm", "--partition", "gpu"]}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_dry_run_says_which_images_the_nodes_open(
+    engine: str, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray" if engine == "ray" else "submitit")
+    monkeypatch.chdir(tmp_path)
+    sweep = ("sweep", "table2", "--seeds", 5, *ENGINES[engine], "--dry-run", "--root", "shared")
+    shared = tmp_path / "shared" / "cifar100" / "decoded-v1.bin"
+    said = say(*sweep)
+    assert (said.code, said.err) == (0, "")
+    assert "runs   100 to train, 0 finished" in said.out
+    assert f"data   each node opens {shared}, read-only" in said.out
+    assert "biasrepro data fetch cifar100 --root shared" in said.out
+    said = say(*sweep, "--node-data", "$TMPDIR/images")
+    assert f"data   each node copies {shared} once to $TMPDIR/images, and opens the copy" in said.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_that_is_not_installed_is_one_message(engine: str, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, find = {"ray": "ray", "slurm": "submitit"}[engine], importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
+    said = say("sweep", "demo", *ENGINES[engine])
+    assert (said.code, said.out) == (2, "")
+    assert f"--executor {engine} needs {package}, which is not installed here" in said.err
+    assert f"pip install 'biasrepro[{engine}]'" in said.err
+
+
+def test_a_folder_of_nodes_is_a_cluster_s_and_a_whole_path(say: Say) -> None:
+    said = say("sweep", "demo", "--node-data", "/scratch")
+    assert said.code == 2
+    assert "--node-data is for --executor ray or --executor slurm" in said.err
+    said = say("sweep", "demo", *ENGINES["slurm"], "--node-data", "scratch")
+    assert said.code == 2
+    assert "a node has another working folder" in said.err
