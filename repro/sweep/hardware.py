@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from repro.sweep.devices import Gpu
+from repro.sweep.packing import GpuMemory
 
 _GPU_LINE = re.compile(r"GPU (\d+): (.+) \(UUID: (GPU-[^)]+)\)")
 _MIG_LINE = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (MIG-[^)]+)\)")
@@ -63,6 +64,20 @@ def parse_memory(table: str | None) -> dict[str, Memory]:
         if len(fields) == 3 and fields[2].removesuffix(" MiB").isdecimal():
             found[fields[0]] = Memory(fields[1], int(fields[2].removesuffix(" MiB")) * 2**20)
     return found
+
+
+def gpu_memory(entry: str) -> GpuMemory | None:
+    """The memory of the GPU that CUDA_VISIBLE_DEVICES calls ``entry``; None where nvidia-smi does not tell (MIG)."""
+    what = "--query-gpu=uuid,memory.total,memory.free"
+    return parse_gpu_memory(_output("nvidia-smi", f"--id={entry}", what, "--format=csv,noheader,nounits"))
+
+
+def parse_gpu_memory(line: str | None) -> GpuMemory | None:
+    """What nvidia-smi says of one GPU: ``GPU-..., 81559, 80000``, in MiB; None for anything else."""
+    fields = [field.strip() for field in (line or "").split(",")]
+    if len(fields) != 3 or not (fields[1].isdecimal() and fields[2].isdecimal()):
+        return None
+    return GpuMemory(fields[0], *(int(field) * 2**20 for field in fields[1:]))
 
 
 def driver_version() -> str | None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 from repro.sweep.devices import Slot
 from repro.sweep.executor import Ended, Event, Job, Said, Started
@@ -20,10 +21,32 @@ WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "repro")
 _TICK_SECONDS = 0.1  # how soon a worker is missed whose output something else keeps open
 
 
+class Room(Protocol):
+    """Whether devices that runs share have room for one more."""
+
+    def admits(self, job: Job, slot: Slot) -> bool:
+        """Whether ``job`` may begin on ``slot`` now; if so, its room is kept for it."""
+
+    def began(self, job: Job, pid: int) -> None:
+        """The job is that process."""
+
+    def left(self, job: Job) -> None:
+        """The job needs its room no longer."""
+
+
+class _AlwaysRoom:
+    def admits(self, job: Job, slot: Slot) -> bool:
+        return True
+
+    def began(self, job: Job, pid: int) -> None: ...
+    def left(self, job: Job) -> None: ...
+
+
 class LocalExecutor:
     """Runs jobs as processes on the slots of this machine."""
 
-    def __init__(self, slots: Sequence[Slot], command: Sequence[str] | None = None) -> None:
+    def __init__(self, slots: Sequence[Slot], command: Sequence[str] | None = None, room: Room | None = None) -> None:
+        self._room = room or _AlwaysRoom()
         self._free = deque(slots)
         self._capacity = len(slots)
         self._command = tuple(command or WORKER_COMMAND)
@@ -79,14 +102,16 @@ class LocalExecutor:
         events: list[Event] = [*self._dropped]
         self._dropped.clear()
         for job in list(self._waiting):
-            if (slot := self._slot_for(job)) is None:
+            if (slot := self._slot_for(job)) is None or not self._room.admits(job, slot):
                 continue
             self._waiting.remove(job)
             try:
                 worker = Worker(job, slot, self._command)
             except OSError as error:
+                self._room.left(job)
                 events.append(Ended(job, 1, last_words=f"no process could be started: {error}"))
                 continue
+            self._room.began(job, worker.process.pid)
             self._free.remove(slot)
             neighbours = [other for other in self._workers if other.slot.label == slot.label]
             for one in [worker, *neighbours] if neighbours else ():
@@ -117,4 +142,5 @@ class LocalExecutor:
         self._workers.remove(worker)
         self._free.append(worker.slot)
         returncode, words = worker.close()
+        self._room.left(worker.job)
         return Ended(worker.job, returncode, worker.last, words, worker.shared)

@@ -14,6 +14,17 @@ RESERVE = 0.08
 # Fewer runs at a time are preferred up to this loss: each then ends sooner, and a failure costs less.
 TOLERANCE = 0.05
 COUNTS = (2, 4, 8, 16)
+# A process's context with the kernels it loaded: an assumption, from what drivers of recent years take.
+CONTEXT_BYTES = 600 * 2**20
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """A GPU's memory in bytes, all of it and what nobody has taken; ``uuid`` is what the driver calls the GPU."""
+
+    uuid: str
+    total: int
+    free: int
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,19 @@ def pack(kinds: Sequence[Kind], *, free_bytes: int, limit: int) -> Packing:
 def fits(kinds: Sequence[Kind], jobs: int, free_bytes: int) -> bool:
     """Whether the ``jobs`` largest of the runs fit into a GPU at once."""
     return memory_of(kinds, jobs) <= (1 - RESERVE) * free_bytes
+
+
+def may_join(needed: int | None, memory: GpuMemory, promised: Sequence[int]) -> bool:
+    """Whether a run that takes ``needed`` bytes at most (None: nobody knows) may begin on a GPU now.
+
+    ``promised`` are the bytes of the runs of ours there: some have not taken theirs yet, so what is free is not what
+    is left; and others may have taken what was promised to nobody. One run is always allowed, as in ``pack``; one of
+    which nothing is known is allowed no company.
+    """
+    if not promised:
+        return True
+    left = min(memory.free, memory.total - sum(promised))
+    return needed is not None and needed <= left - RESERVE * memory.total
 
 
 def memory_of(kinds: Sequence[Kind], jobs: int) -> int:

@@ -48,7 +48,8 @@ class RayExecutor:
         self._head = Head(str(self._ray.get_runtime_context().gcs_address), self._resources)
         self._reserved = reserved(options, terms, gpus_there=self._ray.cluster_resources().get("GPU", 0) > 0)
         threads = terms.threads or max(1, int(self._reserved.cpus))
-        self._terms = replace(terms, threads=threads, jobs_per_gpu=1, jobs=1)
+        shares = 0 < self._reserved.gpus < 1
+        self._terms = replace(terms, threads=threads, jobs_per_gpu=1, jobs=1, shares_gpus=shares)
         self._task = self._ray.remote(max_retries=0)(_train)
         self._sweep = terms.sweep
         self._out: dict[str, _Out] = {}

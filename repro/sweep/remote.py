@@ -29,8 +29,9 @@ from repro.schema import Run
 from repro.sweep.conduct import conduct
 from repro.sweep.devices import VISIBLE, Slot, choose_slots, cpu_slots, gpu_slots
 from repro.sweep.executor import Ended, Event, Fate, Job
+from repro.sweep.gpu_room import GpuRoom
 from repro.sweep.hardware import find_gpus, usable_cores
-from repro.sweep.local import LocalExecutor
+from repro.sweep.local import LocalExecutor, Room
 from repro.sweep.picture import SweepPicture
 from repro.sweep.register import Registration, StopWatch
 
@@ -51,7 +52,8 @@ class Terms:
     ``results`` is the results folder, an absolute path, and ``sweep`` the id under which the sweep is registered in it.
     ``device`` is what to train on (``auto``, ``cpu``, ``cuda``) and ``threads`` the CPU threads of each run; None
     shares the cores that this process may use. At a time, a process trains ``jobs_per_gpu`` runs on each of its GPUs,
-    or ``jobs`` on the CPU (None: one for each core). ``command`` takes the place of ``biasrepro`` in tests.
+    or ``jobs`` on the CPU (None: one for each core); ``shares_gpus`` says that other processes of the sweep have parts
+    of the same GPUs. ``command`` takes the place of ``biasrepro`` in tests.
     """
 
     sweep: str
@@ -60,6 +62,7 @@ class Terms:
     threads: int | None = None
     jobs_per_gpu: int = 1
     jobs: int | None = None
+    shares_gpus: bool = False
     command: tuple[str, ...] | None = None
 
 
@@ -135,7 +138,8 @@ def run_remote(
     results = Path(terms.results)
     registration = find_registration(results, terms.sweep)
     slots = slots_here(terms)
-    executor = _Witness(slots, terms.command)
+    room = GpuRoom() if terms.shares_gpus or terms.jobs_per_gpu > 1 else None
+    executor = _Witness(slots, terms.command, room)
     wanted = [job.job(results) for job in jobs]
     requests = StopWatch(registration)
     with _signals() as stop:
@@ -190,8 +194,8 @@ def slots_here(terms: Terms) -> tuple[Slot, ...]:
 class _Witness(LocalExecutor):
     """The executor of this machine, which remembers how each job ended, and where."""
 
-    def __init__(self, slots: Sequence[Slot], command: Sequence[str] | None) -> None:
-        super().__init__(slots, command)
+    def __init__(self, slots: Sequence[Slot], command: Sequence[str] | None, room: Room | None) -> None:
+        super().__init__(slots, command, room)
         self.ends: dict[str, Ended] = {}
         self.attempts: Counter[str] = Counter()
         self.place = place_of(slots)

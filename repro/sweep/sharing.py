@@ -18,11 +18,9 @@ from repro.data.catalog import dataset_facts
 from repro.errors import UserError
 from repro.schema import Cell, Run
 from repro.sweep.devices import Slot
-from repro.sweep.packing import Shared
+from repro.sweep.packing import CONTEXT_BYTES, GpuMemory, Shared
 
 SECONDS = 4.0
-# A process's context with the kernels it loaded: an assumption, from what drivers of recent years take.
-CONTEXT_BYTES = 600 * 2**20
 
 
 def measure_sharing(cell: Cell, slot: Slot, jobs: int, seconds: float = SECONDS) -> Shared:
@@ -53,9 +51,14 @@ def measure_sharing(cell: Cell, slot: Slot, jobs: int, seconds: float = SECONDS)
 
 def free_memory(slot: Slot) -> int:
     """Bytes of the GPU of ``slot`` that nobody has taken."""
+    return memory_by_torch(slot).free
+
+
+def memory_by_torch(slot: Slot) -> GpuMemory:
+    """The memory of the GPU of ``slot``, as torch counts it. Raises UserError where it finds none."""
     with _process(slot) as process:
         _say(process, json.dumps({"run": None, "device": slot.device}))
-        return int(_hear(process)["free_bytes"])
+        return GpuMemory(**_hear(process))
 
 
 def _process(slot: Slot) -> subprocess.Popen[str]:
@@ -96,8 +99,8 @@ def main() -> None:
     if request["run"] is None:
         import torch
 
-        free, _total = torch.cuda.mem_get_info()
-        answer(free_bytes=free)
+        free, total = torch.cuda.mem_get_info()
+        answer(uuid=str(torch.cuda.get_device_properties(0).uuid), total=total, free=free)
         return
     run = Run.model_validate(request["run"])
     share = _Share(run, request["device"], request["threads"])

@@ -1,0 +1,212 @@
+"""Room on a GPU that runs share, with numbers in place of a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro.config import find_table
+from repro.errors import UserError
+from repro.schema import Cell, Run
+from repro.sweep import needs, remote
+from repro.sweep.devices import VISIBLE, Slot
+from repro.sweep.executor import Job
+from repro.sweep.gpu_room import GpuRoom, memory_of_slot
+from repro.sweep.packing import CONTEXT_BYTES, GpuMemory, may_join
+from repro.sweep.register import register
+from repro.sweep.remote import RemoteJob, Terms, run_remote
+
+GB = 10**9
+SLOT = Slot("cuda:0", "cuda", 1, {VISIBLE: "0"})
+
+
+@pytest.mark.parametrize(
+    ("needed", "free", "promised", "may"),
+    [
+        (30, 80, (), True),
+        (300, 80, (), True),  # alone, it is tried
+        (None, 80, (), True),
+        (30, 50, (30,), True),
+        (30, 79, (30,), True),  # a neighbour that has taken nothing yet
+        (30, 79, (50,), False),  # and one that will have taken more than is free now
+        (30, 31, (30,), False),  # a process that is none of ours has taken some
+        (22, 80, (51,), True),
+        (23, 80, (51,), False),  # some is held back
+        (None, 80, (1,), False),
+    ],
+)
+def test_a_run_begins_where_memory_holds_it_beside_what_was_promised(
+    needed: int | None, free: int, promised: tuple[int, ...], may: bool
+) -> None:
+    assert may_join(needed, GpuMemory("GPU-a", 80, free), promised) is may
+
+
+class Gpu:
+    """A GPU of so many bytes, in place of one; runs of the bias loss take more."""
+
+    def __init__(self, folder: Path, *, total: int = 80 * GB) -> None:
+        self.folder = folder
+        self.memory: GpuMemory | None = GpuMemory("GPU-a", total, total)
+        self.now = 0.0
+
+    def room(self) -> GpuRoom:
+        return GpuRoom(lambda slot: self.memory, self.needed, self.folder, lambda: self.now)
+
+    def needed(self, cell: Cell) -> int:
+        return (30 if cell.column.id == "ce" else 50) * GB
+
+
+@pytest.fixture
+def gpu(tmp_path: Path) -> Gpu:
+    return Gpu(tmp_path / "promises")
+
+
+@pytest.fixture
+def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[Job]:
+    """Two jobs of cross-entropy and one of the bias loss."""
+    of_ce = [run for run in demo_runs if run.cell.column.id == "ce"]
+    of_bias = [run for run in demo_runs if run.cell.column.id == "bias"]
+    return [make_job(run) for run in (*of_ce[:2], of_bias[0])]
+
+
+def test_promises_of_all_processes_count_until_they_end(gpu: Gpu, jobs: list[Job]) -> None:
+    here, elsewhere = gpu.room(), gpu.room()
+    assert here.admits(jobs[0], SLOT)
+    assert not elsewhere.admits(jobs[2], SLOT)
+    assert "it waits, for it takes up to 50.00 GB" in jobs[2].folder.log.read_text()
+    assert elsewhere.admits(jobs[1], SLOT)
+    here.left(jobs[0])
+    assert not elsewhere.admits(jobs[2], SLOT)  # it was looked at a moment ago
+    elsewhere.left(jobs[1])
+    gpu.now += 10
+    assert elsewhere.admits(jobs[2], SLOT)
+    assert jobs[2].folder.log.read_text().count("it waits") == 1
+
+
+def test_a_promise_ends_with_its_process(gpu: Gpu, jobs: list[Job]) -> None:
+    room = gpu.room()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert room.admits(jobs[2], SLOT)
+        room.began(jobs[2], process.pid)
+        assert not gpu.room().admits(jobs[0], SLOT)
+        process.kill()
+    assert gpu.room().admits(jobs[0], SLOT)
+
+
+def test_a_run_that_is_to_be_alone_has_no_neighbours(gpu: Gpu, jobs: list[Job]) -> None:
+    room = gpu.room()
+    alone = replace(jobs[0], alone=True)
+    assert room.admits(jobs[1], SLOT)
+    assert not room.admits(alone, SLOT)
+    room.left(jobs[1])
+    gpu.now += 10
+    assert room.admits(alone, SLOT)
+    assert not room.admits(jobs[1], SLOT)
+
+
+def test_a_run_of_which_nothing_is_known_is_placed_alone(gpu: Gpu, jobs: list[Job]) -> None:
+    def unknown(cell: Cell) -> int:
+        raise UserError("it could not be estimated")
+
+    room = GpuRoom(lambda slot: gpu.memory, unknown, gpu.folder, lambda: gpu.now)
+    assert room.admits(jobs[0], SLOT)
+    assert not room.admits(jobs[1], SLOT)
+
+
+def test_without_a_gpu_or_a_word_about_its_memory_runs_begin_as_they_were_placed(gpu: Gpu, jobs: list[Job]) -> None:
+    gpu.memory = None
+    room = gpu.room()
+    assert all(room.admits(job, SLOT) for job in jobs)
+    assert room.admits(jobs[0], Slot("cpu", "cpu", 1))
+    assert not gpu.folder.exists()
+
+
+def test_where_no_promise_can_be_kept_runs_begin_as_they_were_placed(gpu: Gpu, jobs: list[Job]) -> None:
+    gpu.folder.touch()
+    assert all(gpu.room().admits(job, SLOT) for job in jobs)
+
+
+FAKE_SMI = """#!/bin/sh
+case "$1" in --id=*) echo "GPU-fake, 1000, {free}" ;; *) exit 6 ;; esac
+"""
+
+
+def test_nvidia_smi_is_asked_for_the_gpu_of_the_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    smi.write_text(FAKE_SMI.format(free=900))
+    smi.chmod(0o755)
+    assert memory_of_slot(SLOT) == GpuMemory("GPU-fake", 1000 * 2**20, 900 * 2**20)
+    smi.write_text(FAKE_SMI.format(free="[N/A]"))  # of a MIG slice: torch is asked
+    by_torch = GpuMemory("MIG-a", 10, 5)
+    monkeypatch.setattr("repro.sweep.gpu_room.memory_by_torch", lambda slot: by_torch)
+    assert memory_of_slot(SLOT) == by_torch
+
+
+@pytest.mark.parametrize("how", ["one job on SLURM", "two tasks on Ray"])
+def test_a_node_trains_one_after_the_other_what_does_not_fit_together(
+    how: str,
+    gpu: Gpu,
+    jobs: list[Job],
+    results: Path,
+    worker_command: tuple[str, ...],
+    behave: Any,
+    started: Callable[[], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(VISIBLE, "0")
+    gpu.now = time.monotonic()
+    monkeypatch.setattr("repro.sweep.gpu_room.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(remote, "GpuRoom", gpu.room)
+    behave({job.id: "slow" for job in jobs})
+    sweep = register(results, table="demo", executor="ray", command="biasrepro sweep demo")
+    terms = Terms(sweep.id, str(results), threads=1, command=worker_command)
+    sent = [RemoteJob.of(jobs[0]), RemoteJob.of(jobs[2])]  # 30 and 50 of 80 GB: some is held back
+    if how == "one job on SLURM":
+        ends = run_remote(sent, replace(terms, jobs_per_gpu=2))
+    else:
+        ends = []
+        shared = replace(terms, shares_gpus=True)
+        tasks = [threading.Thread(target=lambda one=one: ends.extend(run_remote([one], shared))) for one in sent]
+        for task in tasks:
+            task.start()
+        for task in tasks:
+            task.join()
+    assert [end.fate for end in ends] == ["completed"] * 2
+    assert {note["gpu"] for note in started()} == {"0"}
+    first, second = sorted((results / end.id / "run.json").stat().st_mtime for end in ends)
+    assert second - first > 0.9  # each takes a second
+    assert sum("it waits" in job.folder.log.read_text() for job in (jobs[0], jobs[2])) == 1
+
+
+def test_the_estimate_counts_what_a_batch_keeps() -> None:
+    cell = find_table("demo").cells[0]
+    smaller = needs.estimate(Run(cell=cell, seed=0))
+    doubled = cell.recipe.model_copy(update={"batch_size": 2 * cell.recipe.batch_size})
+    larger = needs.estimate(Run(cell=cell.model_copy(update={"recipe": doubled}), seed=0))
+    eager = cell.model_copy(update={"execution": cell.execution.model_copy(update={"cuda_graph": False})})
+    assert CONTEXT_BYTES < needs.estimate(Run(cell=eager, seed=0)) < smaller < larger
+    # ShuffleNetV2 keeps at least the images and the output of its first convolution, of every image of a batch.
+    assert larger - smaller > cell.recipe.batch_size * 4 * (3 * 32 * 32 + 24 * 16 * 16)
+
+
+@pytest.mark.slow
+def test_the_estimate_is_a_process_s_and_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = find_table("demo").cells[0]
+    monkeypatch.setattr(needs, "_known", {})
+    estimated = needs.needed_bytes(cell)
+    assert estimated == needs.estimate(Run(cell=cell, seed=0))
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    assert needs.needed_bytes(find_table("demo").cells[1]) == estimated
+    monkeypatch.setattr(needs, "_known", {})
+    with pytest.raises(UserError, match="could not be estimated"):
+        needs.needed_bytes(cell)
