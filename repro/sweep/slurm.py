@@ -21,9 +21,9 @@ from repro.sweep.executors import SlurmOptions
 from repro.sweep.register import Registration
 from repro.sweep.remote import Terms
 from repro.sweep.slurm_batch import Batch, batches, drop_pending, packed, script, submit, sweep_up
+from repro.sweep.slurm_ends import lost, recorded
 from repro.sweep.slurm_node import read_ends
-from repro.sweep.slurm_queue import Gone, Queued, SlurmError, cancel, how_it_ended, largest_array, look
-from repro.sweep.survey import Stage, look_at
+from repro.sweep.slurm_queue import Queued, SlurmError, cancel, how_it_ended, largest_array, look
 
 # Looks at the queue are a burden for everybody's controller: ever rarer while nothing changes.
 FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 1.0, 30.0
@@ -33,9 +33,6 @@ LAST_WORD_SECONDS = 10.0
 LEAVING_SECONDS = 20.0
 # A task that SLURM believes to be running, and whose runs gave no sign of life for so long, hangs.
 HUNG_SECONDS = 600.0
-
-# States of a task that is gone through no fault of its own.
-_DISPLACED = ("NODE_FAIL", "PREEMPTED", "TIMEOUT", "BOOT_FAIL", "DEADLINE", "REVOKED", "COMPLETED")
 
 
 class SlurmEngine:
@@ -104,6 +101,7 @@ class SlurmExecutor:
         self._dropped: list[Event] = []
         self._out: dict[str, _Out] = {}
         self._numbers: list[str] = []
+        self._hung: set[str] = set()
         self._stopping = False
         self._pause = FIRST_LOOK_SECONDS
         self._next_look = 0.0
@@ -235,9 +233,8 @@ class SlurmExecutor:
 
     def _end_of(self, out: _Out, queued: Queued | None) -> Ended | None:
         """The job's end: by its record, by its task's last word, or by the task's being gone without one."""
-        recorded = _recorded(out.job)
-        if recorded is not None:
-            return recorded
+        if (found := recorded(out.job)) is not None:
+            return found
         ends = read_ends(out.batch.ends(out.index))
         if ends is not None and (end := ends.get(out.job.id)) is not None:
             return end.ended(out.job, shared=len(ends) > 1)
@@ -248,6 +245,11 @@ class SlurmExecutor:
         if time.monotonic() - out.gone_since < LAST_WORD_SECONDS and not self._stopping:
             return None
         words = out.batch.last_words(out.task)
+        if out.task in self._hung and not self._stopping:
+            cause = (
+                f"SLURM's job {out.task} gave no sign of life for {HUNG_SECONDS / 60:.0f} minutes, and was cancelled"
+            )
+            return Ended(out.job, 0, out.last, cause=cause, displaced=True)
         ended = lost(out.job, out.task, how_it_ended(out.task), words, stopping=self._stopping)
         return replace(ended, last=out.last)
 
@@ -263,37 +265,10 @@ class SlurmExecutor:
         return queued is not None and queued.state == "RUNNING"
 
     def _cancel_one(self, out: _Out) -> None:
-        """End a task that hangs; it leaves the queue, and its runs are submitted again."""
+        """End a task that hangs; it leaves the queue, and all its runs are submitted again."""
         try:
             cancel([out.task])
         except SlurmError:
             return
+        self._hung.add(out.task)
         out.heard_when = 0.0
-
-
-def lost(job: Job, task: str, gone: Gone | None, last_words: str, *, stopping: bool) -> Ended:
-    """The end of a job whose task left the queue without a word."""
-    where = f"SLURM's job {task}"
-    if stopping:
-        return Ended(job, 0, fate="interrupted", cause=f"{where} was cancelled")
-    if gone is None or gone.state in _DISPLACED:
-        return Ended(job, 0, cause=f"{where} is gone ({gone.state if gone else 'SLURM forgot why'})", displaced=True)
-    if gone.state == "CANCELLED":
-        return Ended(job, 0, fate="failed", cause=f"{where} was cancelled; its state is committed")
-    if gone.state == "OUT_OF_MEMORY":
-        return Ended(job, 0, fate="failed", cause=f"{where} ran out of memory: give it more with --memory-per-job")
-    words = f"{where}: {gone.state}\n{last_words}".strip()
-    return Ended(job, -gone.signal if gone.signal else gone.exit_code or 1, last_words=words)
-
-
-def _recorded(job: Job) -> Ended | None:
-    """The end of a job whose record is there, whoever made it."""
-    if not job.folder.record.exists():
-        return None
-    state = look_at(job.folder, job.run)
-    if state.stage is Stage.COMPLETED and state.header is not None:
-        accuracy = state.header.get("last_top1_percent")
-        return Ended(job, 0, Progress(job.id, "completed", test_top1_percent=accuracy), fate="completed")
-    if state.stage is Stage.DIVERGED:
-        return Ended(job, 1, fate="diverged", cause=state.detail)
-    return Ended(job, 1, fate="failed", cause=f"{job.folder.record}: {state.stage.value}: {state.detail}")

@@ -26,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int)
     parser.add_argument("--commits-nothing", action="store_true")
+    parser.add_argument("--steps-a-life", type=int, help="after so many, wait to be asked to stop")
     parser.add_argument("command")
     parser.add_argument("reference")
     parser.add_argument("--seed")
@@ -46,6 +47,8 @@ def main() -> int:
             begun = unseal(folder.checkpoint.read_bytes(), where="here")[0].step
         for step in range(begun + 1, given.steps + 1):
             time.sleep(STEP_SECONDS)
+            while step - begun > (given.steps_a_life or given.steps) and not stop.asked():
+                time.sleep(STEP_SECONDS)
             if stop.asked():
                 return stop.exit_code
             if given.commits_nothing:

@@ -115,6 +115,10 @@ class SlurmCluster:
                     found.append(f"{shown}:{int(port, 16)}")
         return found
 
+    def running(self) -> set[str]:
+        """The daemons that were started and not killed."""
+        return set(self._daemons)
+
     def start(self, name: str) -> None:
         """Start a daemon: munged, slurmctld or a node."""
         log = (self.folder / f"{name}.output").open("ab")

@@ -1,0 +1,137 @@
+"""Sweeps of the tiny experiment on the SLURM that this process knows, and what became of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from commits import a_record
+from killing import EXPERIMENT, without_times
+
+from repro.config import load_table
+from repro.results import RunFolder, load_records
+from repro.results.record import to_bytes
+from repro.schema import Run
+from repro.sweep import conduct as conducting
+from repro.sweep.conduct import conduct
+from repro.sweep.devices import cpu_slots
+from repro.sweep.executor import Job
+from repro.sweep.executors import SlurmOptions, engine_of
+from repro.sweep.local import LocalExecutor
+from repro.sweep.picture import SweepPicture
+from repro.sweep.plan import selected_runs
+from repro.sweep.register import register
+from repro.sweep.remote import Terms
+
+WORKER = Path(__file__).with_name("patient_worker.py")
+PLAIN = SlurmOptions()
+
+
+class Sweep:
+    """A sweep of the tiny experiment, as the command line makes one; of patient workers where ``steps`` are given."""
+
+    def __init__(self, folder: Path, *, runs: int = 4, steps: int | None = None) -> None:
+        self.folder = folder
+        (folder / "tiny.yaml").write_text(EXPERIMENT)
+        self.runs = selected_runs(load_table(folder / "tiny.yaml"), [0])[:runs]
+        self.results = folder / "results"
+        self.results.mkdir(exist_ok=True)
+        self.command: tuple[str, ...] | None = (
+            None if steps is None else (sys.executable, str(WORKER), "--steps", str(steps))
+        )
+        prepared = {run.id.partition("/")[2]: to_bytes(a_record(run)).decode() for run in self.runs}
+        (folder / "prepared.json").write_text(json.dumps(prepared))
+
+    def jobs(self, results: Path | None = None) -> list[Job]:
+        return [self._job(run, results or self.results) for run in self.runs]
+
+    def _job(self, run: Run, results: Path) -> Job:
+        reference = f"{self.folder / 'tiny.yaml'}/{run.cell.row.id}/{run.cell.column.id}"
+        arguments = ("train", reference, "--seed", str(run.seed), "--results", str(results), "--root", str(self.folder))
+        return Job(run, RunFolder.of(results, run), arguments)
+
+    def terms(self, sweep: str, *, jobs: int | None = None) -> Terms:
+        return Terms(sweep, str(self.results), device="cpu", jobs=jobs, command=self.command)
+
+    def on_slurm(
+        self, options: SlurmOptions = PLAIN, *, jobs: int | None = None, tick: Callable[[], object] = lambda: None
+    ) -> SweepPicture:
+        registration = register(self.results, table="tiny", executor="slurm", command="biasrepro sweep tiny")
+        with registration.kept():
+            executor = engine_of("slurm", options).connect(self.terms(registration.id, jobs=jobs))
+            return conduct(self.jobs(), executor, listen=Watch(tick))
+
+    def here(self) -> SweepPicture:
+        return conduct(self.jobs(self.folder / "here"), LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1)))
+
+    def audit(self) -> list[dict[str, Any]]:
+        try:
+            return [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
+        except FileNotFoundError:
+            return []
+
+    def lives(self) -> int:
+        return len({event["pid"] for event in self.audit()})
+
+    def trained_once(self, steps: int) -> bool:
+        """Whether every step of every run was trained, and none that was committed a second time."""
+        by_run: dict[str, list[int]] = {}
+        for event in self.audit():
+            by_run.setdefault(event["run"], []).append(event["step"])
+        return len(by_run) == len(self.runs) and all(found == list(range(1, steps + 1)) for found in by_run.values())
+
+
+class Watch(conducting._Quiet):
+    """Calls ``tick`` while a sweep goes on, and spares it the two minutes that SLURM holds a requeued job back."""
+
+    def __init__(self, tick: Callable[[], object]) -> None:
+        self._tick = tick
+        self._next = 0.0
+        self._pending: set[str] = set()
+        self._deadline = time.monotonic() + 300
+
+    def tick(self, picture: SweepPicture) -> None:
+        assert time.monotonic() < self._deadline, f"{picture}\n{queue()}"
+        self._tick()
+        if time.monotonic() > self._next:
+            self._next = time.monotonic() + 1
+            # A node refuses a job that begins in the very second in which it was requeued ("Job credential revoked"):
+            # the two minutes keep them apart, and here it is another look.
+            pending = set(queue("%i", "--states=PENDING").split())
+            for task in pending & self._pending:
+                command = ["scontrol", "update", f"jobid={task}", "StartTime=now"]
+                subprocess.run(command, capture_output=True, check=False)
+            self._pending = pending - self._pending
+
+
+def queue(shown: str = "%i|%T|%N|%r|%j", *options: str) -> str:
+    command = ["squeue", "--noheader", "--array", f"--format={shown}", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+class Once:
+    """Does something once, as soon as the sweep has trained so many steps."""
+
+    def __init__(self, sweep: Sweep, steps: int, does: Callable[[], object]) -> None:
+        self.sweep, self.steps, self.does = sweep, steps, does
+        self.done = False
+
+    def __call__(self) -> None:
+        if not self.done and len(self.sweep.audit()) >= self.steps:
+            self.done = True
+            self.does()
+
+
+def fates(picture: SweepPicture) -> list[str]:
+    return [run.fate for run in picture.finished]
+
+
+def bare(results: Path) -> dict[str, bytes]:
+    """The records, times, hosts and places apart."""
+    records = [found.record for found in load_records(results) if found.record is not None]
+    return {record.id: without_times(record).replace(str(results).encode(), b"RESULTS") for record in records}
