@@ -105,6 +105,12 @@ def test_what_is_written_is_valid_under_the_schema(demo_records: list[RunRecord]
         assert accepts(json.loads(to_bytes(record)))
 
 
+def test_the_records_of_this_repository_are_valid_under_it() -> None:
+    files = sorted((DOCS.parent / "results").rglob("run.json"))
+    assert files
+    assert [file for file in files if not accepts(json.loads(file.read_bytes()))] == []
+
+
 def drop(*path: str) -> Callable[[dict[str, Any]], None]:
     def change(data: dict[str, Any]) -> None:
         for key in path[:-1]:

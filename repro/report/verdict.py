@@ -87,6 +87,13 @@ def remarks(tables: Iterable[Recorded]) -> list[str]:
         sum(getattr(table.shown, key) for table in tables) for key in ("recorded_runs", "planned_runs")
     )
     found = [f"{recorded:,} of {planned:,} planned runs of the paper's two tables are recorded."]
+    if recorded == planned and any(
+        cell.verdict is Verdict.UNDERPOWERED for one in tables for cell in printed_cells(one)
+    ):
+        found.append(
+            "What is still open after them is no answer against the paper: it takes more seeds, as its line says and "
+            "biasrepro plan says beforehand."
+        )
     far = [
         f"{row.title} in {table.label}"
         for table in tables

@@ -100,6 +100,17 @@ def test_a_far_baseline_and_a_secondary_metric_are_said_beside_the_headline(
     assert "selected on the test set" in " ".join(remarks(report_of(metric="best").papers))
 
 
+def test_what_is_open_after_all_planned_runs_is_said_to_be_no_answer(
+    report_of: Callable[..., Report], fake_runs: Any
+) -> None:
+    tables = [find_table(name) for name in ("table1", "table2")]
+    every = [one for table in tables for one in fake_runs.of(table, range(5))]
+    report = report_of(every)
+    assert tally(report.papers).of["underpowered"] > 0
+    assert "no answer against the paper" in " ".join(remarks(report.papers))
+    assert "no answer against the paper" not in " ".join(remarks(report_of(every[:-1]).papers))
+
+
 def test_a_cell_opens_to_every_seed(report_of: Callable[..., Report], some_found: list[Found]) -> None:
     table1, table2 = report_of(some_found).sections
     first = accuracy_rows(table1)[0].cells[0]
