@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import repro
 from repro.errors import DataError, UserError
 from repro.results.durable import make_folder, write_durably
+from repro.results.files import read_file
 from repro.results.record import sealed, unsealed
 from repro.schema import BASELINE, Cell, Table
 from repro.stats.spending import Looks, Spending
@@ -159,7 +160,7 @@ def read_declaration(results: Path, table: Table) -> Declaration | None:
     """
     path = results / table.id / FILE_NAME
     try:
-        raw = path.read_bytes()
+        raw = read_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -11,6 +11,7 @@ import torch
 
 from repro.errors import DataError
 from repro.results.durable import Writer, write_durably
+from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file
 from repro.results.sealed import Header, seal, unseal
 from repro.results.store import RunFolder
 
@@ -27,7 +28,7 @@ class Loaded:
 def save(folder: RunFolder, header: Header, state: dict[str, Any], write: Writer = write_durably) -> None:
     """Commit ``state``; the checkpoint before it stays as the previous one. Raises OSError with both untouched."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(state, buffer)  # noqa: TID251
     write(folder.checkpoint, seal(header, buffer.getvalue()), keep_previous_as=folder.previous_checkpoint)
 
 
@@ -59,11 +60,11 @@ def load(folder: RunFolder, run_id: str) -> Loaded:
 
 
 def _read(path: Path, run_id: str) -> tuple[Header, dict[str, Any]]:
-    header, payload = unseal(path.read_bytes(), where=str(path))
+    header, payload = unseal(read_file(path, LARGEST_CHECKPOINT_BYTES), where=str(path))
     if header.run_id != run_id:
         raise DataError(f"this is the checkpoint of another run, {header.run_id}", where=str(path))
     try:
-        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)  # noqa: TID251
     except Exception as error:  # sealed, but by something that is none of ours: torch's reader raises what it likes
         raise DataError(f"the checkpoint holds no state ({type(error).__name__})", where=str(path)) from error
     if not isinstance(state, dict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from repro.errors import DataError
+from repro.results.files import read_file
 from repro.results.lock import owner_of
 from repro.results.record import unsealed
 from repro.results.sealed import check_checkpoint
@@ -76,7 +77,7 @@ def _inspect_declaration(path: Path, found: Inspection) -> None:
     if not path.is_file():
         return
     try:
-        unsealed(path.read_bytes(), where=str(path), what="declaration")
+        unsealed(read_file(path), where=str(path), what="declaration")
     except DataError as error:
         found.findings.append(Finding("damaged", path, error.what, _size(path)))
 

@@ -19,10 +19,11 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from repro.progress import Progress
+from repro.results.files import read_file
 from repro.results.store import RunFolder
 
 SECONDS_BETWEEN = 2.0
-_LARGEST = 20_000
+_LARGEST_BYTES = 20_000
 _TYPES = {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Progress).items()}
 
 
@@ -75,8 +76,7 @@ def publishing(folder: RunFolder) -> Iterator[Publisher]:
 def read_live(folder: RunFolder) -> Live | None:
     """The run's latest word; None where there is none, or none of ours."""
     try:
-        with folder.live.open("rb") as file:
-            told = json.loads(file.read(_LARGEST))
+        told = json.loads(read_file(folder.live, _LARGEST_BYTES))
         place, said = told["place"], told["progress"]
         if not (isinstance(place, str) and place.isprintable() and len(place) <= 200 and _is_progress(said)):
             return None

@@ -32,6 +32,7 @@ from pathlib import Path
 
 from repro.errors import UserError
 from repro.results.durable import link_new, make_folder, write_durably
+from repro.results.files import read_file
 from repro.results.process import is_alive, process_start, this_place
 from repro.results.store import RunFolder
 
@@ -263,7 +264,7 @@ def _read(path: Path, *, now: float) -> Owner | None:
     except FileNotFoundError:
         return None
     try:
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(read_file(path))
         host, since = (str(fields[name]) for name in ("host", "since"))
         return Owner(
             token=str(fields["token"]),

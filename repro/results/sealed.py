@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from repro.errors import DataError
+from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file
 
 MAGIC = b"biasrepro checkpoint 2\n"
 _LENGTHS = struct.Struct(">IQ")
@@ -63,6 +64,6 @@ def unseal(raw: bytes, *, where: str) -> tuple[Header, memoryview]:
 def check_checkpoint(path: Path) -> Header:
     """The header of the checkpoint at ``path``, every byte checked. Raises DataError."""
     try:
-        return unseal(path.read_bytes(), where=str(path))[0]
+        return unseal(read_file(path, LARGEST_CHECKPOINT_BYTES), where=str(path))[0]
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from repro.errors import DataError
 from repro.results.durable import Writer, make_folder, write_durably
+from repro.results.files import read_file
 from repro.results.reading import read_each
 from repro.results.record import RunRecord, from_bytes, to_bytes
 from repro.schema import Run
@@ -106,7 +107,7 @@ def read_record(path: Path, *, epochs: bool = True) -> RunRecord:
     says: a record copied from one seed to another would count twice.
     """
     try:
-        record = from_bytes(path.read_bytes(), where=str(path), epochs=epochs)
+        record = from_bytes(read_file(path), where=str(path), epochs=epochs)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if path.absolute().parts[-5:-1] != tuple(record.id.split("/")):
@@ -131,7 +132,7 @@ def write_failure(folder: RunFolder, cause: str) -> Failure:
 def read_failure(folder: RunFolder) -> Failure | None:
     """Why the last attempt failed, None where none did (or where the note cannot be read: it only informs)."""
     try:
-        data = json.loads(folder.failure.read_text(encoding="utf-8"))
+        data = json.loads(read_file(folder.failure))
         return Failure(str(data["cause"]), int(data["attempts"]), str(data["at"]))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from repro.config import find_table, runs_of
 from repro.errors import DataError, UserError
+from repro.results.files import read_file
 from repro.results.reading import read_each
 from repro.results.record import header_from_bytes
 from repro.schema import Table
@@ -88,7 +89,7 @@ def overview_of_folder(results: Path, name: str) -> Overview:
 
 def _state_by_record(path: Path) -> RunState:
     try:
-        header = header_from_bytes(path.read_bytes(), where=str(path))
+        header = header_from_bytes(read_file(path), where=str(path))
     except (DataError, OSError) as error:
         return RunState(Stage.DAMAGED, error.what if isinstance(error, DataError) else str(error))
     return RunState(Stage.COMPLETED if header["status"] == "completed" else Stage.DIVERGED, header["reason"])

@@ -15,6 +15,7 @@ from typing import Any
 
 from repro.errors import DataError
 from repro.results import RunFolder, read_failure
+from repro.results.files import read_file
 from repro.results.lock import HEARTBEAT_SECONDS, SILENT_SECONDS, last_owner
 from repro.results.reading import read_each
 from repro.results.record import header_from_bytes
@@ -56,7 +57,7 @@ def survey(results: Path, runs: Iterable[Run]) -> dict[str, RunState]:
 def look_at(folder: RunFolder, run: Run) -> RunState:
     """The state of ``run``, whose files are in ``folder``."""
     try:
-        raw = folder.record.read_bytes()
+        raw = read_file(folder.record)
     except (FileNotFoundError, NotADirectoryError):
         return _unfinished(folder)
     except OSError as error:
@@ -82,7 +83,7 @@ def headers_under(results: Path) -> Iterator[dict[str, Any]]:
 
 def _header(path: Path) -> dict[str, Any] | None:
     try:
-        return header_from_bytes(path.read_bytes(), where=str(path))
+        return header_from_bytes(read_file(path), where=str(path))
     except (DataError, OSError):
         return None
 

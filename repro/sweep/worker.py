@@ -8,6 +8,7 @@ worker commits its state and ends. No worker outlives its sweep.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -40,6 +41,8 @@ class Worker:
         self.shared = False
         self._partial = b""
         job.folder.path.mkdir(parents=True, exist_ok=True)
+        if job.folder.log.is_fifo():
+            raise OSError(errno.EINVAL, f"{job.folder.log} is a pipe, which would be waited for")
         self._log = job.folder.log.open("ab", buffering=0)
         self._log_start = self._log.tell()
         arguments = [*job.arguments, "--device", slot.device, "--threads", str(slot.threads)]

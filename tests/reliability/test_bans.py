@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "repro"
 
 # Who may write files other than through repro.results.durable, and why that breaks no promise.
 MAY_WRITE = {
+    "engine/checkpoint.py": "torch.save writes into memory there, and durable.py the bytes",
     "results/durable.py": "it is how files are written",
     "results/lock.py": "the owner's file, whose name is what counts; it is made anew or not at all",
     "results/live.py": "a temporary file of its own, renamed; it only informs, and need not be on disk",
@@ -25,22 +30,44 @@ MAY_WRITE = {
     "cli/__init__.py": "the traceback of a defect, in the system's folder of temporary files",
 }
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
-UNSAFE_YAML = {"load", "load_all", "full_load", "full_load_all", "unsafe_load", "unsafe_load_all"}
-WRITERS = {"write_text", "write_bytes", "to_csv", "to_json", "to_html", "to_latex", "savez", "tofile", "memmap"}
+UNSAFE_YAML = {"load", "load_all", "safe_load", "safe_load_all", "full_load", "full_load_all", "unsafe_load"}
+UNSAFE_YAML |= {"unsafe_load_all"}
+WRITERS = {"write_text", "write_bytes", "to_csv", "to_json", "to_html", "to_latex", "to_pickle", "tofile", "memmap"}
+WRITERS |= {"savez", "savez_compressed", "savetxt", "copyfile", "copyfileobj", "copy2", "copytree", "truncate"}
+# Names too common to be banned but on these modules.
+WRITERS_OF = {("numpy", "save"), ("np", "save"), ("shutil", "copy"), ("shutil", "move"), ("torch", "save")}
 
 
 def offences(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
     """Line, what is wrong there, and whether it is a write, of every call that is banned."""
+    imported = _imported(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            yield from ((node.lineno, *found) for found in _offences_of(node))
+            yield from ((node.lineno, *found) for found in _offences_of(node, imported))
 
 
-def _offences_of(call: ast.Call) -> Iterator[tuple[str, bool]]:
+def _imported(tree: ast.Module) -> dict[str, tuple[str | None, str]]:
+    """What a name stands for that an import gave: a module, or something of one."""
+    names: dict[str, tuple[str | None, str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {one.asname: (None, one.name) for one in node.names if one.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {one.asname or one.name: (node.module.rpartition(".")[2], one.name) for one in node.names}
+    return names
+
+
+def _offences_of(call: ast.Call, imported: dict[str, tuple[str | None, str]]) -> Iterator[tuple[str, bool]]:
     module, name = _called(call)
+    if module is None and name in imported:
+        module, name = imported[name]
+    elif module in imported:
+        module = imported[module][1].rpartition(".")[2]
     keywords = {keyword.arg: keyword.value for keyword in call.keywords}
-    if module in UNPICKLERS and name in ("load", "loads", "open"):
+    if module in UNPICKLERS and name in ("load", "loads", "open", "Unpickler"):
         yield f"{module}.{name} runs what it reads", False
+    if name == "read_pickle":
+        yield "read_pickle runs what it reads", False
     if name == "load" and module == "torch" and not _is(keywords.get("weights_only"), True):
         yield "torch.load without weights_only=True runs what it reads", False
     if _is(keywords.get("weights_only"), False):
@@ -61,6 +88,8 @@ def _offences_of(call: ast.Call) -> Iterator[tuple[str, bool]]:
         and not (name == "memmap" and _reads_only(keywords.get("mode")))
     ):
         yield f"{name} leaves half a file where it is interrupted", True
+    if (module, name) in WRITERS_OF:
+        yield f"{module}.{name} leaves half a file where it is interrupted", True
     if (mode := _mode(call, module, name, keywords)) and set(mode) & set("wax+"):
         yield f"open(…, {mode!r}) leaves half a file where it is interrupted", True
     if module == "os" and name == "open" and any(flag in ast.dump(call) for flag in ("O_WRONLY", "O_RDWR", "O_CREAT")):
@@ -118,6 +147,20 @@ def test_the_list_of_those_who_may_write_names_files_that_are_there() -> None:
     [
         "pickle.load(file)",
         "pickle.loads(raw)",
+        "pickle.Unpickler(file).load()",
+        "import pickle as p; p.load(file)",
+        "from pickle import loads; loads(raw)",
+        "from joblib import load as read; read(path)",
+        "pandas.read_pickle(path)",
+        "from torch import load; load(path)",
+        "yaml.safe_load(text)",
+        "from yaml import load; load(text, SafeLoader)",
+        "from shutil import unpack_archive as unpack; unpack(path)",
+        "torch.save(state, path)",
+        "numpy.save(path, array)",
+        "import numpy as n; n.save(path, array)",
+        "shutil.copy(one, other)",
+        "from shutil import move; move(one, other)",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
         "model(weights_only=False)",
@@ -167,3 +210,27 @@ def test_the_ban_knows_what_it_bans(line: str) -> None:
 )
 def test_the_ban_leaves_the_rest_alone(line: str) -> None:
     assert not list(offences(ast.parse(line)))
+
+
+def test_the_linter_says_so_where_it_is_typed() -> None:
+    lines = [
+        *("import marshal, os, pickle, shelve, shutil, subprocess, tarfile, joblib, numpy, torch, yaml",),
+        *("pickle.load(file)", "pickle.loads(raw)", "joblib.load(path)", "marshal.loads(raw)", "shelve.open(path)"),
+        *("torch.load(path, weights_only=False)", "torch.load(path)", "torch.save(state, path)"),
+        *("numpy.save(path, array)", "yaml.load(text, yaml.Loader)", "yaml.safe_load(text)", "yaml.unsafe_load(text)"),
+        *("tarfile.open(path).extractall(folder)", "shutil.unpack_archive(path)"),
+        *("os.system(command)", "subprocess.run(command, shell=True)"),
+    ]
+    text = "from __future__ import annotations\n" + "".join(f"{line}\n" for line in lines)
+    command = [sys.executable, "-m", "ruff", "check", "--output-format", "json", "--no-cache"]
+    done = subprocess.run(
+        [*command, "--stdin-filename", str(PACKAGE / "results" / "typed.py"), "-"],
+        input=text,
+        capture_output=True,
+        text=True,
+        cwd=PACKAGE.parent,
+        check=False,
+    )
+    bans = [found for found in json.loads(done.stdout) if re.fullmatch(r"S\d+|TID251", found["code"])]
+    told = {found["location"]["row"] for found in bans}
+    assert [line for number, line in enumerate(lines[1:], start=3) if number not in told] == []

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from commits import a_record, a_run, commit, folder_in
 
+import repro.cli
+from repro.engine import checkpoint
 from repro.results import read_record, write_record
 
 Say = Callable[..., tuple[int, str]]
@@ -146,3 +148,36 @@ def test_strangers_among_the_results_are_no_trouble(tmp_path: Path, say: Say) ->
     assert code == 1  # some of them lie where records do
     assert "stranger" in said
     assert all(stranger.read_bytes() == b"\x00\xff" for stranger in strangers)
+
+
+@pytest.mark.timeout(100)
+def test_pipes_in_files_places_are_not_waited_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "results"
+
+    def say(*arguments: str) -> tuple[int, str]:
+        code = repro.cli.run(arguments)
+        said = "".join(capfd.readouterr())
+        assert "Traceback" not in said, said
+        return code, said
+
+    write_record(folder_in(results), a_record())
+    names = ("run.json", "checkpoint.pt", "owner-1.json", "progress.json", "failure.json")
+    for seed, name in enumerate(names, start=1):
+        place = folder_in(results, a_run(seed=seed)).path
+        place.mkdir(parents=True)
+        os.mkfifo(place / name)
+    os.mkfifo(results / "demo" / "looks.json")
+    for command in (("status",), ("status", "demo"), ("table", "demo"), ("export", "demo")):
+        code, said = say(*command, "--results", str(results))
+        assert code == 0, (command, said)
+    code, said = say("verify", str(results))
+    assert code == 1
+    for name in ("run.json", "checkpoint.pt"):
+        assert f"{name}: cannot be read: it is a pipe or a device" in said
+    code, said = say("train", "demo", "--seed", "1", "--results", str(results))
+    assert code == 2
+    assert "run.json: cannot be read: it is a pipe or a device" in said
+    loaded = checkpoint.load(folder_in(results, a_run(seed=2)), a_run(seed=2).id)
+    assert loaded.state is None
+    assert "it is a pipe or a device" in loaded.problems[0]
+    assert "put aside as" in loaded.problems[0]
