@@ -104,6 +104,7 @@ def run(arguments: Sequence[str]) -> int:
         _complain("the folder that this was started in is gone", mend="Go to one that is there: cd")
         return 2
     try:
+        _refuse_empty(arguments)
         returned = app(
             args=list(arguments) or ["--help"], prog_name="biasrepro", standalone_mode=False, obj=list(arguments)
         )
@@ -132,6 +133,15 @@ def run(arguments: Sequence[str]) -> int:
             return 2
         _own_up(error)
         return 1
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise UserError for an argument without a character: as a folder it would be taken for the one we are in."""
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        if not argument or (argument.startswith("--") and argument.find("=") == len(argument) - 1):
+            option = argument.rstrip("=") or before
+            named = option if option.startswith("-") else "an argument"
+            raise UserError(f"{named} is empty", mend="Perhaps it is a variable of the shell that is not set.")
 
 
 def _open_closed_streams() -> None:

@@ -103,7 +103,10 @@ def test_completion_knows_commands_tables_and_cells(typed: str, offered: list[st
         (["sweep", "table2", "--only", "faild"], "'failed'"),
         (["sweep", "table2", "--gpus", "zero"], "--gpus zero is no list of numbers"),
         (["sweep", "table2", "--gpus", ","], "--gpus ',' names nothing"),
-        (["sweep", "table2", "--rows", ""], "--rows '' names nothing"),
+        (["sweep", "table2", "--rows", ","], "--rows ',' names nothing"),
+        (["train", "--results", ""], "--results is empty"),  # else it would be the folder that we are in
+        (["sweep", "demo", "--root="], "--root is empty"),
+        (["verify", ""], "an argument is empty"),
         (["sweep", "table2", "--jobs", "0"], "--jobs"),
         (["sweep", "table2", "--set", "epochs=2"], "'epochs=2' is no setting"),
         (["sweep", "table2", "--set", "recipe.epoch=2"], "Did you mean 'epochs'?"),
