@@ -101,10 +101,10 @@ class Zygote:
         self._orders: IO[str] = self._process.stdin
         self._answers: IO[str] = self._process.stdout
 
-    def begin(self, *arguments: str, checkpoint_seconds: float = 0.0, die_at: int = 0) -> int:
+    def begin(self, *arguments: str, checkpoint_seconds: float = 0.0, die_at: int = 0, stall_at: int = 0) -> int:
         """Start ``biasrepro ARGUMENTS``; returns its process number."""
         order = {"arguments": arguments, "log": str(self.log), "checkpoint_seconds": checkpoint_seconds}
-        self._orders.write(json.dumps({**order, "die_at": die_at}) + "\n")
+        self._orders.write(json.dumps({**order, "die_at": die_at, "stall_at": stall_at}) + "\n")
         self._orders.flush()
         return int(self._answers.readline())
 
@@ -177,7 +177,8 @@ def _lives(
     while True:
         often = chance.choice((0.0, 0.2, 180.0))
         if chance.random() < 0.7:
-            status = commands.run(*train, checkpoint_seconds=often, after=chance.uniform(0, 1.2 * seconds))
+            longest = chance.choice((0.3, 0.6, 1.2)) * seconds  # short lives too: a run then dies many times
+            status = commands.run(*train, checkpoint_seconds=often, after=chance.uniform(0, longest))
             kind = "at a random moment"
         else:
             status = commands.run(*train, checkpoint_seconds=0.0, die_at=chance.randrange(1, 60))

@@ -16,7 +16,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def main() -> int:
     for option in ("--root", "--device", "--threads", "--progress"):
         parser.add_argument(option)
     parser.add_argument("--stop-at-eof", action="store_true")
-    given = parser.parse_args()
+    given, _ = parser.parse_known_args()
     beside: Path = given.results.parent
     prepared = json.loads((beside / "prepared.json").read_text())
     row, column = given.reference.split("/")[-2:]
@@ -57,9 +57,9 @@ def main() -> int:
     folder = RunFolder(given.results / record.id)
     audit = os.open(beside / "audit.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    def note(event: str, step: int = 0, where: str = "") -> None:
+    def note(event: str, step: int = 0, where: str = "", command: Sequence[str] = ()) -> None:
         line = {"run": record.id, "pid": os.getpid(), "event": event, "step": step, "at": time.monotonic()}
-        line |= {"where": where}
+        line |= {"where": where, "command": list(command)}
         os.write(audit, json.dumps(line).encode() + b"\n")
 
     witness = os.open(beside / "witness" / record.id.replace("/", "_"), os.O_RDWR | os.O_CREAT)
@@ -70,7 +70,7 @@ def main() -> int:
             except BlockingIOError:
                 note("two owners")
                 return 1
-            note("on", where=os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+            note("on", where=os.environ.get("CUDA_VISIBLE_DEVICES", ""), command=sys.argv[1:])
             if code := misfortune(beside, record):
                 note("off")
                 return code

@@ -24,7 +24,7 @@ from killing import EXPERIMENT, without_times
 
 import repro.cli
 from repro.config import load_table
-from repro.engine import checkpoint, environment, stepping, train
+from repro.engine import checkpoint, environment, step, stepping, train
 from repro.errors import ConfigError, Interrupted
 from repro.progress import Progress
 from repro.results import RunFolder, durable, read_record, write_record
@@ -95,6 +95,14 @@ class Stage:
         assert "Traceback" not in err, err
         return Said(code, out, err)
 
+    def table(self) -> str:
+        """The table of these runs, as Markdown."""
+        self._capfd.readouterr()
+        settings = [word for setting in SHORT for word in ("--set", setting)]
+        shared = ["--format", "markdown", "--results", str(self.results)]
+        assert repro.cli.run(["table", str(self.experiment), *settings, *shared]) == 0
+        return self._capfd.readouterr().out
+
     def ends_as_if_nothing_had_happened(self) -> None:
         assert without_times(self.train()) == self.whole
 
@@ -133,7 +141,18 @@ def fault(what: str, promise: str) -> Callable[[Prove], Prove]:
 
 
 def fails_on_the_gpu(stage: Stage, error: Exception, trouble: str, *words: str) -> None:
-    """The run fails with a plain message for people and a word for programs, and goes on once the fault is gone."""
+    """The run fails with a plain message for people and a word for programs, and goes on once the fault is gone.
+
+    Every batch has the size that the experiment says, before and after; the epoch's last is what is left.
+    """
+    sizes: list[int] = []
+    real = step.train_step
+
+    def noting(*arguments: Any, targets: torch.Tensor, **options: Any) -> None:
+        sizes.append(len(targets))
+        real(*arguments, targets=targets, **options)
+
+    stage.patch.setattr(stepping, "train_step", noting)
     stage.failing_step(error)
     said = stage.command()
     assert said.code == 1
@@ -143,8 +162,13 @@ def fails_on_the_gpu(stage: Stage, error: Exception, trouble: str, *words: str) 
         assert word in (said.messages[-1].message or "")
         assert word in said.err
     stage.undo()
+    stage.patch.setattr(stepping, "train_step", noting)
     stage.ends_as_if_nothing_had_happened()
     assert read_record(stage.files.record).configuration["recipe"]["batch_size"] == 97
+    of_an_epoch = sizes[-3:]
+    assert of_an_epoch[:2] == [97, 97]
+    assert 0 < of_an_epoch[2] < 97
+    assert sizes == [97, 97, *3 * of_an_epoch]  # the third step failed before it was taken
 
 
 @fault("CUDA out of memory", "the run fails with advice; the batch size stays; it goes on later")
@@ -490,6 +514,8 @@ def changed(stage: Stage, line: str) -> None:
     assert accepted.code == 0, accepted.err
     marks = read_record(stage.files.record).provenance.changes_accepted
     assert any(line in mark for mark in marks)
+    footnotes = [told for told in stage.table().splitlines() if "Resumed after a change that was accepted" in told]
+    assert any(line in told for told in footnotes), footnotes
 
 
 @fault("code that changed between two halves", "refused with a line; accepted on demand, and the record says so")

@@ -70,6 +70,10 @@ class Scene:
     def attempts(self, run: Run) -> int:
         return sum(event["run"] == run.id and event["event"] == "on" for event in self.events())
 
+    def commands(self, run: Run) -> list[list[str]]:
+        """The command of each attempt at the run."""
+        return [event["command"] for event in self.events() if event["run"] == run.id and event["event"] == "on"]
+
     def log(self, run: Run) -> str:
         return self.files(run).log.read_text()
 
@@ -112,6 +116,8 @@ def test_a_fault_in_a_worker_is_dealt_with_and_the_rest_goes_on(
     assert scene.attempts(unlucky) == attempts
     assert scene.recorded() == set(scene.runs) - (set() if ends_well else {unlucky})
     assert all(scene.attempts(run) == 1 for run in scene.runs[1:])
+    first, *others = scene.commands(unlucky)
+    assert all(again == first for again in others)  # word for word: no other batch size, nor anything else
     assert scene.code == (0 if ends_well else 1)
     assert cause in scene.said
     if attempts > 1:
@@ -141,7 +147,9 @@ def test_a_run_without_memory_on_a_shared_gpu_gets_it_to_itself_once(
     first, second = scene.runs[:2]
     scene.sweep({first: ["out_of_memory"], second: ["out_of_memory"] * 9}, "--jobs-per-gpu", "3", "--gpus", "0,1")
     assert scene.code == 1
-    assert (scene.attempts(first), scene.attempts(second)) == (2, 2)
+    for run in (first, second):
+        once, again = scene.commands(run)
+        assert again == once  # nothing is made smaller to fit: not the batch either
     assert scene.recorded() == set(scene.runs) - {second}
     spans = spans_by_attempt(scene.events())
     for run in (first, second):

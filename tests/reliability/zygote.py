@@ -1,8 +1,9 @@
 """Starts training commands in a fraction of a second: imports torch once, then forks a process for each order.
 
 Orders come on standard input, a line of JSON each: ``arguments`` of biasrepro, ``log`` for its output,
-``checkpoint_seconds``, and ``die_at``: the number of the file-system call of a commit at which the process kills itself
-(0: never). The answers are two lines: the process number, and once it ended its exit status.
+``checkpoint_seconds``, and ``die_at`` or ``stall_at``: the number of the file-system call of a commit at which the
+process kills itself, or hangs for a while as on a disk that does not answer (0: never). The answers are two lines: the
+process number, and once it ended its exit status.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import json
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,29 @@ import sklearn.datasets
 import torch
 
 import repro.cli
+import repro.cli.console
+import repro.cli.data_ready
+import repro.cli.tensorboard
+import repro.cli.train_view
+import repro.config
+import repro.data.digits
 import repro.engine.environment
 import repro.engine.train
+import repro.interruption
 import repro.results.durable
+import repro.results.live
 
 COMMIT_CALLS = ("open", "write", "fsync", "close", "replace", "link", "unlink", "mkdir")
 
 
-def die_at_call(number: int) -> None:
-    """Kill this process right before the ``number``-th file-system call that the commits make."""
+STALL_SECONDS = 20.0
+
+
+def strike_at_call(number: int, strike: Callable[[], None], *, half: bool) -> None:
+    """Call ``strike`` right before the ``number``-th file-system call that the commits make.
+
+    With ``half``, a write that comes right before is only half done.
+    """
     made = 0
 
     def mortal(call: Any) -> Any:
@@ -34,8 +51,10 @@ def die_at_call(number: int) -> None:
             nonlocal made
             made += 1
             if made == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if call is write and made == number - 1 and len(arguments[1]) > 1:  # killed in the middle of a write
+                strike()
+            if (
+                half and call is write and made == number - 1 and len(arguments[1]) > 1
+            ):  # killed in the middle of a write
                 return write(arguments[0], arguments[1][: len(arguments[1]) // 2])
             return call(*arguments, **options)
 
@@ -50,6 +69,15 @@ def die_at_call(number: int) -> None:
     vars(repro.results.durable)["os"] = Mortal()
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stall() -> None:
+    os.write(1, b"stalled\n")
+    time.sleep(STALL_SECONDS)
+
+
 def obey(order: dict[str, Any]) -> None:
     """Become the command that the order names."""
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -59,7 +87,9 @@ def obey(order: dict[str, Any]) -> None:
     sys.stdin = os.fdopen(0)
     repro.engine.train.CHECKPOINT_SECONDS = order["checkpoint_seconds"]
     if order["die_at"]:
-        die_at_call(order["die_at"])
+        strike_at_call(order["die_at"], die, half=True)
+    if order["stall_at"]:
+        strike_at_call(order["stall_at"], stall, half=False)
     os._exit(repro.cli.run(order["arguments"]))
 
 
