@@ -141,8 +141,10 @@ def _show_cells(planned: Design) -> None:
 
 
 def _texts(need: Need) -> list[str]:
+    from repro.tables.layout import signed
+
     seeds = ["more than 10,000" if count is None else str(count) for count in (need.confirm, need.refute)]
-    return [need.cell.id, f"{need.paper_delta:+.2f}".replace("-", "−"), *seeds, str(need.paired)]
+    return [need.cell.id, signed(need.paper_delta, 2), *seeds, str(need.paired)]
 
 
 def _summary(planned: Design) -> list[str]:
@@ -180,12 +182,13 @@ def _summary(planned: Design) -> list[str]:
 def _show_chances(expected: Sequence[Sequence[Chance]]) -> None:
     """A line a cell, and for each number of seeds the chance of a yes if the paper is right, and of a no if not."""
     from repro.cli.console import show_table
+    from repro.tables.layout import signed
 
     headers = ["chance of", "paper", *(f"{kind} at {of_n[0].seeds}" for of_n in expected for kind in ("yes", "no"))]
     rows = [
         [
             of_cell[0].cell,
-            f"{of_cell[0].paper_delta:+.2f}".replace("-", "−"),
+            signed(of_cell[0].paper_delta, 2),
             *(f"{100 * chance:.0f} %" for one in of_cell for chance in (one.reproduced, one.refuted)),
         ]
         for of_cell in zip(*expected, strict=True)

@@ -12,7 +12,7 @@ import pytest
 
 from repro.config import find_table
 from repro.report import render_html
-from repro.report.contents import Report
+from repro.report.contents import Report, report_on
 from repro.results import Found
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -42,13 +42,19 @@ def files(
     some_found: list[Found],
     fake_runs: Any,
 ) -> dict[str, Path]:
-    """The page without runs, with some, and with every run of the paper's tables."""
+    """The page without runs, with some, with every run of the paper's tables, and on a study alone."""
     folder = tmp_path_factory.mktemp("pages")
     every = [one for name in ("table1", "table2") for one in fake_runs.of(find_table(name), range(3))]
     reports = {
         "none": report_of(),
         "some": report_of(some_found, ["demo", "table1+recipe.epochs=3"]),
         "all": report_of(every),
+        "study": report_on(
+            [find_table("table1"), find_table("table2")],
+            [find_table("tiny20")],
+            find_table("product"),
+            fake_runs.of(find_table("tiny20"), range(3)),
+        ),
     }
     for name, report in reports.items():
         (folder / f"{name}.html").write_text(render_html(report, ["biasrepro report"]), encoding="utf-8")
@@ -78,7 +84,7 @@ def visit(browser: Any, files: dict[str, Path]) -> Iterator[Callable[..., Any]]:
     assert {Path(url).suffix for url in requests} == {".html"}
 
 
-@pytest.mark.parametrize("name", ["none", "some", "all"])
+@pytest.mark.parametrize("name", ["none", "some", "all", "study"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_the_page_shows_without_complaint_and_never_scrolls_sideways(
     visit: Callable[..., Any], name: str, viewport: dict[str, int]
@@ -90,7 +96,9 @@ def test_the_page_shows_without_complaint_and_never_scrolls_sideways(
     assert page.locator(".frame svg").first.bounding_box()["height"] > 100
 
 
-@pytest.mark.parametrize(("name", "scheme"), [("none", "light"), ("some", "light"), ("some", "dark"), ("all", "dark")])
+@pytest.mark.parametrize(
+    ("name", "scheme"), [("none", "light"), ("some", "light"), ("some", "dark"), ("all", "dark"), ("study", "light")]
+)
 def test_axe_finds_no_violation(visit: Callable[..., Any], name: str, scheme: str) -> None:
     page = visit(name, color_scheme=scheme)
     page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
