@@ -255,6 +255,7 @@ def machine() -> dict[str, Any]:
         **{key: facts[key] for key in kept},
         "cores": len(os.sched_getaffinity(0)),
         "load_average": os.getloadavg(),
+        "niceness": os.nice(0),
     }
 
 

@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 out=${1:-benchmarks/records/scale}
 python=${PYTHON:-.venv/bin/python}
 "$python" benchmarks/scale.py --output "$out/records.json"
-"$python" tests/clusters/ray_overhead.py 500 1000 2000 4000 --output "$out/ray.json"
+"$python" tests/clusters/ray_overhead.py --output "$out/ray.json"

@@ -99,9 +99,11 @@ def growth(measured: Sequence[Overhead]) -> dict[str, float]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("counts", type=int, nargs="*", default=[500, 1000, 2000, 4000])
+    options.add_argument("counts", type=int, nargs="*", default=[500, 1000, 2000, 4000, 10_000])
     options.add_argument("--output", type=Path, help="write the figures here")
     given = options.parse_args()
+    # Ray lets its workers give way to everything else (nice 15): beside other work, that work would be measured.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     measured = []
     with ray_cluster.cluster(2) as cluster, tempfile.TemporaryDirectory() as folder:
         measure(cluster.address, Path(folder) / "first", 50)  # Ray's workers start
@@ -115,16 +117,22 @@ def main() -> None:
     )
     if given.output is not None:
         import ray
+        import torch
 
+        from repro.engine.environment import static_provenance
+
+        facts = static_provenance(torch.device("cpu"))
         record = {
             "kind": "scale, Ray",
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": ["python", *sys.argv],
             "machine": {
-                "cores": len(os.sched_getaffinity(0)),
-                "python": sys.version.split()[0],
+                **{key: facts[key] for key in ("git_commit", "git_dirty", "python", "platform", "device_name")},
                 "ray": ray.__version__,
+                "cores": len(os.sched_getaffinity(0)),
                 "load_average": os.getloadavg(),
+                "niceness": os.nice(0),
+                "folder": tempfile.gettempdir(),
             },
             "measured": [asdict(one) for one in measured],
             "growth": grown,
