@@ -66,7 +66,7 @@ def main() -> None:
     """Make the records, time the commands, print and write what came out."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seeds", type=int, default=250, help="40 runs each")
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--folder", type=Path, help="make the records here and leave them, or take those made before")
     options.add_argument("--output", type=Path, help="write the figures here")
     given = options.parse_args()

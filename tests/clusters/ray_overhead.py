@@ -1,7 +1,7 @@
 """What Ray and this package cost for each run: sweeps of runs that do nothing, on a real Ray of this machine.
 
 ``python tests/clusters/ray_overhead.py 500 1000 2000 4000`` prints seconds, milliseconds a run, the driver's memory,
-and how the seconds grow with the runs: by the power of 1 where it is linear, of less where a fixed cost wears off.
+and how near a straight line the seconds grow with the runs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
 import resource
 import statistics
@@ -89,12 +88,37 @@ def measure(address: str, folder: Path, count: int) -> Overhead:
     return Overhead(len(jobs), seconds, driver_seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def growth(measured: Sequence[Overhead]) -> dict[str, float]:
-    """The power of the runs by which the seconds grow, and the KiB by which the driver grows with each run."""
-    runs = [one.runs for one in measured]
-    power = statistics.linear_regression(*(list(map(math.log, of)) for of in (runs, [one.seconds for one in measured])))
-    memory = statistics.linear_regression(runs, [1024 * one.memory_mib for one in measured])
-    return {"power_of_runs": power.slope, "driver_kib_a_run": memory.slope}
+@dataclass(frozen=True)
+class Growth:
+    """The straight lines that come closest: seconds of any sweep and of each run, and the driver's memory likewise.
+
+    ``largest_deviation`` is from the line of the seconds, relative to it: small where the growth is linear.
+    """
+
+    fixed_seconds: float
+    ms_a_run: float
+    largest_deviation: float
+    fixed_mib: float
+    kib_a_run: float
+
+    @classmethod
+    def of(cls, measured: Sequence[Overhead]) -> Growth:
+        runs = [one.runs for one in measured]
+        time_of, memory_of = (
+            statistics.linear_regression(runs, figures)
+            for figures in ([one.seconds for one in measured], [one.memory_mib for one in measured])
+        )
+        lines = [time_of.intercept + time_of.slope * count for count in runs]
+        deviations = [abs(one.seconds - line) / line for one, line in zip(measured, lines, strict=True)]
+        return cls(
+            time_of.intercept, 1000 * time_of.slope, max(deviations), memory_of.intercept, 1024 * memory_of.slope
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"on a straight line within {100 * self.largest_deviation:.0f} %: {self.fixed_seconds:.1f} s and "
+            f"{self.ms_a_run:.1f} ms a run; driver {self.fixed_mib:.0f} MiB and {self.kib_a_run:.1f} KiB a run"
+        )
 
 
 def main() -> None:
@@ -110,11 +134,8 @@ def main() -> None:
         for number, count in enumerate(given.counts):
             measured.append(measure(cluster.address, Path(folder) / str(number), count))
             print(measured[-1], flush=True)
-    grown = growth(measured)
-    print(
-        f"seconds grow as runs to the power of {grown['power_of_runs']:.2f}; "
-        f"the driver by {grown['driver_kib_a_run']:.1f} KiB a run"
-    )
+    grown = Growth.of(measured)
+    print(grown)
     if given.output is not None:
         import ray
         import torch
@@ -135,7 +156,7 @@ def main() -> None:
                 "folder": tempfile.gettempdir(),
             },
             "measured": [asdict(one) for one in measured],
-            "growth": grown,
+            "growth": asdict(grown),
         }
         given.output.parent.mkdir(parents=True, exist_ok=True)
         given.output.write_text(json.dumps(record, indent=1) + "\n")
