@@ -143,12 +143,14 @@ class _Conductor:
         room = self.executor.capacity
         if len(self.out) >= room:
             return
-        for job in list(self.picture.waiting.values()):
+        for run in list(self.picture.waiting):
             if len(self.out) >= room:
                 return
-            if job.id not in self.out and self._not_before.get(job.id, 0.0) <= self.clock() and self._is_ours(job):
-                self.out.add(job.id)
-                self._attempts[job.id] += 1
+            if run in self.out or self._not_before.get(run, 0.0) > self.clock():
+                continue
+            if self._is_ours(job := self.picture.waiting[run]):
+                self.out.add(run)
+                self._attempts[run] += 1
                 self.executor.submit(job)
 
     def follow(self, *, stopping: bool) -> None:
