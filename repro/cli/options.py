@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from repro.errors import UserError
+
 ProgressStyle = Literal["auto", "rich", "plain", "json"]
+
+
+def _a_folder(path: Path) -> Path:
+    """The path of a folder, there or yet to be made. Raises UserError for what is there and is none."""
+    if os.path.lexists(path) and not path.is_dir():
+        raise UserError("this is no folder, nor does it lead to one", where=str(path))
+    return path
+
 
 Results = Annotated[
     Path,
-    typer.Option("--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", file_okay=False),
+    typer.Option(
+        "--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", file_okay=False, callback=_a_folder
+    ),
 ]
 Root = Annotated[
     Path,
-    typer.Option("--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", file_okay=False),
+    typer.Option(
+        "--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", file_okay=False, callback=_a_folder
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

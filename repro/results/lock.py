@@ -38,6 +38,7 @@ from repro.results.store import RunFolder
 
 HEARTBEAT_SECONDS = 10.0
 SILENT_SECONDS = 120.0
+FUTURE_SECONDS = 3600.0  # a heartbeat further ahead is of a clock that was set back since, and dates nothing
 
 _OWNER_FILE = re.compile(r"owner-([0-9]{1,9})\.json")
 _COMMITS_UNDER_WAY = (".checkpoint.*.part", ".run.json.*.part")
@@ -260,7 +261,7 @@ def _read(path: Path, *, now: float) -> Owner | None:
     """The owner in the file at ``path``, None where it is gone; one without a name where the file cannot be read."""
     try:
         heard_at = path.stat().st_mtime
-        silent = max(0.0, now - heard_at)
+        silent = abs(now - heard_at) if heard_at > now + FUTURE_SECONDS else max(0.0, now - heard_at)
     except FileNotFoundError:
         return None
     try:

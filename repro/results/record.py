@@ -147,9 +147,20 @@ def header_from_bytes(raw: bytes, *, where: str) -> dict[str, Any]:
         fields = json.loads(head + b"\n}") if found else None
     except (ValueError, RecursionError):
         fields = None
-    if not isinstance(fields, dict) or fields.get("schema_version") != SCHEMA_VERSION:
+    if not isinstance(fields, dict) or fields.get("schema_version") != SCHEMA_VERSION or not _is_header(fields):
         raise DataError("not a record of this version", where=where)
     return fields
+
+
+def _is_header(fields: dict[str, Any]) -> bool:
+    """Whether what a survey looks at is there and of its type: other programs may have sealed the record."""
+    return (
+        all(isinstance(fields.get(name), str) for name in ("id", "configuration_hash"))
+        and isinstance(fields.get("reason"), str | None)
+        and fields.get("status") in ("completed", "diverged")
+        and isinstance(fields.get("configuration"), dict)
+        and isinstance(fields.get("provenance"), dict)
+    )
 
 
 def sealed(body: bytes) -> bytes:

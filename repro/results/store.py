@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -143,10 +143,29 @@ def load_records(results: Path, tables: Iterable[str] | None = None, *, epochs: 
 
     Without their ``epochs``, thousands are read in an eighth of the time.
     """
-    folders = [results / table for table in tables] if tables is not None else [results]
-    pattern = "*/*/seed-*/run.json" if tables is not None else "*/*/*/seed-*/run.json"
-    paths = [path for folder in folders for path in sorted(folder.glob(pattern))]
+    folders = [(results / table, 3) for table in tables] if tables is not None else [(results, 4)]
+    paths = [path for folder, depth in folders for path in _record_paths(folder, depth)]
     return list(read_each(partial(_found, epochs=epochs), paths))
+
+
+def _record_paths(folder: Path, depth: int) -> Iterator[Path]:
+    """The records so many folders below ``folder``, ordered by path.
+
+    A folder that may not be read stands for a record that cannot be read either: it is not silently passed over.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except PermissionError:
+        yield folder / "run.json"
+        return
+    except OSError:  # a file, a link to nowhere
+        return
+    if depth == 0:
+        yield from [folder / "run.json"] if "run.json" in names else []
+        return
+    for name in names:
+        if depth > 1 or name.startswith("seed-"):
+            yield from _record_paths(folder / name, depth - 1)
 
 
 def _found(path: Path, *, epochs: bool) -> Found:

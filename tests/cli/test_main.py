@@ -107,6 +107,7 @@ def test_completion_knows_commands_tables_and_cells(typed: str, offered: list[st
         (["train", "--results", ""], "--results is empty"),  # else it would be the folder that we are in
         (["sweep", "demo", "--root="], "--root is empty"),
         (["verify", ""], "an argument is empty"),
+        (["sweep", "demo", "--root", "/dev/null"], "this is no folder"),
         (["sweep", "table2", "--jobs", "0"], "--jobs"),
         (["sweep", "table2", "--set", "epochs=2"], "'epochs=2' is no setting"),
         (["sweep", "table2", "--set", "recipe.epoch=2"], "Did you mean 'epochs'?"),

@@ -143,7 +143,10 @@ def test_a_process_that_got_the_number_of_a_dead_owner_is_not_that_owner(tmp_pat
             successor.check()
 
 
-@pytest.mark.parametrize(("silent", "free"), [(0.0, False), (SILENT_SECONDS - 5, False), (SILENT_SECONDS + 5, True)])
+@pytest.mark.parametrize(
+    ("silent", "free"),
+    [(0.0, False), (SILENT_SECONDS - 5, False), (SILENT_SECONDS + 5, True), (-600.0, False), (-1e7, True)],
+)
 def test_a_silent_owner_on_another_machine_is_succeeded_after_the_stated_time(
     tmp_path: Path, silent: float, free: bool
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from repro.errors import DataError
 from repro.results import RunRecord
-from repro.results.record import from_bytes, header_from_bytes, to_bytes
+from repro.results.record import from_bytes, header_from_bytes, sealed, to_bytes
 
 
 def test_a_record_survives_being_written(make_record: Callable[..., RunRecord]) -> None:
@@ -112,3 +112,23 @@ def test_the_outcome_leaves_out_where_when_and_how_fast(make_record: Callable[..
     for changed in ({"train_loss": 0.5}, {"weight_max": 1.0}, {"learning_rate": 0.2}):
         epochs = (record.epochs[0], record.epochs[1].model_copy(update=changed))
         assert make_record(epochs=epochs).outcome() != record.outcome(), changed
+
+
+@pytest.mark.parametrize(
+    ("of", "instead"),
+    [
+        (b'\n  "status": "completed"', b'\n  "status": 3'),
+        (b'\n  "id": "', b'\n  "name": "'),
+        (b'\n  "configuration_hash": "', b'\n  "configuration_hash": 7, "was": "'),
+        (b'\n  "reason": null', b'\n  "reason": []'),
+        (b'\n  "provenance": {', b'\n  "origin": {'),
+    ],
+)
+def test_a_record_that_another_program_sealed_without_what_belongs_there_is_noticed(
+    make_record: Callable[..., RunRecord], of: bytes, instead: bytes
+) -> None:
+    body = to_bytes(make_record()).rpartition(b',\n  "seal": "')[0]
+    assert body.count(of) == 1
+    for read in (from_bytes, header_from_bytes):
+        with pytest.raises(DataError, match="not a record of this version"):
+            read(sealed(body.replace(of, instead)), where="run.json")

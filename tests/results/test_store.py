@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,34 @@ def test_what_cannot_be_read_is_said_so(tmp_path: Path, run: Run) -> None:
     folder.record.mkdir(parents=True)
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         find_record(folder)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 3])
+def test_a_folder_that_may_not_be_read_is_not_silently_passed_over(
+    level: int, tmp_path: Path, run: Run, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.of(tmp_path, run)
+    write_record(folder, make_record())
+    (tmp_path / "notes.txt").write_text("no folder")
+    (tmp_path / "demo" / "to itself").symlink_to("to itself")
+    closed = [folder.path, *folder.path.parents][level]
+    assert len(load_records(tmp_path)) == 1
+    iterdir = Path.iterdir
+
+    def refusing(path: Path) -> Iterator[Path]:
+        if path == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return iterdir(path)
+
+    def refused(path: Path) -> bytes:  # root, who may read everything, runs tests too
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    (closed / "run.json").touch()
+    [found] = load_records(tmp_path)
+    assert found.problem == "cannot be read: Permission denied"
+    assert found.path.is_relative_to(closed)
 
 
 def test_attempts_are_counted(tmp_path: Path, run: Run) -> None:
