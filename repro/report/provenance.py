@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from repro.results import RunRecord
 
 _MOST_SHOWN = 8
+# Asked for where there is something to apply it to: a GPU, a DenseNet.
+_WHERE_THERE_IS_ONE = ("cuda_graph", "recompute")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def peculiarities(records: Sequence[RunRecord]) -> list[str]:
         f"{key} {record.execution_in_force[key]} where {value} was asked for"
         for record in records
         for key, value in record.configuration.get("execution", {}).items()
-        if value != "auto" and record.execution_in_force.get(key, value) != value
+        if value != "auto" and key not in _WHERE_THERE_IS_ONE and record.execution_in_force.get(key, value) != value
     )
     found += [f"{_runs(count)} carried out with {what}." for what, count in sorted(asked.items())]
     return found
