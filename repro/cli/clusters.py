@@ -224,7 +224,7 @@ def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120
     from repro.sweep.executors import RayOptions, SlurmOptions, engine_of
     from repro.sweep.register import Registration, file_time, registered
 
-    asked = []
+    asked: list[tuple[Registration, Engine | None]] = []
     for one in registered(results):
         if table is not None and one.conductor.table != table.id:
             continue
@@ -234,22 +234,27 @@ def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120
             one.remove()  # it was killed; its runs ended with it
             continue
         one.ask_to_stop()
+        queue = None  # of what nobody conducts
         if one.left:
             engine = (
                 engine_of("ray", RayOptions()) if conductor.executor == "ray" else engine_of("slurm", SlurmOptions())
             )
             if word := engine.drop(one.left):
                 say(word)
+            queue = engine if conductor.detached and conductor.executor == "slurm" else None
         say(f"asked   sweep {one.id} of {conductor.table} on {conductor.executor}, since {conductor.since}, to stop")
-        if lives:
-            asked.append(one)
+        if lives or queue is not None:
+            asked.append((one, queue))
     if not asked:
         say("No sweep is conducted here now." if table is None else f"No sweep of {table.id} is conducted here now.")
         return True
     deadline = time.monotonic() + wait_seconds
     while asked and time.monotonic() < deadline:
-        time.sleep(0.2)
-        asked = [one for one in asked if Registration.read(results, one.id) is not None]
+        time.sleep(0.2 if all(queue is None for _, queue in asked) else 1.0)  # SLURM's is not to be pestered
+        for one, queue in asked:
+            if queue is not None and queue.is_over(one.left):
+                one.remove()
+        asked = [(one, queue) for one, queue in asked if Registration.read(results, one.id) is not None]
     if asked:
         say(
             f"{counted(len(asked), 'sweep')} still running after {wait_seconds:.0f} s; a long step may be under way",

@@ -78,6 +78,9 @@ class Engine(Protocol):
     def drop(self, left: Mapping[str, str]) -> str | None:
         """Drop what ``leave`` queued and has not begun; returns what a person should know. Runs stop by themselves."""
 
+    def is_over(self, left: Mapping[str, str]) -> bool:
+        """Whether nothing of what ``leave`` left is there any more, where nobody on the cluster says so by itself."""
+
 
 def engine_of(name: EngineName, options: RayOptions | SlurmOptions) -> Engine:
     """The engine with that name. Raises UserError, with the command that installs it, where it is not there."""

@@ -75,6 +75,10 @@ class RayEngine:
         """Nothing: the actor notices the request to stop, and drops what it queued."""
         return None
 
+    def is_over(self, left: Mapping[str, str]) -> bool:
+        """No: the actor ends the sweep's registration itself."""
+        return False
+
 
 class _Conductor:
     """The actor that conducts a detached sweep. Made anew on another node where its own is lost."""

@@ -59,9 +59,20 @@ class SlurmEngine:
 
     def drop(self, left: Mapping[str, str]) -> str | None:
         """Cancel what is queued and has not begun. Raises SlurmError."""
-        if numbers := [number for number in left.get("slurm", "").split(",") if number.isdecimal()]:
+        if numbers := _numbers(left):
             drop_pending(numbers)
         return None
+
+    def is_over(self, left: Mapping[str, str]) -> bool:
+        """Whether the queue has none of its tasks; not where SLURM does not answer."""
+        try:
+            return not {task.id.partition("_")[0] for task in look().values()} & set(_numbers(left))
+        except SlurmError:
+            return False
+
+
+def _numbers(left: Mapping[str, str]) -> list[str]:
+    return [number for number in left.get("slurm", "").split(",") if number.isdecimal()]
 
 
 @dataclass

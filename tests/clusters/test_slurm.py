@@ -17,12 +17,13 @@ import pytest
 from slurm_cluster import NODES, SlurmCluster, slurm_cluster, wait_for, why_not
 from slurm_sweep import PLAIN, Once, Sweep, bare, fates, queue
 
+from repro.cli.clusters import stop_sweeps
 from repro.results import load_records
 from repro.results.lock import owner_of
 from repro.sweep import conduct as conducting
 from repro.sweep import slurm
 from repro.sweep.executors import SlurmOptions, engine_of
-from repro.sweep.register import register
+from repro.sweep.register import register, registered
 from repro.sweep.remote import Terms
 from repro.sweep.slurm_queue import SlurmError, look
 
@@ -188,12 +189,12 @@ def test_what_was_left_to_slurm_is_stopped_cleanly(cluster: SlurmCluster, tmp_pa
     registration = register(sweep.results, table="tiny", executor="slurm", command="biasrepro", detached=True)
     engine = engine_of("slurm", SlurmOptions(array=2))
     terms = sweep.terms(registration.id)
-    left = engine.leave(sweep.jobs(), terms)
+    registration.note_left(engine.leave(sweep.jobs(), terms))
     assert engine.leave(sweep.jobs(), terms) == {}  # all of it is in the queue already
     wait_for(lambda: len({event["run"] for event in sweep.audit()}) == 2, "two runs to begin")
-    registration.ask_to_stop()
-    assert engine.drop(left) is None
-    wait_for(lambda: not look(), "the queue to be empty")
+    assert stop_sweeps(sweep.results, None)
+    assert registered(sweep.results) == []
+    assert not look()
     begun = {event["run"] for event in sweep.audit()}
     assert len(begun) == 2
     assert all(
