@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from repro.errors import ConfigError
+from repro.errors import ConfigError, resembling
 
 MAX_BYTES = 200_000  # some 60 times the longest built-in experiment, and about a second of PyYAML's time
 MAX_DEPTH = 20
@@ -73,6 +73,10 @@ def read_text(path: Path) -> str:
             raise ConfigError("a pipe or a device, not a file", where=str(path), mend="Save it as a file first.")
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        meant = resembling(path.name, [one.name for one in path.parent.glob("*.y*ml")])
+        mend = f"Did you mean '{path.with_name(meant)}'?" if meant else "A built-in table goes without .yaml: table2."
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), mend=mend) from error
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValueError as error:  # a zero byte in the path

@@ -150,6 +150,16 @@ def test_what_is_no_readable_file_is_said_so(tmp_path: Path, name: str, reason: 
         read_text(tmp_path / name)
 
 
+def test_a_file_that_is_not_there_may_be_another_that_is(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").touch()
+    with pytest.raises(ConfigError) as refused:
+        read_text(tmp_path / "onw.yaml")
+    assert refused.value.mend == f"Did you mean '{tmp_path / 'own.yaml'}'?"
+    with pytest.raises(ConfigError) as refused:
+        read_text(tmp_path / "absent" / "onw.yaml")
+    assert "table2" in str(refused.value.mend)
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.yaml")
     with pytest.raises(ConfigError, match="a pipe or a device, not a file"):

@@ -47,7 +47,7 @@ app = typer.Typer(
     name="biasrepro",
     help="Reproduces Tables 1 and 2 of the supplement to 'Bias Loss for Mobile Neural Networks' (ICCV 2021): "
     "YAML experiments in, trained and recorded runs, paper-style tables out.",
-    epilog="Begin with: biasrepro train    then: biasrepro sweep demo, biasrepro table demo",
+    epilog="Begin with: biasrepro train, then biasrepro sweep demo. Options: biasrepro COMMAND --help",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 def bench(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Networks. Default: the five of Table 2.")
+        list[str] | None, typer.Argument(metavar="MODEL", help="Networks. Default: the five of Table 2.")
     ] = None,
     arms: Annotated[
         str | None,
         typer.Option(
-            help="Of plain,resident,augment,memory,graph,format,compile,deterministic. Default: all but the last two."
+            metavar="A,B",
+            help="Of plain, resident, augment, memory, graph, format, compile, deterministic. Default: without the "
+            "last two.",
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=1_000, help="Timed epochs of each arm, in turn A B B A.")] = 5,

@@ -19,7 +19,7 @@ def export(
     tables: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TABLE]...",
+            metavar="TABLE",
             help="Built-in tables, or YAML files of your own. Without one: whatever has records.",
             show_default=False,
             autocompletion=complete_table,

@@ -14,14 +14,12 @@ from repro.errors import UserError, nearest
 if TYPE_CHECKING:
     from repro.arms import Metric
 
-_NAMES = "1|curves|deltas|parameters|weights"
-
 
 def figure(
     name: Annotated[
         str,
         typer.Argument(
-            metavar=_NAMES,
+            metavar="FIGURE",
             help="1: the inverse bias function (Figure 1 of the supplement). curves: test top-1 by epoch. deltas: our "
             "differences from cross-entropy beside the paper's. parameters: the gain against the size of the network. "
             "weights: the weights z over training.",
@@ -30,7 +28,7 @@ def figure(
     tables: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TABLE]...",
+            metavar="TABLE",
             help="Built-in tables, or YAML files of your own. Without one: the tables of the paper.",
             show_default=False,
             autocompletion=complete_table,

@@ -37,14 +37,14 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a setting, such as recipe.epochs=2; goes into the record. May be repeated.",
+        help="Override a setting, such as recipe.epochs=2; such runs are kept apart. May be repeated.",
     ),
 ]
 Deterministic = Annotated[
     bool,
     typer.Option(
         "--deterministic",
-        help="Short for --set execution.deterministic=true: a GPU repeats every bit, at a price. A CPU does so anyway.",
+        help="A GPU repeats every bit, at a price; a CPU does so anyway. Sets execution.deterministic.",
     ),
 ]
 Threads = Annotated[

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_COMMANDS = 3
 LARGE_POINTS = 1.0
+_CHANCES = "chance  yes: called reproduced, if every effect is the paper's; no: called not reproduced, if there is none"
 
 
 def plan(
@@ -85,7 +86,9 @@ def plan(
     from repro.verdicts import assess
 
     shown = Looks.parse(looks, spending) if looks is not None else None
-    numbers = Looks.parse(at).seeds if at is not None else None
+    numbers = _numbers(at) if at is not None else None
+    if unseen and not declare:
+        raise UserError("--unseen is for --declare", mend="Add that, or leave the option out.")
     if declare:
         from repro.cli.declare import declare_looks
 
@@ -109,11 +112,23 @@ def plan(
     if numbers:
         _show_chances(expected)
     in_force = [declared[table.id] for table in tables if table.id in declared]
-    lines = [*_summary(planned), *_expectations(expected), *(_looks(shown) if shown else ())]
+    lines = [*_summary(planned), *([_CHANCES] if numbers else ()), *_expectations(expected)]
+    lines += _looks(shown) if shown else []
     for line in [*lines, *(f"looks   {one.table}: {one.words}" for one in in_force)]:
         say(line)
     for line in _next_steps(planned, tables, results):
         say(line)
+
+
+def _numbers(at: str) -> tuple[int, ...]:
+    """The numbers of seeds of ``--at``. Raises UserError."""
+    from repro.stats.spending import Looks
+
+    try:
+        return Looks.parse(at).seeds
+    except UserError as error:
+        mend = "Numbers that rise, from 3 on: such as 5,6,8."
+        raise UserError(f"--at {at} is no list of seeds", mend=mend) from error
 
 
 def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:
@@ -125,18 +140,22 @@ def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:
 
 
 def _show_cells(planned: Design) -> None:
-    """The open cells in the order of their answers, then those whose cost is unknown or out of reach."""
+    """The open cells in the order of their answers, then those whose cost is unknown or out of reach.
+
+    Columns of costs stand only where there is one.
+    """
     from repro.cli.console import show_table
 
     budget = [] if planned.gpu_hours is None else [f"within {planned.gpu_hours:g}"]
+    cost = ["new runs", "GPU-hours", "in all", *budget] if planned.steps else []
     rows, total = [], 0.0
     for number, step in enumerate(planned.steps):
         total += step.hours
         within = ["yes" if number < planned.affordable else "no"] if budget else []
         rows.append([*_texts(step.need), str(len(step.runs)), f"{step.hours:,.1f}", f"{total:,.1f}", *within])
     for need in (*planned.unknown_cost, *planned.out_of_reach):
-        rows.append([*_texts(need), "–", "–", "–", *(["–"] if budget else [])])
-    headers = ["cell", "paper", "to show", "to exclude", "paired", "new runs", "GPU-hours", "in all", *budget]
+        rows.append([*_texts(need), *("–" for _ in cost)])
+    headers = ["cell", "paper", "to show", "to exclude", "paired", *cost]
     show_table(headers, rows, right=range(1, len(headers)))
 
 
@@ -172,9 +191,10 @@ def _summary(planned: Design) -> list[str]:
         width = f"{spreads[0]:.2f}" if len(spreads) == 1 else f"{spreads[0]:.2f} to {spreads[-1]:.2f}"
         level = max(need.level for need in planned.needs)
         lines += [
-            "each    paired seeds that show the paper's effect if it is there, and that exclude half of it if there is "
-            f"none, each with a chance of {100 * planned.power:g} %",
-            f"        after Holm's adjustment (p below {level:.4f}), for a spread of {width} points between pairs",
+            "seeds   to show: that show the paper's effect if it is there; to exclude: that exclude half of it if "
+            "there is none; paired: recorded already, for the cell and its cross-entropy",
+            f"        each with a chance of {100 * planned.power:g} % after Holm's adjustment (p below {level:.4f}), "
+            f"for a spread of {width} points between pairs",
         ]
     return lines
 
@@ -193,6 +213,7 @@ def _show_chances(expected: Sequence[Sequence[Chance]]) -> None:
         ]
         for of_cell in zip(*expected, strict=True)
     ]
+    print()
     show_table(headers, rows, right=range(1, len(headers)))
 
 

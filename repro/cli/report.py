@@ -23,7 +23,7 @@ def report(
     tables: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TABLE]...",
+            metavar="TABLE",
             help="Show only these tables: built-in ones, or YAML files of your own. Without one: the paper's tables, "
             "and every other that has records.",
             show_default=False,

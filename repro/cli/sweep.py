@@ -127,6 +127,8 @@ def sweep(
         *(account, qos, setup or (), sbatch or ()),
     )
     engine = asked.engine(jobs_per_gpu=jobs_per_gpu, gpus=gpus, jobs=jobs)
+    if no_measure and not dry_run:
+        raise UserError("--no-measure is for --dry-run", mend="Add that, or leave the option out.")
 
     def train(chosen: Sequence[Run]) -> int:
         """Train those of ``chosen`` that are left, or show what that would be; the exit code."""

@@ -36,8 +36,8 @@ def table(
         typer.Option(
             "--format",
             "-f",
-            metavar="markdown|latex|csv|json|html",
-            help="By default what the output's name ends in, else markdown.",
+            metavar="FORMAT",
+            help="markdown, latex, csv, json or html. By default what the output's name ends in, else markdown.",
             show_default=False,
         ),
     ] = None,
@@ -79,8 +79,8 @@ def table(
     format_name = format_of(output, format_name, SUFFIXES, default="markdown")
     _refuse_unknown("format", format_name, list(RENDERERS))
     _refuse_unknown("metric", metric, list(METRICS))
-    if verdicts is not None:
-        _refuse_unknown("verdicts", verdicts, VERDICTS)
+    if verdicts is not None and verdicts not in VERDICTS:
+        raise UserError(f"verdicts are not shown as '{verdicts}'", where="--verdicts", mend=nearest(verdicts, VERDICTS))
     if siunitx and format_name != "latex":
         raise UserError("siunitx is for LaTeX", where="--siunitx", mend="Add --format latex, or an output named .tex.")
     if output:

@@ -33,7 +33,11 @@ def verify(
     from repro.results.inspection import inspect
 
     if not results.is_dir():
-        raise UserError("there is no such results folder", where=str(results))
+        raise UserError(
+            "there is no such results folder",
+            where=str(results),
+            mend="Name the folder: biasrepro verify DIR. `biasrepro sweep demo` makes a first one.",
+        )
     found = inspect(results)
     for finding in found.findings:
         shown = f"  {size(finding.size_bytes)}" if finding.size_bytes else ""

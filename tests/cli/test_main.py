@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
 import repro
 from repro import cli
@@ -52,6 +53,18 @@ def test_every_command_has_a_help_that_ends_well(say: Say, command: str) -> None
         said = say(command, flag)
         assert said.code == 0
         assert f"Usage: biasrepro {command}" in said.out
+
+
+def test_every_help_fits_a_terminal_of_80_columns(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole: what does not fit is cut with an ellipsis, in the middle of an option that could not be copied then."""
+    monkeypatch.setenv("COLUMNS", "80")
+    commands: dict[str, Any] = getattr(typer.main.get_command(cli.app), "commands", {})
+    assert {"train", "bench", "data"} <= set(commands)
+    for words in [[], ["data", "fetch"], *([name] for name in commands)]:
+        shown = say(*words, "--help").out
+        assert max(map(len, shown.splitlines())) <= 80
+        assert "…" not in shown, shown
+        assert "[[" not in shown, shown
 
 
 def test_a_group_without_a_command_shows_its_help_alone(say: Say) -> None:

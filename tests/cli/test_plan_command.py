@@ -99,7 +99,8 @@ def test_without_any_known_cost_the_seeds_are_said_all_the_same(planned: Plan) -
     text = planned("table1")
     assert "cost    unknown for 6 cells" in text
     assert "--hours-per-run" in text
-    assert re.search(r"table1/resnet18/bias +\+1\.10 +6 +6 +0 +– +– +–", text)
+    assert re.search(r"^table1/resnet18/bias +\+1\.10 +6 +6 +0$", text, re.MULTILINE)
+    assert "GPU-hours  " not in text  # a column without a figure in it
 
 
 def test_the_cost_is_that_of_recorded_runs_on_a_gpu(planned: Plan, tmp_path: Path) -> None:
@@ -144,6 +145,7 @@ def test_it_says_what_the_planned_seeds_and_others_can_be_expected_to_answer(pla
     alone = planned("table2")
     assert "\nat 5    seeds a cell: if every effect is the paper's, 4.2 of 15 cells" in alone
     assert "yes at 5" not in alone
+    assert ("\nchance  yes: called reproduced" in said, "\nchance  yes" in alone) == (True, False)
 
 
 def test_a_budget_too_small_for_anything_says_so(planned: Plan) -> None:
@@ -163,7 +165,10 @@ def test_what_cannot_be_planned_is_refused(planned: Plan) -> None:
         planned("tabel2")
     with pytest.raises(UserError, match="no list of seeds"):
         planned("table2", "--looks", "five")
-    with pytest.raises(UserError, match="no list of seeds"):
-        planned("table2", "--at", "five")
+    for at in ("five", "2", "6,5"):
+        with pytest.raises(UserError, match=f"--at {at} is no list of seeds"):
+            planned("table2", "--at", at)
+    with pytest.raises(UserError, match="--unseen is for --declare"):
+        planned("table2", "--unseen")
     with pytest.raises(typer.BadParameter):
         planned("table2", "--power", "1.5")

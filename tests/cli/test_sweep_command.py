@@ -57,6 +57,12 @@ def test_deterministic_is_declared_for_every_run(say: Say, results: Path, fake_w
     assert "biasrepro table demo+execution.deterministic=true" in said.out
 
 
+def test_an_option_of_the_dry_run_trains_nothing_without_it(say: Say, results: Path, started: Started) -> None:
+    said = say("sweep", "demo", "--no-measure", "--results", results)
+    assert (said.code, started()) == (2, [])
+    assert "--no-measure is for --dry-run" in said.err
+
+
 def test_finished_runs_are_skipped(say: Say, results: Path, started: Started) -> None:
     say("sweep", "demo", "--seeds", "1", "--results", results)
     said = say("sweep", "demo", "--seeds", "0,1", "--columns", "ce", "--results", results)

@@ -96,3 +96,4 @@ def test_results_that_are_not_there_are_a_users_error(tmp_path: Path, verify: Ve
     code, said = verify(tmp_path / "absent")
     assert code == 2
     assert "there is no such results folder" in said
+    assert "biasrepro sweep demo" in said
