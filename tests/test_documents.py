@@ -17,6 +17,7 @@ import repro
 from repro import schema
 from repro.cli import app
 from repro.config import builtin_names, find_table
+from repro.data.catalog import DATASETS
 
 TOP = Path(repro.__file__).parent.parent
 DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
@@ -84,6 +85,16 @@ def test_every_command_and_option_that_is_shown_exists(document: Path) -> None:
         assert command is not group or arguments[:1] in ([], ["--help"], ["--version"]), shlex.join(words)
         options = {word.partition("=")[0] for word in arguments if re.match(r"--?[a-z]", word)}
         assert options <= parameters(command) | {"--help"}, shlex.join(words)
+
+
+def test_the_map_of_the_package_names_every_module() -> None:
+    """But those of which there is one a network, a figure, a command or a data set."""
+    text = (TOP / "docs" / "architecture.md").read_text()
+    a_file_each = ("models", "figures", "cli")
+    modules = [path for path in (TOP / "repro").rglob("*.py") if not path.name.startswith("__")]
+    inside = [path for path in modules if path.parent.name not in a_file_each and path.stem not in DATASETS]
+    assert len(inside) > 100
+    assert [path.name for path in inside if f"`{path.name}`" not in text] == []
 
 
 def test_the_watch_sees_commands() -> None:
