@@ -103,8 +103,10 @@ def table(
     shape += ["--siunitx"] if siunitx else []
     command = _as_typed(chosen, format_name, metric, variants, shape, results)
     render = partial(latex.render, siunitx=True) if siunitx else RENDERERS[format_name]
-    _deliver(render(assembled, command), output)
-    for line in _next_steps(chosen, assembled, results, format_name):
+    text = render(assembled, command)
+    _deliver(text, output)
+    shown_in = _terminal_columns() if output is None and format_name == "markdown" else None
+    for line in [*_too_wide(text, shown_in), *_next_steps(chosen, assembled, results, format_name)]:
         typer.echo(line, err=True)
 
 
@@ -121,6 +123,21 @@ def _deliver(text: str, output: Path | None) -> None:
     # as bytes: no terminal width wraps it, and no locale without a minus sign stops it
     typer.echo(text.encode(), nl=False)
     sys.stdout.flush()
+
+
+def _terminal_columns() -> int | None:
+    """How wide the terminal is, None where the output goes elsewhere."""
+    from repro.cli.console import console
+
+    return console().width if sys.stdout.isatty() else None
+
+
+def _too_wide(text: str, columns: int | None) -> list[str]:
+    """Where rows of a table are longer than the terminal's lines, how to see them whole."""
+    widest = max((len(line) for line in text.splitlines() if line.startswith("|")), default=0)
+    if columns is None or widest <= columns:
+        return []
+    return [f"{widest} columns wide, and this terminal has {columns}: `| less -S` behind it, or -o table.html"]
 
 
 def _as_typed(

@@ -56,6 +56,18 @@ def test_without_a_name_it_shows_both_tables_of_the_paper() -> None:
     assert "% produced by: biasrepro table table1 table2 --format latex --metric last\n" in result.stdout
 
 
+@pytest.mark.parametrize(("columns", "said"), [(80, True), (200, False), (None, False)])
+def test_a_terminal_too_narrow_for_the_rows_is_said(
+    monkeypatch: pytest.MonkeyPatch, columns: int | None, said: bool
+) -> None:
+    monkeypatch.setattr("repro.cli.table._terminal_columns", lambda: columns)
+    result = run("table1")
+    widest = max(len(line) for line in result.stdout.splitlines() if line.startswith("|"))
+    assert (f"{widest} columns wide, and this terminal has 80: `| less -S`" in result.stderr) == said
+    assert "columns wide" not in run("table1", "--format", "csv").stderr
+    assert "columns wide" not in run("table1", "-o", "table.md").stderr
+
+
 def test_it_says_how_many_runs_are_recorded_and_what_runs_the_rest(fakes: ModuleType) -> None:
     record(fakes, "table2", 7, 1)
     result = run("table2")
