@@ -16,7 +16,7 @@ from repro.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from repro.schema import Table
-    from repro.tables import AssembledTable, Metric, Verdicts
+    from repro.tables import AssembledTable, Metric
 
 _MOST_SIBLINGS = 3
 
@@ -93,7 +93,7 @@ def table(
                 results,
                 metric=cast("Metric", metric),
                 show_variants=variants,
-                verdicts=cast("Verdicts | None", verdicts),
+                verdicts=verdicts,
             ),
             compact=compact,
         )
