@@ -30,22 +30,24 @@ def models(
         return
     from repro.cli.console import say, show_table
 
-    headers = ["model"]
-    headers += [f"parameters, {classes} classes" for _, classes, _ in BUILT_FOR]
-    headers += [f"GMACs, {pixels}x{pixels}" for _, _, pixels in BUILT_FOR]
-    headers += [f"features, {pixels}x{pixels}" for _, _, pixels in BUILT_FOR]
+    headers = ["model", *(f"{classes} classes" for _, classes, _ in BUILT_FOR)]
+    headers += [f"at {pixels}" for _, _, pixels in BUILT_FOR]
+    headers += ["features", "paper"]
     rows = [
         [
             name,
             *(f"{size.parameters:,}" for size in sizes),
             *(f"{size.gmacs_per_image:.3f}" for size in sizes),
-            *("x".join(str(extent) for extent in size.feature_shape) for size in sizes),
+            "x".join(str(extent) for extent in sizes[0].feature_shape),
             ", ".join(f"{millions:g}M" for millions in sorted(set(printed.get(name, {}).values()))) or "–",
         ]
         for name, sizes in described.items()
     ]
-    show_table([*headers, "paper prints"], rows, right=(1, 2, 3, 4, 7))
-    say("Parameters are trainable ones; GMACs are 1e9 multiply-accumulates of one image's forward pass.")
+    show_table(headers, rows, right=(1, 2, 3, 4, 6))
+    (_, few, small), (_, many, large) = BUILT_FOR
+    say(f"{few} and {many} classes: trainable parameters; paper: those that it prints")
+    say(f"at {small} and {large}: 1e9 multiply-accumulates of a forward pass, for one image of so many pixels a side")
+    say(f"features: channels, height, width at {small} with {few} classes; --json has those at {large} too")
     say("next  biasrepro sweep table2 --dry-run")
 
 

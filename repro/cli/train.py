@@ -59,7 +59,7 @@ def train(
 ) -> None:
     """Train one run and record it; an interrupted one goes on where it stopped.
 
-    Without an argument: the demo's bias cell, on handwritten digits, in a few seconds.
+    Without an argument: the demo's bias cell, on handwritten digits, in some ten seconds.
     """
     from repro.cli.data_ready import decode_with_progress
     from repro.cli.tensorboard import TensorBoardLog, require_tensorboard

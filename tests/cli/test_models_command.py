@@ -24,6 +24,7 @@ def test_all_models_are_listed_as_text_and_as_data(say: Callable[..., Any]) -> N
     assert text.code == 0
     lines = {line.split()[0]: line for line in text.out.splitlines()}
     assert set(MODELS) <= set(lines)
+    assert max(len(lines[name]) for name in MODELS) <= 80
     squeezenet = lines["squeezenet"].split()
     assert (squeezenet[1:3], squeezenet[-1]) == (["775,204", "838,024"], "1.25M")
     data = {entry["model"]: entry for entry in json.loads(say("models", "--json").out)}
