@@ -94,8 +94,16 @@ def test_so_many_overrides_that_no_folder_can_have_their_name_are_refused(
     )
 
 
-@pytest.mark.parametrize("override", [None, "recipe.epochs=2", "recipe.decay_epochs=[1,3]", "dataset.name=digits"])
-@pytest.mark.parametrize("name", builtin_names())
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        (name, override)
+        for name in builtin_names()
+        for override in (None, "recipe.epochs=2", "recipe.decay_epochs=[1,3]", "dataset.name=digits")
+        # A table of a part of the classes counts those of its own data set: the digits have fewer.
+        if not (override == "dataset.name=digits" and find_table(name).dataset.classes)
+    ],
+)
 def test_a_built_in_table_is_found_again_by_its_id(name: str, override: str | None) -> None:
     table = find_table(name if override is None else f"{name}+{override}")
     assert table.id == (name if override is None else f"{name}+{override}")

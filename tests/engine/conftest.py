@@ -42,7 +42,7 @@ def small_dataset() -> Dataset:
 @pytest.fixture
 def loaded(small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """Training loads the small data set, whatever it asks for."""
-    monkeypatch.setattr("repro.engine.train.load_dataset", lambda name, root, classes=None: small_dataset)
+    monkeypatch.setattr("repro.engine.train.load_dataset", lambda name, root, **_named: small_dataset)
     return small_dataset
 
 
