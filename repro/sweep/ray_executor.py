@@ -89,16 +89,11 @@ class RayExecutor:
         reference.future().add_done_callback(partial(self._note_ready, job.id))
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """What happened since the last call. Raises ClusterLost, once, where the head does not answer any more."""
+        """What happened since the last call. Raises ClusterLost, once, where the cluster does not answer any more."""
         if self._lost:
             return self._given_up(timeout_seconds)
         if self._head.is_silent:
-            self._lost = True
-            raise ClusterLost(
-                f"Ray's head at {self._head.address} has not answered for {HEAD_SECONDS:.0f} s",
-                mend="Nothing is lost: runs commit their state and end. Start the cluster again; the same command "
-                "goes on from there.",
-            )
+            raise self._cluster_lost(f"Ray's head at {self._head.address} has not answered for {HEAD_SECONDS:.0f} s")
         events, self._events = self._events, []
         events += self._look()
         wait = 0.0 if events else timeout_seconds
@@ -128,7 +123,19 @@ class RayExecutor:
         self.kill()
         self._out.clear()
         self._head.close()
-        self._leave(not self._head.is_silent)
+        self._leave(self._answers)
+
+    @property
+    def _answers(self) -> bool:
+        return not (self._lost or self._head.is_silent)
+
+    def _cluster_lost(self, how: str) -> ClusterLost:
+        self._lost = True
+        return ClusterLost(
+            how,
+            mend="Nothing is lost: runs commit their state and end. Start the cluster again; the same command "
+            "goes on from there.",
+        )
 
     def _resources(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
@@ -137,7 +144,7 @@ class RayExecutor:
         self._ready.put(run)  # called by a thread of Ray's
 
     def _cancel(self, *, force: bool) -> None:
-        if self._head.is_silent:
+        if not self._answers:
             return
         for out in list(self._out.values()):
             with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
@@ -187,6 +194,9 @@ class RayExecutor:
             return [*out.begun("a node"), Ended(out.job, -signal.SIGTERM, out.last, displaced=True)]
         except errors.RayTaskError as error:
             raise told(error) from error
+        except errors.LocalRayletDiedError as error:
+            self._out[out.job.id] = out  # no fault of the run, whose node may not even know
+            raise self._cluster_lost("Ray's raylet on this machine is gone") from error
         except errors.RayError as error:
             cause = f"{out.place or 'its node'} was lost ({type(error).__name__})"
             return [*out.begun("a node"), Ended(out.job, -signal.SIGKILL, out.last, cause=cause, displaced=True)]

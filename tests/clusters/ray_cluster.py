@@ -13,6 +13,8 @@ from typing import Any
 
 # Ray's name for it is older than its use: without clusters of several machines all is bound to loopback.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+# On a machine that does other work too, Ray's workers, which give way to everything, would hardly come to theirs.
+LOOPBACK |= {"RAY_worker_niceness": "0"}
 # A token of these tests' own: whether there is one in the home folder must not matter, and nobody else is let in.
 LOOPBACK |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 os.environ.update(LOOPBACK)  # read when Ray is imported
@@ -32,12 +34,16 @@ def cluster(nodes: int, *, gpus: int = 2, cpus: int = 4) -> Iterator[Any]:
         started.shutdown()
 
 
-def begin(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    """``biasrepro ARGUMENTS`` as a process, whose output goes to ``said.txt``; it knows the results by option."""
+def begin(folder: Path, *arguments: object, program: str | None = None) -> subprocess.Popen[str]:
+    """``biasrepro ARGUMENTS`` as a process, whose output goes to ``said.txt``; it knows the results by option.
+
+    ``program`` is Python that takes the place of ``biasrepro``.
+    """
+    command = ["-m", "repro"] if program is None else ["-c", program]
     environment = {**os.environ, **LOOPBACK, "OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(filter(None, sys.path))}
     with (folder / "said.txt").open("a") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "repro", *map(str, arguments)],
+            [sys.executable, *command, *map(str, arguments)],
             cwd=folder,
             env=environment,
             stdout=said,

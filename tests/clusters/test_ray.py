@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -13,18 +14,36 @@ import pytest
 import ray_cluster
 from killing import EXPERIMENT, without_times
 
-from repro.results import load_records
+from repro.config import load_table
+from repro.results import RunFolder, load_records
+from repro.results.lock import owner_of
+from repro.sweep.conduct import conduct
+from repro.sweep.executor import Job
+from repro.sweep.executors import RayOptions
+from repro.sweep.plan import selected_runs
 from repro.sweep.ray_cluster import LEAVE_SECONDS, Reserved
-from repro.sweep.register import registered
+from repro.sweep.register import register, registered
+from repro.sweep.remote import Terms
 
 pytest.importorskip("ray", reason="ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
+# Of the declared GPUs: memory enough for one run, not for two.
+NVIDIA_SMI = """#!/bin/sh
+case "$1" in --id=*) echo "GPU-declared-${{1#--id=}}-{process}, 1300, 1300" ;; *) exit 6 ;; esac
+"""
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with ray_cluster.cluster(3) as started:
-        yield started
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    smi = tmp_path_factory.mktemp("driver") / "nvidia-smi"
+    smi.write_text(NVIDIA_SMI.format(process=os.getpid()))
+    smi.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(smi.parent), prepend=os.pathsep)
+        with ray_cluster.cluster(3) as started:
+            yield started
 
 
 @pytest.fixture
@@ -33,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def wait_until(condition: Callable[[], bool], folder: Path, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], folder: Path, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, ray_cluster.said(folder)
@@ -116,6 +135,43 @@ def test_a_head_that_is_not_there_is_one_message_in_time(folder: Path) -> None:
     assert registered(folder / "results") == []
 
 
+IMPATIENT = """
+import sys
+from repro.sweep import ray_cluster, ray_executor
+ray_cluster.HEAD_SECONDS = ray_executor.HEAD_SECONDS = 6.0
+from repro.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("what", ["the head", "all of it"])
+def test_a_cluster_that_is_lost_later_is_one_message_and_another_executor_goes_on(what: str, folder: Path) -> None:
+    sweep = ("sweep", folder / "tiny.yaml", "--seeds", 1, "--rows", "shufflenetv2", "--columns", "ce")
+    sweep = (*sweep, "--set", "recipe.epochs=2000", "--progress", "plain", "--results", "results")
+    with ray_cluster.cluster(1) as lost:
+        process = ray_cluster.begin(folder, *sweep, *ray_cluster.gpu_shaped(lost.address), program=IMPATIENT)
+        wait_until(lambda: len(in_training(folder)) == 1, folder)
+        if what == "the head":
+            lost.head_node.kill_gcs_server()
+            assert process.wait(120) == 1
+    assert process.wait(120) == 1
+    said = ray_cluster.said(folder)
+    assert said.count("error: ") == 1, said
+    assert ("has not answered for 6 s" in said) or (what == "all of it" and "raylet on this machine is gone" in said)
+    assert "the same command goes on from there" in said
+    assert "Traceback" not in said
+    assert registered(folder / "results") == []
+    (run,) = (RunFolder(path.parent) for path in (folder / "results").glob("*/*/*/*/run.log"))
+    assert owner_of(run) is None
+    if what == "all of it":  # Ray killed the run with the rest: it has what it committed last
+        return
+    assert in_training(folder) == []
+    process = ray_cluster.begin(folder, *sweep, "--device", "cpu", "--threads", 1)
+    wait_until(lambda: "resumed at epoch" in ray_cluster.said(folder), folder)
+    process.terminate()
+    assert process.wait(120) == 143, ray_cluster.said(folder)
+
+
 def test_without_an_address_a_ray_is_started_and_gone_afterwards(folder: Path) -> None:
     sweep = ("sweep", folder / "tiny.yaml", "--seeds", 1, "--rows", "shufflenetv2", "--columns", "ce")
     code, said = ray_cluster.say(folder, *sweep, "--executor", "ray", "--device", "cpu", "--results", "results")
@@ -143,6 +199,22 @@ def test_runs_that_do_nothing_cost_little_each(cluster: Any, tmp_path: Path) -> 
     ray_overhead.measure(cluster.address, tmp_path / "first", 30)
     cost = ray_overhead.measure(cluster.address, tmp_path / "second", 200)
     assert cost.seconds / cost.runs < 0.1, cost  # 20 ms on an idle machine; CI's are busy
+
+
+def test_two_runs_have_halves_of_a_gpu_and_memory_for_one(cluster: Any, folder: Path) -> None:
+    (folder / "results").mkdir()
+    runs = selected_runs(load_table(folder / "tiny.yaml"), [0])[:2]
+    jobs = [Job(run, RunFolder.of(folder / "results", run), ("train", run.cell.id)) for run in runs]
+    worker = ("sh", "-c", f"echo begins >> {folder}/audit; sleep 1; echo ends >> {folder}/audit")
+    from repro.sweep.ray import RayEngine
+
+    with register(folder / "results", table="tiny", executor="ray", command="biasrepro sweep tiny").kept() as sweep:
+        terms = Terms(sweep.id, str(folder / "results"), device="cuda", threads=1, command=worker)
+        picture = conduct(jobs, RayEngine(RayOptions(cluster.address, jobs_per_gpu=2)).connect(terms))
+    assert [run.fate for run in picture.finished] == ["completed"] * 2
+    assert (folder / "audit").read_text().split() == ["begins", "ends"] * 2
+    logs = [job.folder.log.read_text() for job in jobs]
+    assert sum("it waits, for it takes up to" in log for log in logs) == 1, logs
 
 
 @pytest.mark.parametrize(
