@@ -10,6 +10,7 @@ submitit, on the node.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -58,6 +59,7 @@ class NodeWork:
                 _go_on_in_another_life()
             ends = [_too_short(end, folders[end.id]) if end.fate == "interrupted" else end for end in ends]
         write_durably(ends_file(Path(self.folder), self.index), to_bytes(ends))
+        _end_where_nobody_conducts(Path(self.folder), Registration.read(results, self.terms.sweep))
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit requeues at a signal that comes before or after the training: the same again."""
@@ -71,6 +73,19 @@ class NodeWork:
             for folder in folders:
                 write_failure(folder, str(error))
         return [RemoteEnd(job.id, "failed", str(error), socket.gethostname(), 1, 1) for job in self.jobs]
+
+
+def _end_where_nobody_conducts(folder: Path, registration: Registration | None) -> None:
+    """End a sweep that was left to SLURM once this was the last of its tasks to say its last word."""
+    if registration is None or not registration.conductor.detached:
+        return
+    for path in folder.parent.glob("*/plan.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            plan = json.loads(path.read_bytes())
+            there = (ends_file(path.parent, index).exists() for index in range(len(plan["tasks"])))
+            if plan["sweep"] == registration.id and not all(there):
+                return
+    registration.remove()
 
 
 def ends_file(folder: Path, index: int) -> Path:
