@@ -31,8 +31,12 @@ def with_settings(table: str, settings: Sequence[str]) -> str:
 
 
 def declared(settings: Sequence[str] | None, *, deterministic: bool) -> list[str]:
-    """The ``--set`` texts, with the one that ``--deterministic`` stands for."""
-    return [*(settings or ()), *(["execution.deterministic=true"] if deterministic else [])]
+    """The ``--set`` texts, with the one that ``--deterministic`` stands for; ConfigError where they contradict it."""
+    settings = list(settings or ())
+    if deterministic and any(setting.startswith("execution.deterministic=") for setting in settings):
+        twice = "--deterministic and --set execution.deterministic say it twice"
+        raise ConfigError(twice, mend="Leave one of them out.")
+    return [*settings, "execution.deterministic=true"] if deterministic else settings
 
 
 def chosen_tables(names: Sequence[str], settings: Sequence[str]) -> list[Table]:
