@@ -112,7 +112,7 @@ class SlurmExecutor:
         self._dropped: list[Event] = []
         self._out: dict[str, _Out] = {}
         self._numbers: list[str] = []
-        self._hung: set[str] = set()
+        self._cancelled: dict[str, str] = {}  # by us, and why: the runs of these tasks are submitted again
         self._stopping = False
         self._pause = FIRST_LOOK_SECONDS
         self._next_look = 0.0
@@ -225,13 +225,15 @@ class SlurmExecutor:
             return [ended]
         if queued is None or queued.state != "RUNNING":
             out.heard_when = 0.0
+            if queued is not None and queued.is_held:
+                self._cancel_one(out, "could not be launched, and was held")
             return []
         owner = owner_of(out.job.folder)
         now = time.monotonic()
         if not out.heard_when or (owner is not None and owner.heard_at != out.heard_at):
             out.heard_at, out.heard_when = owner.heard_at if owner is not None else 0.0, now
         elif now - out.heard_when > HUNG_SECONDS:
-            self._cancel_one(out)
+            self._cancel_one(out, f"gave no sign of life for {HUNG_SECONDS / 60:.0f} minutes")
         events: list[Event] = []
         if owner is not None and not out.started:
             out.started = True
@@ -256,10 +258,8 @@ class SlurmExecutor:
         if time.monotonic() - out.gone_since < LAST_WORD_SECONDS and not self._stopping:
             return None
         words = out.batch.last_words(out.task)
-        if out.task in self._hung and not self._stopping:
-            cause = (
-                f"SLURM's job {out.task} gave no sign of life for {HUNG_SECONDS / 60:.0f} minutes, and was cancelled"
-            )
+        if (why := self._cancelled.get(out.task)) is not None and not self._stopping:
+            cause = f"SLURM's job {out.task} {why}: it was cancelled"
             return Ended(out.job, 0, out.last, cause=cause, displaced=True)
         ended = lost(out.job, out.task, how_it_ended(out.task), words, stopping=self._stopping)
         return replace(ended, last=out.last)
@@ -275,11 +275,11 @@ class SlurmExecutor:
         queued = self._queue.get(out.key)
         return queued is not None and queued.state == "RUNNING"
 
-    def _cancel_one(self, out: _Out) -> None:
-        """End a task that hangs; it leaves the queue, and all its runs are submitted again."""
+    def _cancel_one(self, out: _Out, why: str) -> None:
+        """End a task that will not go on; it leaves the queue, and all its runs are submitted again."""
         try:
             cancel([out.task])
         except SlurmError:
             return
-        self._hung.add(out.task)
+        self._cancelled[out.task] = why
         out.heard_when = 0.0

@@ -12,7 +12,7 @@ from repro.errors import UserError
 
 PREFIX = "biasrepro-"  # of our jobs' names; the batch's id follows
 _COMMAND_SECONDS = 60.0
-_FORMAT = "%F|%K|%T|%N|%j"
+_FORMAT = "%F|%K|%T|%N|%r|%j"
 _NAME = re.compile(PREFIX + r"([0-9a-f]{12})")
 
 
@@ -22,11 +22,17 @@ class SlurmError(UserError):
 
 @dataclass(frozen=True)
 class Queued:
-    """A task in the queue: ``id`` is what scancel takes (``12_3``), ``node`` where it runs."""
+    """A task in the queue: ``id`` is what scancel takes (``12_3``), ``node`` where it runs, ``reason`` why it waits."""
 
     id: str
     state: str
     node: str
+    reason: str = ""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for a person: SLURM holds what a node could not launch, and never begins it by itself."""
+        return self.state == "PENDING" and "launch failed" in self.reason.replace("_", " ").lower()
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,11 @@ def parse_queue(text: str) -> Mapping[tuple[str, int], Queued]:
     found = {}
     for line in text.splitlines():
         fields = line.strip().split("|")
-        if len(fields) == 5 and (match := _NAME.fullmatch(fields[4])):
-            job, index, state, node, _ = fields
+        if len(fields) == 6 and (match := _NAME.fullmatch(fields[5])):
+            job, index, state, node, reason, _ = fields
             is_array = index.isdecimal()
             key = (match[1], int(index) if is_array else 0)
-            found[key] = Queued(f"{job}_{index}" if is_array else job, state, node)
+            found[key] = Queued(f"{job}_{index}" if is_array else job, state, node, reason)
     return found
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,28 @@ def test_the_controller_may_be_away_for_a_while(
     assert unanswered[0] > killed[0]  # runs went on meanwhile
     assert fates(picture) == ["completed"] * 2
     assert (sweep.trained_once(60), sweep.lives()) == (True, 2)
+
+
+@pytest.mark.slow
+def test_a_job_that_could_not_be_launched_is_not_waited_for(
+    cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep(tmp_path, runs=1, steps=10)
+    held: list[str] = []
+
+    def looking() -> Any:
+        """The queue, where the first task of the sweep waits for a person to release it."""
+        found = dict(look())
+        held.extend(task.id for task in found.values() if not held)
+        return {
+            key: replace(task, state="PENDING", reason="launch failed requeued held") if task.id in held else task
+            for key, task in found.items()
+        }
+
+    monkeypatch.setattr(slurm, "look", looking)
+    assert fates(sweep.on_slurm()) == ["completed"]
+    assert (len(held), sweep.trained_once(10)) == (1, True)
+    assert sweep.audit()[-1]["task"] != held[0]
 
 
 @pytest.mark.slow
