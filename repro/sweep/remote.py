@@ -11,13 +11,14 @@ find that writes nothing.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ from repro.sweep.hardware import find_gpus, usable_cores
 from repro.sweep.local import LocalExecutor, Room
 from repro.sweep.picture import SweepPicture
 from repro.sweep.register import Registration, StopWatch
+from repro.sweep.silence import LOOK_SECONDS, LOOKS, SilenceWatch
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -192,22 +194,36 @@ def slots_here(terms: Terms) -> tuple[Slot, ...]:
 
 
 class _Witness(LocalExecutor):
-    """The executor of this machine, which remembers how each job ended, and where."""
+    """The executor of this machine, which remembers how each job ended, and ends workers that fell silent."""
 
     def __init__(self, slots: Sequence[Slot], command: Sequence[str] | None, room: Room | None) -> None:
         super().__init__(slots, command, room)
         self.ends: dict[str, Ended] = {}
         self.attempts: Counter[str] = Counter()
         self.place = place_of(slots)
+        self._watch = SilenceWatch()
+        self._silent: set[str] = set()
 
     def poll(self, timeout_seconds: float) -> list[Event]:
         """As ``LocalExecutor.poll``."""
-        events = super().poll(timeout_seconds)
+        for worker in self._watch.silent(self._workers):
+            self._silent.add(worker.job.id)
+            worker.kill()
+        events = [self._with_cause(event) for event in super().poll(timeout_seconds)]
         for event in events:
             if isinstance(event, Ended):
                 self.ends[event.job.id] = event
                 self.attempts[event.job.id] += 1
         return events
+
+    def _with_cause(self, event: Event) -> Event:
+        """The event; the end of a worker that was killed here for its silence says so."""
+        if not isinstance(event, Ended) or event.job.id not in self._silent:
+            return event
+        self._silent.remove(event.job.id)
+        minutes = LOOKS * LOOK_SECONDS / 60
+        cause = f"its process on {self.place} gave no sign of life for {minutes:.0f} minutes, and was ended"
+        return replace(event, fate="failed", cause=cause) if event.returncode == -signal.SIGKILL else event
 
 
 def place_of(slots: Sequence[Slot]) -> str:

@@ -189,6 +189,11 @@ class Worker:
             time.sleep(0.4)
             self.record()
             return 0
+        elif does in ("hang", "hang once"):
+            hung = self.folder / "hung"
+            if does == "hang" or not hung.exists():
+                hung.touch()
+                hang(self.folder)
         elif does == "slow":
             time.sleep(1.0)
         elif does in ("wait", "stubborn"):
@@ -196,6 +201,15 @@ class Worker:
         else:
             assert does == "complete", does
         return self.complete()
+
+
+def hang(path: Path) -> None:
+    """Own the run, and stand still."""
+    from repro.results import RunFolder
+    from repro.results.lock import own
+
+    with own(RunFolder(path)):
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from repro.schema import Run
-from repro.sweep import remote
+from repro.sweep import remote, silence
 from repro.sweep.devices import VISIBLE
 from repro.sweep.executor import Job
 from repro.sweep.register import Registration, register
@@ -45,6 +45,25 @@ def test_a_node_trains_its_jobs_and_says_what_became_of_each(
     assert ends[1].cause == "the pixels ran out\n  Buy more pixels."
     assert ends[0].last is not None
     assert ends[0].last.phase == "completed"
+
+
+@pytest.mark.parametrize(("does", "fate", "attempts"), [("hang once", "completed", 2), ("hang", "failed", 3)])
+def test_a_worker_without_a_heartbeat_is_ended_and_its_run_tried_again(
+    does: str,
+    fate: str,
+    attempts: int,
+    jobs: list[RemoteJob],
+    terms: Terms,
+    behave: Behave,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(silence, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(silence, "LOOKS", 3)
+    behave({jobs[0].id: does})
+    (end,) = run_remote(jobs[:1], terms)
+    assert (end.fate, end.attempts) == (fate, attempts)
+    if fate == "failed":
+        assert "gave no sign of life for 10 minutes, and was ended" in str(end.cause)
 
 
 def test_a_run_that_fails_is_tried_three_times_at_most_and_not_again_by_the_driver(

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from repro.results import RunFolder
+from repro.results.lock import own
+from repro.sweep.silence import LOOK_SECONDS, LOOKS, SilenceWatch
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def worker_of(folder: RunFolder, pid: int) -> Any:
+    return SimpleNamespace(process=SimpleNamespace(pid=pid), job=SimpleNamespace(folder=folder))
+
+
+def looks(watch: SilenceWatch, clock: Clock, worker: Any, count: int) -> list[bool]:
+    found = []
+    for _ in range(count):
+        found.append(watch.silent([worker]) == [worker])
+        clock.now += LOOK_SECONDS
+    return found
+
+
+def test_only_so_many_looks_without_a_heartbeat_are_silence(tmp_path: Path) -> None:
+    folder, clock = RunFolder(tmp_path / "run"), Clock()
+    watch, worker = SilenceWatch(clock), worker_of(folder, os.getpid())
+    with own(folder) as ownership:
+        assert not any(looks(watch, clock, worker, LOOKS))
+        os.utime(ownership.path, (1.0, 1.0))  # a heartbeat, by whatever clock
+        assert not any(looks(watch, clock, worker, LOOKS + 1))
+        assert looks(watch, clock, worker, 1) == [True]
+
+
+def test_a_node_that_was_suspended_took_no_looks_meanwhile(tmp_path: Path) -> None:
+    folder, clock = RunFolder(tmp_path / "run"), Clock()
+    watch, worker = SilenceWatch(clock), worker_of(folder, os.getpid())
+    with own(folder):
+        looks(watch, clock, worker, 2)
+        clock.now += 10 * LOOKS * LOOK_SECONDS
+        assert looks(watch, clock, worker, 1) == [False]
+
+
+def test_a_worker_that_owns_no_run_yet_is_not_silent(tmp_path: Path) -> None:
+    folder, clock = RunFolder(tmp_path / "run"), Clock()
+    assert not any(looks(SilenceWatch(clock), clock, worker_of(folder, os.getpid()), LOOKS + 2))
+    with own(folder):
+        assert not any(looks(SilenceWatch(clock), clock, worker_of(folder, os.getpid() + 1), LOOKS + 2))
