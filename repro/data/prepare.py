@@ -75,6 +75,12 @@ def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> Ca
         raise DataError(f"{damage.what}; rebuilding failed: {error}", where=damage.where, mend=error.mend) from error
 
 
+def require_images(facts: DatasetFacts, root: Path) -> None:
+    """Raises DataError, as ``open_decoded`` would, where nothing is there to open or to decode; reads nothing."""
+    if facts.archives and not cache_path(facts, root).exists() and find_source(facts, root) is None:
+        raise _missing(facts, root, None)
+
+
 def fetch(facts: DatasetFacts, root: Path, source: Path | None = None, report: Report = silent) -> CachedImages:
     """Brings a data set to ``root``: downloads what is not there, decodes, verifies.
 

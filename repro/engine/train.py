@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from repro.data import Dataset, load_dataset
+from repro.data.catalog import dataset_facts
+from repro.data.prepare import require_images
 from repro.engine import checkpoint, environment
 from repro.engine.changes import check_changes
 from repro.engine.conclusion import conclude
@@ -53,26 +55,28 @@ def train_run(
     folder = RunFolder.of(results, run)
     if (finished := find_record(folder)) is not None:
         return _same_configuration(finished, run, folder)
+    # What is not there is said before the run has a folder: owning it makes one.
+    chosen = environment.choose_device(device)
+    in_force = environment.prepare(chosen, run.cell.execution, threads, run.cell.row.model)
+    require_images(dataset_facts(run.cell.dataset.name), data_root)
     with own(folder) as ownership:
         if (finished := find_record(folder)) is not None:  # by another process, just now
             return _same_configuration(finished, run, folder)
-        return _train(run, ownership, data_root, node_data, device, threads, allow_changed, listen, should_stop)
+        return _train(run, ownership, chosen, in_force, data_root, node_data, allow_changed, listen, should_stop)
 
 
 def _train(
     run: Run,
     ownership: Ownership,
+    chosen: torch.device,
+    in_force: dict[str, Any],
     data_root: Path,
     node_data: Path | None,
-    device: str,
-    threads: int | None,
     allow_changed: bool,
     listen: Listener,
     should_stop: Callable[[], bool],
 ) -> RunRecord:
     """Train the run that this process owns, and commit its record."""
-    chosen = environment.choose_device(device)
-    in_force = environment.prepare(chosen, run.cell.execution, threads, run.cell.row.model)
     environment.keep_freed_memory()
     listen(Progress(run.id, "starting", epochs=run.cell.recipe.epochs, message=environment.device_name(chosen)))
     choice = run.cell.dataset

@@ -20,7 +20,7 @@ import pytest
 from repro.data.cache import CACHE_FILE
 from repro.data.catalog import DATASETS, Archive, DatasetFacts
 from repro.data.locking import folder_lock
-from repro.data.prepare import cache_path, fetch, find_source, open_decoded, verify
+from repro.data.prepare import cache_path, fetch, find_source, open_decoded, require_images, verify
 from repro.errors import DataError
 
 
@@ -63,7 +63,7 @@ def test_an_archive_is_also_found_where_torchvision_puts_it(tmp_path: Path, smal
 
 @pytest.mark.parametrize("name", ["cifar100", "tiny_imagenet"])
 def test_missing_data_say_what_how_and_how_large(name: str, tmp_path: Path) -> None:
-    for opening in (open_decoded, verify):
+    for opening in (open_decoded, verify, require_images):
         with pytest.raises(DataError) as error:
             opening(DATASETS[name], tmp_path)
         message = str(error.value)

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from repro.config import find_cell
 from repro.data import Dataset
 from repro.engine import train
 from repro.engine.feed import Feed
 from repro.engine.train import train_run
-from repro.errors import ConfigError, Interrupted
+from repro.errors import ConfigError, Interrupted, UserError
 from repro.progress import Progress
 from repro.results import RunFolder, read_record
 from repro.schema import Run
@@ -118,6 +119,21 @@ def test_a_recorded_run_is_not_trained_again(
     record = run_it(make_run(), tmp_path)
     monkeypatch.setattr(train, "Training", None)
     assert run_it(make_run(), tmp_path) == record
+
+
+@pytest.mark.parametrize(
+    ("cell", "device", "why"),
+    [
+        ("demo/shufflenetv2/bias", "cuda:99", "CUDA"),
+        ("demo/shufflenetv2/bias", "tpu", "no device"),
+        ("table2/squeezenet/bias", "cpu", "CIFAR-100 is not here"),
+    ],
+)
+def test_a_device_or_data_that_are_not_there_leave_no_folder(tmp_path: Path, cell: str, device: str, why: str) -> None:
+    results = tmp_path / "results"
+    with pytest.raises(UserError, match=why):
+        train_run(Run(cell=find_cell(cell), seed=0), results=results, data_root=tmp_path, device=device)
+    assert not results.exists()
 
 
 def test_a_record_of_another_configuration_is_not_overwritten(make_run: MakeRun, tmp_path: Path) -> None:
