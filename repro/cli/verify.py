@@ -13,6 +13,7 @@ from repro.errors import UserError
 if TYPE_CHECKING:
     from repro.results.inspection import Inspection
 
+_OPEN_IT = "nothing of it was checked: mend its permissions (chmod u+rwX), and verify again"
 _MEND = {
     "run.json": "move it away, and the run is trained again",
     "looks.json": "restore it from version control: no other declaration can take its place",
@@ -27,7 +28,7 @@ def verify(
 ) -> None:
     """Check every record and checkpoint to the last byte, and list what is damaged, put aside, left over or a stranger.
 
-    Changes nothing. Exit code 1 where anything is damaged.
+    Changes nothing. Exit code 1 where anything is damaged or may not be read.
     """
     from repro.cli.console import counted, say, size
     from repro.results.inspection import inspect
@@ -41,16 +42,18 @@ def verify(
     found = inspect(results)
     for finding in found.findings:
         shown = f"  {size(finding.size_bytes)}" if finding.size_bytes else ""
-        style = "red" if finding.kind == "damaged" else "yellow"
-        say(f"{finding.kind:<9} {finding.path}: {finding.why}{shown}", style)
-        if finding.kind == "damaged":
-            say(f"          {_MEND.get(finding.path.name, _MEND['checkpoint'])}")
+        unchecked = finding.kind in ("damaged", "unreadable")
+        say(f"{finding.kind:<10} {finding.path}: {finding.why}{shown}", "red" if unchecked else "yellow")
+        if unchecked:
+            known = _OPEN_IT if finding.kind == "unreadable" else _MEND.get(finding.path.name, _MEND["checkpoint"])
+            say(f"{'':<10} {known}")
     whole = f"{counted(found.records, 'record')} and {counted(found.checkpoints, 'checkpoint')} are whole"
-    damaged = found.having("damaged")
-    say(f"{whole}; {len(damaged) or 'none'} damaged", "bold red" if damaged else "bold green")
+    damaged, unreadable = found.having("damaged"), found.having("unreadable")
+    unknown = f", {len(unreadable)} not to be read" if unreadable else ""
+    say(f"{whole}; {len(damaged) or 'none'} damaged{unknown}", "bold red" if damaged or unreadable else "bold green")
     for line in _notes(found):
         say(line)
-    if damaged:
+    if damaged or unreadable:
         raise typer.Exit(1)
 
 

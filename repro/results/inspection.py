@@ -1,7 +1,11 @@
-"""Every file of a results folder looked at: whole, damaged, put aside, left over, or none of ours. Changes nothing."""
+"""Every file of a results folder looked at: whole, damaged, put aside, left over, or none of ours. Changes nothing.
+
+What may not be read is a finding of its own, and the rest is looked at all the same.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +19,7 @@ from repro.results.record import unsealed
 from repro.results.sealed import check_checkpoint
 from repro.results.store import RunFolder, read_record
 
-Kind = Literal["damaged", "put aside", "left over", "stranger"]
+Kind = Literal["damaged", "unreadable", "put aside", "left over", "stranger"]
 
 _SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
 _OURS = re.compile(r"failure\.json|progress\.json|run\.log|owner-[0-9]+\.json")
@@ -51,9 +55,8 @@ class Inspection:
 def inspect(results: Path) -> Inspection:
     """Look at everything under ``results``; files beside the tables' folders, such as rendered tables, may be there."""
     found = Inspection()
-    for table in _entries(results):
+    for table in _entries(results, found):
         if table.is_dir() and not table.name.startswith("."):
-            _inspect_declaration(table / "looks.json", found)
             for folder in _run_folders(table, depth=3, found=found):
                 _inspect_run(folder, found)
     return found
@@ -61,10 +64,10 @@ def inspect(results: Path) -> Inspection:
 
 def _run_folders(folder: Path, *, depth: int, found: Inspection) -> Iterator[RunFolder]:
     """The runs' folders so many levels below ``folder``; whatever else is there is a stranger."""
-    for path in _entries(folder):
+    for path in _entries(folder, found):
         if depth == 3 and path.name == "looks.json" and path.is_file():
-            continue
-        if not path.is_dir() or (depth == 1 and not _SEED.fullmatch(path.name)):
+            _inspect_declaration(path, found)
+        elif not path.is_dir() or (depth == 1 and not _SEED.fullmatch(path.name)):
             found.findings.append(Finding("stranger", path, "no run lies here", _size(path)))
         elif depth == 1:
             yield RunFolder(path)
@@ -73,19 +76,19 @@ def _run_folders(folder: Path, *, depth: int, found: Inspection) -> Iterator[Run
 
 
 def _inspect_declaration(path: Path, found: Inspection) -> None:
-    """The looks declared for a table, where they are: whole, or damaged."""
-    if not path.is_file():
-        return
+    """The looks declared for a table: whole, or damaged."""
     try:
         unsealed(read_file(path), where=str(path), what="declaration")
-    except DataError as error:
-        found.findings.append(Finding("damaged", path, error.what, _size(path)))
+    except (DataError, OSError) as error:
+        found.findings.append(_unusable(path, error))
 
 
 def _inspect_run(folder: RunFolder, found: Inspection) -> None:
+    if not (paths := _entries(folder.path, found)):
+        return
     owned = owner_of(folder) is not None
     found.in_training += owned
-    for path in _entries(folder.path):
+    for path in paths:
         if path == folder.record:
             _inspect_record(path, found)
         elif path in (folder.checkpoint, folder.previous_checkpoint):
@@ -105,7 +108,7 @@ def _inspect_record(path: Path, found: Inspection) -> None:
         read_record(path)
         found.records += 1
     except DataError as error:
-        found.findings.append(Finding("damaged", path, error.what, _size(path)))
+        found.findings.append(_unusable(path, error))
 
 
 def _inspect_checkpoint(path: Path, folder: RunFolder, found: Inspection, *, finished: bool) -> None:
@@ -114,7 +117,7 @@ def _inspect_checkpoint(path: Path, folder: RunFolder, found: Inspection, *, fin
         if header.run_id != "/".join(folder.path.absolute().parts[-4:]):
             raise DataError(f"this is the checkpoint of another run, {header.run_id}")
     except DataError as error:
-        found.findings.append(Finding("damaged", path, error.what, _size(path)))
+        found.findings.append(_unusable(path, error))
         return
     if finished:
         found.findings.append(Finding("left over", path, "its run is finished", _size(path)))
@@ -123,8 +126,21 @@ def _inspect_checkpoint(path: Path, folder: RunFolder, found: Inspection, *, fin
     found.checkpoint_bytes += _size(path)
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
+def _unusable(path: Path, error: DataError | OSError) -> Finding:
+    """A file that may be whole where only its permissions keep it from being read, else a damaged one."""
+    kind: Kind = "unreadable" if isinstance(error.__cause__ or error, PermissionError) else "damaged"
+    why = error.what if isinstance(error, DataError) else f"cannot be read: {error.strerror}"
+    return Finding(kind, path, why, _size(path))
+
+
+def _entries(folder: Path, found: Inspection) -> list[Path]:
+    """What is in ``folder``, by name; nothing, and a finding, where it may not be listed or not be entered."""
+    try:
+        os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 - which pathlib would shorten, and with it the question
+        return sorted(folder.iterdir())
+    except OSError as error:
+        found.findings.append(Finding("unreadable", folder, f"cannot be read: {error.strerror}"))
+        return []
 
 
 def _size(path: Path) -> int:

@@ -22,8 +22,16 @@ ODD = [
     *("with space", "日本 ü😀", "res\udcff", "new\nline", "-dash", "'quote\""),
     *("$(touch canary)", "a;touch canary", "*", "~"),
 ]
-# Root may write everywhere, unless it gives that up.
+# Root may read and write everywhere, unless it gives that up.
 AS_ANYBODY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
+
+
+def as_anybody() -> tuple[str, ...]:
+    """What a command is started through to be held to permissions."""
+    through = AS_ANYBODY if os.geteuid() == 0 else ()
+    if through and not (shutil.which("setpriv") and subprocess.run([*through, "true"], check=False).returncode == 0):
+        pytest.skip("root may read and write everywhere, and setpriv is not here to change that")
+    return through
 
 
 @pytest.fixture
@@ -91,9 +99,7 @@ def test_results_that_may_only_be_read_are_read_and_never_written(tmp_path: Path
     results = tmp_path / "results"
     write_record(folder_in(results), a_record())
     commit(folder_in(results, a_run(seed=1)), 1, run=a_run(seed=1))
-    through = AS_ANYBODY if os.geteuid() == 0 else ()
-    if through and not (shutil.which("setpriv") and subprocess.run([*through, "true"], check=False).returncode == 0):
-        pytest.skip("root may write everywhere, and setpriv is not here to change that")
+    through = as_anybody()
     folders = [results, *(path for path in results.rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
@@ -112,6 +118,28 @@ def test_results_that_may_only_be_read_are_read_and_never_written(tmp_path: Path
     finally:
         for folder in folders:
             folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400], ids=["closed", "listed and not entered"])
+def test_folders_that_may_not_be_read_are_named_each(mode: int, tmp_path: Path, say: Say) -> None:
+    through = as_anybody()
+    results = tmp_path / "results"
+    runs = [a_run(seed=seed) for seed in range(4)]
+    for run in runs:
+        write_record(folder_in(results, run), a_record(run))
+    (results / "mine" / "row").mkdir(parents=True)
+    closed = [folder_in(results, runs[0]).path, folder_in(results, runs[2]).path, results / "mine"]
+    for folder in closed:
+        folder.chmod(mode)
+    try:
+        code, said = say("verify", "results", through=through)
+    finally:
+        for folder in closed:
+            folder.chmod(0o700)
+    assert code == 1
+    for folder in closed:
+        assert f"{folder.relative_to(tmp_path)}: cannot be read: Permission denied" in said
+    assert "2 records and 0 checkpoints are whole; none damaged, 3 not to be read" in said
 
 
 def test_strangers_among_the_results_are_no_trouble(tmp_path: Path, say: Say) -> None:

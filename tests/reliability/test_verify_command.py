@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commits import a_record, a_run, commit, folder_in
@@ -90,6 +93,37 @@ def test_strangers_and_leftovers_are_listed(tmp_path: Path, verify: Verify) -> N
     assert lines_with(said, "left over", "checkpoint.pt", "its run is finished")
     assert lines_with(said, "put aside", "checkpoint.pt.damaged")
     assert "may be deleted" in said
+
+
+def test_what_may_not_be_read_is_named_and_the_rest_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(4):
+        write_record(folder_in(tmp_path, a_run(seed=seed)), a_record(a_run(seed=seed)))
+    (tmp_path / "mine" / "row").mkdir(parents=True)
+    looks = tmp_path / "demo" / "looks.json"
+    looks.write_text("{}")
+    runs = [folder_in(tmp_path, a_run(seed=seed)) for seed in (0, 2, 3)]
+    closed = [tmp_path / "mine", runs[0].path, runs[1].path, runs[2].record, looks]
+    reading = {"iterdir": Path.iterdir, "read_bytes": Path.read_bytes}
+
+    def refusing(name: str) -> Callable[[Path], Any]:  # root, who may read everything, runs tests too
+        def read(path: Path) -> Any:
+            if path in closed:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return reading[name](path)
+
+        return read
+
+    with monkeypatch.context() as patch:
+        for name in reading:
+            patch.setattr(Path, name, refusing(name))
+        code = repro.cli.run(["verify", str(tmp_path)])
+    said = capfd.readouterr().out
+    assert code == 1
+    for path in closed:
+        assert lines_with(said, "unreadable", f"{path}: cannot be read: Permission denied")
+    assert "1 record and 0 checkpoints are whole; none damaged, 5 not to be read" in said
 
 
 def test_results_that_are_not_there_are_a_users_error(tmp_path: Path, verify: Verify) -> None:
