@@ -83,7 +83,7 @@ def with_execution(run: Run, arm: str, precision: str) -> Run:
     place = ARMS.index(arm)
     usual = "fp32" if precision == "fp32" else "tf32"
     chosen = {
-        "precision": precision if place >= ARMS.index("format") else usual,
+        "precision": precision if has_precision(arm) else usual,
         "memory_format": "auto" if place >= ARMS.index("format") else "contiguous",
         "cuda_graph": place >= ARMS.index("graph"),
         "compile": arm == "compile",
@@ -91,6 +91,11 @@ def with_execution(run: Run, arm: str, precision: str) -> Run:
     }
     execution = run.cell.execution.model_copy(update=chosen)
     return run.model_copy(update={"cell": run.cell.model_copy(update={"execution": execution})})
+
+
+def has_precision(arm: str) -> bool:
+    """Whether the arm has the precision that is asked for, and not the plain loop's."""
+    return ARMS.index(arm) >= ARMS.index("format")
 
 
 def keeps_memory(arm: str) -> bool:

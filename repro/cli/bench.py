@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from repro.cli.idle import refuse_idle
 from repro.cli.options import Threads
 from repro.errors import UserError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def bench(
+    context: typer.Context,
     models: Annotated[
         list[str] | None, typer.Argument(metavar="MODEL", help="Networks. Default: the five of Table 2.")
     ] = None,
@@ -52,18 +54,26 @@ def bench(
 
     Images are random (their content costs nothing), an epoch is short (--batches), warm-up is timed apart.
     """
-    from repro.bench.arms import choose_arms
+    from repro.bench.arms import choose_arms, has_precision
     from repro.bench.benchmark import DEFAULT_MODELS, Options, benchmark
     from repro.cli.console import say
     from repro.engine.environment import choose_device
+    from repro.schema import DENSENETS
     from repro.sweep.hardware import usable_cores
 
     if image_size not in (32, 64):
         raise UserError(f"--image-size {image_size}: 32 or 64")
     chosen = choose_device(device)
     cores = usable_cores()
+    compared = choose_arms(arms, chosen.type)
+    if "plain" not in compared:
+        refuse_idle(context, "workers", because="is of the plain loop, which --arms leaves out")
+    if not any(map(has_precision, compared)):
+        refuse_idle(context, "precision", because="is of the arms from format on, which --arms leaves out")
+    if not DENSENETS & set(models or DEFAULT_MODELS):
+        refuse_idle(context, "recompute", because=f"is for DenseNets: {', '.join(sorted(DENSENETS))}")
     options = Options(
-        arms=choose_arms(arms, chosen.type),
+        arms=compared,
         rounds=rounds,
         device=str(chosen),
         threads=threads or cores,

@@ -130,7 +130,8 @@ class Asked:
         both = ("node_data", "detach", "gpus_per_job", "cpus_per_job", "memory_gb")
         belong = {"local": (), "ray": ("address", *both), "slurm": (*slurm, *both)}
         for name in ("address", *both, *slurm):
-            if getattr(self, name) not in (None, False, (), []) and name not in belong[self.executor]:
+            given = getattr(self, name)
+            if given is not None and given is not False and given != () and name not in belong[self.executor]:
                 theirs = " or ".join(f"--executor {other}" for other, names in belong.items() if name in names)
                 option = "--memory-per-job" if name == "memory_gb" else f"--{name.replace('_', '-')}"
                 raise UserError(f"{option} is for {theirs}", mend="Add that, or leave the option out.")

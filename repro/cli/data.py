@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repro.cli.idle import refuse_idle
 from repro.cli.options import ROOT_DEFAULT, Root
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _EXPERIMENT = {"cifar100": "table2", "tiny_imagenet": "table1", "digits": "demo"
 
 @app.command()
 def fetch(
+    context: typer.Context,
     name: Name,
     root: Root = ROOT_DEFAULT,
     source: Annotated[
@@ -38,6 +40,7 @@ def fetch(
 
     facts = dataset_facts(name)
     if facts.download is None:
+        refuse_idle(context, "source", because=f"changes nothing: {facts.title} is bundled with scikit-learn")
         say(f"{facts.title} needs no fetching: it is bundled with scikit-learn.")
     else:
         with _progress() as report:

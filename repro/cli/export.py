@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from repro.cli.idle import refuse_idle
 from repro.cli.options import RESULTS_DEFAULT, Results
 from repro.cli.references import complete_table
 from repro.errors import UserError, nearest
@@ -16,6 +17,7 @@ _SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".json": "schema"}
 
 
 def export(
+    context: typer.Context,
     tables: Annotated[
         list[str] | None,
         typer.Argument(
@@ -57,6 +59,7 @@ def export(
     if output:
         refuse_unwritable(output)
     if format_name == "schema":
+        refuse_idle(context, "tables", "level", because="changes nothing about the schema, which is that of any record")
         return _deliver(schema_to_bytes(), output)
     if format_name == "parquet" and output is None:
         raise UserError("Parquet is no text for a terminal", mend="Name a file: biasrepro export -o runs.parquet")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from repro.cli.idle import refuse_idle
 from repro.cli.options import RESULTS_DEFAULT, Results, Settings
 from repro.cli.references import complete_table
 from repro.errors import UserError, nearest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def figure(
+    context: typer.Context,
     name: Annotated[
         str,
         typer.Argument(
@@ -58,12 +60,16 @@ def figure(
     formats = [_format_of(output) for output in outputs]
     for output in outputs:
         refuse_unwritable(output)
-    from repro.figures import FIGURES, NEEDS_NO_RUNS, draw_figure, gather_recorded, unusable
+    from repro.figures import FIGURES, NEEDS_NO_RUNS, SHOWS_EVERY_EPOCH, draw_figure, gather_recorded, unusable
     from repro.tables import METRICS
 
     for kind, given, valid in (("figure", name, FIGURES), ("metric", metric, METRICS)):
         if given not in valid:
             raise UserError(f"no {kind} is called '{given}'", mend=nearest(given, valid))
+    if name in NEEDS_NO_RUNS:
+        refuse_idle(context, "tables", "metric", "settings", because=f"changes nothing: figure {name} shows no run")
+    if name in SHOWS_EVERY_EPOCH:
+        refuse_idle(context, "metric", because=f"changes nothing: figure {name} shows every epoch")
     chosen = [] if name in NEEDS_NO_RUNS else chosen_tables(tables or [], settings or [])
     gathered = gather_recorded(chosen, results, cast("Metric", metric))
     drawing = draw_figure(name, gathered)

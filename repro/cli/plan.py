@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from repro.cli.idle import ADD_OR_LEAVE_OUT, refuse_idle
 from repro.cli.options import RESULTS_DEFAULT, Results
 from repro.cli.references import command_line
 from repro.errors import UserError
@@ -26,6 +27,7 @@ _CHANCES = "chance  yes: called reproduced, if every effect is the paper's; no: 
 
 
 def plan(
+    context: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(
@@ -87,9 +89,13 @@ def plan(
 
     shown = Looks.parse(looks, spending) if looks is not None else None
     numbers = _numbers(at) if at is not None else None
-    if unseen and not declare:
-        raise UserError("--unseen is for --declare", mend="Add that, or leave the option out.")
+    if looks is None:
+        refuse_idle(context, "spending", because="is for --looks", mend=ADD_OR_LEAVE_OUT)
+    if not declare:
+        refuse_idle(context, "unseen", because="is for --declare", mend=ADD_OR_LEAVE_OUT)
     if declare:
+        of_plans = ("power", "gpu_hours", "hours_per_run", "spread", "at")
+        refuse_idle(context, *of_plans, because="and --declare exclude each other: that plans nothing")
         from repro.cli.declare import declare_looks
 
         return declare_looks(names or [], shown, unseen=unseen, results=results)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repro.cli.idle import ADD_OR_LEAVE_OUT, refuse_idle
 from repro.cli.options import RESULTS_DEFAULT, Results, Settings
 from repro.cli.references import command_line, complete_table, with_settings
+from repro.errors import UserError
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -20,6 +22,7 @@ MOST_SHOWN = 20  # of the runs in trouble
 
 
 def status(
+    context: typer.Context,
     table_name: Annotated[
         str | None,
         typer.Argument(
@@ -40,6 +43,11 @@ def status(
     All of it is read from the results folder, so it may be asked on any machine that has it.
     """
     from repro.cli.watching import show_in_training, show_sweeps, watched
+
+    if not watch:
+        refuse_idle(context, "every", because="is for --watch", mend=ADD_OR_LEAVE_OUT)
+    if settings and table_name is None:
+        raise UserError("--set needs a table to set it on", mend="Name one: biasrepro status table1 --set KEY=VALUE")
 
     def show() -> bool:
         """Show it once; whether something is in training."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from repro.cli import clusters
+from repro.cli.idle import ADD_OR_LEAVE_OUT, refuse_idle
 from repro.cli.options import (
     RESULTS_DEFAULT,
     ROOT_DEFAULT,
@@ -114,6 +115,16 @@ def sweep(
     from repro.sweep.plan import make_plan, parse_seeds, refuse_blocked, selected_runs
     from repro.sweep.survey import survey
 
+    if stop:
+        refuse_idle(context, "seeds", "rows", "columns", "only", "dry_run", because="and --stop exclude each other")
+    if detach:
+        because = "and --detach exclude each other: nobody stays here to act on how the runs end"
+        refuse_idle(context, "fail_fast", "until_decided", because=because)
+    if device == "cpu":
+        on_gpus = ("jobs_per_gpu", *(["gpus_per_job"] if gpus_per_job else []))
+        refuse_idle(context, *on_gpus, because="and --device cpu exclude each other")
+    if not dry_run:
+        refuse_idle(context, "no_measure", because="is for --dry-run", mend=ADD_OR_LEAVE_OUT)
     if table_name is None:
         if not stop:
             raise UserError("a sweep is of a table", mend="Such as `biasrepro sweep demo`, or a YAML file.")
@@ -127,8 +138,6 @@ def sweep(
         *(account, qos, setup or (), sbatch or ()),
     )
     engine = asked.engine(jobs_per_gpu=jobs_per_gpu, gpus=gpus, jobs=jobs)
-    if no_measure and not dry_run:
-        raise UserError("--no-measure is for --dry-run", mend="Add that, or leave the option out.")
 
     def train(chosen: Sequence[Run]) -> int:
         """Train those of ``chosen`` that are left, or show what that would be; the exit code."""
@@ -220,6 +229,7 @@ def _slots(
     device: str, gpus: str | None, jobs_per_gpu: str, jobs: int | None, threads: int | None, runs: Sequence[Run]
 ) -> tuple[Slot, ...]:
     """The slots on this machine's devices, for ``runs``. Raises UserError for what is not there."""
+    from repro.cli.console import say
     from repro.cli.jobs_per_gpu import choose_jobs_per_gpu, parse_jobs_per_gpu
     from repro.sweep.devices import VISIBLE, choose_slots
     from repro.sweep.hardware import find_gpus, usable_cores
@@ -242,7 +252,10 @@ def _slots(
         )
 
     number = parse_jobs_per_gpu(jobs_per_gpu)
-    return slots(choose_jobs_per_gpu(runs, slots(1), cores) if number is None else number)
+    chosen = slots(choose_jobs_per_gpu(runs, slots(1), cores) if number is None else number)
+    if chosen[0].device == "cpu" and number != 1:  # no error: one script may serve machines with GPUs and without
+        say(f"--jobs-per-gpu {jobs_per_gpu} changes nothing: no GPU is visible here, the CPU trains", stderr=True)
+    return chosen
 
 
 def _job(run: Run, table: Table, results: Path, shared: Sequence[str]) -> Job:

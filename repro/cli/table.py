@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from repro.tables import AssembledTable, Metric
 
 _MOST_SIBLINGS = 3
+_NEVER_COMPACT = ("csv", "json")  # every figure has a place of its own there
 
 
 def table(
@@ -83,6 +84,9 @@ def table(
         raise UserError(f"verdicts are not shown as '{verdicts}'", where="--verdicts", mend=nearest(verdicts, VERDICTS))
     if siunitx and format_name != "latex":
         raise UserError("siunitx is for LaTeX", where="--siunitx", mend="Add --format latex, or an output named .tex.")
+    if compact and format_name in _NEVER_COMPACT:
+        mend = "Leave it out, or give another --format."
+        raise UserError("compact is for markdown, latex and html", where="--compact", mend=mend)
     if output:
         refuse_unwritable(output)
     chosen = chosen_tables(names or [], settings or [])

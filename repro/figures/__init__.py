@@ -14,6 +14,7 @@ __all__ = [
     "FIGURES",
     "FORMATS",
     "NEEDS_NO_RUNS",
+    "SHOWS_EVERY_EPOCH",
     "Drawing",
     "Recorded",
     "draw_figure",
@@ -30,6 +31,7 @@ FIGURES: dict[str, Callable[[Sequence[Recorded]], Drawing]] = {
     "weights": weights.draw,
 }
 NEEDS_NO_RUNS = ("1",)
+SHOWS_EVERY_EPOCH = ("curves", "weights")
 
 
 def draw_figure(name: str, tables: Sequence[Recorded]) -> Drawing:

@@ -1,0 +1,62 @@
+"""An option that would change nothing is refused, by whichever command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Say = Callable[..., Any]
+SWEEP = ["sweep", "demo"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["status", "--every", "60"], "--every is for --watch"),
+        (["status", "--set", "recipe.epochs=2"], "--set needs a table"),
+        ([*SWEEP, "--device", "cpu", "--jobs-per-gpu", "2"], "--jobs-per-gpu and --device cpu exclude each other"),
+        ([*SWEEP, "--device", "cpu", "--gpus-per-job", "1", "--executor", "ray"], "--gpus-per-job and --device cpu"),
+        ([*SWEEP, "--gpus-per-job", "0"], "--gpus-per-job is for --executor ray or --executor slurm"),
+        ([*SWEEP, "--no-measure"], "--no-measure is for --dry-run"),
+        ([*SWEEP, "--stop", "--rows", "shufflenetv2"], "--rows and --stop exclude each other"),
+        ([*SWEEP, "--stop", "--dry-run"], "--dry-run and --stop exclude each other"),
+        (["sweep", "--stop", "--seeds", "3"], "--seeds and --stop exclude each other"),
+        ([*SWEEP, "--detach", "--fail-fast", "--executor", "slurm"], "--fail-fast and --detach exclude each other"),
+        ([*SWEEP, "--detach", "--until-decided", "--executor", "slurm"], "--until-decided and --detach"),
+        (["plan", "--spending", "pocock"], "--spending is for --looks"),
+        (["plan", "table2", "--unseen"], "--unseen is for --declare"),
+        (
+            ["plan", "table2", "--looks", "5,10", "--declare", "--at", "5", "--power", "0.9"],
+            "--power and --at and --declare exclude each other",
+        ),
+        (["table", "demo", "--compact", "--format", "csv"], "compact is for markdown, latex and html"),
+        (["figure", "1", "table2"], "TABLE changes nothing: figure 1 shows no run"),
+        (["figure", "curves", "demo", "--metric", "best"], "--metric changes nothing: figure curves shows every epoch"),
+        (["export", "demo", "--format", "schema"], "TABLE changes nothing about the schema"),
+        (["export", "--format", "schema", "--level", "runs"], "--level changes nothing about the schema"),
+        (["data", "fetch", "digits", "--from", "."], "--from changes nothing"),
+        (["bench", "--device", "cpu", "--arms", "augment,format", "--workers", "2"], "--workers is of the plain loop"),
+        (["bench", "--device", "cpu", "--arms", "plain,augment", "--precision", "bf16"], "--precision is of the arms"),
+        (["bench", "squeezenet", "--device", "cpu", "--recompute"], "--recompute is for DenseNets"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = say(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert says in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("fake_training")
+@pytest.mark.parametrize("number", ["2", "auto"])
+def test_a_script_for_machines_with_gpus_runs_without_one_and_says_so(say: Say, results: Path, number: str) -> None:
+    said = say(*SWEEP, "--jobs-per-gpu", number, "--dry-run", "--no-measure", "--results", results)
+    assert said.code == 0
+    assert said.err == f"--jobs-per-gpu {number} changes nothing: no GPU is visible here, the CPU trains\n"
+    assert say(*SWEEP, "--dry-run", "--no-measure", "--results", results).err == ""
