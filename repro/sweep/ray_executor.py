@@ -83,8 +83,10 @@ class RayExecutor:
         task = self._task.options(
             num_gpus=gpus, num_cpus=self._reserved.cpus, memory=self._reserved.memory_bytes, name=job.id
         )
+        former = last_owner(job.folder, now=0.0)
+        seen, token = changed_at(job.folder.live), former.token if former is not None else None
         reference = task.remote(RemoteJob.of(job), self._terms)
-        self._out[job.id] = _Out(job, reference, shared=0 < gpus < 1, seen=changed_at(job.folder.live))
+        self._out[job.id] = _Out(job, reference, shared=0 < gpus < 1, seen=seen, former_owner=token)
         self._turns.append(job.id)
         reference.future().add_done_callback(partial(self._note_ready, job.id))
 
@@ -169,7 +171,7 @@ class RayExecutor:
                 continue
             self._turns.append(run)
             events += out.news()
-            if out.place is not None and now >= out.next_silence:
+            if now >= out.next_silence:
                 out.next_silence = now + SILENCE_SECONDS
                 events += self._silence(out)
         return events
@@ -177,13 +179,13 @@ class RayExecutor:
     def _silence(self, out: _Out) -> list[Event]:
         """The end of a run whose owner Ray believes alive, and which nobody has heard of for too long."""
         owner = last_owner(out.job.folder, now=file_time(self._results))
-        if owner is None or owner.is_here or owner.silent_seconds < SILENT_SECONDS:
-            return []
+        if owner is None or owner.token == out.former_owner or owner.is_here or owner.silent_seconds < SILENT_SECONDS:
+            return []  # a former owner's silence says nothing of a task that Ray has not begun
         with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
             self._ray.cancel(out.reference, force=True)
         del self._out[out.job.id]
-        cause = f"{out.place} has not been heard of for {owner.silent_seconds:.0f} s"
-        return [Ended(out.job, -signal.SIGKILL, out.last, cause=cause, displaced=True)]
+        cause = f"{out.place or owner.host} has not been heard of for {owner.silent_seconds:.0f} s"
+        return [*out.begun(owner.host), Ended(out.job, -signal.SIGKILL, out.last, cause=cause, displaced=True)]
 
     def _collect(self, out: _Out) -> list[Event]:
         """How a task ended. Raises UserError where nothing but the cluster itself is at fault."""
@@ -208,12 +210,16 @@ class RayExecutor:
 
 @dataclass
 class _Out:
-    """A job that Ray has: its reference, whether it shares a GPU, and what was seen of it."""
+    """A job that Ray has: its reference, whether it shares a GPU, and what was seen of it.
+
+    ``former_owner`` is the token of who had the run, and did not give it back, before Ray got it.
+    """
 
     job: Job
     reference: Any
     shared: bool
     seen: tuple[int, int] | None
+    former_owner: str | None
     place: str | None = None
     last: Progress | None = None
     next_silence: float = 0.0

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from repro.interruption import StopRequests
-from repro.results import RunFolder, write_record
+from repro.results import RunFolder, lock, write_record
 from repro.results.lock import OwnedElsewhere, own
 from repro.results.record import from_bytes
 from repro.results.sealed import Header, seal, unseal
@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--commits-nothing", action="store_true")
     parser.add_argument("--steps-a-life", type=int, help="after so many, wait to be asked to stop")
+    parser.add_argument("--elsewhere", action="store_true", help="be a process of a machine that nobody else knows")
     parser.add_argument("command")
     parser.add_argument("reference")
     parser.add_argument("--seed")
@@ -35,6 +36,8 @@ def main() -> int:
         parser.add_argument(option)
     parser.add_argument("--stop-at-eof", action="store_true")
     given = parser.parse_args()
+    if given.elsewhere:
+        lock.this_place = lambda: f"the machine of {os.getpid()}"
     beside: Path = given.results.parent
     row, column = given.reference.split("/")[-2:]
     prepared = json.loads((beside / "prepared.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -67,3 +68,15 @@ def said(folder: Path) -> str:
 def gpu_shaped(address: str) -> Sequence[object]:
     """Options of a sweep whose runs reserve half a GPU each, and train on the CPU."""
     return ("--executor", "ray", "--address", address, "--device", "cpu", "--threads", 1, "--gpus-per-job", 0.5)
+
+
+def conductors_node(cluster: Any) -> Any:
+    """The node of ``cluster`` whose raylet has the process that conducts a detached sweep; None where there is none."""
+    raylets = {node.all_processes["raylet"][0].process.pid: node for node in cluster.list_all_nodes()}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cmdline").read_bytes().startswith(b"ray::_Conductor"):
+                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent in raylets:
+                    return raylets[parent]
+    return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,11 +14,12 @@ from typing import Any
 
 import pytest
 import ray_cluster
+from cluster_sweep import Sweep, fates
 from killing import EXPERIMENT, without_times
 
 from repro.config import load_table
 from repro.results import RunFolder, load_records
-from repro.results.lock import owner_of
+from repro.results.lock import SILENT_SECONDS, owner_of
 from repro.sweep.conduct import conduct
 from repro.sweep.executor import Job
 from repro.sweep.executors import RayOptions
@@ -124,6 +127,27 @@ def test_a_detached_sweep_is_followed_and_stopped_from_elsewhere(cluster: Any, f
     assert len(list((folder / "results").glob("*/*/*/*/checkpoint.pt"))) >= 2
 
 
+def test_a_detached_sweep_whose_conductor_is_lost_with_its_node_is_conducted_from_another(folder: Path) -> None:
+    sweep = ("sweep", folder / "tiny.yaml", "--seeds", 1, "--rows", "shufflenetv2", "--root", folder / "data")
+    sweep = (*sweep, "--set", "recipe.epochs=15")
+    results = folder / "results"
+    with ray_cluster.cluster(2) as cluster:
+        detached = (*ray_cluster.gpu_shaped(cluster.address), "--results", results, "--detach")
+        while ray_cluster.say(folder, *sweep, *detached)[0] == 0:
+            if (lost := ray_cluster.conductors_node(cluster)) is not cluster.head_node:
+                break
+            ray_cluster.say(folder, "sweep", "--stop", "--results", results)  # without its head a cluster is none
+        wait_until(lambda: len(in_training(folder)) == 2, folder)
+        cluster.remove_node(lost, allow_graceful=False)
+        wait_until(lambda: ray_cluster.conductors_node(cluster) not in (None, lost), folder)
+        wait_until(lambda: registered(results) == [], folder)
+    there = recorded(results)
+    assert len(there) == 2
+    local = ("--executor", "local", "--device", "cpu", "--threads", 1, "--jobs", 2, "--results", folder / "local")
+    assert ray_cluster.say(folder, *sweep, *local)[0] == 0
+    assert there == recorded(folder / "local")
+
+
 def test_a_head_that_is_not_there_is_one_message_in_time(folder: Path) -> None:
     began = time.monotonic()
     sweep = ("sweep", folder / "tiny.yaml", "--executor", "ray", "--address", "127.0.0.1:9", "--results", "results")
@@ -199,6 +223,28 @@ def test_runs_that_do_nothing_cost_little_each(cluster: Any, tmp_path: Path) -> 
     ray_overhead.measure(cluster.address, tmp_path / "first", 30)
     cost = ray_overhead.measure(cluster.address, tmp_path / "second", 200)
     assert cost.seconds / cost.runs < 0.1, cost  # 20 ms on an idle machine; CI's are busy
+
+
+def test_a_run_that_nobody_has_heard_of_is_given_out_again(cluster: Any, folder: Path) -> None:
+    sweep = Sweep(folder, runs=1, steps=40)
+    sweep.command = (*(sweep.command or ()), "--elsewhere")
+    (job,) = sweep.jobs()
+    stopped: list[int] = []
+
+    def fall_silent() -> None:
+        if len(sweep.audit()) >= 5 and not stopped:
+            stopped.append(sweep.audit()[0]["pid"])
+            os.kill(stopped[0], signal.SIGSTOP)
+            (owner,) = job.folder.path.glob("owner-*.json")
+            os.utime(owner, (time.time() - SILENT_SECONDS,) * 2)
+
+    picture = sweep.on("ray", RayOptions(cluster.address), tick=fall_silent)
+    assert fates(picture) == ["completed"]
+    assert len(stopped) == 1
+    with contextlib.suppress(ProcessLookupError):  # where Ray did not end it with its task, it notices by itself
+        os.kill(stopped[0], signal.SIGCONT)
+    wait_until(lambda: not Path(f"/proc/{stopped[0]}").exists(), folder)
+    assert (sweep.trained_once(40), sweep.lives()) == (True, 2)
 
 
 def test_two_runs_have_halves_of_a_gpu_and_memory_for_one(cluster: Any, folder: Path) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_sweep import PLAIN, Once, Sweep, bare, fates, queue
 from slurm_cluster import NODES, SlurmCluster, slurm_cluster, wait_for, why_not
-from slurm_sweep import PLAIN, Once, Sweep, bare, fates, queue
 
 from repro.cli.clusters import stop_sweeps
 from repro.results import load_records
@@ -160,7 +160,7 @@ DRIVER = """
 import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
-from slurm_sweep import Sweep
+from cluster_sweep import Sweep
 sweep = Sweep(Path({folder!r}), steps={steps})
 print(sweep.on_slurm().finished)
 """

@@ -1,4 +1,4 @@
-"""Sweeps of the tiny experiment on the SLURM that this process knows, and what became of them."""
+"""Sweeps of the tiny experiment on a cluster that this process knows, and what became of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from repro.sweep import conduct as conducting
 from repro.sweep.conduct import conduct
 from repro.sweep.devices import cpu_slots
 from repro.sweep.executor import Job
-from repro.sweep.executors import SlurmOptions, engine_of
+from repro.sweep.executors import EngineName, RayOptions, SlurmOptions, engine_of
 from repro.sweep.local import LocalExecutor
 from repro.sweep.picture import SweepPicture
 from repro.sweep.plan import selected_runs
@@ -58,13 +58,23 @@ class Sweep:
     def terms(self, sweep: str, *, jobs: int | None = None) -> Terms:
         return Terms(sweep, str(self.results), device="cpu", jobs=jobs, command=self.command)
 
+    def on(
+        self,
+        engine: EngineName,
+        options: RayOptions | SlurmOptions,
+        *,
+        jobs: int | None = None,
+        tick: Callable[[], object] = lambda: None,
+    ) -> SweepPicture:
+        registration = register(self.results, table="tiny", executor=engine, command="biasrepro sweep tiny")
+        with registration.kept():
+            executor = engine_of(engine, options).connect(self.terms(registration.id, jobs=jobs))
+            return conduct(self.jobs(), executor, listen=Watch(tick, slurm=engine == "slurm"))
+
     def on_slurm(
         self, options: SlurmOptions = PLAIN, *, jobs: int | None = None, tick: Callable[[], object] = lambda: None
     ) -> SweepPicture:
-        registration = register(self.results, table="tiny", executor="slurm", command="biasrepro sweep tiny")
-        with registration.kept():
-            executor = engine_of("slurm", options).connect(self.terms(registration.id, jobs=jobs))
-            return conduct(self.jobs(), executor, listen=Watch(tick))
+        return self.on("slurm", options, jobs=jobs, tick=tick)
 
     def here(self) -> SweepPicture:
         return conduct(self.jobs(self.folder / "here"), LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1)))
@@ -89,16 +99,17 @@ class Sweep:
 class Watch(conducting._Quiet):
     """Calls ``tick`` while a sweep goes on, and spares it the two minutes that SLURM holds a requeued job back."""
 
-    def __init__(self, tick: Callable[[], object]) -> None:
+    def __init__(self, tick: Callable[[], object], *, slurm: bool) -> None:
         self._tick = tick
+        self._slurm = slurm
         self._next = 0.0
         self._pending: set[str] = set()
         self._deadline = time.monotonic() + 300
 
     def tick(self, picture: SweepPicture) -> None:
-        assert time.monotonic() < self._deadline, f"{picture}\n{queue()}"
+        assert time.monotonic() < self._deadline, f"{picture}\n{queue() if self._slurm else ''}"
         self._tick()
-        if time.monotonic() > self._next:
+        if self._slurm and time.monotonic() > self._next:
             self._next = time.monotonic() + 1
             # A node refuses a job that begins in the very second in which it was requeued ("Job credential revoked"):
             # the two minutes keep them apart, and here it is another look.
