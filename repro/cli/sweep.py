@@ -120,9 +120,8 @@ def sweep(
     if detach:
         because = "and --detach exclude each other: nobody stays here to act on how the runs end"
         refuse_idle(context, "fail_fast", "until_decided", because=because)
-    if device == "cpu":
-        on_gpus = ("jobs_per_gpu", *(["gpus_per_job"] if gpus_per_job else []))
-        refuse_idle(context, *on_gpus, because="and --device cpu exclude each other")
+    if device == "cpu" and executor == "local":  # on a cluster, what a run reserves is not what it trains on
+        refuse_idle(context, "jobs_per_gpu", because="and --device cpu exclude each other")
     if not dry_run:
         refuse_idle(context, "no_measure", because="is for --dry-run", mend=ADD_OR_LEAVE_OUT)
     if table_name is None:

@@ -18,7 +18,6 @@ SWEEP = ["sweep", "demo"]
         (["status", "--every", "60"], "--every is for --watch"),
         (["status", "--set", "recipe.epochs=2"], "--set needs a table"),
         ([*SWEEP, "--device", "cpu", "--jobs-per-gpu", "2"], "--jobs-per-gpu and --device cpu exclude each other"),
-        ([*SWEEP, "--device", "cpu", "--gpus-per-job", "1", "--executor", "ray"], "--gpus-per-job and --device cpu"),
         ([*SWEEP, "--gpus-per-job", "0"], "--gpus-per-job is for --executor ray or --executor slurm"),
         ([*SWEEP, "--no-measure"], "--no-measure is for --dry-run"),
         ([*SWEEP, "--stop", "--rows", "shufflenetv2"], "--rows and --stop exclude each other"),
@@ -51,6 +50,13 @@ def test_an_option_without_effect_is_refused(
     assert (said.code, said.out) == (2, "")
     assert says in said.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_cluster_what_a_run_reserves_is_not_what_it_trains_on(say: Say, results: Path) -> None:
+    slots = ("--executor", "ray", "--device", "cpu", "--gpus-per-job", "1", "--jobs-per-gpu", "2")
+    said = say(*SWEEP, *slots, "--dry-run", "--no-measure", "--results", results)
+    assert (said.code, said.err) == (0, "")
+    assert "each reserves 0.5 GPU" in said.out
 
 
 @pytest.mark.usefixtures("fake_training")
