@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def refuse_unwritable(output: Path) -> None:
 
 def write_output(output: Path, content: bytes) -> None:
     """Write ``content`` and say so. Raises UserError where the disk or its permissions refuse."""
+    from repro.cli.console import size
     from repro.results.durable import write_durably
+    from repro.results.space import free_bytes
 
     try:
         if output.exists() and not output.is_file():  # a pipe or a terminal, which a rename would replace
@@ -46,5 +49,9 @@ def write_output(output: Path, content: bytes) -> None:
         else:
             write_durably(output.resolve(), content)
     except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", where=str(output)) from error
+        said = f"cannot be written: {error.strerror}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = free_bytes(output.resolve().parent)
+            said += f"; {size(len(content))} are needed, {size(free)} are free on the disk"
+        raise UserError(said, where=str(output)) from error
     typer.echo(f"Written: {output}", err=True)

@@ -229,7 +229,8 @@ class Training:
             **state.to_checkpoint(),
         }
         header = Header(self.run.id, self._commits, state.epoch, state.step)
-        with failed_writes_explained(ownership.folder, f"the state at epoch {state.epoch}, step {state.step},"):
+        what = f"the state at epoch {state.epoch}, step {state.step},"
+        with failed_writes_explained(ownership.folder, what, state.size_bytes()):
             checkpoint.save(ownership.folder, header, saved, ownership.write)
         self._committed = time.monotonic()
 

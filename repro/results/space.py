@@ -11,7 +11,11 @@ from pathlib import Path
 from repro.errors import RunFailure, UserError
 from repro.results.store import RunFolder
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "a file may not be so large here (`ulimit -f`)",
+}
 _COPIES = 3  # the newest checkpoint, the one before, and the one being written
 
 
@@ -29,14 +33,18 @@ def require_space(folder: RunFolder, checkpoint_bytes: int) -> None:
 
 
 @contextmanager
-def failed_writes_explained(folder: RunFolder, what: str) -> Iterator[None]:
-    """Turn an OSError while ``what`` is written into a RunFailure that says what a person should do."""
+def failed_writes_explained(folder: RunFolder, what: str, size_bytes: int | None = None) -> Iterator[None]:
+    """Turn an OSError while ``what`` is written into a RunFailure that says what a person should do.
+
+    ``size_bytes`` is what it takes on the disk, None where that is not known.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            reason = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
-            said = f"{reason}: {what} could not be written; {_megabytes(free_bytes(folder.path))} are free"
+            needed = "" if size_bytes is None else f"it needs about {_megabytes(size_bytes)}, and "
+            free = _megabytes(free_bytes(folder.path))  # of the disk, whatever a quota leaves
+            said = f"{_FULL[error.errno]}: {what} could not be written; {needed}{free} are free on the disk"
         else:
             said = f"{what} could not be written: {error.strerror or error}"
         way_out = _WHAT_MAY_GO if error.errno in _FULL else "Look at the disk, or at the connection to it."

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +32,22 @@ def results_of_two(tmp_path: Path, fake_runs: Any, own: Path, monkeypatch: pytes
     damaged.parent.mkdir(parents=True)
     damaged.write_text("{}")
     return folder
+
+
+def test_a_full_disk_is_said_with_what_is_needed_and_free(
+    say: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        said = say("export", "--format", "schema", "-o", tmp_path / "schema.json")
+    assert said.code == 2
+    assert re.search(
+        r"schema.json: cannot be written: No space left on device; [\d.]+ kB are needed, .* free", said.err
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_terminal_gets_csv_and_is_told_what_was_left_out(say: Callable[..., Any], results_of_two: Path) -> None:

@@ -246,7 +246,15 @@ def fails_to_write(stage: Stage, number: int, code: int, *words: str, at_record:
 
 @fault("a disk that fills up in the middle of a checkpoint", "the last state is there; the message says what to free")
 def _(stage: Stage) -> None:
-    fails_to_write(stage, errno.ENOSPC, 1, "the disk is full: the state at epoch", "biasrepro verify", "are free")
+    fails_to_write(
+        stage,
+        errno.ENOSPC,
+        1,
+        "the disk is full: the state at epoch",
+        "it needs about 2.8 MB",
+        "are free",
+        "biasrepro verify",
+    )
 
 
 @fault("a quota that is used up in the middle of a checkpoint", "the same, and it is called a quota")
