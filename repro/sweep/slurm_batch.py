@@ -29,7 +29,7 @@ from repro.sweep.executors import SlurmOptions
 from repro.sweep.register import FOLDER
 from repro.sweep.remote import RemoteJob, Terms
 from repro.sweep.slurm_node import NodeWork, ends_file
-from repro.sweep.slurm_queue import PREFIX, SlurmError, ask, cancel, unreachable
+from repro.sweep.slurm_queue import PREFIX, SlurmError, ask, cancel, refused
 
 # SLURM signals up to a minute earlier than it is asked to; what a run needs to commit is less.
 _SIGNAL_SECONDS, _LEAST_SIGNAL_SECONDS = 120, 15
@@ -193,7 +193,7 @@ def _explained(error: Exception, said: str) -> UserError:
             f"sbatch cannot be run here: {error.strerror}",
             mend="Start the sweep where SLURM's commands are, on a login node of the cluster.",
         )
-    return unreachable(str(error).strip() or said.strip() or type(error).__name__)
+    return refused(str(error).strip() or said.strip() or type(error).__name__, "sbatch")
 
 
 def drop_pending(numbers: Sequence[str]) -> None:

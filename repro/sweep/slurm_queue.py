@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from repro.errors import UserError
 PREFIX = "biasrepro-"  # of our jobs' names; the batch's id follows
 _COMMAND_SECONDS = 60.0
 _FORMAT = "%F|%K|%T|%N|%r|%j"
+_NO_CONFIGURATION = re.compile("configuration (source|file)")
+_OWN_NAME = re.compile(r"^(sbatch|scancel|scontrol|squeue): ")
 _NAME = re.compile(PREFIX + r"([0-9a-f]{12})")
 
 
@@ -56,18 +60,33 @@ def ask(*command: str) -> str:
             mend="Start the sweep where SLURM's commands are, on a login node of the cluster.",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise unreachable(f"{command[0]} gave no answer in {_COMMAND_SECONDS:.0f} s") from error
+        raise refused(f"no answer in {_COMMAND_SECONDS:.0f} s", *command) from error
     if done.returncode:
-        raise unreachable(done.stderr.strip() or f"{command[0]} ended with exit code {done.returncode}")
+        raise refused(done.stderr.strip() or f"nothing, and ended with exit code {done.returncode}", *command)
     return done.stdout
 
 
-def unreachable(said: str) -> SlurmError:
-    """The error for a SLURM that does not do what it is asked."""
+def refused(said: str, *command: str) -> SlurmError:
+    """The error for a command of SLURM that did not do what it was asked; ``said`` are its own lines."""
+    words, asked = _telling(said), shlex.join(command)
+    if _NO_CONFIGURATION.search(words):
+        variable = os.environ.get("SLURM_CONF")
+        return SlurmError(
+            f"SLURM's commands are here and find no cluster: `{asked}` said: {words}",
+            mend=f"SLURM_CONF is {variable or 'not set'}. Start the sweep on a login node of the cluster, or set "
+            "SLURM_CONF to the cluster's slurm.conf. Where plain `squeue` answers, a sweep can be submitted.",
+        )
     return SlurmError(
-        f"SLURM said: {said}",
+        f"`{asked}` said: {words}",
         mend="Nothing is lost: what is queued or runs goes on without us, and the same command follows it again.",
     )
+
+
+def _telling(said: str) -> str:
+    """The line that SLURM gave up with, where there is one, else all of its lines; each without the program's name."""
+    lines = [_OWN_NAME.sub("", line.strip()) for line in said.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith("fatal: ")]
+    return "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in fatal[:1] or lines)
 
 
 def look() -> Mapping[tuple[str, int], Queued]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from repro.sweep.slurm_queue import Queued, parse_queue
+from repro.sweep.slurm_queue import Queued, SlurmError, ask, parse_queue
 
 
 def test_our_tasks_are_found_by_batch_and_index() -> None:
@@ -17,6 +20,50 @@ def test_our_tasks_are_found_by_batch_and_index() -> None:
         ("0123456789ab", 3): Queued("12_3", "RUNNING", "n1", "None"),
         ("ba9876543210", 0): Queued("13", "PENDING", "", "Resources"),
     }
+
+
+WITHOUT_CONFIGURATION = """\
+squeue: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host
+squeue: error: fetch_config: DNS SRV lookup failed
+squeue: error: _establish_config_source: failed to fetch config
+squeue: fatal: Could not establish a configuration source
+"""
+WITH_A_WRONG_ONE = """\
+squeue: error: ClusterName needs to be specified
+squeue: fatal: Unable to process configuration file
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "conf", "what", "mend"),
+    [
+        (WITHOUT_CONFIGURATION, None, "said: Could not establish a configuration source", "SLURM_CONF is not set. "),
+        (WITH_A_WRONG_ONE, "/x", "find no cluster: `squeue --all` said: Unable to process", "SLURM_CONF is /x. "),
+        (
+            "slurm_load_jobs error: Unable to contact\n",
+            None,
+            "`squeue --all` said: slurm_load_jobs error: Unable",
+            "lost",
+        ),
+        ("squeue: error: Invalid user\nsqueue: error: no\n", None, "`squeue --all` said: Invalid user; no", "Nothing"),
+        ("", None, "`squeue --all` said: nothing, and ended with exit code 3", "Nothing is lost"),
+    ],
+)
+def test_a_command_that_fails_is_one_line_of_its_own_words(
+    words: str, conf: str | None, what: str, mend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{words}END\nexit 3\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    if conf is not None:
+        monkeypatch.setenv("SLURM_CONF", conf)
+    with pytest.raises(SlurmError) as caught:
+        ask("squeue", "--all")
+    assert what in caught.value.what
+    assert "\n" not in caught.value.what
+    assert mend in (caught.value.mend or "")
 
 
 @pytest.mark.parametrize(
