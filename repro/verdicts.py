@@ -103,13 +103,6 @@ class CellResult:
         """Whether our cross-entropy is more than a point off the paper's."""
         return self.baseline_offset is not None and abs(self.baseline_offset) > FAR_BASELINE_POINTS
 
-    @property
-    def superiority_as_claimed(self) -> float | None:
-        """The chance that a single pair of runs differs in the paper's direction: 1 - P(A > B) for a negative delta."""
-        if self.delta is None or self.delta.superiority is None or not self.paper_delta:
-            return None
-        return self.delta.superiority if self.paper_delta > 0 else 1 - self.delta.superiority
-
 
 @dataclass(frozen=True)
 class Assessment:

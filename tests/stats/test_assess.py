@@ -205,18 +205,13 @@ def test_our_baseline_is_flagged_when_it_is_more_than_a_point_off(
     assert not assess(papers, []).cells["table2", "squeezenet", "bias"].baseline_is_far
 
 
-def test_the_effect_size_is_mirrored_where_the_paper_loses(papers: list[Table], as_printed: AsPrinted) -> None:
+def test_the_chance_of_beating_cross_entropy_is_on_the_paper_s_side(papers: list[Table], as_printed: AsPrinted) -> None:
     for result in with_delta(assess(papers, as_printed(papers, 10, np.random.default_rng(7)))):
-        if result.paper_delta == 0:
-            assert result.superiority_as_claimed is None
-            continue
         assert result.paper_delta is not None
         assert result.delta is not None
         assert result.delta.superiority is not None
-        assert result.superiority_as_claimed is not None
         if abs(result.paper_delta) >= 0.6:
-            assert result.superiority_as_claimed > 0.8
-            assert (result.delta.superiority > 0.5) == (result.paper_delta > 0)
+            assert (result.delta.superiority - 0.5) * np.sign(result.paper_delta) > 0.3
 
 
 def test_the_best_epoch_is_another_assessment(papers: list[Table], make_record: MakeRecord) -> None:
