@@ -98,7 +98,7 @@ def _checked(path: str, text: str, overrides: tuple[str, ...]) -> Table:
     contradictions = list(_contradictions(table, document))
     if contradictions:
         raise ConfigError(describe(contradictions, document, applied))
-    return _settled(table)
+    return _settled(table, document.data)
 
 
 def find_cell(reference: str) -> Cell:
@@ -196,21 +196,34 @@ def _refuse_what_cannot_be_set(key: str, parts: list[str]) -> None:
         raise ConfigError(f"'{key}' is a group of keys", where=where, mend=f"Set them one by one: {keys}.")
 
 
-def _settled(table: Table) -> Table:
-    """The table with its overrides as they were validated and typed: ``recipe.learning_rate=1`` is 1.0."""
-    settled = []
-    for key, _ in table.overrides:
-        value: Any = table
-        for part in key.split("."):
-            value = getattr(value, part)
-        settled.append((key, value))
-    table = table.model_copy(update={"overrides": tuple(settled)})
+def _settled(table: Table, data: dict[str, Any]) -> Table:
+    """The table with its overrides as they were validated and typed: ``recipe.learning_rate=1`` is 1.0.
+
+    What the file, ``data``, says of every cell already is no override: the very same runs would have another name.
+    """
+    if not table.overrides:
+        return table
+    try:
+        cells = Table.model_validate(data).cells
+    except ValidationError:  # it takes the overrides to make a table of the file
+        cells = ()
+    settled = [(key, _value(table, key)) for key, _ in table.overrides]
+    changing = [(key, value) for key, value in settled if not cells or any(_value(one, key) != value for one in cells)]
+    table = table.model_copy(update={"overrides": tuple(changing)})
     if len(table.id) > _LONGEST_ID:
         raise ConfigError(
             "so many overrides make too long a name for the results folder",
             mend="Write them into a YAML file of your own.",
         )
     return table
+
+
+def _value(of: Table | Cell, key: str) -> Any:
+    """The value that a dotted key has in a table, or in a cell of it."""
+    value: Any = of
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
 
 
 def _contradictions(table: Table, document: Document) -> Iterator[Problem]:

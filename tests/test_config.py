@@ -40,9 +40,8 @@ def test_a_file_of_the_same_form_is_a_table(own: Path) -> None:
         ("recipe.decay_epochs=[]", "mine+recipe.decay_epochs=[]", ()),
         ("recipe.augmentation.rotation_degrees=3", "mine+recipe.augmentation.rotation_degrees=3.0", 3.0),
         ("recipe.drop_last=true", "mine+recipe.drop_last=true", True),
-        ("recipe.weight_decay=-0.0", "mine+recipe.weight_decay=0.0", 0.0),
+        ("recipe.momentum=-0.0", "mine+recipe.momentum=0.0", 0.0),
         ("dataset.classes=5", "mine+dataset.classes=5", 5),
-        ("dataset.classes=null", "mine+dataset.classes=null", None),
         ("dataset.name=cifar100", "mine+dataset.name=cifar100", "cifar100"),
         ('weighting.normalization="running"', "mine+weighting.normalization=running", "running"),
         ("execution.precision=bf16", "mine+execution.precision=bf16", "bf16"),
@@ -57,6 +56,28 @@ def test_an_override_sets_its_value_and_names_the_table(own: Path, override: str
     assert found == value
     assert type(found) is type(value)
     assert {cell.table for cell in table.cells} == {table_id}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("recipe.epochs=4", "recipe.learning_rate=0.1", "recipe.decay_epochs=[2,3]", "dataset.classes=null"),
+        *("recipe.weight_decay=-0.0", "dataset.name=digits", "weighting.alpha=0.3", "execution.deterministic=false"),
+    ],
+)
+def test_what_the_file_says_already_is_no_override(own: Path, override: str) -> None:
+    table = load_table(own, [override])
+    assert table == load_table(own)
+    assert load_table(own, [override, "recipe.epochs=2"]).id == "mine+recipe.epochs=2"
+
+
+def test_a_value_of_the_table_s_overrides_those_of_rows_and_columns(own: Path, own_text: str) -> None:
+    own.write_text(own_text.replace("loss: bias}", "loss: bias, weighting: {alpha: 0.7}}"))
+    assert load_table(own, ["weighting.alpha=0.3"]).id == "mine+weighting.alpha=0.3"
+    own.write_text(own_text.replace("{name: digits}", "{name: digits, classes: 5}"))
+    assert load_table(own, ["dataset.classes=null"]).id == "mine+dataset.classes=null"
+    own.write_text(own_text.replace("  epochs: 4\n", ""))
+    assert load_table(own, ["recipe.epochs=4"]).id == "mine+recipe.epochs=4"
 
 
 def test_overrides_are_ordered_by_key_and_the_last_for_a_key_holds(own: Path) -> None:
@@ -106,10 +127,11 @@ def test_so_many_overrides_that_no_folder_can_have_their_name_are_refused(
 )
 def test_a_built_in_table_is_found_again_by_its_id(name: str, override: str | None) -> None:
     table = find_table(name if override is None else f"{name}+{override}")
-    assert table.id == (name if override is None else f"{name}+{override}")
+    is_idle = override is None or (name, override) == ("demo", "dataset.name=digits")
+    assert table.id == (name if is_idle else f"{name}+{override}")
     assert table.reference == table.id
     assert find_table(table.id) == table
-    assert table.comparable is (override is None)
+    assert table.comparable is is_idle
     assert find_cell(table.cells[-1].id) == table.cells[-1]
 
 
