@@ -35,10 +35,10 @@ PLAIN = SlurmOptions()
 class Sweep:
     """A sweep of the tiny experiment, as the command line makes one; of patient workers where ``steps`` are given."""
 
-    def __init__(self, folder: Path, *, runs: int = 4, steps: int | None = None) -> None:
+    def __init__(self, folder: Path, *, runs: int = 4, seeds: int = 1, steps: int | None = None) -> None:
         self.folder = folder
         (folder / "tiny.yaml").write_text(EXPERIMENT)
-        self.runs = selected_runs(load_table(folder / "tiny.yaml"), [0])[:runs]
+        self.runs = selected_runs(load_table(folder / "tiny.yaml"), range(seeds))[: runs * seeds]
         self.results = folder / "results"
         self.results.mkdir(exist_ok=True)
         self.command: tuple[str, ...] | None = (
@@ -75,6 +75,12 @@ class Sweep:
         self, options: SlurmOptions = PLAIN, *, jobs: int | None = None, tick: Callable[[], object] = lambda: None
     ) -> SweepPicture:
         return self.on("slurm", options, jobs=jobs, tick=tick)
+
+    def beside(self) -> SweepPicture:
+        """The same sweep by this machine itself, over the same results folder."""
+        registration = register(self.results, table="tiny", executor="local", command="biasrepro sweep tiny")
+        with registration.kept():
+            return conduct(self.jobs(), LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1), self.command))
 
     def here(self) -> SweepPicture:
         return conduct(self.jobs(self.folder / "here"), LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1)))

@@ -58,6 +58,7 @@ def main() -> int:
                 continue
             ownership.write(folder.checkpoint, seal(Header(record.id, step, 1, step), b"state"))
             note = {"run": record.id, "step": step, "pid": os.getpid(), "task": os.environ.get("SLURM_JOB_ID")}
+            note["by"] = "slurm" if note["task"] else "ray" if "RAY_RAYLET_PID" in os.environ else "local"
             audit = os.open(beside / "audit.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.write(audit, json.dumps(note | {"at": time.monotonic()}).encode() + b"\n")
             os.close(audit)
