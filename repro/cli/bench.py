@@ -85,7 +85,10 @@ def bench(
         recompute=recompute,
     )
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"its folder cannot be made: {error.strerror}", where=str(output)) from error
     record = benchmark(models or DEFAULT_MODELS, options, lambda text: say(text, "dim", stderr=True))
     _show(record)
     if output is not None:

@@ -225,6 +225,9 @@ def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120
     from repro.sweep.executors import RayOptions, SlurmOptions, engine_of
     from repro.sweep.register import Registration, file_time, registered
 
+    if not results.is_dir():
+        mend = "Give the folder that the sweep writes to: biasrepro sweep --stop --results DIR."
+        raise UserError("there is no such results folder, so no sweep to stop", where=str(results), mend=mend)
     asked: list[tuple[Registration, Engine | None]] = []
     for one in registered(results):
         if table is not None and one.conductor.table != table.id:

@@ -35,7 +35,7 @@ def verify(
 
     if not results.is_dir():
         raise UserError(
-            "there is no such results folder",
+            "this is no folder" if results.exists() else "there is no such results folder",
             where=str(results),
             mend="Name the folder: biasrepro verify DIR. `biasrepro sweep demo` makes a first one.",
         )

@@ -68,11 +68,15 @@ def write_durably(
 def make_folder(folder: Path, *, below: Path) -> None:
     """Make ``folder`` and the folders on the way to it, and enter on disk each that is new or ``below`` or inside that.
 
-    Those that are there already are synced too: whoever made them may have died before doing so.
+    Those that are there already are synced too: whoever made them may have died before doing so. Raises OSError, which
+    is NotADirectoryError where something else has the place of one of them.
     """
     way = [folder, *folder.parents]
     missing = [place for place in way if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
     top = max(way.index(below), len(missing) - 1)
     for place in way[: top + 1]:
         with contextlib.suppress(PermissionError):  # a parent that may be entered and not be read

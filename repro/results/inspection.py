@@ -65,7 +65,7 @@ def inspect(results: Path) -> Inspection:
 def _run_folders(folder: Path, *, depth: int, found: Inspection) -> Iterator[RunFolder]:
     """The runs' folders so many levels below ``folder``; whatever else is there is a stranger."""
     for path in _entries(folder, found):
-        if depth == 3 and path.name == "looks.json" and path.is_file():
+        if depth == 3 and path.name == "looks.json":
             _inspect_declaration(path, found)
         elif not path.is_dir() or (depth == 1 and not _SEED.fullmatch(path.name)):
             found.findings.append(Finding("stranger", path, "no run lies here", _size(path)))

@@ -41,6 +41,14 @@ def test_an_engine_that_is_not_installed_is_one_message(engine: str, say: Say, m
     assert f"pip install 'biasrepro[{engine}]'" in said.err
 
 
+def test_a_sweep_is_not_looked_for_in_a_folder_that_is_not_there(say: Say, tmp_path: Path) -> None:
+    said = say("sweep", "--stop", "--results", tmp_path / "mistyped")
+    assert said.code == 2
+    assert f"{tmp_path}/mistyped: there is no such results folder, so no sweep to stop" in said.err
+    said = say("sweep", "demo", "--stop", "--results", tmp_path)
+    assert (said.code, said.out) == (0, "No sweep of demo is conducted here now.\n")
+
+
 def test_a_folder_of_nodes_is_a_cluster_s_and_a_whole_path(say: Say) -> None:
     said = say("sweep", "demo", "--node-data", "/scratch")
     assert said.code == 2

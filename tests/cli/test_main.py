@@ -156,6 +156,13 @@ def test_a_name_that_ends_in_another_format_is_refused(say: Say, tmp_path: Path,
     assert say(command, "-o", tmp_path / "x.pdf", "--format", "nope", "--results", tmp_path).code == 2
 
 
+def test_a_record_of_a_benchmark_has_no_place_below_a_file(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = say("bench", "squeezenet", "--device", "cpu", "-o", tmp_path / "file" / "x.json")
+    assert (said.code, said.out) == (2, "")
+    assert "x.json: its folder cannot be made: File exists" in said.err
+
+
 @pytest.mark.parametrize("name", ["x" * 250 + ".csv", "x" * 300 + ".csv", "x" * 300 + "/y.csv"])
 def test_a_name_too_long_for_the_file_system_is_said_so(say: Say, tmp_path: Path, name: str) -> None:
     said = say("export", "-o", tmp_path / name, "--results", tmp_path)

@@ -83,11 +83,13 @@ def test_strangers_and_leftovers_are_listed(tmp_path: Path, verify: Verify) -> N
     for stranger in (run / "notes.txt", run.parent / "seed-x", run.parent.parent / "Thumbs.db", run.parent / "seed-01"):
         stranger.mkdir() if "seed" in stranger.name else stranger.write_text("?")
     (run / "nested").mkdir()
+    (tmp_path / "mine" / "looks.json").mkdir(parents=True)
     (run / ".checkpoint.pt.0123456789abcdef.part").write_bytes(bytes(5_000_000))
     (run / "checkpoint.pt.damaged").write_bytes(bytes(1_000))
     commit(folder_in(tmp_path), 1)
     code, said = verify(tmp_path)
-    assert code == 0
+    assert code == 1
+    assert lines_with(said, "damaged", "mine/looks.json: cannot be read: Is a directory")
     assert sum(line.startswith("stranger  ") for line in said.splitlines()) == 5
     assert lines_with(said, "left over", ".part", "5.0 MB")
     assert lines_with(said, "left over", "checkpoint.pt", "its run is finished")
@@ -127,6 +129,10 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_looked_at(
 
 
 def test_results_that_are_not_there_are_a_users_error(tmp_path: Path, verify: Verify) -> None:
+    (tmp_path / "file").touch()
+    code, said = verify(tmp_path / "file")
+    assert code == 2
+    assert f"{tmp_path}/file: this is no folder" in said
     code, said = verify(tmp_path / "absent")
     assert code == 2
     assert "there is no such results folder" in said

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.results.durable import write_durably
+from repro.results.durable import make_folder, write_durably
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -102,3 +102,10 @@ def test_bytes_are_on_disk_before_the_name_is_and_the_name_before_the_return(
     monkeypatch.setattr(os, "replace", noted_replace)
     write_durably(tmp_path / "a", b"1")
     assert re.fullmatch(rf"fsync \.a\..*\.part, replace a, fsync {tmp_path.name}", ", ".join(calls))
+
+
+def test_a_file_in_a_folder_s_place_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError):
+            make_folder(folder, below=tmp_path)
