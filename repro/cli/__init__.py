@@ -129,7 +129,9 @@ def run(arguments: Sequence[str]) -> int:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _MENDED_BY_THE_USER:
-            _complain(f"{error.strerror}", where=error.filename and str(error.filename))
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            mend = "Make room where this writes: its results, its output, or where standard output goes."
+            _complain(f"{error.strerror}", where=error.filename and str(error.filename), mend=mend if is_full else None)
             return 2
         _own_up(error)
         return 1

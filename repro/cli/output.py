@@ -28,7 +28,10 @@ def format_of(output: Path | None, given: str | None, suffixes: Mapping[str, str
 
 
 def refuse_unwritable(output: Path) -> None:
-    """Raise UserError for a folder that is not there, or one in the place of the file."""
+    """Raise UserError for a folder that is not there, or one in the place of the file, and for a dash."""
+    if output == Path("-"):
+        mend = "Leave the option out: it then goes to the terminal, or to a file that the command names."
+        raise UserError("'-' would be a file of that name, and not standard output", mend=mend)
     if output.is_dir():
         raise UserError("this is a folder", where=str(output), mend="Give the name of a file in it.")
     if not output.parent.is_dir():
