@@ -108,7 +108,7 @@ class SlurmExecutor:
         self._known: dict[str, Batch] = {}
         self._places: dict[str, tuple[Batch, int]] = {}
         self._adopt()
-        self._waiting: list[Job] = []
+        self._waiting: dict[str, Job] = {}
         self._dropped: list[Event] = []
         self._out: dict[str, _Out] = {}
         self._numbers: list[str] = []
@@ -128,11 +128,11 @@ class SlurmExecutor:
         if place is not None and not job.alone and (queued := self._queue.get((place[0].id, place[1]))) is not None:
             self._out[job.id] = _Out(job, *place, queued.id)
         else:
-            self._waiting.append(job)
+            self._waiting[job.id] = job
 
     def hand_in(self) -> None:
         """Submit what waits, as one array, or several where it has more tasks than SLURM allows. Raises SlurmError."""
-        tasks = packed(self._waiting, self._options, self._terms)
+        tasks = packed(list(self._waiting.values()), self._options, self._terms)
         arrays = [tasks[start : start + self._largest] for start in range(0, len(tasks), self._largest)]
         for array in arrays:
             share = None if self._options.array is None else max(1, self._options.array // len(arrays))
@@ -143,7 +143,7 @@ class SlurmExecutor:
                 for job in jobs:
                     task = f"{number}_{index}" if len(array) > 1 else number
                     self._out[job.id] = _Out(job, batch, index, task)
-                    self._waiting.remove(job)
+                    del self._waiting[job.id]
             if (registration := Registration.read(self._results, self._terms.sweep)) is not None:
                 registration.note_left(self.left())
 
@@ -168,7 +168,7 @@ class SlurmExecutor:
         """Cancel what has not begun, and ask the nodes to commit and end: they look at the sweep's registration."""
         self._stopping = True
         self._next_look, self._pause = 0.0, FIRST_LOOK_SECONDS
-        self._dropped += [Ended(job, 0, fate="interrupted") for job in self._waiting]
+        self._dropped += [Ended(job, 0, fate="interrupted") for job in self._waiting.values()]
         self._waiting.clear()
         for sweep in {out.batch.sweep for out in self._out.values()}:
             if (registration := Registration.read(self._results, sweep)) is not None:
