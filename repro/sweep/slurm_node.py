@@ -130,6 +130,9 @@ def _was_stopped(results: Path, sweep: str) -> bool:
 
 
 def _this_task() -> str:
+    """What names this task and no other: one task of each array has the whole array's number for its job."""
+    if (array := os.environ.get("SLURM_ARRAY_JOB_ID")) is not None:
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ["SLURM_JOB_ID"]
 
 

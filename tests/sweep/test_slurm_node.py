@@ -1,0 +1,35 @@
+"""A task of an array on its node, and SLURM's commands as it calls them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from repro.sweep import slurm_node
+
+# Array 25 has two tasks that run; to SLURM, the second one's job is 25 as well.
+SQUEUE = """\
+#!/bin/sh
+case "$*" in
+*--jobs=25_1*) echo RUNNING ;;
+*--jobs=25*) printf 'RUNNING\\nRUNNING\\n' ;;
+esac
+"""
+
+
+def test_the_task_that_shares_its_number_with_its_array_requeues_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    for name, text in (("squeue", SQUEUE), ("scontrol", f'#!/bin/sh\necho "$*" >> {asked}\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name, value in (("SLURM_JOB_ID", "25"), ("SLURM_ARRAY_JOB_ID", "25"), ("SLURM_ARRAY_TASK_ID", "1")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        slurm_node._go_on_in_another_life()
+    assert ended.value.code == slurm_node.INTERRUPTED
+    assert asked.read_text() == "requeue 25_1\n"
