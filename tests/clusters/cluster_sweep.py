@@ -15,6 +15,7 @@ from killing import EXPERIMENT, without_times
 
 from repro.config import load_table
 from repro.results import RunFolder, load_records
+from repro.results.durable import write_durably
 from repro.results.record import to_bytes
 from repro.schema import Run
 from repro.sweep import conduct as conducting
@@ -37,7 +38,8 @@ class Sweep:
 
     def __init__(self, folder: Path, *, runs: int = 4, seeds: int = 1, steps: int | None = None) -> None:
         self.folder = folder
-        (folder / "tiny.yaml").write_text(EXPERIMENT)
+        self.patience_seconds = 300.0
+        write_durably(folder / "tiny.yaml", EXPERIMENT.encode())
         self.runs = selected_runs(load_table(folder / "tiny.yaml"), range(seeds))[: runs * seeds]
         self.results = folder / "results"
         self.results.mkdir(exist_ok=True)
@@ -45,7 +47,7 @@ class Sweep:
             None if steps is None else (sys.executable, str(WORKER), "--steps", str(steps))
         )
         prepared = {run.id.partition("/")[2]: to_bytes(a_record(run)).decode() for run in self.runs}
-        (folder / "prepared.json").write_text(json.dumps(prepared))
+        write_durably(folder / "prepared.json", json.dumps(prepared).encode())  # workers of other sweeps may read it
 
     def jobs(self, results: Path | None = None) -> list[Job]:
         return [self._job(run, results or self.results) for run in self.runs]
@@ -69,7 +71,8 @@ class Sweep:
         registration = register(self.results, table="tiny", executor=engine, command="biasrepro sweep tiny")
         with registration.kept():
             executor = engine_of(engine, options).connect(self.terms(registration.id, jobs=jobs))
-            return conduct(self.jobs(), executor, listen=Watch(tick, slurm=engine == "slurm"))
+            watch = Watch(tick, slurm=engine == "slurm", patience_seconds=self.patience_seconds)
+            return conduct(self.jobs(), executor, listen=watch)
 
     def on_slurm(
         self, options: SlurmOptions = PLAIN, *, jobs: int | None = None, tick: Callable[[], object] = lambda: None
@@ -105,12 +108,12 @@ class Sweep:
 class Watch(conducting._Quiet):
     """Calls ``tick`` while a sweep goes on, and spares it the two minutes that SLURM holds a requeued job back."""
 
-    def __init__(self, tick: Callable[[], object], *, slurm: bool) -> None:
+    def __init__(self, tick: Callable[[], object], *, slurm: bool, patience_seconds: float) -> None:
         self._tick = tick
         self._slurm = slurm
         self._next = 0.0
         self._pending: set[str] = set()
-        self._deadline = time.monotonic() + 300
+        self._deadline = time.monotonic() + patience_seconds
 
     def tick(self, picture: SweepPicture) -> None:
         assert time.monotonic() < self._deadline, f"{picture}\n{queue() if self._slurm else ''}"

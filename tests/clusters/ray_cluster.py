@@ -20,16 +20,17 @@ LOOPBACK |= {"RAY_worker_niceness": "0"}
 LOOPBACK |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 os.environ.update(LOOPBACK)  # read when Ray is imported
 
+NODE: dict[str, Any] = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
+
 
 @contextmanager
 def cluster(nodes: int, *, gpus: int = 2, cpus: int = 4) -> Iterator[Any]:
     """A head without devices, and so many raylets with GPUs that are declared and not there."""
     from ray.cluster_utils import Cluster
 
-    settings = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
-    started: Any = Cluster(initialize_head=True, head_node_args={**settings, "num_cpus": 0, "include_dashboard": False})
+    started: Any = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
     try:
-        started.workers = [started.add_node(num_cpus=cpus, num_gpus=gpus, **settings) for _ in range(nodes)]
+        started.workers = [started.add_node(num_cpus=cpus, num_gpus=gpus, **NODE) for _ in range(nodes)]
         yield started
     finally:
         started.shutdown()
