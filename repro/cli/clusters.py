@@ -222,8 +222,9 @@ def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120
     import time
 
     from repro.cli.console import counted, say
+    from repro.results.clock import file_time
     from repro.sweep.executors import RayOptions, SlurmOptions, engine_of
-    from repro.sweep.register import Registration, file_time, registered
+    from repro.sweep.register import Registration, registered
 
     if not results.is_dir():
         mend = "Give the folder that the sweep writes to: biasrepro sweep --stop --results DIR."

@@ -23,14 +23,14 @@ import re
 import secrets
 import socket
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from repro.errors import UserError
+from repro.results.clock import file_time
 from repro.results.durable import link_new, make_folder, write_durably
 from repro.results.files import read_file
 from repro.results.process import is_alive, process_start, this_place
@@ -87,6 +87,11 @@ class Owner:
             return alive
         return self.silent_seconds < SILENT_SECONDS
 
+    def as_of(self, now: float) -> Owner:
+        """The owner with its ``silent_seconds``; ``now`` is by the file server's clock."""
+        since = now - self.heard_at
+        return replace(self, silent_seconds=-since if since < -FUTURE_SECONDS else max(0.0, since))
+
 
 class Ownership:
     """A run that this process owns: kept by a heartbeat, checked before every commit, given back by ``release``."""
@@ -101,7 +106,7 @@ class Ownership:
 
     def check(self) -> None:
         """Raise OwnedElsewhere where another process has taken the run over."""
-        found = _read(self.path, now=0.0)
+        found = _read(self.path)
         if found is None or found.token != self.owner.token:
             successor = owner_of(self.folder)
             raise OwnedElsewhere(
@@ -127,7 +132,7 @@ class Ownership:
             if self.folder.record.exists():
                 for path in (*self.folder.path.glob("owner-*.json"), *self.folder.path.glob(".owner-*.part")):
                     path.unlink(missing_ok=True)
-            elif (found := _read(self.path, now=0.0)) is not None and found.token == self.owner.token:
+            elif (found := _read(self.path)) is not None and found.token == self.owner.token:
                 write_durably(self.path, _to_bytes(replace(self.owner, released=True)))
 
     def _beat(self) -> None:
@@ -153,16 +158,24 @@ def own(folder: RunFolder) -> Iterator[Ownership]:
         ownership.release()
 
 
-def owner_of(folder: RunFolder) -> Owner | None:
-    """The living owner of a run, None where nobody owns it (or its folder is not there)."""
-    owner = _newest(folder, now=time.time())[1]
+def owner_of(folder: RunFolder, now: Callable[[], float] | None = None) -> Owner | None:
+    """The living owner of a run, None where nobody owns it (or no folder is there); ``now`` as in ``last_owner``."""
+    owner = last_owner(folder, now)
     return owner if owner is not None and owner.lives else None
 
 
-def last_owner(folder: RunFolder, *, now: float) -> Owner | None:
-    """Who has the run and did not give it back, alive or not; ``now`` is by the file server's clock."""
-    owner = _newest(folder, now=now)[1]
-    return owner if owner is not None and not owner.released else None
+def last_owner(folder: RunFolder, now: Callable[[], float] | None = None) -> Owner | None:
+    """Who has the run and did not give it back, alive or not; None, too, where the folder cannot be read now.
+
+    ``now`` tells the file server's time to those who look at many runs; it is asked only where there is an owner.
+    """
+    try:
+        owner = _newest(folder)[1]
+    except OSError:  # a file server's bad moment: whoever wants the run finds out when it tries to own it
+        return None
+    if owner is None or owner.released:
+        return None
+    return owner.as_of(now() if now is not None else file_time(folder.path))
 
 
 def _acquire(folder: RunFolder) -> Ownership:
@@ -180,7 +193,8 @@ def _acquire(folder: RunFolder) -> Ownership:
     while not term:
         try:
             _create(candidate, _to_bytes(me))
-            earlier, owner = _newest(folder, now=candidate.stat().st_mtime)
+            earlier, found = _newest(folder)
+            owner = found and found.as_of(candidate.stat().st_mtime)
             if owner is not None and owner.lives:
                 raise _occupied(folder, owner)
             term = _win(folder, earlier + 1, candidate)
@@ -223,10 +237,10 @@ def _occupied(folder: RunFolder, owner: Owner) -> OwnedElsewhere:
     return OwnedElsewhere(f"this run is in training by {owner}", where=str(folder.path), mend=mend)
 
 
-def _newest(folder: RunFolder, *, now: float) -> tuple[int, Owner | None]:
+def _newest(folder: RunFolder) -> tuple[int, Owner | None]:
     """The highest term, and whom its file names; 0 and None where there is no such file."""
     while term := max(_terms(folder), default=0):
-        if (owner := _read(_file(folder, term), now=now)) is not None:
+        if (owner := _read(_file(folder, term))) is not None:
             return term, owner
     return 0, None
 
@@ -257,11 +271,10 @@ def _to_bytes(owner: Owner) -> bytes:
     return json.dumps(fields, indent=2).encode() + b"\n"
 
 
-def _read(path: Path, *, now: float) -> Owner | None:
+def _read(path: Path) -> Owner | None:
     """The owner in the file at ``path``, None where it is gone; one without a name where the file cannot be read."""
     try:
         heard_at = path.stat().st_mtime
-        silent = abs(now - heard_at) if heard_at > now + FUTURE_SECONDS else max(0.0, now - heard_at)
     except FileNotFoundError:
         return None
     try:
@@ -275,10 +288,9 @@ def _read(path: Path, *, now: float) -> Owner | None:
             process_start=fields["process_start"],
             since=since if since.isprintable() else "?",
             released=fields["released"] is True,
-            silent_seconds=silent,
             heard_at=heard_at,
         )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return Owner("", "", 0, None, None, "", silent_seconds=silent, heard_at=heard_at)
+        return Owner("", "", 0, None, None, "", heard_at=heard_at)

@@ -9,12 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from repro.errors import UserError
 from repro.progress import Progress
+from repro.results.clock import file_time
 from repro.results.live import changed_at, read_live
 from repro.results.lock import SILENT_SECONDS, last_owner, owner_of
 from repro.sweep.executor import Ended, Event, Job, Said, Started
@@ -26,7 +27,7 @@ from repro.sweep.ray_cluster import (
     reserved,
     told,
 )
-from repro.sweep.register import Registration, file_time
+from repro.sweep.register import Registration
 from repro.sweep.remote import RemoteEnd, RemoteJob, Terms, run_remote
 
 LOOK_SECONDS = 1.0  # between two looks at what runs say,
@@ -83,7 +84,7 @@ class RayExecutor:
         task = self._task.options(
             num_gpus=gpus, num_cpus=self._reserved.cpus, memory=self._reserved.memory_bytes, name=job.id
         )
-        former = last_owner(job.folder, now=0.0)
+        former = last_owner(job.folder)
         seen, token = changed_at(job.folder.live), former.token if former is not None else None
         reference = task.remote(RemoteJob.of(job), self._terms)
         self._out[job.id] = _Out(job, reference, shared=0 < gpus < 1, seen=seen, former_owner=token)
@@ -165,6 +166,7 @@ class RayExecutor:
         if now < self._next_look:
             return events
         self._next_look = now + LOOK_SECONDS
+        file_now = cache(lambda: file_time(self._results))
         for _ in range(min(LOOKS_AT_ONCE, len(self._turns))):
             run = self._turns.popleft()
             if (out := self._out.get(run)) is None:
@@ -173,12 +175,12 @@ class RayExecutor:
             events += out.news()
             if now >= out.next_silence:
                 out.next_silence = now + SILENCE_SECONDS
-                events += self._silence(out)
+                events += self._silence(out, file_now)
         return events
 
-    def _silence(self, out: _Out) -> list[Event]:
+    def _silence(self, out: _Out, now: Callable[[], float]) -> list[Event]:
         """The end of a run whose owner Ray believes alive, and which nobody has heard of for too long."""
-        owner = last_owner(out.job.folder, now=file_time(self._results))
+        owner = last_owner(out.job.folder, now)
         if owner is None or owner.token == out.former_owner or owner.is_here or owner.silent_seconds < SILENT_SECONDS:
             return []  # a former owner's silence says nothing of a task that Ray has not begun
         with contextlib.suppress(self._ray.exceptions.RayError, ValueError):

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from repro.results.clock import file_time
 from repro.results.durable import make_folder, write_durably
 from repro.results.lock import HEARTBEAT_SECONDS, SILENT_SECONDS
 from repro.results.process import is_alive, process_start, this_place
@@ -170,7 +171,7 @@ def register(results: Path, *, table: str, executor: str, command: str, detached
     """Register a sweep that begins now; files of sweeps long gone are swept up. Raises OSError."""
     folder = results / FOLDER
     make_folder(folder, below=results)
-    now = file_time(results)
+    now = file_time(folder)
     for other in registered(results):
         if not other.lives(now) and other.silent_seconds(now) > FORGOTTEN_SECONDS:
             other.remove()
@@ -199,21 +200,6 @@ def registered(results: Path) -> list[Registration]:
         return []
     found = [registration for path in paths if (registration := _read(path)) is not None]
     return sorted(found, key=lambda one: (one.conductor.since, one.id))
-
-
-def file_time(results: Path) -> float:
-    """Now by the clock of the file server: the time of a file just written, or this machine's where none can be."""
-    try:
-        (results / FOLDER).mkdir(exist_ok=True)
-        probe = results / FOLDER / f".now.{secrets.token_hex(6)}.part"
-        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            return os.fstat(descriptor).st_mtime
-        finally:
-            os.close(descriptor)
-            probe.unlink(missing_ok=True)
-    except OSError:
-        return time.time()
 
 
 def _read(path: Path) -> Registration | None:

@@ -6,15 +6,16 @@ and still flags every damaged one.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from repro.errors import DataError
 from repro.results import RunFolder, read_failure
+from repro.results.clock import file_time
 from repro.results.files import read_file
 from repro.results.lock import HEARTBEAT_SECONDS, SILENT_SECONDS, last_owner
 from repro.results.reading import read_each
@@ -47,19 +48,20 @@ class RunState:
 
 def survey(results: Path, runs: Iterable[Run]) -> dict[str, RunState]:
     """The state of each run, by its id, without its header: those of ten thousand take 0.1 GB."""
+    now = cache(lambda: file_time(results))
 
     def look(run: Run) -> tuple[str, RunState]:
-        return run.id, replace(look_at(RunFolder.of(results, run), run), header=None)
+        return run.id, replace(look_at(RunFolder.of(results, run), run, now), header=None)
 
     return dict(read_each(look, runs))
 
 
-def look_at(folder: RunFolder, run: Run) -> RunState:
-    """The state of ``run``, whose files are in ``folder``."""
+def look_at(folder: RunFolder, run: Run, now: Callable[[], float] | None = None) -> RunState:
+    """The state of ``run``, whose files are in ``folder``; ``now`` as in ``last_owner``."""
     try:
         raw = read_file(folder.record)
     except (FileNotFoundError, NotADirectoryError):
-        return _unfinished(folder)
+        return _unfinished(folder, now)
     except OSError as error:
         return RunState(Stage.DAMAGED, f"cannot be read: {error.strerror}")
     try:
@@ -88,8 +90,8 @@ def _header(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _unfinished(folder: RunFolder) -> RunState:
-    owner = last_owner(folder, now=time.time())
+def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:
+    owner = last_owner(folder, now)
     if owner is not None and owner.lives:
         silent = owner.silent_seconds
         more = f", silent for {silent:.0f} s (taken over after {SILENT_SECONDS:.0f} s)"

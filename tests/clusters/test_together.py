@@ -12,8 +12,9 @@ from drivers import ENGINES, Drivers
 from slurm_cluster import slurm_cluster, why_not
 
 from repro.results import load_records
+from repro.results.clock import file_time
 from repro.results.lock import owner_of
-from repro.sweep.register import file_time, registered
+from repro.sweep.register import registered
 
 pytest.importorskip("ray", reason="ray is not installed")
 pytestmark = [

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "repro"
 # Who may write files other than through repro.results.durable, and why that breaks no promise.
 MAY_WRITE = {
     "engine/checkpoint.py": "torch.save writes into memory there, and durable.py the bytes",
+    "results/clock.py": "an empty file, for the server's time",
     "results/durable.py": "it is how files are written",
     "results/lock.py": "the owner's file, whose name is what counts; it is made anew or not at all",
     "results/live.py": "a temporary file of its own, renamed; it only informs, and need not be on disk",
@@ -26,7 +27,7 @@ MAY_WRITE = {
     "data/locking.py": "an empty file that carries a lock",
     "sweep/worker.py": "the run's log, which is only added to",
     "sweep/gpu_room.py": "a temporary file of its own, renamed, that counts while its process lives; the run's log",
-    "sweep/register.py": "a sweep's notes on itself, which are only added to, and an empty file for the server's time",
+    "sweep/register.py": "a sweep's notes on itself, which are only added to",
     "cli/output.py": "a pipe or a terminal, which no rename may replace",
     "bench/worker.py": "its own standard output",
     "cli/__init__.py": "the traceback of a defect, in the system's folder of temporary files",

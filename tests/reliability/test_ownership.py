@@ -18,6 +18,7 @@ import pytest
 from commits import a_record, commit, folder_in, newest
 from disk import Disk, installed
 
+from repro.errors import UserError
 from repro.results import find_record, write_record
 from repro.results import lock as lock_module
 from repro.results.durable import link_new
@@ -173,7 +174,28 @@ def test_what_the_clock_of_this_machine_says_does_not_matter(tmp_path: Path, mon
         monkeypatch.setattr(time, "time", lambda wrong=wrong: 1.7e9 + wrong)
         with pytest.raises(OwnedElsewhere):
             own(folder_in(tmp_path)).__enter__()
+        assert owner_of(folder_in(tmp_path)) is not None
+        age(tmp_path, SILENT_SECONDS + 5)
+        assert owner_of(folder_in(tmp_path)) is None
+        age(tmp_path, -SILENT_SECONDS - 5)
     theirs.__exit__(None, None, None)
+    assert [path.name for path in folder_in(tmp_path).path.iterdir()] == ["owner-1.json"]
+
+
+def test_nobody_is_seen_to_own_a_run_whose_folder_cannot_be_read_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_in(tmp_path)
+    with own(folder):
+
+        def stale(path: Path) -> Iterator[Path]:
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+        monkeypatch.setattr(Path, "iterdir", stale)
+        assert owner_of(folder) is None
+        with pytest.raises(UserError, match="Stale file handle"):  # and whoever wants it does not take it for free
+            own(folder).__enter__()
+        monkeypatch.undo()
 
 
 def test_an_owner_is_heard_of_as_long_as_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

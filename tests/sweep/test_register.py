@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from repro.sweep.register import FOLDER, FORGOTTEN_SECONDS, Registration, StopWatch, file_time, register, registered
+from repro.results.clock import file_time
+from repro.sweep.register import FOLDER, FORGOTTEN_SECONDS, Registration, StopWatch, register, registered
 
 
 @pytest.fixture

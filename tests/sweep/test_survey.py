@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,18 @@ def test_a_run_with_a_living_owner_is_running(folder: RunFolder, run: Run) -> No
     with own(folder):
         assert look_at(folder, run).stage is Stage.RUNNING
     assert look_at(folder, run).stage is Stage.FAILED
+
+
+def test_a_run_of_another_machine_is_running_whatever_this_machine_s_clock_says(
+    results: Path, folder: RunFolder, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own(folder):
+        monkeypatch.setattr("repro.results.lock.this_place", lambda: "another machine")
+        for minutes in (-3, 3):
+            now = time.time() + 60 * minutes
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "time", lambda now=now: now)
+                assert survey(results, [run])[run.id].stage is Stage.RUNNING
 
 
 def test_a_survey_has_a_state_for_every_run(results: Path, demo_runs: list[Run], finish: Callable[..., None]) -> None:
