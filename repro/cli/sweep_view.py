@@ -113,6 +113,10 @@ class PlainSweepView:
         """A line when a run has to wait."""
         print(f"later  {job.id}: {_indented(why)}", flush=True)
 
+    def noted(self, text: str) -> None:
+        """A line."""
+        print(f"note   {text}", flush=True)
+
     def stopping(self, picture: SweepPicture, why: str) -> None:
         """A line when the sweep stops early."""
         print(f"stop   {why}: {_waiting_for(picture)}", flush=True)
@@ -159,6 +163,10 @@ class RichSweepView:
         """A line above the live table."""
         self._picture = picture
         self._console.print(Text(f"later  {job.id}: {_indented(why)}", style="yellow"), soft_wrap=True)
+
+    def noted(self, text: str) -> None:
+        """A line above the live table."""
+        self._console.print(text, style="dim", soft_wrap=True)
 
     def stopping(self, picture: SweepPicture, why: str) -> None:
         """A line under the live table."""

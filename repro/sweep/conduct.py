@@ -16,7 +16,7 @@ from repro.progress import Progress
 from repro.results import write_failure
 from repro.results.lock import OwnedElsewhere, owner_of
 from repro.sweep.attempts import Displacements, another_attempt
-from repro.sweep.executor import Ended, Event, Executor, Job, Said, Started
+from repro.sweep.executor import Ended, Event, Executor, Job, Noted, Said, Started
 from repro.sweep.picture import Fate, Finished, RunningRun, SweepPicture
 from repro.sweep.survey import Stage, look_at
 
@@ -44,6 +44,9 @@ class SweepListener(Protocol):
     def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
         """A run waits: for another attempt, or for the process that trains it."""
 
+    def noted(self, text: str) -> None:
+        """The executor says something of the whole."""
+
     def stopping(self, picture: SweepPicture, why: str) -> None:
         """No further run is started; those in training commit their state."""
 
@@ -58,6 +61,7 @@ class _Quiet:
     def said(self, picture: SweepPicture, run: RunningRun) -> None: ...
     def ended(self, picture: SweepPicture, run: Finished) -> None: ...
     def postponed(self, picture: SweepPicture, job: Job, why: str) -> None: ...
+    def noted(self, text: str) -> None: ...
     def stopping(self, picture: SweepPicture, why: str) -> None: ...
     def tick(self, picture: SweepPicture) -> None: ...
 
@@ -164,6 +168,8 @@ class _Conductor:
             elif isinstance(event, Said):
                 self.picture.hear(event.job, event.progress)
                 self.listen.said(self.picture, self.picture.running[event.job.id])
+            elif isinstance(event, Noted):
+                self.listen.noted(event.text)
             else:
                 self._note_end(event, stopping=stopping)
 

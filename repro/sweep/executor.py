@@ -74,7 +74,14 @@ class Ended:
     displaced: bool = False
 
 
-Event = Started | Said | Ended
+@dataclass(frozen=True)
+class Noted:
+    """What a person should know of the whole, such as where its jobs wait."""
+
+    text: str
+
+
+Event = Started | Said | Ended | Noted
 
 
 class Executor(Protocol):

@@ -21,9 +21,9 @@ from repro.sweep.executors import SlurmOptions
 from repro.sweep.register import Registration
 from repro.sweep.remote import Terms
 from repro.sweep.slurm_batch import Batch, batches, drop_pending, packed, script, submit, sweep_up
-from repro.sweep.slurm_ends import lost, recorded
+from repro.sweep.slurm_ends import lost, recorded, unsaid
 from repro.sweep.slurm_node import read_ends
-from repro.sweep.slurm_queue import Queued, SlurmError, cancel, how_it_ended, largest_array, look
+from repro.sweep.slurm_queue import Queued, SlurmError, cancel, how_it_ended, largest_array, look, queue_note
 
 # Looks at the queue are a burden for everybody's controller: ever rarer while nothing changes.
 FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 1.0, 30.0
@@ -83,6 +83,7 @@ class _Out:
     batch: Batch
     index: int
     task: str
+    told: bool = False
     started: bool = False
     last: Progress | None = None
     seen: tuple[int, int] | None = None
@@ -214,15 +215,22 @@ class SlurmExecutor:
             if not self._out:
                 raise
             return []  # the controller is away: what is out goes on without it, and so does what waits for it
-        events: list[Event] = []
+        events = self._waits()
         for out in list(self._out.values()):
             events += self._look_at(out, self._queue.get(out.key))
         return events
 
+    def _waits(self) -> list[Event]:
+        """Where the jobs wait that are in the queue since the last look, or were found there."""
+        new = [out for out in self._out.values() if not out.told]
+        for out in new:
+            out.told = True
+        return [queue_note(len(new), {out.task.partition("_")[0] for out in new})] if new else []
+
     def _look_at(self, out: _Out, queued: Queued | None) -> list[Event]:
         if (ended := self._end_of(out, queued)) is not None:
             del self._out[out.job.id]
-            return [ended]
+            return [*unsaid(ended, out.last, started=out.started), ended]
         if queued is None or queued.state != "RUNNING":
             out.heard_when = 0.0
             if queued is not None and queued.is_held:

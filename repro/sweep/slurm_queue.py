@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from repro.errors import UserError
+from repro.sweep.executor import Noted
 
 PREFIX = "biasrepro-"  # of our jobs' names; the batch's id follows
 _COMMAND_SECONDS = 60.0
@@ -41,11 +42,12 @@ class Queued:
 
 @dataclass(frozen=True)
 class Gone:
-    """How a task ended that left the queue; ``signal`` is 0 where none killed it."""
+    """How a task ended that left the queue, on ``node``; ``signal`` is 0 where none killed it."""
 
     state: str
     exit_code: int
     signal: int
+    node: str = ""
 
 
 def ask(*command: str) -> str:
@@ -108,6 +110,13 @@ def parse_queue(text: str) -> Mapping[tuple[str, int], Queued]:
     return found
 
 
+def queue_note(runs: int, numbers: Iterable[str]) -> Noted:
+    """Where so many runs are in the queue, and how to see what they wait for."""
+    jobs = ",".join(sorted(numbers, key=int))
+    what, who = ("1 run is", "it waits") if runs == 1 else (f"{runs} runs are", "they wait")
+    return Noted(f"{what} in SLURM's queue, as job {jobs}; squeue --jobs {jobs} shows what {who} for")
+
+
 def how_it_ended(task: str) -> Gone | None:
     """How the task ended, as the controller remembers for some minutes; None once it does not."""
     try:
@@ -122,7 +131,8 @@ def parse_ended(text: str) -> Gone | None:
     code = re.search(r"\bExitCode=(\d+):(\d+)", text)
     if state is None or code is None:
         return None
-    return Gone(state[1], int(code[1]), int(code[2]))
+    node = re.search(r"\bNodeList=([^\s()]+)", text)
+    return Gone(state[1], int(code[1]), int(code[2]), node[1] if node is not None else "")
 
 
 def is_running(task: str) -> bool | None:

@@ -1,0 +1,60 @@
+"""What the executor for SLURM reports of its queue, with no SLURM: its commands' answers are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("submitit")
+
+from repro.progress import Progress
+from repro.schema import Run
+from repro.sweep import slurm
+from repro.sweep.executor import Ended, Event, Job, Noted, Said, Started
+from repro.sweep.executors import SlurmOptions
+from repro.sweep.remote import RemoteEnd, Terms
+from repro.sweep.slurm_batch import Batch
+from repro.sweep.slurm_ends import lost
+from repro.sweep.slurm_node import to_bytes
+from repro.sweep.slurm_queue import parse_ended
+
+ENDED_WITHOUT_A_LOG = "JobId=58 JobState=FAILED ExitCode=0:53 ReqNodeList=(null) ExcNodeList=(null) NodeList=n1"
+
+
+@pytest.fixture
+def job(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> Job:
+    return make_job(demo_runs[0])
+
+
+@pytest.fixture
+def events(job: Job, results: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence[Event]:
+    """Of a run that was over before SLURM was first looked at, and whose figures nobody saw."""
+    batch = Batch(results / "0123456789ab", "a sweep", ((job.id,),))
+    batch.folder.mkdir()
+    last = Progress(job.id, "completed", test_top1_percent=98.0)
+    batch.ends(0).write_bytes(to_bytes([RemoteEnd(job.id, "completed", None, "n1 cpu", 1, last=last)]))
+    monkeypatch.setattr(slurm, "look", lambda: {})
+    monkeypatch.setattr(slurm, "largest_array", lambda: 1000)
+    monkeypatch.setattr(slurm, "submit", lambda *_, **__: (batch, "27"))
+    executor = slurm.SlurmExecutor(SlurmOptions(), Terms("a sweep", str(results), "cpu"))
+    executor.submit(job)
+    return executor.poll(0.0)
+
+
+def test_where_the_runs_wait_is_said(events: Sequence[Event]) -> None:
+    assert events[0] == Noted("1 run is in SLURM's queue, as job 27; squeue --jobs 27 shows what it waits for")
+
+
+def test_the_end_of_a_run_that_nobody_saw_has_its_accuracy(events: Sequence[Event]) -> None:
+    assert [type(event) for event in events[1:]] == [Started, Said, Ended]
+    assert isinstance(events[2], Said)
+    assert events[2].progress.test_top1_percent == 98.0
+
+
+def test_a_node_that_does_not_see_the_results_is_named_and_not_tried_again(job: Job, results: Path) -> None:
+    ended = lost(job, "57_3", parse_ended(ENDED_WITHOUT_A_LOG), "", stopping=False)
+    assert (ended.fate, ended.returncode) == ("failed", 1)
+    assert f"SLURM's job 57_3 could not open its log under {results} on n1" in str(ended.cause)
+    assert "all nodes share" in str(ended.cause)
