@@ -37,9 +37,10 @@ Stop = Annotated[
     bool, _option("--stop", help="Stop the sweeps under way, of TABLE or all: runs commit their state and end.")
 ]
 GpusPerJob = Annotated[
-    float | None, _option("--gpus-per-job", min=0, help="GPUs that a job reserves. --jobs-per-gpu runs share each.")
+    float | None,
+    _option("--gpus-per-job", min=0, metavar="N", help="GPUs that a job reserves. --jobs-per-gpu runs share each."),
 ]
-CpusPerJob = Annotated[float | None, _option("--cpus-per-job", min=0, help="CPUs that a job reserves.")]
+CpusPerJob = Annotated[float | None, _option("--cpus-per-job", min=0, metavar="N", help="CPUs that a job reserves.")]
 MemoryPerJob = Annotated[
     float | None, _option("--memory-per-job", min=0, metavar="GB", help="Memory that it reserves.")
 ]
@@ -57,6 +58,8 @@ Sbatch = Annotated[
     list[str] | None, _option("--sbatch", metavar="KEY=VALUE", help="slurm: any other setting of sbatch. Repeatable.")
 ]
 
+# Settings of sbatch by which jobs are found, or that say which runs a job trains.
+_SET_HERE = {"array", "job-name", "comment", "nodes", "ntasks", "ntasks-per-node", "output", "error", "open-mode"}
 _TIME = re.compile(r"(?:([0-9]+)-)?([0-9]+)(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?")
 
 
@@ -208,11 +211,14 @@ def leave(engine: Engine, name: ExecutorName, table: Table, jobs: Sequence[Job],
     results = Path(terms.results)
     registration = register(results, table=table.id, executor=name, command=command, detached=True)
     try:
-        registration.note_left(engine.leave(jobs, replace(terms, sweep=registration.id)))
+        left = engine.leave(jobs, replace(terms, sweep=registration.id))
+        registration.note_left(left)
     except BaseException:
         registration.remove()
         raise
     say(f"{table.id}: {counted(len(jobs), 'run')} left to {name}, as sweep {registration.id}", "bold")
+    if numbers := left.get("slurm"):
+        say(f"queue   squeue --jobs {numbers}")
     say(f"follow  {command_line('status', table.reference, '--watch', results=results)}")
     say(f"stop    {command_line('sweep', table.reference, '--stop', results=results)}")
 
@@ -280,4 +286,9 @@ def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[a-z][a-z0-9_-]*", key) or not value.isprintable():
         raise UserError(f"--sbatch {text} is no KEY=VALUE", mend="Such as --sbatch constraint=a100.")
+    if key in _SET_HERE:
+        raise UserError(
+            f"--sbatch {text}: biasrepro sets {key} itself",
+            mend="--array N says how many jobs run at a time." if key == "array" else "Leave it out.",
+        )
     return key, value

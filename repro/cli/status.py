@@ -63,6 +63,7 @@ def _show(table_name: str | None, settings: list[str] | None, results: Path) -> 
     from repro.cli.console import say
     from repro.config import find_table
     from repro.sweep.overview import overview, overview_of_folder, table_folders
+    from repro.sweep.register import registered
 
     if table_name is not None:
         overviews = [overview(results, find_table(with_settings(table_name, settings or [])))]
@@ -76,8 +77,9 @@ def _show(table_name: str | None, settings: list[str] | None, results: Path) -> 
         _show_tables(overviews)
     for one in overviews:
         _show_trouble(one, results)
+    swept = {registration.conductor.table for registration in registered(results)}
     for one in overviews:
-        for line in _next_steps(one, results):
+        for line in _next_steps(one, results, is_swept=one.name in swept):
             say(line)
     return overviews
 
@@ -136,8 +138,8 @@ def _show_trouble(one: Overview, results: Path) -> None:
         say(f"no run of {one.name}: {path}", "yellow")
 
 
-def _next_steps(one: Overview, results: Path) -> list[str]:
-    """The commands that go on from here."""
+def _next_steps(one: Overview, results: Path, *, is_swept: bool) -> list[str]:
+    """The commands that go on from here. Where a sweep is registered, it goes on by itself, or its line says how."""
     from repro.sweep.survey import Stage
 
     if one.table is None:
@@ -148,7 +150,7 @@ def _next_steps(one: Overview, results: Path) -> list[str]:
         lines.append(f"{one.name}: move the files named above away, and those runs are trained again")
     if stages[Stage.FAILED]:
         lines.append(f"again {command_line('sweep', one.table.reference, '--only', 'failed', results=results)}")
-    if stages[Stage.MISSING] or stages[Stage.INTERRUPTED] or stages[Stage.LOST]:
+    if not is_swept and (stages[Stage.MISSING] or stages[Stage.INTERRUPTED] or stages[Stage.LOST]):
         lines.append(f"next  {command_line('sweep', one.table.reference, results=results)}")
     if stages[Stage.COMPLETED]:
         lines.append(f"show  {command_line('table', one.table.reference, results=results)}")

@@ -74,11 +74,13 @@ def show_sweeps(results: Path, table: str | None) -> bool:
         heard = f"heard of {duration(one.silent_seconds(now))} ago"
         if one.trouble is not None:
             say(f"{about}, given up: {one.trouble}", "red")
+            say(f"go on with  {one.conductor.command}")
         elif one.lives(now):
             say(f"{about}, {heard}{', asked to stop' if one.stop else ''}")
         elif one.conductor.detached:
             left = ", ".join(f"{key} {value}" for key, value in one.left.items())
             say(f"{about}, left to the cluster ({left})")
         else:
-            say(f"{about}, gone: it was killed; the same command goes on", "yellow")
+            say(f"{about}, gone: it was killed", "yellow")
+            say(f"go on with  {one.conductor.command}")
     return any(one.lives(now) for one in sweeps)

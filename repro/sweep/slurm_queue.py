@@ -78,6 +78,11 @@ def refused(said: str, *command: str) -> SlurmError:
             mend=f"SLURM_CONF is {variable or 'not set'}. Start the sweep on a login node of the cluster, or set "
             "SLURM_CONF to the cluster's slurm.conf. Where plain `squeue` answers, a sweep can be submitted.",
         )
+    if command == ("sbatch",):
+        return SlurmError(
+            f"`sbatch` said: {words}",
+            mend="These runs were not submitted. `sinfo` shows the partitions, --dry-run what sbatch is told.",
+        )
     return SlurmError(
         f"`{asked}` said: {words}",
         mend="Nothing is lost: what is queued or runs goes on without us, and the same command follows it again.",

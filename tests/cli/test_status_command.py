@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from repro.results import RunFolder, write_failure
 from repro.results.lock import own as own_run
 from repro.schema import Run
 from repro.sweep.plan import selected_runs
+from repro.sweep.register import register
 
 Say = Callable[..., Any]
 Finish = Callable[..., None]
@@ -87,3 +89,14 @@ def test_much_trouble_is_cut_short(say: Say, results: Path, finish: Finish) -> N
     said = say("status", "demo", "--results", results)
     assert said.out.count("diverged  demo/") == 20
     assert "… and 20 more like these in demo" in said.out
+
+
+def test_under_a_sweep_the_way_on_is_its_own(say: Say, results: Path) -> None:
+    command = "biasrepro sweep demo --executor slurm --partition gpu"
+    sweep = register(results, table="demo", executor="slurm", command=command, detached=False)
+    said = say("status", "demo", "--results", results)
+    assert "next  biasrepro sweep" not in said.out, "a sweep on this machine, beside the cluster's"
+    assert "go on with" not in said.out
+    sweep.path.write_text(sweep.path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
+    said = say("status", "demo", "--results", results)
+    assert f"gone: it was killed\ngo on with  {command}\n" in said.out
