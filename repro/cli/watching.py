@@ -80,6 +80,9 @@ def show_sweeps(results: Path, table: str | None) -> bool:
         elif one.conductor.detached:
             left = ", ".join(f"{key} {value}" for key, value in one.left.items())
             say(f"{about}, left to the cluster ({left})")
+            say(
+                f"go on with  {one.conductor.command}    (once it is over; what is in the queue is not submitted again)"
+            )
         else:
             say(f"{about}, gone: it was killed", "yellow")
             say(f"go on with  {one.conductor.command}")

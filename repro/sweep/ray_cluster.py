@@ -9,9 +9,11 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,11 +144,22 @@ def join(address: str | None) -> None:
         except BaseException as error:  # whatever it is, the thread that waits is to tell it
             failed.append(error)
 
+    said = ""
     if address is None:
         begin()  # in this thread: the kernel ends Ray's processes with the thread that started them
-    elif not within(CONNECT_SECONDS, begin):
-        _end_without_ray()
-        raise _unreachable(address, f"Ray has not joined it within {CONNECT_SECONDS:.0f} s")
+    else:
+        with _unheard() as words:
+            is_over = within(CONNECT_SECONDS, begin)
+            said = words()
+        if not is_over:
+            _end_without_ray()
+            raise _unreachable(address, f"Ray has not joined it within {CONNECT_SECONDS:.0f} s")
+    if failed and "InvalidAuthToken" in said:
+        raise ClusterLost(
+            f"Ray at {address} does not know this process's token",
+            mend="Nothing was started. Set RAY_AUTH_MODE=token, and have the head's token here: `ray get-auth-token` "
+            "shows the one that a machine has, in ~/.ray/auth_token.",
+        ) from failed[0]
     if failed:
         raise _unreachable(address, str(failed[0]).strip().splitlines()[0]) from failed[0]
 
@@ -159,6 +172,23 @@ def answers(address: str, seconds: float) -> bool:
             return True
     except (OSError, ValueError, OverflowError):
         return False
+
+
+@contextmanager
+def _unheard() -> Iterator[Callable[[], str]]:
+    """Keep off the terminal what Ray writes on it by itself, a line for each second that it waits; says what that was.
+
+    Below Python, and whatever RAY_BACKEND_LOG_LEVEL is: hence the file descriptor.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: os.pread(file.fileno(), 1_000_000, 0).decode(errors="replace")
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _unreachable(address: str | None, why: str) -> ClusterLost:
