@@ -1,38 +1,16 @@
-"""The executor for SLURM: runs as tasks of an array, followed by the queue and by the runs' own folders.
-
-The jobs need nobody to look after them: they commit, requeue themselves and record. This side submits what is not in
-the queue yet, reports what becomes of it, and submits again what was lost without a word. Should it die, the next
-sweep over the same results finds the tasks by their batch's name, and takes them for its own.
-"""
+"""Sweeps on a SLURM cluster: what would be submitted, what is followed, and what is left to the cluster."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-from repro.progress import Progress
-from repro.results.live import changed_at, read_live
-from repro.results.lock import owner_of
-from repro.sweep.executor import Ended, Event, Job, Said, Started
+from repro.sweep.executor import Job
 from repro.sweep.executors import SlurmOptions
-from repro.sweep.register import Registration
 from repro.sweep.remote import Terms
-from repro.sweep.slurm_batch import Batch, batches, drop_pending, packed, script, submit, sweep_up
-from repro.sweep.slurm_ends import lost, recorded, unsaid
-from repro.sweep.slurm_node import read_ends
-from repro.sweep.slurm_queue import Queued, SlurmError, cancel, how_it_ended, largest_array, look, queue_note
-
-# Looks at the queue are a burden for everybody's controller: ever rarer while nothing changes.
-FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 1.0, 30.0
-# The file server may show a task's last word a while after the task has left the queue.
-LAST_WORD_SECONDS = 10.0
-# What a task needs to end after the last of its runs did.
-LEAVING_SECONDS = 20.0
-# A task that SLURM believes to be running, and whose runs gave no sign of life for so long, hangs.
-HUNG_SECONDS = 600.0
+from repro.sweep.slurm_batch import drop_pending, packed, script
+from repro.sweep.slurm_executor import SlurmExecutor
+from repro.sweep.slurm_queue import SlurmError, cancel, look
 
 
 class SlurmEngine:
@@ -54,7 +32,12 @@ class SlurmEngine:
         executor = SlurmExecutor(self._options, terms)
         for job in jobs:
             executor.submit(job)
-        executor.hand_in()
+        try:
+            executor.hand_in()
+        except SlurmError:  # after some of the arrays, perhaps: their tasks would find that there is no such sweep
+            with contextlib.suppress(SlurmError):
+                cancel(_numbers(executor.left()))
+            raise
         return executor.left()
 
     def drop(self, left: Mapping[str, str]) -> str | None:
@@ -73,221 +56,3 @@ class SlurmEngine:
 
 def _numbers(left: Mapping[str, str]) -> list[str]:
     return [number for number in left.get("slurm", "").split(",") if number.isdecimal()]
-
-
-@dataclass
-class _Out:
-    """A job at SLURM: its task, and what was seen of it; times are monotonic seconds."""
-
-    job: Job
-    batch: Batch
-    index: int
-    task: str
-    told: bool = False
-    started: bool = False
-    last: Progress | None = None
-    seen: tuple[int, int] | None = None
-    gone_since: float | None = None
-    heard_at: float = 0.0
-    heard_when: float = 0.0
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Its task in the queue."""
-        return self.batch.id, self.index
-
-
-class SlurmExecutor:
-    """Runs jobs as tasks of SLURM arrays. Raises SlurmError where the controller does not answer at the start."""
-
-    def __init__(self, options: SlurmOptions, terms: Terms) -> None:
-        self._options = options
-        self._terms = terms
-        self._results = Path(terms.results)
-        self._queue = look()
-        self._largest = largest_array()
-        self._known: dict[str, Batch] = {}
-        self._places: dict[str, tuple[Batch, int]] = {}
-        self._adopt()
-        self._waiting: dict[str, Job] = {}
-        self._dropped: list[Event] = []
-        self._out: dict[str, _Out] = {}
-        self._numbers: list[str] = []
-        self._cancelled: dict[str, str] = {}  # by us, and why: the runs of these tasks are submitted again
-        self._stopping = False
-        self._pause = FIRST_LOOK_SECONDS
-        self._next_look = 0.0
-
-    @property
-    def capacity(self) -> int:
-        """All jobs are worth having out: SLURM's queue is the place to wait, ``--array`` bounds how many run."""
-        return 1_000_000
-
-    def submit(self, job: Job) -> None:
-        """Take a job on: by the task that is in the queue with it, else by one of the next array."""
-        place = self._places.pop(job.id, None)
-        if place is not None and not job.alone and (queued := self._queue.get((place[0].id, place[1]))) is not None:
-            self._out[job.id] = _Out(job, *place, queued.id)
-        else:
-            self._waiting[job.id] = job
-
-    def hand_in(self) -> None:
-        """Submit what waits, as one array, or several where it has more tasks than SLURM allows. Raises SlurmError."""
-        tasks = packed(list(self._waiting.values()), self._options, self._terms)
-        arrays = [tasks[start : start + self._largest] for start in range(0, len(tasks), self._largest)]
-        for array in arrays:
-            share = None if self._options.array is None else max(1, self._options.array // len(arrays))
-            batch, number = submit(array, self._options, self._terms, at_a_time=share)
-            self._known[batch.id] = batch
-            self._numbers.append(number)
-            for index, jobs in enumerate(array):
-                for job in jobs:
-                    task = f"{number}_{index}" if len(array) > 1 else number
-                    self._out[job.id] = _Out(job, batch, index, task)
-                    del self._waiting[job.id]
-            if (registration := Registration.read(self._results, self._terms.sweep)) is not None:
-                registration.note_left(self.left())
-
-    def left(self) -> Mapping[str, str]:
-        """What finds the submitted arrays: their numbers."""
-        return {"slurm": ",".join(self._numbers)} if self._numbers else {}
-
-    def poll(self, timeout_seconds: float) -> list[Event]:
-        """Submit what waits, look at the queue and the folders now and then, and report what changed."""
-        deadline = time.monotonic() + timeout_seconds
-        events = [*self._dropped]
-        self._dropped.clear()
-        if time.monotonic() >= self._next_look:
-            events += self._look()
-            self._pause = FIRST_LOOK_SECONDS if events else min(1.5 * self._pause, LAST_LOOK_SECONDS)
-            self._next_look = time.monotonic() + self._pause
-        if not events:
-            time.sleep(max(0.0, deadline - time.monotonic()))
-        return events
-
-    def stop(self) -> None:
-        """Cancel what has not begun, and ask the nodes to commit and end: they look at the sweep's registration."""
-        self._stopping = True
-        self._next_look, self._pause = 0.0, FIRST_LOOK_SECONDS
-        self._dropped += [Ended(job, 0, fate="interrupted") for job in self._waiting.values()]
-        self._waiting.clear()
-        for sweep in {out.batch.sweep for out in self._out.values()}:
-            if (registration := Registration.read(self._results, sweep)) is not None:
-                registration.ask_to_stop()
-        self._cancel(only_pending=True)
-
-    def kill(self) -> None:
-        """Cancel everything."""
-        self._cancel(only_pending=False)
-
-    def close(self) -> None:
-        """Leave nothing running, and tidy up after the batches that are over."""
-        self._cancel(only_pending=False)
-        deadline = time.monotonic() + LEAVING_SECONDS
-        with contextlib.suppress(SlurmError):
-            while (left := self._still_queued()) and time.monotonic() < deadline:
-                cancel([task.id for task in left.values()], only_pending=True)  # requeued, with nothing left to do
-                time.sleep(FIRST_LOOK_SECONDS)
-            for batch in self._known.values():
-                if batch.id not in {one for one, _ in left}:
-                    batch.remove()
-
-    def _still_queued(self) -> dict[tuple[str, int], Queued]:
-        return {key: task for key, task in look().items() if key[0] in self._known}
-
-    def _adopt(self) -> None:
-        """Find the runs of this results folder in the queue; files of batches long gone are swept up."""
-        queued = {batch for batch, _ in self._queue}
-        for batch in batches(self._results):
-            if batch.id not in queued:
-                sweep_up(batch)
-                continue
-            for index, runs in enumerate(batch.tasks):
-                if (batch.id, index) in self._queue:
-                    self._places |= dict.fromkeys(runs, (batch, index))
-
-    def _look(self) -> list[Event]:
-        try:
-            if self._waiting:
-                self.hand_in()
-            self._queue = look()
-        except SlurmError:
-            if not self._out:
-                raise
-            return []  # the controller is away: what is out goes on without it, and so does what waits for it
-        events = self._waits()
-        for out in list(self._out.values()):
-            events += self._look_at(out, self._queue.get(out.key))
-        return events
-
-    def _waits(self) -> list[Event]:
-        """Where the jobs wait that are in the queue since the last look, or were found there."""
-        new = [out for out in self._out.values() if not out.told]
-        for out in new:
-            out.told = True
-        return [queue_note(len(new), {out.task.partition("_")[0] for out in new})] if new else []
-
-    def _look_at(self, out: _Out, queued: Queued | None) -> list[Event]:
-        if (ended := self._end_of(out, queued)) is not None:
-            del self._out[out.job.id]
-            return [*unsaid(ended, out.last, started=out.started), ended]
-        if queued is None or queued.state != "RUNNING":
-            out.heard_when = 0.0
-            if queued is not None and queued.is_held:
-                self._cancel_one(out, "could not be launched, and was held")
-            return []
-        owner = owner_of(out.job.folder)
-        now = time.monotonic()
-        if not out.heard_when or (owner is not None and owner.heard_at != out.heard_at):
-            out.heard_at, out.heard_when = owner.heard_at if owner is not None else 0.0, now
-        elif now - out.heard_when > HUNG_SECONDS:
-            self._cancel_one(out, f"gave no sign of life for {HUNG_SECONDS / 60:.0f} minutes")
-        events: list[Event] = []
-        if owner is not None and not out.started:
-            out.started = True
-            events.append(Started(out.job, queued.node))
-        changed = changed_at(out.job.folder.live)
-        if out.started and changed != out.seen and (live := read_live(out.job.folder)) is not None:
-            out.seen, out.last = changed, live.progress
-            events.append(Said(out.job, live.progress))
-        return events
-
-    def _end_of(self, out: _Out, queued: Queued | None) -> Ended | None:
-        """The job's end: by its record, by its task's last word, or by the task's being gone without one."""
-        if (found := recorded(out.job)) is not None:
-            return found
-        ends = read_ends(out.batch.ends(out.index))
-        if ends is not None and (end := ends.get(out.job.id)) is not None:
-            return end.ended(out.job, shared=len(ends) > 1)
-        if queued is not None:
-            out.gone_since = None
-            return None
-        out.gone_since = out.gone_since or time.monotonic()
-        if time.monotonic() - out.gone_since < LAST_WORD_SECONDS and not self._stopping:
-            return None
-        words = out.batch.last_words(out.task)
-        if (why := self._cancelled.get(out.task)) is not None and not self._stopping:
-            cause = f"SLURM's job {out.task} {why}: it was cancelled"
-            return Ended(out.job, 0, out.last, cause=cause, displaced=True)
-        ended = lost(out.job, out.task, how_it_ended(out.task), words, stopping=self._stopping)
-        return replace(ended, last=out.last)
-
-    def _cancel(self, *, only_pending: bool) -> None:
-        tasks = {out.task for out in self._out.values()}
-        if only_pending:
-            tasks = {out.task for out in self._out.values() if not self._is_begun(out)}
-        with contextlib.suppress(SlurmError):  # what still begins finds that the sweep was stopped
-            cancel(sorted(tasks), only_pending=only_pending)
-
-    def _is_begun(self, out: _Out) -> bool:
-        queued = self._queue.get(out.key)
-        return queued is not None and queued.state == "RUNNING"
-
-    def _cancel_one(self, out: _Out, why: str) -> None:
-        """End a task that will not go on; it leaves the queue, and all its runs are submitted again."""
-        try:
-            cancel([out.task])
-        except SlurmError:
-            return
-        self._cancelled[out.task] = why
-        out.heard_when = 0.0

@@ -107,7 +107,7 @@ def runs_of_a_task(options: SlurmOptions, terms: Terms) -> int:
 def submit(
     tasks: Sequence[tuple[Job, ...]], options: SlurmOptions, terms: Terms, *, at_a_time: int | None
 ) -> tuple[Batch, str]:
-    """Submit the tasks as one array; returns the batch and SLURM's number for it. Raises SlurmError, and UserError."""
+    """Submit the tasks as one array; returns the batch and SLURM's number for it. Raises SlurmError."""
     results = Path(terms.results)
     folder = results / FOLDER / "slurm" / secrets.token_hex(6)
     batch = Batch(folder, terms.sweep, tuple(tuple(job.id for job in task) for task in tasks))
@@ -115,7 +115,7 @@ def submit(
         make_folder(folder, below=results)
         write_durably(folder / "plan.json", json.dumps({"sweep": terms.sweep, "tasks": batch.tasks}).encode())
     except OSError as error:
-        raise UserError(f"nothing can be written here: {error.strerror}", where=str(folder)) from error
+        raise SlurmError(f"nothing can be written here: {error.strerror}", where=str(folder)) from error
     work = [
         NodeWork(str(folder), index, tuple(RemoteJob.of(job) for job in task), terms)
         for index, task in enumerate(tasks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import shlex
@@ -98,7 +97,7 @@ def _telling(said: str) -> str:
 
 def look() -> Mapping[tuple[str, int], Queued]:
     """The tasks of ours in the queue, by batch and index (0 for a job that is no array). Raises SlurmError."""
-    text = ask("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", f"--format={_FORMAT}")
+    text = ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--format={_FORMAT}")
     return parse_queue(text)
 
 

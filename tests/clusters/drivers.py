@@ -74,10 +74,10 @@ class Drivers:
 
 
 def main(folder: str, by: str, address: str, seeds: str, steps: str) -> None:
-    from repro.sweep import conduct, slurm
+    from repro.sweep import conduct, slurm_executor
     from repro.sweep.executors import RayOptions, SlurmOptions
 
-    conduct.RECHECK_SECONDS, slurm.LAST_LOOK_SECONDS, slurm.LAST_WORD_SECONDS = 0.5, 1.0, 2.0
+    conduct.RECHECK_SECONDS, slurm_executor.LAST_LOOK_SECONDS, slurm_executor.LAST_WORD_SECONDS = 0.5, 1.0, 2.0
     sweep = Sweep(Path(folder), seeds=int(seeds), steps=int(steps))
     sweep.patience_seconds = 1800
     if by == "local":

@@ -22,7 +22,7 @@ from repro.cli.clusters import stop_sweeps
 from repro.results import load_records
 from repro.results.lock import owner_of
 from repro.sweep import conduct as conducting
-from repro.sweep import slurm
+from repro.sweep import slurm_executor
 from repro.sweep.executors import SlurmOptions, engine_of
 from repro.sweep.register import register, registered
 from repro.sweep.remote import Terms
@@ -48,8 +48,8 @@ def cluster() -> Iterator[SlurmCluster]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slurm, "LAST_LOOK_SECONDS", 1.0)
-    monkeypatch.setattr(slurm, "LAST_WORD_SECONDS", 2.0)
+    monkeypatch.setattr(slurm_executor, "LAST_LOOK_SECONDS", 1.0)
+    monkeypatch.setattr(slurm_executor, "LAST_WORD_SECONDS", 2.0)
     monkeypatch.setattr(conducting, "RECHECK_SECONDS", 0.5)
 
 
@@ -240,7 +240,7 @@ def test_the_controller_may_be_away_for_a_while(
             unanswered.append(len(sweep.audit()))
             raise
 
-    monkeypatch.setattr(slurm, "look", looking)
+    monkeypatch.setattr(slurm_executor, "look", looking)
 
     def answers() -> bool:
         try:
@@ -280,7 +280,7 @@ def test_a_job_that_could_not_be_launched_is_not_waited_for(
             for key, task in found.items()
         }
 
-    monkeypatch.setattr(slurm, "look", looking)
+    monkeypatch.setattr(slurm_executor, "look", looking)
     assert fates(sweep.on_slurm()) == ["completed"]
     assert (len(held), sweep.trained_once(10)) == (1, True)
     assert sweep.audit()[-1]["task"] != held[0]
@@ -290,7 +290,7 @@ def test_a_job_that_could_not_be_launched_is_not_waited_for(
 def test_a_job_that_hangs_is_cancelled_and_its_runs_are_submitted_again(
     cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slurm, "HUNG_SECONDS", 13.0)  # longer than between two heartbeats
+    monkeypatch.setattr(slurm_executor, "HUNG_SECONDS", 13.0)  # longer than between two heartbeats
     sweep = Sweep(tmp_path, runs=1, steps=20)
     once = Once(sweep, 5, lambda: os.kill(sweep.audit()[0]["pid"], signal.SIGSTOP))
     assert fates(sweep.on_slurm(tick=once)) == ["completed"]

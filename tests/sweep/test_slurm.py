@@ -11,7 +11,7 @@ pytest.importorskip("submitit")
 
 from repro.progress import Progress
 from repro.schema import Run
-from repro.sweep import slurm
+from repro.sweep import slurm_executor
 from repro.sweep.executor import Ended, Event, Job, Noted, Said, Started
 from repro.sweep.executors import SlurmOptions
 from repro.sweep.remote import RemoteEnd, Terms
@@ -35,10 +35,10 @@ def events(job: Job, results: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence
     batch.folder.mkdir()
     last = Progress(job.id, "completed", test_top1_percent=98.0)
     batch.ends(0).write_bytes(to_bytes([RemoteEnd(job.id, "completed", None, "n1 cpu", 1, last=last)]))
-    monkeypatch.setattr(slurm, "look", lambda: {})
-    monkeypatch.setattr(slurm, "largest_array", lambda: 1000)
-    monkeypatch.setattr(slurm, "submit", lambda *_, **__: (batch, "27"))
-    executor = slurm.SlurmExecutor(SlurmOptions(), Terms("a sweep", str(results), "cpu"))
+    monkeypatch.setattr(slurm_executor, "look", lambda: {})
+    monkeypatch.setattr(slurm_executor, "largest_array", lambda: 1000)
+    monkeypatch.setattr(slurm_executor, "submit", lambda *_, **__: (batch, "27"))
+    executor = slurm_executor.SlurmExecutor(SlurmOptions(), Terms("a sweep", str(results), "cpu"))
     executor.submit(job)
     return executor.poll(0.0)
 

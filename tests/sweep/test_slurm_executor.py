@@ -1,0 +1,140 @@
+"""The executor for SLURM beside a queue that the test writes; the real one is in tests/clusters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from repro.results.lock import own
+from repro.schema import Run
+from repro.sweep import slurm, slurm_executor
+from repro.sweep.executor import Ended, Job, Noted
+from repro.sweep.executors import SlurmOptions
+from repro.sweep.remote import RemoteEnd, Terms
+from repro.sweep.slurm import SlurmEngine
+from repro.sweep.slurm_batch import Batch
+from repro.sweep.slurm_executor import HUNG_SECONDS, LAST_LOOK_SECONDS, PENDING_LOOK_SECONDS, SlurmExecutor
+from repro.sweep.slurm_node import to_bytes
+from repro.sweep.slurm_queue import Queued, SlurmError
+
+
+class Cluster:
+    """A queue in which every array is accepted, up to ``room`` of them, and nothing ever happens by itself."""
+
+    def __init__(self, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.results = results
+        self.now = 1000.0
+        self.room = 100
+        self.state = "RUNNING"
+        self.queue: dict[tuple[str, int], Queued] = {}
+        self.cancelled: list[str] = []
+        self.notes: list[str] = []
+        fake = {"look": lambda: dict(self.queue), "largest_array": lambda: 1, "submit": self.submit}
+        for name, does in {**fake, "cancel": self.cancel}.items():
+            monkeypatch.setattr(slurm_executor, name, does)
+        monkeypatch.setattr(slurm, "cancel", self.cancel)
+        monkeypatch.setattr(slurm_executor, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=lambda _: None))
+
+    def submit(self, tasks: Any, options: Any, terms: Any, *, at_a_time: Any) -> tuple[Batch, str]:
+        if len(self.queue) == self.room:
+            raise SlurmError("too many jobs")
+        folder = self.results / ".sweeps" / "slurm" / f"{len(self.queue):012x}"
+        folder.mkdir(parents=True)
+        number = str(len(self.queue) + 1)
+        self.queue[folder.name, 0] = Queued(number, self.state, "n1")
+        return Batch(folder, terms.sweep, tuple(tuple(job.id for job in task) for task in tasks)), number
+
+    def cancel(self, tasks: Any, *, only_pending: bool = False) -> None:
+        self.cancelled += tasks
+
+    def polls(self, executor: SlurmExecutor, seconds: float) -> list[Ended]:
+        """What ended in that time; what was noted is in ``notes``."""
+        ends = []
+        until = self.now + seconds
+        while self.now <= until:
+            for event in executor.poll(0.0):
+                if isinstance(event, Noted):
+                    self.notes.append(event.text)
+                elif isinstance(event, Ended):
+                    ends.append(event)
+            self.now += LAST_LOOK_SECONDS
+        return ends
+
+
+@pytest.fixture
+def cluster(results: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    return Cluster(results, monkeypatch)
+
+
+@pytest.fixture
+def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[Job]:
+    return [make_job(run) for run in demo_runs[:2]]
+
+
+def executor_of(cluster: Cluster, jobs: list[Job], *, together: int = 1) -> SlurmExecutor:
+    executor = SlurmExecutor(SlurmOptions(cpus_per_job=together), Terms("0" * 12, str(cluster.results), threads=1))
+    for job in jobs:
+        executor.submit(job)
+    return executor
+
+
+def test_a_job_is_not_hung_as_long_as_one_of_its_runs_lives(cluster: Cluster, jobs: list[Job]) -> None:
+    executor = executor_of(cluster, jobs, together=2)  # the second has failed, or waits for room on the GPU
+    with own(jobs[0].folder) as ownership:
+        for beat in range(10):
+            os.utime(ownership.path, (beat, beat))
+            cluster.polls(executor, HUNG_SECONDS / 3)
+        assert cluster.cancelled == []
+        cluster.polls(executor, HUNG_SECONDS + 3 * LAST_LOOK_SECONDS)
+        assert set(cluster.cancelled) == {"1"}
+
+
+def test_a_bad_moment_of_the_file_server_ends_no_sweep(
+    cluster: Cluster, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = executor_of(cluster, jobs)
+
+    def stale(job: Job) -> Ended | None:
+        if job is jobs[0] and cluster.now < 1100:
+            raise OSError("Stale file handle")
+        return Ended(job, 0, fate="completed")
+
+    monkeypatch.setattr(slurm_executor, "recorded", stale)
+    assert [event.job for event in cluster.polls(executor, 0)] == [jobs[1]]
+    assert [event.job for event in cluster.polls(executor, 100)] == [jobs[0]]
+
+
+def test_what_is_out_is_followed_while_slurm_takes_no_more(cluster: Cluster, jobs: list[Job]) -> None:
+    cluster.room = 1
+    executor = executor_of(cluster, jobs)
+    assert cluster.polls(executor, 100) == []
+    assert [note.partition(";")[0] for note in cluster.notes][0] == "too many jobs"
+    assert len(cluster.notes) == 2  # said once, beside where the other waits
+        "too many jobs",
+        "1 run is in SLURM's queue, as job 1",
+    ]
+    end = RemoteEnd(jobs[0].id, "failed", "the pixels ran out", "n1", 1, 1)
+    (cluster.results / ".sweeps" / "slurm" / f"{0:012x}" / "ends-0.json").write_bytes(to_bytes([end]))
+    assert [(event.job, event.cause) for event in cluster.polls(executor, 0)] == [(jobs[0], "the pixels ran out")]
+
+
+def test_folders_of_runs_that_have_not_begun_are_looked_into_now_and_then(
+    cluster: Cluster, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Job] = []
+    monkeypatch.setattr(slurm_executor, "recorded", looks.append)
+    cluster.state = "PENDING"
+    cluster.polls(executor_of(cluster, jobs), 10 * PENDING_LOOK_SECONDS)
+    assert 10 <= looks.count(jobs[0]) <= 12
+
+
+def test_what_cannot_be_left_whole_is_not_left_in_part(cluster: Cluster, jobs: list[Job]) -> None:
+    cluster.room = 1
+    with pytest.raises(SlurmError, match="too many jobs"):
+        SlurmEngine(SlurmOptions()).leave(jobs, Terms("0" * 12, str(cluster.results)))
+    assert cluster.cancelled == ["1"]
