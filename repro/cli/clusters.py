@@ -216,64 +216,15 @@ def leave(engine: Engine, name: ExecutorName, table: Table, jobs: Sequence[Job],
     except BaseException:
         registration.remove()
         raise
+    if not left:
+        registration.remove()
+        say(f"{table.id}: all of it is in {name}'s queue already, from an earlier sweep")
+        return
     say(f"{table.id}: {counted(len(jobs), 'run')} left to {name}, as sweep {registration.id}", "bold")
     if numbers := left.get("slurm"):
         say(f"queue   squeue --jobs {numbers}")
     say(f"follow  {command_line('status', table.reference, '--watch', results=results)}")
     say(f"stop    {command_line('sweep', table.reference, '--stop', results=results)}")
-
-
-def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120.0) -> bool:
-    """Ask the sweeps under way (of ``table``, where given) to stop, and wait for them; whether all did."""
-    import time
-
-    from repro.cli.console import counted, say
-    from repro.results.clock import file_time
-    from repro.sweep.executors import RayOptions, SlurmOptions, engine_of
-    from repro.sweep.register import Registration, registered
-
-    if not results.is_dir():
-        mend = "Give the folder that the sweep writes to: biasrepro sweep --stop --results DIR."
-        raise UserError("there is no such results folder, so no sweep to stop", where=str(results), mend=mend)
-    asked: list[tuple[Registration, Engine | None]] = []
-    for one in registered(results):
-        if table is not None and one.conductor.table != table.id:
-            continue
-        conductor = one.conductor
-        lives = one.lives(file_time(results))
-        if not lives and not conductor.detached:
-            one.remove()  # it was killed; its runs ended with it
-            continue
-        one.ask_to_stop()
-        queue = None  # of what nobody conducts
-        if one.left:
-            engine = (
-                engine_of("ray", RayOptions()) if conductor.executor == "ray" else engine_of("slurm", SlurmOptions())
-            )
-            if word := engine.drop(one.left):
-                say(word)
-            queue = engine if conductor.detached and conductor.executor == "slurm" else None
-        say(f"asked   sweep {one.id} of {conductor.table} on {conductor.executor}, since {conductor.since}, to stop")
-        if lives or queue is not None:
-            asked.append((one, queue))
-    if not asked:
-        say("No sweep is conducted here now." if table is None else f"No sweep of {table.id} is conducted here now.")
-        return True
-    deadline = time.monotonic() + wait_seconds
-    while asked and time.monotonic() < deadline:
-        time.sleep(0.2 if all(queue is None for _, queue in asked) else 1.0)  # SLURM's is not to be pestered
-        for one, queue in asked:
-            if queue is not None and queue.is_over(one.left):
-                one.remove()
-        asked = [(one, queue) for one, queue in asked if Registration.read(results, one.id) is not None]
-    if asked:
-        say(
-            f"{counted(len(asked), 'sweep')} still running after {wait_seconds:.0f} s; a long step may be under way",
-            "yellow",
-        )
-        return False
-    say("stopped; every run goes on from its last committed state")
-    return True
 
 
 def _whole(option: str, number: float | None) -> int | None:

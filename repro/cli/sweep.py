@@ -108,6 +108,7 @@ def sweep(
 
     Interrupted (Ctrl-C), it commits the state of all running runs; the same command goes on from there.
     """
+    from repro.cli.stopping import stop_sweeps
     from repro.cli.tensorboard import require_tensorboard
     from repro.cli.until_decided import hours_from_records, refuse_selection, run_until_decided, show_until_decided
     from repro.config import find_table
@@ -127,11 +128,11 @@ def sweep(
     if table_name is None:
         if not stop:
             raise UserError("a sweep is of a table", mend="Such as `biasrepro sweep demo`, or a YAML file.")
-        raise typer.Exit(int(not clusters.stop_sweeps(results, None)))
+        raise typer.Exit(int(not stop_sweeps(results, None)))
     reference = with_settings(table_name, declared(settings, deterministic=deterministic))
     table = find_table(reference if executor == "local" else clusters.everywhere(reference))
     if stop:
-        raise typer.Exit(int(not clusters.stop_sweeps(results, table)))
+        raise typer.Exit(int(not stop_sweeps(results, table)))
     asked = clusters.Asked(
         *(executor, address, node_data, detach, gpus_per_job, cpus_per_job, memory_per_job, partition, time, array),
         *(account, qos, setup or (), sbatch or ()),

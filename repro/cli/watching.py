@@ -61,7 +61,10 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
 
 
 def show_sweeps(results: Path, table: str | None) -> bool:
-    """A line for each registered sweep (of ``table``, where given). Whether one of them lives."""
+    """A line for each registered sweep (of ``table``, where given). Whether one of them goes on.
+
+    One that was left to SLURM does until its last task, or --stop, removes it: nobody beats for what is in the queue.
+    """
     from repro.results.clock import file_time
     from repro.sweep.register import registered
 
@@ -78,12 +81,13 @@ def show_sweeps(results: Path, table: str | None) -> bool:
         elif one.lives(now):
             say(f"{about}, {heard}{', asked to stop' if one.stop else ''}")
         elif one.conductor.detached:
-            left = ", ".join(f"{key} {value}" for key, value in one.left.items())
-            say(f"{about}, left to the cluster ({left})")
+            where = ", ".join(f"{key} {value}" for key, value in one.left.items())
+            say(f"{about}, left to the cluster ({where})")
             say(
                 f"go on with  {one.conductor.command}    (once it is over; what is in the queue is not submitted again)"
             )
         else:
             say(f"{about}, gone: it was killed", "yellow")
             say(f"go on with  {one.conductor.command}")
-    return any(one.lives(now) for one in sweeps)
+    left = [one for one in sweeps if one.conductor.detached and one.conductor.executor == "slurm"]
+    return bool(left) or any(one.lives(now) for one in sweeps)

@@ -75,8 +75,8 @@ class Engine(Protocol):
     def leave(self, jobs: Sequence[Job], terms: Terms) -> Mapping[str, str]:
         """Leave the jobs to the cluster, for ``--detach``; returns what finds them there again."""
 
-    def drop(self, left: Mapping[str, str]) -> str | None:
-        """Drop what ``leave`` queued and has not begun; returns what a person should know. Runs stop by themselves."""
+    def drop(self, left: Mapping[str, str]) -> None:
+        """Drop what ``leave`` queued and has not begun, where nobody on the cluster does. Runs stop by themselves."""
 
     def is_over(self, left: Mapping[str, str]) -> bool:
         """Whether nothing of what ``leave`` left is there any more, where nobody on the cluster says so by itself."""

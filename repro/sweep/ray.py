@@ -71,9 +71,8 @@ class RayEngine:
             shut_down()
         return {"address": self._options.address, "actor": name, "namespace": NAMESPACE}
 
-    def drop(self, left: Mapping[str, str]) -> str | None:
+    def drop(self, left: Mapping[str, str]) -> None:
         """Nothing: the actor notices the request to stop, and drops what it queued."""
-        return None
 
     def is_over(self, left: Mapping[str, str]) -> bool:
         """No: the actor ends the sweep's registration itself."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from repro.sweep.executor import Job
 from repro.sweep.executors import SlurmOptions
 from repro.sweep.remote import Terms
-from repro.sweep.slurm_batch import drop_pending, packed, script
+from repro.sweep.slurm_batch import packed, script
 from repro.sweep.slurm_executor import SlurmExecutor
 from repro.sweep.slurm_queue import SlurmError, cancel, look
 
@@ -40,11 +40,10 @@ class SlurmEngine:
             raise
         return executor.left()
 
-    def drop(self, left: Mapping[str, str]) -> str | None:
+    def drop(self, left: Mapping[str, str]) -> None:
         """Cancel what is queued and has not begun. Raises SlurmError."""
         if numbers := _numbers(left):
-            drop_pending(numbers)
-        return None
+            cancel(numbers, only_pending=True)
 
     def is_over(self, left: Mapping[str, str]) -> bool:
         """Whether the queue has none of its tasks; not where SLURM does not answer."""

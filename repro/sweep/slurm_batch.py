@@ -29,7 +29,7 @@ from repro.sweep.executors import SlurmOptions
 from repro.sweep.register import FOLDER
 from repro.sweep.remote import RemoteJob, Terms
 from repro.sweep.slurm_node import NodeWork, ends_file
-from repro.sweep.slurm_queue import PREFIX, SlurmError, ask, cancel, refused
+from repro.sweep.slurm_queue import PREFIX, SlurmError, ask, refused
 
 # SLURM signals up to a minute earlier than it is asked to; what a run needs to commit is less.
 _SIGNAL_SECONDS, _LEAST_SIGNAL_SECONDS = 120, 15
@@ -194,8 +194,3 @@ def _explained(error: Exception, said: str) -> UserError:
             mend="Start the sweep where SLURM's commands are, on a login node of the cluster.",
         )
     return refused(str(error).strip() or said.strip() or type(error).__name__, "sbatch")
-
-
-def drop_pending(numbers: Sequence[str]) -> None:
-    """Cancel what is queued of these arrays and has not begun. Raises SlurmError."""
-    cancel(numbers, only_pending=True)

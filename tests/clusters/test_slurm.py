@@ -18,7 +18,7 @@ import pytest
 from cluster_sweep import PLAIN, Once, Sweep, bare, fates, queue
 from slurm_cluster import NODES, SlurmCluster, slurm_cluster, wait_for, why_not
 
-from repro.cli.clusters import stop_sweeps
+from repro.cli.stopping import stop_sweeps
 from repro.results import load_records
 from repro.results.lock import owner_of
 from repro.sweep import conduct as conducting
@@ -181,6 +181,18 @@ def test_the_work_outlives_its_driver_and_is_taken_up_by_the_next(cluster: Slurm
     assert len(load_records(sweep.results)) == 4
     assert len(names) == 1  # nothing was submitted a second time
     assert (sweep.trained_once(40), sweep.lives()) == (True, 4)
+
+
+@pytest.mark.slow
+def test_what_a_killed_driver_left_in_the_queue_is_stopped_cleanly(cluster: SlurmCluster, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, runs=2, steps=1000)
+    path = [str(Path(__file__).parent), *sys.path]
+    with subprocess.Popen([sys.executable, "-c", DRIVER.format(path=path, folder=str(tmp_path), steps=1000)]) as driver:
+        wait_for(lambda: len(sweep.audit()) > 2, "the first steps")
+        driver.kill()
+    assert stop_sweeps(sweep.results, None)
+    assert (registered(sweep.results), dict(look())) == ([], {})
+    assert all(owner_of(job.folder) is None for job in sweep.jobs())
 
 
 @pytest.mark.slow

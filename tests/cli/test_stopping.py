@@ -1,0 +1,100 @@
+"""``sweep --stop`` and ``status --watch`` over registered sweeps whose engines this machine may not have."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro.cli import clusters
+from repro.cli.watching import show_sweeps
+from repro.config import find_table
+from repro.sweep.register import FOLDER, Registration, register, registered
+from repro.sweep.remote import Terms
+
+Say = Callable[..., Any]
+
+
+def left(results: Path, *, executor: str = "slurm", detached: bool = True) -> Registration:
+    """A sweep that nobody conducts any more, and whose work is on a cluster."""
+    sweep = register(results, table="demo", executor=executor, command="biasrepro sweep demo", detached=detached)
+    if not detached:
+        fields = json.loads(sweep.path.read_text())
+        sweep.path.write_text(json.dumps({**fields, "pid": 2**22 - 1, "process_start": "1"}) + "\n")
+    if executor == "slurm":
+        sweep.note_left({"slurm": "12"})
+    hour_ago = time.time() - 3600
+    os.utime(sweep.path, (hour_ago, hour_ago))
+    return sweep
+
+
+def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, *, queue: str) -> Path:
+    """SLURM's commands; they note what they were told."""
+    told = folder / "told"
+    for name, says in (("squeue", queue), ("scancel", "")):
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {told}\necho "{says}"\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return told
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_what_slurm_has_of_a_sweep_is_stopped_though_its_conductor_was_killed(
+    detached: bool, say: Say, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    told = commands(tmp_path, monkeypatch, queue="")
+    sweep = left(results, detached=detached)
+    said = say("sweep", "--stop", "--results", results)
+    assert (said.code, f"asked   sweep {sweep.id}" in said.out) == (0, True)
+    assert "scancel --quiet --state=PENDING 12" in told.read_text()
+    assert registered(results) == []
+
+
+def test_every_sweep_is_asked_where_slurm_is_out_of_reach(
+    say: Say, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    sweeps = [left(results), left(results)]
+    said = say("sweep", "--stop", "--results", results)
+    assert said.code == 0
+    assert said.out.count("scancel cannot be run here") == 2
+    assert all(one.stop for one in registered(results))
+    assert len(registered(results)) == len(sweeps)
+    assert "No sweep" not in said.out
+
+
+def test_a_sweep_that_was_given_up_is_cleared_away(say: Say, results: Path) -> None:
+    left(results, executor="ray").note_trouble("no room")
+    (path,) = (results / FOLDER).glob("*.jsonl")
+    os.utime(path, (1e9, 1e9))
+    assert say("sweep", "--stop", "--results", results).out == "No sweep is conducted here now.\n"
+    assert registered(results) == []
+
+
+def test_what_waits_in_slurm_s_queue_is_watched(results: Path) -> None:
+    sweep = left(results)
+    assert show_sweeps(results, "demo")
+    sweep.remove()
+    assert not show_sweeps(results, "demo")
+
+
+def test_a_sweep_that_is_in_the_queue_already_is_not_registered_twice(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full:
+        def leave(self, jobs: Any, terms: Any) -> dict[str, str]:
+            return {}
+
+    engine: Any = Full()
+    terms = replace(Terms("", str(results)), device="cpu")
+    clusters.leave(engine, "slurm", find_table("demo"), [], terms, "biasrepro sweep demo")
+    assert "all of it is in slurm's queue already" in capsys.readouterr().out
+    assert registered(results) == []
