@@ -10,12 +10,13 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from repro.progress import Progress
 from repro.results import write_failure
 from repro.results.lock import OwnedElsewhere, owner_of
-from repro.sweep.attempts import Displacements, another_attempt
+from repro.sweep.attempts import MOST_DISPLACEMENTS, Displacements, another_attempt
 from repro.sweep.executor import Ended, Event, Executor, Job, Noted, Said, Started
 from repro.sweep.picture import Fate, Finished, RunningRun, SweepPicture
 from repro.sweep.survey import Stage, look_at
@@ -199,12 +200,15 @@ class _Conductor:
 
     def _note_end(self, ended: Ended, *, stopping: bool) -> None:
         job = ended.job
-        if ended.displaced and not stopping and self._displaced.may_go_on(ended):
-            self._attempts[job.id] -= 1
-            self.picture.put_back(job)
+        if ended.displaced and not stopping:
             why = ended.cause or ended.last_words or "its place was lost"
-            self.listen.postponed(self.picture, job, f"{why}; it goes on elsewhere from its last checkpoint")
-            return
+            if self._displaced.may_go_on(ended):
+                self._attempts[job.id] -= 1
+                self.picture.put_back(job)
+                self.listen.postponed(self.picture, job, f"{why}; it goes on elsewhere from its last checkpoint")
+                return
+            why += f"\nThat was {MOST_DISPLACEMENTS} times in a row without coming any further."
+            ended = replace(ended, fate="failed", cause=why)
         self._attempts[job.id] += ended.attempts - 1
         fate, cause = judge(ended, stopping=stopping)
         if fate == "elsewhere":
@@ -217,7 +221,7 @@ class _Conductor:
             # The note only informs; a full disk, which may be the failure's own cause, must not end the sweep.
             with contextlib.suppress(OSError):
                 write_failure(job.folder, cause or "")
-            again = None if stopping else another_attempt(ended, self._attempts[job.id])
+            again = None if stopping or ended.displaced else another_attempt(ended, self._attempts[job.id])
             if again is not None:
                 self.picture.put_back(again)
                 self.listen.postponed(self.picture, again, f"{cause}\nIt is tried again from its last checkpoint.")

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from repro.progress import Progress, Trouble
 from repro.results import RunFolder, read_failure
 from repro.results.lock import own
 from repro.schema import Run
-from repro.sweep.attempts import another_attempt
+from repro.sweep.attempts import MOST_DISPLACEMENTS, another_attempt
 from repro.sweep.conduct import conduct, judge
 from repro.sweep.executor import Ended, Event, Executor, Job, Said, Started
 from repro.sweep.picture import Finished, RunningRun, SweepPicture
@@ -327,3 +328,24 @@ def test_what_became_of_a_worker(
 ) -> None:
     ended = Ended(make_job(demo_runs[0]), returncode, last, "last words")
     assert judge(ended, stopping=stopping) == (fate, cause)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"returncode": 0, "cause": "SLURM's job 12_3 is gone (NODE_FAIL)"},
+        {"returncode": 0, "fate": "interrupted"},
+        {"returncode": -signal.SIGKILL, "cause": "node7 was lost"},
+    ],
+)
+def test_a_run_that_takes_its_places_down_is_shown_as_failed(jobs: list[Job], how: dict[str, Any]) -> None:
+    class TakesDown(Scripted):
+        def poll(self, timeout_seconds: float) -> list[Event]:
+            events = super().poll(timeout_seconds)
+            return [Ended(event.job, displaced=True, **how) if isinstance(event, Ended) else event for event in events]
+
+    executor = TakesDown()
+    (finished,) = conduct(jobs[:1], executor).finished
+    assert (finished.fate, len(executor.began)) == ("failed", MOST_DISPLACEMENTS)
+    assert "10 times in a row without coming any further" in str(finished.cause)
+    assert str(how.get("cause", "its place was lost")) in str(finished.cause)
