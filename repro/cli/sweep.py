@@ -114,6 +114,7 @@ def sweep(
     from repro.config import find_table
     from repro.sweep.hardware import find_gpus
     from repro.sweep.plan import make_plan, parse_seeds, refuse_blocked, selected_runs
+    from repro.sweep.register import taken_up
     from repro.sweep.survey import survey
 
     if stop:
@@ -153,7 +154,9 @@ def sweep(
             show_dry_run(table, plan, slots, results=results, root=root, may_measure=not no_measure)
             return 0
         following = command_line("table", table.reference, results=results)
+        again = shlex.join(["biasrepro", *(context.obj or ["sweep", table_name])])
         if not plan.todo and not plan.elsewhere:
+            taken_up(results, again)
             _say_nothing_to_do(plan, only, following)
             return 0
         from repro.cli.console import say
@@ -173,7 +176,6 @@ def sweep(
         if node_data is not None:
             shared += ["--node-data", str(node_data)]
         jobs_to_run = [_job(run, table, results, shared) for run in (*plan.todo, *plan.elsewhere)]
-        again = shlex.join(["biasrepro", *(context.obj or ["sweep", table_name])])
         terms = Terms("", str(results.absolute()), device, threads, int(jobs_per_gpu) if engine is not None else 1)
         if dry_run and engine is not None:
             clusters.show_submission(engine, plan, table, jobs_to_run, terms, root=root, node_data=node_data)
@@ -200,6 +202,8 @@ def sweep(
                 )
         stopped = stops.exit_code or 143 * watch.count()
         cut_short = bool(stopped) and bool(picture.waiting or picture.count("interrupted"))
+        if not cut_short and not picture.waiting:
+            taken_up(results, again)
         say_summary(picture, again, following, interrupted=cut_short)
         failed = bool(picture.count("failed", "diverged"))
         return stopped if cut_short else int(failed)

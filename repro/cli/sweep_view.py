@@ -27,6 +27,7 @@ LEAST_SECONDS_BETWEEN_LINES = 5.0
 MOST_SECONDS_BETWEEN_LINES = 60.0
 
 _MARK = {"completed": "done", "elsewhere": "done by another process"}
+_OF_WHOLE = {"elsewhere": "of them by another process"}
 _WORTH_COUNTING: tuple[Fate, ...] = ("diverged", "failed", "interrupted", "elsewhere")
 _STYLE = {"completed": "green", "failed": "bold red", "diverged": "bold red", "interrupted": "yellow"}
 
@@ -61,9 +62,9 @@ def ending(run: Finished) -> str:
 
 def whole_line(picture: SweepPicture, now: float) -> str:
     """``3 of 12 done  1 failed  2 running  6 left  about 1:20 left``."""
-    done = picture.before + picture.count("completed")
+    done = picture.before + picture.count("completed", "elsewhere")
     parts = [f"{done} of {picture.total} done"]
-    parts += [f"{count} {_MARK.get(fate, fate)}" for fate in _WORTH_COUNTING if (count := picture.count(fate))]
+    parts += [f"{count} {_OF_WHOLE.get(fate, fate)}" for fate in _WORTH_COUNTING if (count := picture.count(fate))]
     for count, what in ((len(picture.running), "running"), (len(picture.waiting), "waiting")):
         if count:
             parts.append(f"{count} {what}")

@@ -202,6 +202,15 @@ def registered(results: Path) -> list[Registration]:
     return sorted(found, key=lambda one: (one.conductor.since, one.id))
 
 
+def taken_up(results: Path, command: str) -> None:
+    """Remove the files of killed sweeps that began with ``command``: it was given again, and came to its end."""
+    for one in registered(results):
+        same = one.conductor.command == command and not one.conductor.detached
+        if same and not one.lives(file_time(results / FOLDER)):
+            with contextlib.suppress(OSError):
+                one.remove()
+
+
 def _read(path: Path) -> Registration | None:
     try:
         with path.open("rb") as file:

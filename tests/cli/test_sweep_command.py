@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from repro.results.lock import own
 from repro.schema import Run
 from repro.sweep.devices import VISIBLE, Gpu
 from repro.sweep.plan import selected_runs
+from repro.sweep.register import register, registered
 
 pytestmark = pytest.mark.usefixtures("fake_training")
 
@@ -196,6 +198,7 @@ def test_a_run_in_other_hands_is_left_there_and_waited_for(
     assert sorted(note["run"] for note in started()) == sorted(SEED_0[1:])
     assert "3 runs to train, 1 in training elsewhere" in said.out
     assert f"later  {SEED_0[0]}: in training by process {os.getpid()} on" in said.out
+    assert "       4 of 4 done  1 of them by another process\n" in said.out
     assert "3 done, 1 done by another process" in said.out
 
 
@@ -348,3 +351,12 @@ def test_a_failure_of_long_ago_does_not_fail_a_sweep_that_leaves_it_out(
 ) -> None:
     write_failure(RunFolder.of(results, runs[0]), "of long ago")
     assert say("sweep", "demo", "--seeds", "1", "--only", "missing", "--results", results).code == 0
+
+
+def test_a_killed_sweep_is_forgotten_once_its_command_came_to_its_end(say: Say, results: Path) -> None:
+    sweep = ("sweep", "demo", "--seeds", "1", "--results", str(results))
+    for command in (shlex.join(["biasrepro", *sweep]), "biasrepro sweep demo"):
+        killed = register(results, table="demo", executor="local", command=command)
+        killed.path.write_text(killed.path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
+    assert say(*sweep).code == 0
+    assert [one.conductor.command for one in registered(results)] == ["biasrepro sweep demo"]
