@@ -106,5 +106,8 @@ class _Conductor:
                     registration.remove()
                 except UserError as error:
                     registration.note_trouble(str(error))
+                except Exception as error:
+                    registration.note_trouble(f"a defect of biasrepro: {type(error).__name__}: {error}")
+                    raise
         finally:
             ray.kill(ray.get_actor(f"sweep-{self._terms.sweep}", namespace=NAMESPACE), no_restart=True)

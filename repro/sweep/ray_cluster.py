@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import math
 import os
@@ -102,9 +103,10 @@ class Head:
 
     def _ask(self) -> None:
         while not self._over.wait(HEAD_SECONDS / 10):
-            if answers(self.address, HEAD_SECONDS / 10):
-                self.nodes = self._look()
-                self._answered = time.monotonic()
+            with contextlib.suppress(Exception):  # a head that was started anew knows us not: that is no answer
+                if answers(self.address, HEAD_SECONDS / 10):
+                    self.nodes = self._look()
+                    self._answered = time.monotonic()
 
 
 def join(address: str | None) -> None:

@@ -168,12 +168,18 @@ class StopWatch:
 
 
 def register(results: Path, *, table: str, executor: str, command: str, detached: bool = False) -> Registration:
-    """Register a sweep that begins now; files of sweeps long gone are swept up. Raises OSError."""
+    """Register a sweep that begins now; files of sweeps that it goes on with, or that are long gone, are swept up.
+
+    Raises OSError.
+    """
     folder = results / FOLDER
     make_folder(folder, below=results)
     now = file_time(folder)
     for other in registered(results):
-        if not other.lives(now) and other.silent_seconds(now) > FORGOTTEN_SECONDS:
+        if other.lives(now):
+            continue
+        goes_on_with = other.conductor.table == table and (other.trouble is not None or not other.left)
+        if goes_on_with or other.silent_seconds(now) > FORGOTTEN_SECONDS:
             other.remove()
     conductor = Conductor(
         id=secrets.token_hex(6),

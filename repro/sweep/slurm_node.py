@@ -71,7 +71,7 @@ class NodeWork:
         """The ends where this node cannot train at all; noted in the runs' folders where these are the right ones."""
         if not isinstance(error, NotShared):
             for folder in folders:
-                write_failure(folder, str(error))
+                _note_failure(folder, str(error))
         return [RemoteEnd(job.id, "failed", str(error), socket.gethostname(), 1, 1) for job in self.jobs]
 
 
@@ -159,5 +159,10 @@ def _go_on_in_another_life() -> None:
 def _too_short(end: RemoteEnd, folder: RunFolder) -> RemoteEnd:
     """The failure of a run that was interrupted before it came any further than it was."""
     cause = "the job's time was up before anything could be committed: give it a longer --time"
-    write_failure(folder, cause)
+    _note_failure(folder, cause)
     return replace(end, fate="failed", cause=cause, attempts=max(1, end.attempts), returncode=1)
+
+
+def _note_failure(folder: RunFolder, cause: str) -> None:
+    with contextlib.suppress(OSError):  # it only informs: the task's last word is what counts, and may find room
+        write_failure(folder, cause)

@@ -121,7 +121,8 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             self._input.close()
         words = self._last_words()
-        self._log.close()
+        with contextlib.suppress(OSError):  # an NFS client may say only now that the disk was full
+            self._log.close()
         return returncode, words
 
     def _last_words(self) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -120,10 +122,16 @@ def test_a_log_that_cannot_be_written_is_no_trouble_to_the_runs(
     behave: Callable[[dict[str, str]], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    class LateToSaySo(io.FileIO):
+        def close(self) -> None:
+            if not self.closed:
+                super().close()
+                raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
     real = Path.open
 
     def on_a_full_disk(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        return real(Path("/dev/full") if mode == "ab" else path, mode, *arguments, **options)
+        return LateToSaySo("/dev/full", "ab") if mode == "ab" else real(path, mode, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", on_a_full_disk)
     behave({jobs[0].id: "noise"})

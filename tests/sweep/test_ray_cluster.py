@@ -1,8 +1,9 @@
-"""Joining a Ray cluster that does not let us in, with no Ray running."""
+"""A Ray cluster that does not let us in, or does not know us any more, with no Ray running."""
 
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ pytest.importorskip("ray")
 import ray
 from ray._private import worker
 
+from repro.sweep import ray_cluster
 from repro.sweep.ray_cluster import ClusterLost, join
 
 
@@ -36,3 +38,23 @@ def test_ray_s_own_warnings_become_one_message(
         join("auto")
     os.write(2, b"heard again\n")
     assert capfd.readouterr().err == "heard again\n"
+
+
+def test_a_head_that_was_started_anew_and_knows_us_not_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def look() -> list[dict[str, float]]:
+        asked.append(len(asked))
+        if len(asked) > 1:
+            raise RuntimeError("no such job")
+        return []
+
+    monkeypatch.setattr(ray_cluster, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(ray_cluster, "answers", lambda *_: True)
+    head = ray_cluster.Head("127.0.0.1:6379", look)
+    for _ in range(300):
+        if len(asked) < 4 or not head.is_silent:
+            time.sleep(0.01)
+    head.close()
+    assert len(asked) >= 4
+    assert head.is_silent

@@ -81,6 +81,15 @@ def test_a_file_that_is_none_of_ours_is_passed_over(results: Path, content: byte
     assert [one.id for one in registered(results)] == [sweep.id]
 
 
+def test_a_sweep_takes_the_place_of_one_of_its_table_that_was_killed_and_left_nothing(results: Path) -> None:
+    killed = [begin(results), begin(results)]
+    for one in killed:
+        one.path.write_text(one.path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {2**22 - 1}'))
+    killed[1].note_left({"slurm": "12"})  # whose tasks would find that there is no such sweep
+    new = begin(results)
+    assert {one.id for one in registered(results)} == {killed[1].id, new.id}
+
+
 def test_what_nobody_heard_of_for_long_is_swept_up(results: Path) -> None:
     old = begin(results, detached=True)
     long_ago = time.time() - FORGOTTEN_SECONDS - 60

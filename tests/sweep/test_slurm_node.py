@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from repro.errors import UserError
+from repro.results import RunFolder
 from repro.sweep import slurm_node
+from repro.sweep.remote import RemoteJob, Terms
 
 # Array 25 has two tasks that run; to SLURM, the second one's job is 25 as well.
 SQUEUE = """\
@@ -33,3 +36,16 @@ def test_the_task_that_shares_its_number_with_its_array_requeues_itself_alone(
         slurm_node._go_on_in_another_life()
     assert ended.value.code == slurm_node.INTERRUPTED
     assert asked.read_text() == "requeue 25_1\n"
+
+
+def test_a_failure_that_cannot_be_noted_is_the_task_s_word_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(slurm_node, "write_failure", full)
+    job = RemoteJob("demo/a/b/seed-0", {}, ())
+    work = slurm_node.NodeWork(str(tmp_path), 0, (job,), Terms("0" * 12, str(tmp_path)))
+    (end,) = work._refused(UserError("no GPU is visible here"), [RunFolder(tmp_path / job.id)])
+    assert (end.fate, end.cause) == ("failed", "no GPU is visible here")
