@@ -209,7 +209,10 @@ def registered(results: Path) -> list[Registration]:
 
 
 def taken_up(results: Path, command: str) -> None:
-    """Remove the files of killed sweeps that began with ``command``: it was given again, and came to its end."""
+    """Remove the files of killed sweeps that began with ``command``: it was given again, and came to its end.
+
+    So what was left to SLURM, which ``register`` lets be, is forgotten only when nothing of it can be in the queue.
+    """
     for one in registered(results):
         same = one.conductor.command == command and not one.conductor.detached
         if same and not one.lives(file_time(results / FOLDER)):

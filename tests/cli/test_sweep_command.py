@@ -356,7 +356,8 @@ def test_a_failure_of_long_ago_does_not_fail_a_sweep_that_leaves_it_out(
 def test_a_killed_sweep_is_forgotten_once_its_command_came_to_its_end(say: Say, results: Path) -> None:
     sweep = ("sweep", "demo", "--seeds", "1", "--results", str(results))
     for command in (shlex.join(["biasrepro", *sweep]), "biasrepro sweep demo"):
-        killed = register(results, table="demo", executor="local", command=command)
+        killed = register(results, table="demo", executor="slurm", command=command)
+        killed.note_left({"slurm": "7"})
         killed.path.write_text(killed.path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
     assert say(*sweep).code == 0
     assert [one.conductor.command for one in registered(results)] == ["biasrepro sweep demo"]
