@@ -273,12 +273,16 @@ def _to_bytes(owner: Owner) -> bytes:
 
 def _read(path: Path) -> Owner | None:
     """The owner in the file at ``path``, None where it is gone; one without a name where the file cannot be read."""
+    raw = b""
+    with contextlib.suppress(OSError):
+        raw = read_file(path)
     try:
+        # Only now: an NFS client asks for a file's times as it opens it, and else may believe old ones for 60 s.
         heard_at = path.stat().st_mtime
     except FileNotFoundError:
         return None
     try:
-        fields = json.loads(read_file(path))
+        fields = json.loads(raw)
         host, since = (str(fields[name]) for name in ("host", "since"))
         return Owner(
             token=str(fields["token"]),
@@ -290,7 +294,5 @@ def _read(path: Path) -> Owner | None:
             released=fields["released"] is True,
             heard_at=heard_at,
         )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Owner("", "", 0, None, None, "", heard_at=heard_at)

@@ -68,6 +68,7 @@ class RayExecutor:
                     "`ray status` what there is.",
                 )
         except UserError:
+            self._head.close()
             leave(True)
             raise
 

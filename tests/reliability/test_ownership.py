@@ -182,6 +182,21 @@ def test_what_the_clock_of_this_machine_says_does_not_matter(tmp_path: Path, mon
     assert [path.name for path in folder_in(tmp_path).path.iterdir()] == ["owner-1.json"]
 
 
+def test_a_heartbeat_is_dated_after_its_file_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = lock_module.read_file
+
+    def opened(path: Path) -> bytes:
+        os.utime(path)  # as an NFS client does with what it remembers of a file
+        return read(path)
+
+    with own(folder_in(tmp_path)):
+        age(tmp_path, 70.0)
+        monkeypatch.setattr(lock_module, "read_file", opened)
+        owner = owner_of(folder_in(tmp_path))
+        assert owner is not None
+        assert owner.silent_seconds < 60
+
+
 def test_nobody_is_seen_to_own_a_run_whose_folder_cannot_be_read_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
