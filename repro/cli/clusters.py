@@ -128,6 +128,15 @@ class Asked:
             ),
         )
 
+    @property
+    def on_gpus(self) -> bool:
+        """Whether the runs of an engine are to train on GPUs, as far as the options tell."""
+        return (
+            self.executor == "ray"
+            or bool(self.gpus_per_job)
+            or any("gres" in one or "gpu" in one for one in self.sbatch)
+        )
+
     def _refuse_strangers(self) -> None:
         slurm = ("partition", "time", "array", "account", "qos", "setup", "sbatch")
         both = ("node_data", "detach", "gpus_per_job", "cpus_per_job", "memory_gb")
@@ -171,13 +180,22 @@ def everywhere(reference: str) -> str:
 
 
 def show_submission(
-    engine: Engine, plan: Plan, table: Table, jobs: Sequence[Job], terms: Terms, *, root: Path, node_data: Path | None
+    engine: Engine,
+    plan: Plan,
+    table: Table,
+    jobs: Sequence[Job],
+    terms: Terms,
+    *,
+    on_gpus: bool,
+    root: Path,
+    node_data: Path | None,
 ) -> None:
-    """Print what would be submitted; submits nothing, writes nothing."""
+    """Print what would be submitted, and its cost as far as that is known; submits nothing, writes nothing."""
     from repro.cli.console import say
-    from repro.cli.dry_run import missing_data
+    from repro.cli.dry_run import missing_data, show_costs_elsewhere
 
     say(f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished")
+    show_costs_elsewhere(table, plan, Path(terms.results), on_gpus=on_gpus)
     for text in data_lines(table, root, node_data):
         say(text)
     print(engine.submission(jobs, terms))

@@ -7,11 +7,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from repro.cli.console import counted, duration, say, show_table, size
+from repro.cli.references import command_line
 from repro.errors import UserError
 from repro.results.space import free_bytes
 from repro.schema import Cell, Run, Table
 from repro.sweep.devices import Slot
-from repro.sweep.estimate import Cost, Estimate, cost_key, costs_in_records, estimate, unknown_cells
+from repro.sweep.estimate import (
+    Cost,
+    Estimate,
+    cost_key,
+    costs_in_records,
+    estimate,
+    hours_in_records,
+    unknown_cells,
+)
 from repro.sweep.hardware import device_name
 from repro.sweep.measure import SECONDS_PER_CELL, measure
 from repro.sweep.plan import Plan
@@ -37,15 +46,36 @@ def show_dry_run(
     ]
     show_table(["cell", "seeds to train", "finished", "epochs", "time a run", "known from"], lines, right=(2, 3, 4))
     print()
-    whole, free = estimate(plan.todo, costs, len(slots)), free_bytes(results)
+    whole = estimate(plan.todo, costs, len(slots))
     for text in _totals(plan, slots, whole):
         say(text)
-    say(f"disk   up to {size(whole.disk_bytes)} under {results}, {size(free)} free")
-    if free < whole.disk_bytes:
-        say("       too little: make room, or give a --results folder on another disk", "yellow")
+    _show_disk(whole, results)
     if (missing := missing_data(table, root)) is not None:
         say(missing, "yellow")
     say("Nothing was started.")
+
+
+def show_costs_elsewhere(table: Table, plan: Plan, results: Path, *, on_gpus: bool) -> None:
+    """Print the time and the disk of ``plan`` on a cluster, whose devices are not here to be measured."""
+    kind = "GPU" if on_gpus else "CPU"
+    hours_of = hours_in_records(headers_under(results) if plan.todo else (), "cuda" if on_gpus else "cpu")
+    hours = [hours_of(run.cell) for run in plan.todo]
+    known = [one for one in hours if one is not None]
+    unknown = counted(len(hours) - len(known), "run")
+    if known:
+        without = f", without {unknown} of unknown time" if len(known) < len(hours) else ""
+        say(f"time   about {sum(known):,.1f} {kind}-hours, from records of such runs on a {kind}{without}")
+    elif hours:
+        on_a_node = command_line("sweep", table.reference, "--dry-run", results=results)
+        say(f"time   unknown: no record of such runs on a {kind}; on a node, {on_a_node} measures it")
+    _show_disk(estimate(plan.todo, {}, max(1, len(plan.todo))), results)
+
+
+def _show_disk(whole: Estimate, results: Path) -> None:
+    free = free_bytes(results)
+    say(f"disk   up to {size(whole.disk_bytes)} under {results}, {size(free)} free")
+    if free < whole.disk_bytes:
+        say("       too little: make room, or give a --results folder on another disk", "yellow")
 
 
 def measured(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL) -> dict[str, Cost]:

@@ -47,7 +47,7 @@ def sweep(
         ),
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="How many (5 is 0 to 4), or which: 0,3,7. Default: what the table says.")
+        str | None, typer.Option(help="How many (5 is 0 to 4), or which: 0,3,7 or 5-9. Default: the table's.")
     ] = None,
     rows: Annotated[str | None, typer.Option(help="Only these rows: a,b.")] = None,
     columns: Annotated[str | None, typer.Option(help="Only these columns: a,b.")] = None,
@@ -178,7 +178,10 @@ def sweep(
         jobs_to_run = [_job(run, table, results, shared) for run in (*plan.todo, *plan.elsewhere)]
         terms = Terms("", str(results.absolute()), device, threads, int(jobs_per_gpu) if engine is not None else 1)
         if dry_run and engine is not None:
-            clusters.show_submission(engine, plan, table, jobs_to_run, terms, root=root, node_data=node_data)
+            on_gpus = device != "cpu" and asked.on_gpus
+            clusters.show_submission(
+                *(engine, plan, table, jobs_to_run, terms), on_gpus=on_gpus, root=root, node_data=node_data
+            )
             return 0
         make_data_ready(table.dataset.name, root)
         require_writable(results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,8 @@ from repro.sweep.survey import RunState, Stage
 
 Only = Literal["failed", "missing"]
 MAX_SEEDS = 10_000
+
+_PART = re.compile(r" *([0-9]{1,20}) *(?:- *([0-9]{1,20}) *)?")
 
 _FINISHED = (Stage.COMPLETED, Stage.DIVERGED)
 _BLOCKED = (Stage.DAMAGED, Stage.FOREIGN)
@@ -33,20 +36,25 @@ class Plan:
 
 
 def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
-    """Seeds from ``5`` (0 to 4), or a list ``0,3,7`` (``3,`` for seed 3 alone); ``default`` many for None."""
+    """Seeds from ``5`` (0 to 4), or a list of seeds and ranges: ``0,3,7``, ``5-9``, ``0-2,7``; ``3,`` is seed 3 alone.
+
+    ``default`` many for None. Raises UserError.
+    """
     if text is None:
         return tuple(range(default))
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) > 1 and not parts[-1]:
-        parts.pop()
-    if not all(part.isascii() and part.isdecimal() for part in parts):
-        raise UserError(f"--seeds {text} is neither a number nor a list", mend="Such as --seeds 5, or --seeds 0,3,7.")
-    numbers = tuple(int(part) for part in parts)
-    if "," not in text:
-        if not 1 <= numbers[0] <= MAX_SEEDS:
-            raise UserError(f"--seeds {text}: from 1 to {MAX_SEEDS:,} seeds", mend="A list with a comma names seeds.")
-        return tuple(range(numbers[0]))
-    if len(set(numbers)) < len(numbers):
+    parts = [_PART.fullmatch(part) for part in text.removesuffix(",").split(",")]
+    found = [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
+    if len(found) < len(parts) or any(last < first for first, last in found):
+        raise UserError(
+            f"--seeds {text} is neither a number nor a list", mend="Such as --seeds 5, --seeds 0,3,7 or --seeds 5-9."
+        )
+    if not {",", "-"} & set(text):
+        found = [(0, found[0][0] - 1)]
+    count = sum(last - first + 1 for first, last in found)
+    if not 1 <= count <= MAX_SEEDS:
+        raise UserError(f"--seeds {text}: from 1 to {MAX_SEEDS:,} seeds", mend="A list with a comma names seeds.")
+    numbers = tuple(seed for first, last in found for seed in range(first, last + 1))
+    if len(set(numbers)) < count:
         raise UserError(f"--seeds {text} names a seed twice")
     if max(numbers) >= 2**32:
         raise UserError(f"--seeds {text}: a seed is below 2**32")

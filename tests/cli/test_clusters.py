@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+
+from repro.config import find_table
+from repro.sweep.plan import selected_runs
 
 Say = Callable[..., Any]
 ENGINES = {"ray": ["--executor", "ray", "--address", "auto"], "slurm": ["--executor", "slurm", "--partition", "gpu"]}
@@ -29,6 +33,22 @@ def test_a_dry_run_says_which_images_the_nodes_open(
     said = say(*sweep, "--node-data", "$TMPDIR/images")
     assert f"data   each node copies {shared} once to $TMPDIR/images, and opens the copy" in said.out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_what_the_runs_cost_as_far_as_records_tell(
+    say: Say, results: Path, finish: Callable[..., None], fake_worker: ModuleType
+) -> None:
+    pytest.importorskip("submitit")
+    sweep = ("sweep", "demo", *ENGINES["slurm"], "--dry-run", "--results", results)
+    said = say(*sweep, "--gpus-per-job", 1)
+    assert "time   unknown: no record of such runs on a GPU; on a node, biasrepro sweep demo --dry-run" in said.out
+    assert "disk   up to 172.9 MB under" in said.out
+    run = selected_runs(find_table("demo"), [0])[0]
+    made = fake_worker.record_of(run).provenance.model_copy(update={"device": "cuda", "duration_seconds": 3600.0})
+    finish(run, provenance=made)
+    said = say(*sweep, "--gpus-per-job", 1)
+    assert "time   about 11.0 GPU-hours, from records of such runs on a GPU" in said.out
+    assert "time   unknown: no record of such runs on a CPU" in say(*sweep).out
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -11,7 +11,10 @@ from repro.sweep.survey import RunState, Stage
 
 @pytest.mark.parametrize(
     ("text", "seeds"),
-    [(None, (0, 1, 2)), ("5", (0, 1, 2, 3, 4)), ("0,3,7", (0, 3, 7)), ("3,", (3,)), ("7, 1", (7, 1)), ("1", (0,))],
+    [
+        *((None, (0, 1, 2)), ("5", (0, 1, 2, 3, 4)), ("0,3,7", (0, 3, 7)), ("3,", (3,)), ("7, 1", (7, 1)), ("1", (0,))),
+        *(("5-8", (5, 6, 7, 8)), ("0-2, 7", (0, 1, 2, 7)), ("4-4", (4,))),
+    ],
 )
 def test_seeds_are_counted_or_named(text: str | None, seeds: tuple[int, ...]) -> None:
     assert parse_seeds(text, 3) == seeds
@@ -28,7 +31,12 @@ def test_seeds_are_counted_or_named(text: str | None, seeds: tuple[int, ...]) ->
         ("", "neither"),
         ("1.5", "neither"),
         ("²", "neither"),
+        ("3-1", "neither"),
+        ("1-", "neither"),
+        ("1-2-3", "neither"),
         ("1,1", "twice"),
+        ("0-3,2", "twice"),
+        ("0-99999999", "from 1 to"),
         ("4294967296,", "below 2**32"),
         ("99999999", "from 1 to"),
     ],
