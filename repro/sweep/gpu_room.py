@@ -69,6 +69,7 @@ class GpuRoom:
         self._clock = clock
         self._promises: dict[str, _Promise] = {}
         self._next_look: dict[str, float] = {}
+        self._needs: dict[str, int | None] = {}
 
     def admits(self, job: Job, slot: Slot) -> bool:
         """Whether the GPU of ``slot`` holds ``job`` beside those that are on it; if so, its bytes are promised to it.
@@ -79,7 +80,9 @@ class GpuRoom:
             return True
         if self._clock() < self._next_look.get(job.id, 0.0):
             return False
-        needed = None if job.alone else self._bytes_of(job)
+        if job.id not in self._needs:
+            self._needs[job.id] = None if job.alone else self._bytes_of(job)
+        needed = self._needs[job.id]
         if (memory := self._memory(slot)) is None:
             return True
         with contextlib.suppress(OSError), self._promised(memory.uuid) as (folder, promised):
@@ -102,6 +105,7 @@ class GpuRoom:
     def left(self, job: Job) -> None:
         """The job ended; its room is others'."""
         self._next_look.pop(job.id, None)
+        self._needs.pop(job.id, None)
         if (promise := self._promises.pop(job.id, None)) is not None:
             promise.path.unlink(missing_ok=True)
 

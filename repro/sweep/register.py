@@ -143,7 +143,8 @@ class Registration:
     def _append(self, note: Mapping[str, object]) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(descriptor, json.dumps(note).encode() + b"\n")
+            # A line of its own, whatever a full disk left of the one before.
+            os.write(descriptor, b"\n" + json.dumps(note).encode() + b"\n")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -228,7 +229,8 @@ def _read(path: Path) -> Registration | None:
         conductor = Conductor(**json.loads(first))
         notes: dict[str, object] = {}
         for line in others:
-            notes |= json.loads(line)
+            with contextlib.suppress(ValueError, TypeError):  # of a note that found no room, the sweep goes on without
+                notes |= json.loads(line)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     if not _is_plain(conductor):

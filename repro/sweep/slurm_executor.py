@@ -118,7 +118,9 @@ class SlurmExecutor:
                     registration.note_left(self.left())
 
     def left(self) -> Mapping[str, str]:
-        """What finds the submitted arrays: their numbers."""
+        """What finds the submitted arrays that are not over: their numbers."""
+        live = {out.task.partition("_")[0] for out in self._out.values()}
+        self._numbers = [number for number in self._numbers if number in live]
         return {"slurm": ",".join(self._numbers)} if self._numbers else {}
 
     def poll(self, timeout_seconds: float) -> list[Event]:

@@ -114,12 +114,18 @@ def test_a_run_that_is_to_be_alone_has_no_neighbours(gpu: Gpu, jobs: list[Job]) 
 
 
 def test_a_run_of_which_nothing_is_known_is_placed_alone(gpu: Gpu, jobs: list[Job]) -> None:
+    asked: list[str] = []
+
     def unknown(cell: Cell) -> int:
+        asked.append(cell.id)
         raise UserError("it could not be estimated")
 
     room = GpuRoom(lambda slot: gpu.memory, unknown, gpu.folder, lambda: gpu.now)
     assert room.admits(jobs[0], SLOT)
-    assert not room.admits(jobs[1], SLOT)
+    for _ in range(3):
+        assert not room.admits(jobs[1], SLOT)
+        gpu.now += 10
+    assert len(asked) == 2  # a process each time, which trains beside the runs
 
 
 def test_without_a_gpu_or_a_word_about_its_memory_runs_begin_as_they_were_placed(gpu: Gpu, jobs: list[Job]) -> None:

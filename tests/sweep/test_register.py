@@ -58,6 +58,15 @@ def test_notes_are_read_again(results: Path) -> None:
     assert (found.left, found.trouble, found.stop) == ({"actor": "sweep-1"}, "no room", None)
 
 
+def test_a_note_that_found_no_room_takes_nothing_else_with_it(results: Path) -> None:
+    sweep = begin(results)
+    with sweep.path.open("ab") as file:
+        file.write(b'{"left": {"slu')
+    assert [one.id for one in registered(results)] == [sweep.id]
+    sweep.ask_to_stop()
+    assert StopWatch(sweep).count() == 1
+
+
 def test_a_detached_sweep_lives_by_its_heartbeat_alone(results: Path) -> None:
     sweep = begin(results, detached=True)
     now = file_time(results)

@@ -120,6 +120,18 @@ def test_what_is_out_is_followed_while_slurm_takes_no_more(cluster: Cluster, job
     assert [(event.job, event.cause) for event in cluster.polls(executor, 0)] == [(jobs[0], "the pixels ran out")]
 
 
+def test_what_is_noted_of_a_sweep_does_not_grow_with_what_was_submitted_again(
+    cluster: Cluster, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = executor_of(cluster, jobs)
+    monkeypatch.setattr(slurm_executor, "recorded", lambda job: Ended(job, 1, displaced=True))
+    for _ in range(3):
+        for ended in cluster.polls(executor, 0):
+            executor.submit(ended.job)
+    executor.hand_in()
+    assert executor.left() == {"slurm": "7,8"}
+
+
 def test_folders_of_runs_that_have_not_begun_are_looked_into_now_and_then(
     cluster: Cluster, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
