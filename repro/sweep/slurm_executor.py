@@ -112,9 +112,7 @@ class SlurmExecutor:
                     self._out[job.id] = _Out(job, batch, index, task)
                     del self._waiting[job.id]
             if (registration := Registration.read(self._results, self._terms.sweep)) is not None:
-                with contextlib.suppress(
-                    OSError
-                ):  # tasks that --stop cannot cancel see for themselves, when they begin
+                with contextlib.suppress(OSError):  # what --stop cannot cancel then sees for itself when it begins
                     registration.note_left(self.left())
 
     def left(self) -> Mapping[str, str]:
