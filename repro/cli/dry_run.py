@@ -8,19 +8,12 @@ from pathlib import Path
 
 from repro.cli.console import counted, duration, say, show_table, size
 from repro.cli.references import command_line
+from repro.cli.until_decided import hours_from_records
 from repro.errors import UserError
 from repro.results.space import free_bytes
 from repro.schema import Cell, Run, Table
 from repro.sweep.devices import Slot
-from repro.sweep.estimate import (
-    Cost,
-    Estimate,
-    cost_key,
-    costs_in_records,
-    estimate,
-    hours_in_records,
-    unknown_cells,
-)
+from repro.sweep.estimate import Cost, Estimate, cost_key, costs_in_records, estimate, unknown_cells
 from repro.sweep.hardware import device_name
 from repro.sweep.measure import SECONDS_PER_CELL, measure
 from repro.sweep.plan import Plan
@@ -58,7 +51,7 @@ def show_dry_run(
 def show_costs_elsewhere(table: Table, plan: Plan, results: Path, *, on_gpus: bool) -> None:
     """Print the time and the disk of ``plan`` on a cluster, whose devices are not here to be measured."""
     kind = "GPU" if on_gpus else "CPU"
-    hours_of = hours_in_records(headers_under(results) if plan.todo else (), "cuda" if on_gpus else "cpu")
+    hours_of = hours_from_records(results, "cuda" if on_gpus else "cpu")
     hours = [hours_of(run.cell) for run in plan.todo]
     known = [one for one in hours if one is not None]
     unknown = counted(len(hours) - len(known), "run")
@@ -147,10 +140,10 @@ def _totals(plan: Plan, slots: Sequence[Slot], whole: Estimate) -> list[str]:
 def missing_data(table: Table, root: Path) -> str | None:
     """What to fetch before these runs, None where the data are here."""
     from repro.data.catalog import dataset_facts, fetch_command
-    from repro.data.prepare import cache_path, find_source
+    from repro.data.prepare import has_images
 
     facts = dataset_facts(table.dataset.name)
-    if not facts.archives or cache_path(facts, root).exists() or find_source(facts, root) is not None:
+    if has_images(facts, root):
         return None
     download = facts.download.size_bytes if facts.download else None
     volume = f"{size(download)} to download, " if download else ""

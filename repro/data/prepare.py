@@ -75,9 +75,14 @@ def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> Ca
         raise DataError(f"{damage.what}; rebuilding failed: {error}", where=damage.where, mend=error.mend) from error
 
 
+def has_images(facts: DatasetFacts, root: Path) -> bool:
+    """Whether something is there to open or to decode, or nothing is needed; reads nothing."""
+    return not facts.archives or cache_path(facts, root).exists() or find_source(facts, root) is not None
+
+
 def require_images(facts: DatasetFacts, root: Path) -> None:
-    """Raises DataError, as ``open_decoded`` would, where nothing is there to open or to decode; reads nothing."""
-    if facts.archives and not cache_path(facts, root).exists() and find_source(facts, root) is None:
+    """Raises DataError, as ``open_decoded`` would, where ``has_images`` finds none."""
+    if not has_images(facts, root):
         raise _missing(facts, root, None)
 
 
