@@ -146,7 +146,7 @@ def test_failed_runs_are_tried_again_alone(say: Say, results: Path, behave: Beha
 
 
 def test_fail_fast_stops_the_sweep(say: Say, results: Path, behave: Behave, started: Started) -> None:
-    behave({SEED_0[0]: "fail", SEED_0[1]: "wait"})
+    behave({SEED_0[0]: "fail beside another", SEED_0[1]: "wait"})
     said = say("sweep", "demo", "--fail-fast", "--results", results)
     assert said.code == 1
     assert len(started()) <= 3

@@ -165,7 +165,9 @@ class Worker:
             print("a warning on standard error", file=sys.stderr, flush=True)
         elif does == "note":
             print(Progress(self.id, "starting", steps=2, message="read from the shared file").to_line(), flush=True)
-        elif does == "fail":
+        elif does in ("fail", "fail beside another"):
+            while does == "fail beside another" and not any(self.results.glob("**/ready")):
+                time.sleep(0.02)
             self.tell("failed", message="the pixels ran out\n  Buy more pixels.")
             return 1
         elif does == "diverge":
