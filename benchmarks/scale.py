@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from repro.experiment.schema import Run
     from repro.results import RunRecord
-    from repro.schema import Run
 
 MODELS = (
     *("shufflenetv2_x0_5", "shufflenetv2_x1_0", "mobilenetv2_x0_75", "mobilenetv2_x1_0", "squeezenet"),
@@ -97,7 +97,7 @@ def main() -> None:
 
 def make(folder: Path, seeds: int) -> None:
     """The YAML file ``wide.yaml`` of 40 cells, and in ``results`` a record of each run, where there is none yet."""
-    from repro.config import load_table, runs_of
+    from repro.experiment.config import load_table, runs_of
     from repro.results import RunFolder, write_record
 
     columns = [f"  - {{id: {loss}, title: {loss}, loss: {loss}}}" for loss in LOSSES]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repro.errors import UserError
-from repro.schema import LossName, Normalization
+from repro.experiment.schema import LossName, Normalization
 
 LOSSES: tuple[str, ...] = get_args(LossName)
 NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)

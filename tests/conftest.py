@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from repro.config import load_table, runs_of
 from repro.errors import UserError
+from repro.experiment.config import load_table, runs_of
+from repro.experiment.schema import Run, Table
 from repro.results import EpochRecord, Found, Provenance, RunRecord
-from repro.schema import Run, Table
 
 OWN = """\
 table: mine

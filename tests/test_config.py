@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from repro import schema
-from repro.config import builtin_folder, builtin_names, find_cell, find_table, load_table, runs_of, select
 from repro.data import DATASETS
 from repro.errors import ConfigError, UserError
+from repro.experiment import schema
+from repro.experiment.config import builtin_folder, builtin_names, find_cell, find_table, load_table, runs_of, select
+from repro.experiment.schema import Run, Table
 from repro.models import MODELS
-from repro.schema import Run, Table
 
 
 def test_a_file_of_the_same_form_is_a_table(own: Path) -> None:

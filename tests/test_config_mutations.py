@@ -5,8 +5,8 @@ import random
 import re
 from pathlib import Path
 
-from repro.config import builtin_folder, find_table, load_table
 from repro.errors import UserError
+from repro.experiment.config import builtin_folder, find_table, load_table
 
 SHARDS = [
     *(

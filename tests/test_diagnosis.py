@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from repro.config import load_table
 from repro.errors import ConfigError
+from repro.experiment.config import load_table
 
 
 @pytest.mark.parametrize(

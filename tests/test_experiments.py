@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from repro.config import builtin_folder, builtin_names, find_table
-from repro.schema import BASELINE, Table
+from repro.experiment.config import builtin_folder, builtin_names, find_table
+from repro.experiment.schema import BASELINE, Table
 
 # Supplement, Table 1: (parameters in millions, CE, Bias), top-1 in percent on Tiny ImageNet. The scan's "TM" is 7M.
 TABLE_1 = {

@@ -16,12 +16,12 @@ import pytest
 from pydantic import ValidationError
 
 import repro
-from repro.config import find_table
-from repro.export import COLUMNS, record_schema, rows, schema_to_bytes, to_csv, to_parquet
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.figures import recorded
 from repro.results import EpochRecord, RunRecord, load_records
+from repro.results.export import COLUMNS, record_schema, rows, schema_to_bytes, to_csv, to_parquet
 from repro.results.record import from_bytes, to_bytes
-from repro.schema import Run
 
 DOCS = Path(repro.__file__).parent.parent / "docs"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from repro.errors import ConfigError
-from repro.strict_yaml import MAX_BYTES, MAX_DEPTH, parse, parse_value, quoted, read_text
+from repro.experiment.strict_yaml import MAX_BYTES, MAX_DEPTH, parse, parse_value, quoted, read_text
 
 
 def value_of(scalar: str) -> object:

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from repro.bench.arms import Setting, with_execution
 from repro.bench.compare import ArmResult, compare, measure_bound, ratio, whole_run_seconds
-from repro.config import find_table
+from repro.bench.configurations import Setting, with_execution
 from repro.errors import UserError, nearest
-from repro.schema import NUM_CLASSES, Cell, Execution, ModelName, Run
+from repro.experiment.config import find_table
+from repro.experiment.schema import NUM_CLASSES, Cell, Execution, ModelName, Run
 
 # The networks of Table 2, in its order.
 DEFAULT_MODELS = ("shufflenetv2_x0_5", "mobilenetv2_x0_75", "nasnet_a", "squeezenet", "densenet100_k12")
@@ -84,7 +84,7 @@ def cell_of(model: str, options: Options) -> Cell:
 def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> dict[str, Any]:
     """Each arm's figures, its ratio to the first one, and its share of what the device could do."""
     from repro.bench.bound import Bound, need_of
-    from repro.data.catalog import dataset_facts
+    from repro.experiment.catalog import dataset_facts
 
     need = need_of(cell)
     most, by = need.images_per_second(Bound(**bound))

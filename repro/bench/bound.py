@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from repro.experiment.schema import Cell
 from repro.models import build_model
-from repro.schema import Cell
 
 BYTES_A_NUMBER = 4
 _REPEATS = 5

@@ -11,11 +11,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from repro.bench.arms import Setting
+from repro.bench.configurations import Setting
 from repro.errors import RunFailure
 
 _PATIENCE_SECONDS = 20.0
-WORKER = (sys.executable, "-m", "repro.bench.worker")
+WORKER = (sys.executable, "-m", "repro.bench.child")
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from repro.bench.arms import Setting, keeps_memory
+from repro.bench.configurations import Setting, keeps_memory
 from repro.bench.plain import PlainLoop
 from repro.data import Dataset
 from repro.engine import environment
 from repro.engine.randomness import derived_seed, seed_device
 from repro.engine.stepping import Stepper
-from repro.schema import Run
+from repro.experiment.schema import Run
 
 
 def random_images(run: Run, count: int) -> Dataset:

@@ -14,9 +14,9 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
 from repro.data import Dataset
+from repro.experiment.schema import Cell, Recipe
 from repro.losses import build_loss
 from repro.models import build_model
-from repro.schema import Cell, Recipe
 
 
 class PlainImages(TorchDataset[tuple[Tensor, int]]):

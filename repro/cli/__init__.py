@@ -19,22 +19,8 @@ from typing import Annotated, NoReturn
 import typer
 
 import repro
-from repro.cli import (
-    bench,
-    cite,
-    data,
-    doctor,
-    export,
-    figure,
-    models,
-    plan,
-    report,
-    status,
-    sweep,
-    table,
-    train,
-    verify,
-)
+from repro.cli import bench, cite, data, doctor, export, figure, models, plan, report, status, table, train, verify
+from repro.cli.sweep.command import sweep as sweep_command
 from repro.errors import UserError
 
 # What the disk or its permissions refuse is the user's to mend, not a defect of ours.
@@ -54,7 +40,7 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.command()(plan.plan)
-app.command()(sweep.sweep)
+app.command("sweep")(sweep_command)
 app.command()(status.status)
 app.command()(table.table)
 app.command()(figure.figure)

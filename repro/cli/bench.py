@@ -54,12 +54,12 @@ def bench(
 
     Images are random (their content costs nothing), an epoch is short (--batches), warm-up is timed apart.
     """
-    from repro.bench.arms import choose_arms, has_precision
     from repro.bench.benchmark import DEFAULT_MODELS, Options, benchmark
+    from repro.bench.configurations import choose_arms, has_precision
     from repro.cli.console import say
     from repro.engine.environment import choose_device
-    from repro.schema import DENSENETS
-    from repro.sweep.hardware import usable_cores
+    from repro.experiment.schema import DENSENETS
+    from repro.sweep.devices.hardware import usable_cores
 
     if image_size not in (32, 64):
         raise UserError(f"--image-size {image_size}: 32 or 64")

@@ -14,8 +14,8 @@ from repro.cli.idle import refuse_idle
 from repro.cli.options import ROOT_DEFAULT, Root
 
 if TYPE_CHECKING:
-    from repro.data.catalog import DatasetFacts
     from repro.data.prepare import Report
+    from repro.experiment.catalog import DatasetFacts
 
 app = typer.Typer(help="Fetch, verify and describe the data sets.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def fetch(
     """Download a data set (resumed where it broke off), check it, decode it."""
     from repro.cli.console import say, size
     from repro.data import prepare
-    from repro.data.catalog import dataset_facts
+    from repro.experiment.catalog import dataset_facts
 
     facts = dataset_facts(name)
     if facts.download is None:
@@ -56,7 +56,7 @@ def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
     """Check every byte of a decoded data set, and the archive beside it; change nothing."""
     from repro.cli.console import say, size
     from repro.data import prepare
-    from repro.data.catalog import dataset_facts
+    from repro.experiment.catalog import dataset_facts
 
     facts = dataset_facts(name)
     if facts.download is None:
@@ -81,7 +81,7 @@ def info(
 ) -> None:
     """Say what the data sets are, where they come from and what is here of them."""
     from repro.cli.console import say, show_table, size
-    from repro.data.catalog import DATASETS, dataset_facts
+    from repro.experiment.catalog import DATASETS, dataset_facts
 
     if name is not None:
         _describe(dataset_facts(name), root)
@@ -156,7 +156,7 @@ def _three(values: tuple[float, ...]) -> str:
 def _say_next(facts: DatasetFacts, root: Path) -> None:
     from repro.cli.console import say
     from repro.data import prepare
-    from repro.data.catalog import fetch_command
+    from repro.experiment.catalog import fetch_command
 
     bundled = facts.download is None
     if not bundled and not prepare.cache_path(facts, root).exists():

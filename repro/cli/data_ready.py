@@ -10,8 +10,8 @@ from repro.cli.console import console
 
 def decode_with_progress(name: str, root: Path) -> None:
     """Decode a data set whose archive is there and whose images are not; else leave all to who opens it."""
-    from repro.data.catalog import dataset_facts
     from repro.data.prepare import cache_path, find_source
+    from repro.experiment.catalog import dataset_facts
 
     facts = dataset_facts(name)
     if facts.archives and not cache_path(facts, root).exists() and find_source(facts, root) is not None:
@@ -23,8 +23,8 @@ def make_data_ready(name: str, root: Path) -> None:
 
     Raises DataError where the data are missing: what, the command that gets them, and how large they are.
     """
-    from repro.data.catalog import dataset_facts
     from repro.data.prepare import open_decoded
+    from repro.experiment.catalog import dataset_facts
 
     facts = dataset_facts(name)
     if not facts.archives:

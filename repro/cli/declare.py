@@ -10,15 +10,15 @@ from repro.cli.references import command_line
 from repro.errors import UserError
 
 if TYPE_CHECKING:
-    from repro.stats.spending import Looks
+    from repro.analysis.stats.alpha_spending import Looks
 
 
 def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, results: Path) -> None:
     """Declare ``looks`` for each table named, and say what is in force. Raises UserError."""
+    from repro.analysis.preregistration import declare
+    from repro.analysis.stats.alpha_spending import look_levels
     from repro.cli.console import counted, say
-    from repro.config import find_table
-    from repro.declaration import declare
-    from repro.stats.spending import look_levels
+    from repro.experiment.config import find_table
 
     if looks is None or not names:
         raise UserError(

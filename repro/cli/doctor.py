@@ -12,8 +12,8 @@ from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT, Results, Root
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from repro.sweep.checkup import Finding
-    from repro.sweep.devices import Slot
+    from repro.sweep.devices.diagnostics import Finding
+    from repro.sweep.devices.slots import Slot
 
 # Whose time is told: the demo, then the paper's tables.
 TOLD = ("demo", "table2", "table1")
@@ -34,7 +34,7 @@ def doctor(
     Ends with exit code 0 unless something essential is broken.
     """
     from repro.cli.console import say
-    from repro.sweep import checkup
+    from repro.sweep.devices import diagnostics as checkup
 
     findings: list[Finding] = []
     for found in (
@@ -64,9 +64,9 @@ def _show(finding: Finding) -> None:
 def _show_times(results: Path, *, may_measure: bool) -> None:
     """How long each table would take here, all cells with the seeds it asks for."""
     from repro.cli.console import duration, say
-    from repro.config import find_table, runs_of
-    from repro.sweep.estimate import costs_in_records, estimate, unknown_cells
-    from repro.sweep.hardware import device_name
+    from repro.experiment.config import find_table, runs_of
+    from repro.sweep.cost.estimate import costs_in_records, estimate, unknown_cells
+    from repro.sweep.devices.hardware import device_name
     from repro.sweep.survey import headers_under
 
     slots = _slots()
@@ -75,7 +75,7 @@ def _show_times(results: Path, *, may_measure: bool) -> None:
     costs = costs_in_records(headers_under(results), slot, device_name(slot.device))
     unknown = unknown_cells([run for of_table in runs.values() for run in of_table], costs)
     if may_measure and unknown:
-        from repro.cli.dry_run import measured
+        from repro.cli.sweep.dry_run import measured
 
         costs |= measured(unknown, slot, SECONDS_PER_CELL)
     for name, of_table in runs.items():
@@ -91,8 +91,8 @@ def _slots() -> Sequence[Slot]:
     """The slots that a sweep without options would have."""
     import os
 
-    from repro.sweep.devices import VISIBLE, choose_slots
-    from repro.sweep.hardware import find_gpus, usable_cores
+    from repro.sweep.devices.hardware import find_gpus, usable_cores
+    from repro.sweep.devices.slots import VISIBLE, choose_slots
 
     return choose_slots(
         device="auto",

@@ -48,9 +48,9 @@ def export(
     """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""
     from repro.cli.console import counted
     from repro.cli.output import format_of, refuse_unwritable
-    from repro.config import find_table
-    from repro.export import COLUMNS, schema_to_bytes, to_csv, to_parquet
+    from repro.experiment.config import find_table
     from repro.results import load_records
+    from repro.results.export import COLUMNS, schema_to_bytes, to_csv, to_parquet
 
     format_name = format_of(output, format_name, _SUFFIXES, default="csv")
     for kind, given, valid in (("format", format_name, _SUFFIXES.values()), ("level", level, COLUMNS)):

@@ -53,7 +53,7 @@ def models(
 
 def printed_parameters() -> dict[str, dict[str, float]]:
     """What is printed of each model's parameters, in millions, by the label of the table that prints it."""
-    from repro.config import builtin_names, find_table
+    from repro.experiment.config import builtin_names, find_table
 
     printed: dict[str, dict[str, float]] = {}
     for table in map(find_table, builtin_names()):

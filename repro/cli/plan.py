@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from repro.chances import Chance
-    from repro.design import Design, HoursPerRun, Need, Step
-    from repro.schema import Table
-    from repro.stats.spending import Looks
+    from repro.analysis.sample_size import Design, HoursPerRun, Need, Step
+    from repro.analysis.simulated_outcomes import Chance
+    from repro.analysis.stats.alpha_spending import Looks
+    from repro.experiment.schema import Table
 
 MOST_COMMANDS = 3
 LARGE_POINTS = 1.0
@@ -78,14 +78,14 @@ def plan(
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Plan before running: seeds for each cell, GPU-hours, the order for the soonest answers. Trains nothing."""
-    from repro.chances import chances
+    from repro.analysis.assessment import assess
+    from repro.analysis.preregistration import read_declarations
+    from repro.analysis.sample_size import design
+    from repro.analysis.simulated_outcomes import chances
+    from repro.analysis.stats.alpha_spending import Looks
     from repro.cli.console import say
-    from repro.config import builtin_names, find_table
-    from repro.declaration import read_declarations
-    from repro.design import design
+    from repro.experiment.config import builtin_names, find_table
     from repro.results import load_records
-    from repro.stats.spending import Looks
-    from repro.verdicts import assess
 
     shown = Looks.parse(looks, spending) if looks is not None else None
     numbers = _numbers(at) if at is not None else None
@@ -128,7 +128,7 @@ def plan(
 
 def _numbers(at: str) -> tuple[int, ...]:
     """The numbers of seeds of ``--at``. Raises UserError."""
-    from repro.stats.spending import Looks
+    from repro.analysis.stats.alpha_spending import Looks
 
     try:
         return Looks.parse(at).seeds
@@ -139,7 +139,7 @@ def _numbers(at: str) -> tuple[int, ...]:
 
 def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:
     """Hours of a run of a cell: the number given, or what such runs took on a GPU, whatever their loss and seed."""
-    from repro.sweep.estimate import hours_in_records
+    from repro.sweep.cost.estimate import hours_in_records
     from repro.sweep.survey import headers_under
 
     return hours_in_records(headers_under(results), "cuda") if hours_per_run is None else lambda cell: hours_per_run
@@ -238,8 +238,8 @@ def _expectations(expected: Sequence[Sequence[Chance]]) -> list[str]:
 
 
 def _looks(looks: Looks) -> list[str]:
-    from repro.stats.spending import look_levels
-    from repro.stats.verdict import ALPHA
+    from repro.analysis.stats.alpha_spending import look_levels
+    from repro.analysis.stats.decision_rule import ALPHA
 
     levels = [f"{level:.2g}" for level in look_levels(looks, ALPHA)]
     seeds = ", ".join(map(str, looks.seeds))

@@ -13,7 +13,7 @@ from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT
 from repro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from repro.schema import Cell, Table
+    from repro.experiment.schema import Cell, Table
 
 _SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)+=.*", re.DOTALL)
 
@@ -41,7 +41,7 @@ def declared(settings: Sequence[str] | None, *, deterministic: bool) -> list[str
 
 def chosen_tables(names: Sequence[str], settings: Sequence[str]) -> list[Table]:
     """The tables named, each once, with ``--set`` texts applied; without a name every built-in table of the paper."""
-    from repro.config import builtin_names, find_table
+    from repro.experiment.config import builtin_names, find_table
 
     names = names or [name for name in builtin_names() if find_table(name).kind == "paper"]
     tables = [find_table(with_settings(name, settings)) for name in names]
@@ -53,7 +53,7 @@ def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
 
     ``reference`` is a cell, or a table (a name or a file), which stands for its first row under the bias loss.
     """
-    from repro.config import builtin_names, find_cell, find_table
+    from repro.experiment.config import builtin_names, find_cell, find_table
 
     name, *overrides = re.split(r"\+(?=[a-z_]+\.)", reference)
     is_table = "/" not in name or name in builtin_names() or Path(name).suffix in (".yaml", ".yml")
@@ -82,14 +82,14 @@ def command_line(*arguments: str, results: Path, root: Path | None = None) -> st
 
 def complete_table(incomplete: str) -> list[str]:
     """The built-in tables that begin so, for the shell."""
-    from repro.config import builtin_names
+    from repro.experiment.config import builtin_names
 
     return [name for name in builtin_names() if name.startswith(incomplete)]
 
 
 def complete_cell(incomplete: str) -> list[str]:
     """The built-in tables that begin so, and behind a table's name its cells, for the shell."""
-    from repro.config import find_table
+    from repro.experiment.config import find_table
 
     if "/" not in incomplete:
         return complete_table(incomplete)

@@ -15,7 +15,7 @@ from repro.cli.references import complete_table
 from repro.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from repro.arms import Metric
+    from repro.analysis.runs import Metric
     from repro.report import Report
 
 

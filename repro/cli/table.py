@@ -15,7 +15,7 @@ from repro.cli.options import RESULTS_DEFAULT, Results, Settings
 from repro.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from repro.schema import Table
+    from repro.experiment.schema import Table
     from repro.tables import AssembledTable, Metric
 
 _MOST_SIBLINGS = 3
@@ -75,7 +75,8 @@ def table(
     """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
     from repro.cli.output import format_of, refuse_unwritable
     from repro.cli.references import chosen_tables
-    from repro.tables import METRICS, RENDERERS, SUFFIXES, VERDICTS, gather, latex
+    from repro.tables import METRICS, RENDERERS, SUFFIXES, VERDICTS, gather
+    from repro.tables import latex_format as latex
 
     format_name = format_of(output, format_name, SUFFIXES, default="markdown")
     _refuse_unknown("format", format_name, list(RENDERERS))

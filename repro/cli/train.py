@@ -28,7 +28,7 @@ from repro.progress import Progress, told_to
 
 if TYPE_CHECKING:
     from repro.cli.train_view import TrainView
-    from repro.schema import Run
+    from repro.experiment.schema import Run
 
 
 def train(
@@ -63,10 +63,10 @@ def train(
     """
     from repro.cli.data_ready import decode_with_progress
     from repro.cli.tensorboard import TensorBoardLog, require_tensorboard
+    from repro.experiment.schema import Run
     from repro.interruption import StopRequests, leave_at_once
     from repro.results import RunFolder
     from repro.results.live import publishing
-    from repro.schema import Run
 
     cell, reference = find_target(target, declared(settings, deterministic=deterministic))
     run = Run(cell=cell, seed=seed)
@@ -84,7 +84,7 @@ def train(
             decode_with_progress(cell.dataset.name, root)
         try:
             with view, publishing(RunFolder.of(results, run)) as live, _failures_told(run, view):
-                from repro.engine.train import train_run
+                from repro.engine.training import train_run
 
                 if stop.asked():
                     raise Interrupted(f"{run.id}: nothing was begun")

@@ -66,7 +66,7 @@ def show_sweeps(results: Path, table: str | None) -> bool:
     One that was left to SLURM does until its last task, or --stop, removes it: nobody beats for what is in the queue.
     """
     from repro.results.clock import file_time
-    from repro.sweep.register import registered
+    from repro.sweep.registry import registered
 
     sweeps = [one for one in registered(results) if table is None or one.conductor.table == table]
     if not sweeps:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from repro.data.catalog import DATASETS, DatasetFacts, default_root
+from repro.experiment.catalog import DATASETS, DatasetFacts, default_root
 
 if TYPE_CHECKING:
     from repro.data.dataset import Dataset, load_dataset

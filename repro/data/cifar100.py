@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from repro.data.archives import ReadLimits, published_archive, read_members
-from repro.data.catalog import DatasetFacts
 from repro.data.decoded import DecodedImages, Images, Labels
 from repro.errors import DataError
+from repro.experiment.catalog import DatasetFacts
 
 _BINARY = {name: f"cifar-100-binary/{name}" for name in ("train.bin", "test.bin", "fine_label_names.txt")}
 _PYTHON = {name: f"cifar-100-python/{name}" for name in ("train", "test", "meta")}

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from repro.data.catalog import DatasetFacts, dataset_facts, default_root
 from repro.data.decoded import DecodedImages, PixelSums
 from repro.data.node_copy import open_on_node
 from repro.data.prepare import Report, open_decoded, silent
 from repro.errors import DataError
+from repro.experiment.catalog import DatasetFacts, dataset_facts, default_root
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repro.data.catalog import DatasetFacts
 from repro.errors import DataError
+from repro.experiment.catalog import DatasetFacts
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

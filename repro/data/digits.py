@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.data.catalog import DatasetFacts
 from repro.data.decoded import DecodedImages, Images, Labels
+from repro.experiment.catalog import DatasetFacts
 
 _ENLARGEMENT = 4
 _GREATEST_VALUE = 16

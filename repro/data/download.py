@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from repro.data.archives import file_md5
-from repro.data.catalog import readable_size
 from repro.data.locking import fsync_folder
 from repro.errors import DataError
+from repro.experiment.catalog import readable_size
 
 _PASSING = (URLError, TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError)
 _PASSING_STATUS = (408, 425, 429)

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache, read_manifest
-from repro.data.catalog import DatasetFacts, readable_size
 from repro.data.locking import folder_lock, fsync_folder
 from repro.data.prepare import Report, cache_path, open_decoded, silent
 from repro.errors import DataError
+from repro.experiment.catalog import DatasetFacts, readable_size
 
 _BLOCK_BYTES = 16 << 20
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from repro.data.archives import file_md5
 from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache, write_cache
-from repro.data.catalog import DatasetFacts, fetch_command, readable_size
 from repro.data.decoded import DecodedImages
 from repro.data.download import download
 from repro.data.locking import folder_lock
 from repro.errors import DataError
+from repro.experiment.catalog import DatasetFacts, fetch_command, readable_size
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done ("downloading", "decoding"), and how much of it: bytes or images, done and total."""

@@ -29,10 +29,10 @@ import numpy as np
 from PIL import Image
 
 from repro.data.archives import ReadLimits, read_members
-from repro.data.catalog import DatasetFacts
 from repro.data.cores import available_cores
 from repro.data.decoded import DecodedImages, Images, Labels
 from repro.errors import DataError
+from repro.experiment.catalog import DatasetFacts
 
 _LIMITS = ReadLimits(member_bytes=16_000_000, total_bytes=2_000_000_000, members=200_000)
 _TEXTS = ("wnids.txt", "words.txt", "val/val_annotations.txt")

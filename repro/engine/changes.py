@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from repro.errors import ConfigError
-from repro.schema import Run
+from repro.experiment.schema import Run
 
 # Another network, other images, another order of them: no half of this run can be continued with these.
 _ANOTHER_RUN = ("seed", "model", "options", "dataset", "loss", "recipe.batch_size", "recipe.drop_last")

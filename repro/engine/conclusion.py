@@ -10,8 +10,8 @@ import torch
 from repro.data import Dataset
 from repro.engine import environment
 from repro.engine.state import TrainingState
+from repro.experiment.schema import Run
 from repro.results import Provenance, RunRecord
-from repro.schema import Run
 
 
 def conclude(

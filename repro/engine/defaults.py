@@ -6,7 +6,7 @@ Measured again by ``biasrepro bench MODEL --arms memory,format``: how much faste
 
 from __future__ import annotations
 
-from repro.schema import Execution
+from repro.experiment.schema import Execution
 
 # Networks that a CPU trains faster in another layout than the one of the rest.
 CONTIGUOUS_ON_CPU: frozenset[str] = frozenset()

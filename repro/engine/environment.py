@@ -20,7 +20,7 @@ import torch
 import repro
 from repro.engine import defaults
 from repro.errors import ConfigError, UserError
-from repro.schema import DENSENETS, Execution
+from repro.experiment.schema import DENSENETS, Execution
 
 DETERMINING = ("losses.py", "data/*.py", "models/*.py", "engine/*.py")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pandas", "pydantic", "pyyaml", "scikit-learn", "scipy")

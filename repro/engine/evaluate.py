@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.engine.graph import Capture, GraphedStep, Step
+from repro.engine.cuda_graph import Capture, GraphedStep, Step
 
 # No more than are trained on at once: what fits in memory then fits now.
 EVALUATION_BATCH = 128

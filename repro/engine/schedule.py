@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from repro.schema import Recipe
+from repro.experiment.schema import Recipe
 
 
 def learning_rate(recipe: Recipe, epoch: int, step: int, steps: int) -> float:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from repro.engine.norms import lay_out_gradient
+from repro.experiment.schema import Recipe
 from repro.losses import WeightedCrossEntropy
-from repro.schema import Recipe
 
 NO_BAD_STEP = 2**62
 

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from repro.data import Dataset
+from repro.engine.batches import Feed
+from repro.engine.cuda_graph import CudaCapture, GraphedStep, Step
 from repro.engine.evaluate import Evaluation, Evaluator
-from repro.engine.feed import Feed
-from repro.engine.graph import CudaCapture, GraphedStep, Step
 from repro.engine.norms import prepare_norms
 from repro.engine.randomness import derived_seed, seed_device
 from repro.engine.schedule import learning_rate
 from repro.engine.state import TrainingState
 from repro.engine.step import Totals, make_optimizer, set_learning_rate, train_step
+from repro.experiment.schema import DENSENETS, Run
 from repro.losses import build_loss
 from repro.models import build_model
-from repro.schema import DENSENETS, Run
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from repro.experiment.schema import Column, Row
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, add_remark, new_figure, say_missing
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, INK, Series, series_of
 from repro.results import RunRecord
-from repro.schema import Column, Row
 
 _PANEL_INCHES, _SENTENCE_INCHES = 1.25, 0.55
 _ENLARGED = 0.25  # the part of training whose differences are those that the tables report

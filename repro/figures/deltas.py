@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from repro.analysis.assessment import CellResult, Delta
+from repro.experiment.schema import BASELINE, Column, Row
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, INK, MUTED, PAPER, Series, series_of
-from repro.schema import BASELINE, Column, Row
 from repro.tables.layout import interval, signed
-from repro.verdicts import CellResult, Delta
 
 _LINE_INCHES = 0.15
 PRINTED_TOO = " and the paper's"

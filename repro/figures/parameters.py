@@ -8,12 +8,12 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 
-from repro.claims.evidence import COMPACT_UP_TO, LARGE_FROM
+from repro.analysis.claims.claim_tests import COMPACT_UP_TO, LARGE_FROM
+from repro.experiment.schema import Column, Row
 from repro.figures.deltas import PRINTED_TOO, add_legend, any_printed, delta_text, draw_delta, draw_printed
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, INK, MUTED, RULE, series_of
-from repro.schema import Column, Row
 from repro.tables.layout import signed
 
 _TICKS_MILLIONS = (0.5, 1, 2, 5, 10, 20, 50)

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from repro.arms import Metric
-from repro.declaration import Declaration, read_declarations
+from repro.analysis.assessment import Assessment, CellResult, assess
+from repro.analysis.preregistration import Declaration, read_declarations
+from repro.analysis.runs import Metric
+from repro.experiment.schema import Column, Row, Table
 from repro.results import Found, RunRecord, load_records
-from repro.schema import Column, Row, Table
 from repro.tables import AssembledTable, assemble, variants_of
-from repro.tables.assembled import LeftOut
 from repro.tables.gather import family_of
+from repro.tables.interim_notes import stopping_notes
 from repro.tables.layout import label, standing
-from repro.tables.stopping import stopping_notes
-from repro.verdicts import Assessment, CellResult, assess
+from repro.tables.structure import LeftOut
 
 
 @dataclass(frozen=True)

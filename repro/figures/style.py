@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from repro.schema import Column
+from repro.experiment.schema import Column
 
 FORMATS = ("pdf", "svg", "png")
 COLUMN_INCHES = 3.3  # the column of a two-column paper

@@ -10,11 +10,11 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 
+from repro.experiment.schema import Column
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_remark, new_figure, say_missing
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, MUTED, series_of
 from repro.results import EpochRecord, RunRecord
-from repro.schema import Column
 
 _PANEL_INCHES, _EMPTY_INCHES = 1.3, 0.4
 

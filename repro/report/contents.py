@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.arms import Metric
-from repro.claims import Claim, assess_claims
-from repro.config import builtin_names, find_table
-from repro.declaration import Declaration, read_declarations
+from repro.analysis.assessment import assess
+from repro.analysis.claims import Claim, assess_claims
+from repro.analysis.preregistration import Declaration, read_declarations
+from repro.analysis.runs import Metric
 from repro.errors import UserError
+from repro.experiment.config import builtin_names, find_table
+from repro.experiment.schema import Table, TableKind
 from repro.figures import Recorded
 from repro.figures.recorded import recorded
 from repro.results import Found, RunRecord, load_records
-from repro.schema import Table, TableKind
 from repro.tables import variants_of
 from repro.tables.gather import family_of
-from repro.verdicts import assess
 
 _ORDER: tuple[TableKind, ...] = ("paper", "released", "study", "variants", "demo")
 

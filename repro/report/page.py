@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import repro
-from repro.claims import Answer, Claim
+from repro.analysis.claims import Answer, Claim
+from repro.analysis.stats.decision_rule import Verdict
 from repro.figures import Recorded, draw_figure
 from repro.report.choices import chapters, document
 from repro.report.contents import Report
@@ -23,9 +24,8 @@ from repro.report.provenance import Fact, facts, peculiarities
 from repro.report.rows import AccuracyRow, DeltaRow, accuracy_rows, delta_rows
 from repro.report.study import study_headline, study_remarks, whose
 from repro.report.verdict import MEANINGS, headline, remarks, tally
-from repro.stats.verdict import Verdict
-from repro.tables.assembled import LeftOut, Note
 from repro.tables.layout import caption, legend, usual_number_of_seeds
+from repro.tables.structure import LeftOut, Note
 
 # A word's look: how much of the accent it carries. The word itself is always there.
 CHIPS: dict[str, str] = {

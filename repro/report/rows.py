@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from repro.analysis.assessment import CellResult
+from repro.analysis.stats.decision_rule import Verdict
+from repro.experiment.schema import Column, Row
 from repro.figures import Recorded
 from repro.report.verdict import answer_of
 from repro.results import RunRecord
-from repro.schema import Column, Row
-from repro.stats.verdict import Verdict
 from repro.tables import AssembledTable
-from repro.tables.assembled import AssembledCell, AssembledRow
 from repro.tables.layout import MISSING, accuracy, interval, p_text, published_accuracy, signed, usual_number_of_seeds
-from repro.verdicts import CellResult
+from repro.tables.structure import AssembledCell, AssembledRow
 
 _LEFT_OUT = {
     "diverged": "diverged",

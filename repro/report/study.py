@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from repro.analysis.assessment import CellResult
 from repro.figures import Recorded
 from repro.tables.layout import caption
-from repro.verdicts import CellResult
 
 
 def study_headline(tables: Sequence[Recorded]) -> str:

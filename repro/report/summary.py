@@ -16,10 +16,10 @@ from repro.report.provenance import facts, peculiarities
 from repro.report.rows import delta_rows
 from repro.report.study import study_headline, study_remarks, whose
 from repro.report.verdict import MEANINGS, headline, printed_cells, remarks, tally
-from repro.tables import markdown
-from repro.tables.assembled import Exclusion, LeftOut
+from repro.tables import markdown_format as markdown
 from repro.tables.layout import MISSING, signed
-from repro.tables.markdown import escape
+from repro.tables.markdown_format import escape
+from repro.tables.structure import Exclusion, LeftOut
 
 _PROMPT = "> To be written by those who ran it. What the records bring back:"
 

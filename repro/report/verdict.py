@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from repro.analysis.assessment import CellResult
+from repro.analysis.stats.decision_rule import Verdict
 from repro.figures import Recorded
-from repro.stats.verdict import Verdict
-from repro.tables.stopping import stopping_text
-from repro.verdicts import CellResult
+from repro.tables.interim_notes import stopping_text
 
 MEANINGS: dict[str, str] = {
     Verdict.REPRODUCED.value: "significant after Holm's adjustment, in the paper's direction, at least half as large, "

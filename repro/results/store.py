@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from repro.errors import DataError
+from repro.experiment.schema import Run
 from repro.results.durable import Writer, make_folder, write_durably
 from repro.results.files import read_file
 from repro.results.reading import read_each
 from repro.results.record import RunRecord, from_bytes, to_bytes
-from repro.schema import Run
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from repro.experiment.schema import Run
 from repro.progress import Progress
 from repro.results import RunFolder
-from repro.schema import Run
 
 Fate = Literal["completed", "diverged", "failed", "interrupted", "elsewhere"]
 

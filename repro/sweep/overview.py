@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.config import find_table, runs_of
 from repro.errors import DataError, UserError
+from repro.experiment.config import find_table, runs_of
+from repro.experiment.schema import Table
 from repro.results.files import read_file
 from repro.results.reading import read_each
 from repro.results.record import header_from_bytes
-from repro.schema import Table
 from repro.sweep.survey import RunState, Stage, survey
 
 IN_TRAINING = (Stage.RUNNING, Stage.LOST)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from repro.tables import data, delimited, html, latex, markdown
+from repro.tables import csv_format as delimited
+from repro.tables import html_format as html
+from repro.tables import json_format as data
+from repro.tables import latex_format as latex
+from repro.tables import markdown_format as markdown
 from repro.tables.assemble import assemble
-from repro.tables.assembled import METRICS, VERDICTS, AssembledTable, Metric, Verdicts
 from repro.tables.gather import gather, modified_siblings, variants_of
+from repro.tables.structure import METRICS, VERDICTS, AssembledTable, Metric, Verdicts
 
 __all__ = [
     "METRICS",

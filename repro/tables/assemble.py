@@ -6,19 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from repro.experiment.schema import BASELINE, Column, Row, Table
 from repro.results import Found, RunRecord
-from repro.schema import BASELINE, Column, Row, Table
-from repro.tables.assembled import (
-    AssembledCell,
-    AssembledRow,
-    AssembledTable,
-    Exclusion,
-    Heading,
-    LeftOut,
-    Metric,
-    Note,
-    Sample,
-)
 from repro.tables.judge import CellKey, Judged, figure_of, judge
 from repro.tables.notes import (
     Footnotes,
@@ -29,6 +18,17 @@ from repro.tables.notes import (
     plain,
     tally,
     variants_text,
+)
+from repro.tables.structure import (
+    AssembledCell,
+    AssembledRow,
+    AssembledTable,
+    Exclusion,
+    Heading,
+    LeftOut,
+    Metric,
+    Note,
+    Sample,
 )
 
 _PUBLISHED_AS = {"paper": "paper", "released": "released", "variants": "published", "study": "published"}

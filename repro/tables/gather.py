@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from repro.config import builtin_names, find_table
-from repro.declaration import read_declarations
+from repro.analysis.assessment import assess
+from repro.analysis.preregistration import read_declarations
+from repro.experiment.config import builtin_names, find_table
+from repro.experiment.schema import Table
 from repro.results import load_records
-from repro.schema import Table
 from repro.tables.assemble import assemble
-from repro.tables.assembled import AssembledTable, Metric, Verdicts
-from repro.tables.stopping import stopping_notes
+from repro.tables.interim_notes import stopping_notes
+from repro.tables.structure import AssembledTable, Metric, Verdicts
 from repro.tables.verdicts import with_verdicts
-from repro.verdicts import assess
 
 
 def gather(

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from repro.experiment.schema import Cell, Run, Table
 from repro.results import Found, RunRecord
-from repro.schema import Cell, Run, Table
-from repro.tables.assembled import Exclusion, LeftOut, Metric
+from repro.tables.structure import Exclusion, LeftOut, Metric
 
 CellKey = tuple[str, str]  # the ids of a row and a column
 

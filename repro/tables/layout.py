@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from repro.stats.estimates import MIN_SEEDS
+from repro.analysis.stats.estimates import MIN_SEEDS
 from repro.tables.assemble import setting_text
-from repro.tables.assembled import AssembledCell, AssembledRow, AssembledTable, Sample
 from repro.tables.notes import code, plain
+from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Sample
 from repro.tables.verdicts import stars
 
 MISSING = "–"

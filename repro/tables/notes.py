@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from repro.results import Provenance, RunRecord
-from repro.tables.assembled import VARIANT_MARK, Exclusion, LeftOut, Note
+from repro.tables.structure import VARIANT_MARK, Exclusion, LeftOut, Note
 
 # A list item that opens with [x] would be a ticked box in Markdown.
 _LETTERS = "abcdefghijklmnopqrstuvwyz"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repro.tables.assembled import AssembledCell, AssembledRow, AssembledTable, Judgement, Verdicts
-from repro.verdicts import Assessment, CellResult
+from repro.analysis.assessment import Assessment, CellResult
+from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Judgement, Verdicts
 
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 

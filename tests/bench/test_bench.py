@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.bench.arms import ARMS, Setting, choose_arms, keeps_memory, with_execution
 from repro.bench.benchmark import DEFAULT_MODELS, Options, benchmark, cell_of
 from repro.bench.bound import Bound, Need, need_of
 from repro.bench.compare import ArmResult, ratio, whole_run_seconds
+from repro.bench.configurations import ARMS, Setting, choose_arms, keeps_memory, with_execution
 from repro.bench.loops import random_images
 from repro.bench.plain import PlainLoop
-from repro.config import find_table
 from repro.errors import RunFailure, UserError
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.models.describe import describe_model
-from repro.schema import Run
 
 
 def options(**changed: object) -> Options:

@@ -14,8 +14,8 @@ import pytest
 import typer
 
 from repro import cli
-from repro.bench.arms import choose_arms
 from repro.bench.benchmark import Options, cell_of
+from repro.bench.configurations import choose_arms
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 STAND_IN = """\

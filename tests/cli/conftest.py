@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from repro import cli
-from repro.config import find_table
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.results import RunFolder, write_record
-from repro.schema import Run
-from repro.sweep.plan import selected_runs
+from repro.sweep.selection import selected_runs
 
 FAKE_WORKER = Path(__file__).parents[1] / "sweep" / "fake_worker.py"
 
@@ -54,9 +54,9 @@ def fake_worker() -> ModuleType:
 @pytest.fixture
 def fake_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps in this process start fake workers, two at a time."""
-    monkeypatch.setattr("repro.sweep.local.WORKER_COMMAND", (sys.executable, str(FAKE_WORKER)))
-    monkeypatch.setattr("repro.sweep.hardware.usable_cores", lambda: 2)
-    monkeypatch.setattr("repro.sweep.hardware.find_gpus", lambda: ())
+    monkeypatch.setattr("repro.sweep.local.executor.WORKER_COMMAND", (sys.executable, str(FAKE_WORKER)))
+    monkeypatch.setattr("repro.sweep.devices.hardware.usable_cores", lambda: 2)
+    monkeypatch.setattr("repro.sweep.devices.hardware.find_gpus", lambda: ())
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from repro.cli import main
-from repro.sweep import hardware, local
+from repro.sweep.devices import hardware
+from repro.sweep.local import executor as local
 
 if __name__ == "__main__":
     local.WORKER_COMMAND = (sys.executable, str(Path(__file__).parents[1] / "sweep" / "fake_worker.py"))

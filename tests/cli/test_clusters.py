@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
-from repro.sweep.plan import selected_runs
+from repro.experiment.config import find_table
+from repro.sweep.selection import selected_runs
 
 Say = Callable[..., Any]
 ENGINES = {"ray": ["--executor", "ray", "--address", "auto"], "slurm": ["--executor", "slurm", "--partition", "gpu"]}

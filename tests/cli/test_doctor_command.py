@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
-from repro.sweep import checkup
-from repro.sweep.checkup import Finding
-from repro.sweep.devices import Gpu
+from repro.experiment.config import find_table
+from repro.sweep.devices import diagnostics as checkup
+from repro.sweep.devices.diagnostics import Finding
+from repro.sweep.devices.slots import Gpu
 
 Say = Callable[..., Any]
 
@@ -18,7 +18,7 @@ Say = Callable[..., Any]
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cores, no GPU, a torch that imports."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    for where in ("repro.sweep.checkup", "repro.sweep.hardware"):
+    for where in ("repro.sweep.devices.diagnostics", "repro.sweep.devices.hardware"):
         monkeypatch.setattr(f"{where}.find_gpus", lambda: ())
         monkeypatch.setattr(f"{where}.usable_cores", lambda: 2)
     monkeypatch.setattr(checkup, "_probe_torch", lambda: {"cuda": False, "built": "13.0", "count": 0})
@@ -41,12 +41,12 @@ def test_a_bare_machine_is_well_and_told_what_to_fetch(say: Say, tmp_path: Path)
 
 
 def test_what_a_table_would_take_is_told(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from repro.sweep.estimate import Cost
+    from repro.sweep.cost.estimate import Cost
 
     def measure(cells: list[Any], slot: Any, seconds: float) -> list[Cost]:
         return [Cost(18.0, 1_000, "measured") for _ in cells]
 
-    monkeypatch.setattr("repro.cli.dry_run.measure", measure)
+    monkeypatch.setattr("repro.cli.sweep.dry_run.measure", measure)
     said = say("doctor", "--results", tmp_path, "--root", tmp_path)
     minutes, seconds = divmod(18 * find_table("demo").recipe.epochs * 12 // 2, 60)
     assert f"time     demo           about {minutes}:{seconds:02} for 12 runs, 2 at a time on cpu" in said.out

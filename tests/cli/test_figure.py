@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.results import RunFolder, write_record
-from repro.schema import Run
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from types import ModuleType
 
 import pytest
 
-from repro.config import find_table
-from repro.sweep.hardware import device_name
-from repro.sweep.plan import selected_runs
+from repro.experiment.config import find_table
+from repro.sweep.devices.hardware import device_name
+from repro.sweep.selection import selected_runs
 
 WATCHED = ("torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "numpy")
 PROGRAM = """

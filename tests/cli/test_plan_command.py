@@ -9,10 +9,10 @@ import pytest
 import typer
 
 from repro.cli.plan import plan
-from repro.config import find_table
 from repro.errors import UserError
+from repro.experiment.config import find_table
+from repro.experiment.schema import Cell, Run
 from repro.results import Provenance, RunFolder, RunRecord, write_record
-from repro.schema import Cell, Run
 
 Plan = Callable[..., str]
 

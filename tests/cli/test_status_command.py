@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.results import RunFolder, write_failure
 from repro.results.lock import own as own_run
-from repro.schema import Run
-from repro.sweep.plan import selected_runs
-from repro.sweep.register import register
+from repro.sweep.registry import register
+from repro.sweep.selection import selected_runs
 
 Say = Callable[..., Any]
 Finish = Callable[..., None]

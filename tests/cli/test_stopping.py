@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from repro.cli import clusters
+from repro.cli.sweep import cluster_options as clusters
 from repro.cli.watching import show_sweeps
-from repro.config import find_table
-from repro.sweep.register import FOLDER, Registration, register, registered
-from repro.sweep.remote import Terms
+from repro.experiment.config import find_table
+from repro.sweep.cluster_node import Terms
+from repro.sweep.registry import FOLDER, Registration, register, registered
 
 Say = Callable[..., Any]
 

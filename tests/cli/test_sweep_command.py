@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from repro.cli.references import find_target
-from repro.cli.sweep import _job
-from repro.config import find_table
+from repro.cli.sweep.command import _job
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.results import RunFolder, read_failure, write_failure, write_record
 from repro.results.lock import own
-from repro.schema import Run
-from repro.sweep.devices import VISIBLE, Gpu
-from repro.sweep.plan import selected_runs
-from repro.sweep.register import register, registered
+from repro.sweep.devices.slots import VISIBLE, Gpu
+from repro.sweep.registry import register, registered
+from repro.sweep.selection import selected_runs
 
 pytestmark = pytest.mark.usefixtures("fake_training")
 
@@ -178,7 +178,7 @@ def test_a_run_in_other_hands_is_left_there_and_waited_for(
     fake_worker: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("repro.sweep.conduct.RECHECK_SECONDS", 0.05)
+    monkeypatch.setattr("repro.sweep.driver.RECHECK_SECONDS", 0.05)
     folder = RunFolder.of(results, runs[0])
     begun, deadline = threading.Event(), time.monotonic() + 30
 
@@ -224,8 +224,8 @@ def test_workers_get_the_gpus_that_this_process_was_given(
     if inherited is not None:
         monkeypatch.setenv(VISIBLE, inherited)
     gpus = (Gpu(0, "GPU-aaaa", "NVIDIA H100"), Gpu(1, "GPU-bbbb", "NVIDIA H100"))
-    monkeypatch.setattr("repro.sweep.hardware.find_gpus", lambda: gpus)
-    monkeypatch.setattr("repro.sweep.hardware.usable_cores", lambda: 4)
+    monkeypatch.setattr("repro.sweep.devices.hardware.find_gpus", lambda: gpus)
+    monkeypatch.setattr("repro.sweep.devices.hardware.usable_cores", lambda: 4)
     assert say("sweep", "demo", "--seeds", "1", *options, "--results", results).code == 0
     assert {(note["gpu"], note["threads"]) for note in started()} == places
     assert {note["device"] for note in started()} == {"cuda"}
@@ -272,7 +272,7 @@ def test_a_dry_run_lists_runs_time_and_disk_and_starts_nothing(
     started: Started,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("repro.cli.dry_run.device_name", lambda kind: "a processor")
+    monkeypatch.setattr("repro.cli.sweep.dry_run.device_name", lambda kind: "a processor")
     finish(runs[0])
     before = sorted(results.rglob("*"))
     said = say("sweep", "demo", "--seeds", "3", "--dry-run", "--results", results)
@@ -296,7 +296,7 @@ def test_a_dry_run_lists_runs_time_and_disk_and_starts_nothing(
 
 
 def test_a_dry_run_measures_what_no_record_tells(say: Say, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from repro.sweep.estimate import Cost
+    from repro.sweep.cost.estimate import Cost
 
     asked = []
 
@@ -304,7 +304,7 @@ def test_a_dry_run_measures_what_no_record_tells(say: Say, results: Path, monkey
         asked.append(([cell.id for cell in cells], slot.device, slot.threads))
         return [Cost(36.0 * (index + 1), 1_000_000, "measured") for index in range(len(cells))]
 
-    monkeypatch.setattr("repro.cli.dry_run.measure", measure)
+    monkeypatch.setattr("repro.cli.sweep.dry_run.measure", measure)
     options = ["--seeds", "0,2,3", "--rows", "shufflenetv2,squeezenet", "--columns", "ce,bias"]
     said = say("sweep", "table2", *options, "--dry-run", "--results", results, "--root", results / "none")
     assert said.code == 0
@@ -329,7 +329,7 @@ def test_a_dry_run_without_measuring_counts_the_checkpoints_and_says_when_the_di
     said = say(*dry_run)
     assert "disk   up to 14.4 MB" in said.out  # three checkpoints of 600,000 weights and momenta, and four records
     assert "too little" not in said.out
-    monkeypatch.setattr("repro.cli.dry_run.free_bytes", lambda folder: 14_000_000)
+    monkeypatch.setattr("repro.cli.sweep.dry_run.free_bytes", lambda folder: 14_000_000)
     said = say(*dry_run)
     assert said.code == 0
     assert "14.0 MB free" in said.out

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table, runs_of
+from repro.experiment.config import find_table, runs_of
 from repro.results import RunFolder, write_record
 
 

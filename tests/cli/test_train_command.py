@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_cell
 from repro.errors import DataError, Interrupted
+from repro.experiment.config import find_cell
+from repro.experiment.schema import Run
 from repro.progress import Progress
 from repro.results import RunFolder, RunRecord
-from repro.schema import Run
 
 Say = Callable[..., Any]
 
 
 class FakeEngine(ModuleType):
-    """Takes the place of ``repro.engine.train``: notes how it is called, speaks two epochs, and returns a record."""
+    """Takes the place of ``repro.engine.training``: notes how it is called, speaks two epochs, and returns a record."""
 
     def __init__(self, make_record: Callable[..., RunRecord]) -> None:
-        super().__init__("repro.engine.train")
+        super().__init__("repro.engine.training")
         self.make_record = make_record
         self.called: dict[str, Any] = {}
         self.ends_in: Exception | None = None
@@ -66,7 +66,7 @@ class FakeEngine(ModuleType):
 @pytest.fixture
 def engine(fake_worker: ModuleType, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     engine = FakeEngine(fake_worker.record_of)
-    monkeypatch.setitem(sys.modules, "repro.engine.train", engine)
+    monkeypatch.setitem(sys.modules, "repro.engine.training", engine)
     return engine
 
 
@@ -243,7 +243,7 @@ class Engine(types.ModuleType):
         raise repro.errors.Interrupted("state committed")
 
 import repro.errors
-sys.modules["repro.engine.train"] = Engine("repro.engine.train")
+sys.modules["repro.engine.training"] = Engine("repro.engine.training")
 sys.exit(repro.cli.run(sys.argv[1:]))
 """
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table, load_table
-from repro.schema import Run, Table
-from repro.sweep.plan import selected_runs
+from repro.experiment.config import find_table, load_table
+from repro.experiment.schema import Run, Table
+from repro.sweep.selection import selected_runs
 
 pytestmark = pytest.mark.usefixtures("fake_training")
 

@@ -7,15 +7,15 @@ import pytest
 from rich.console import Console
 
 from repro.cli.console import counted, duration, percent, plain_lines, rate, size
-from repro.cli.dry_run import seeds_text
-from repro.cli.sweep_view import PlainSweepView, RichSweepView, choose_view, running_table, whole_line
+from repro.cli.sweep.dry_run import seeds_text
+from repro.cli.sweep.view import PlainSweepView, RichSweepView, choose_view, running_table, whole_line
 from repro.cli.train_view import fraction_done
-from repro.config import find_table
+from repro.experiment.config import find_table
 from repro.progress import Progress
 from repro.results import RunFolder
 from repro.sweep.executor import Job
-from repro.sweep.picture import SweepPicture
-from repro.sweep.plan import selected_runs
+from repro.sweep.selection import selected_runs
+from repro.sweep.sweep_state import SweepPicture
 
 
 class Clock:

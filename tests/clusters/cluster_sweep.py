@@ -13,21 +13,21 @@ from typing import Any
 from commits import a_record
 from killing import EXPERIMENT, without_times
 
-from repro.config import load_table
+from repro.experiment.config import load_table
+from repro.experiment.schema import Run
 from repro.results import RunFolder, load_records
 from repro.results.durable import write_durably
 from repro.results.record import to_bytes
-from repro.schema import Run
-from repro.sweep import conduct as conducting
-from repro.sweep.conduct import conduct
-from repro.sweep.devices import cpu_slots
+from repro.sweep import driver as conducting
+from repro.sweep.backends import EngineName, RayOptions, SlurmOptions, engine_of
+from repro.sweep.cluster_node import Terms
+from repro.sweep.devices.slots import cpu_slots
+from repro.sweep.driver import conduct
 from repro.sweep.executor import Job
-from repro.sweep.executors import EngineName, RayOptions, SlurmOptions, engine_of
-from repro.sweep.local import LocalExecutor
-from repro.sweep.picture import SweepPicture
-from repro.sweep.plan import selected_runs
-from repro.sweep.register import register
-from repro.sweep.remote import Terms
+from repro.sweep.local.executor import LocalExecutor
+from repro.sweep.registry import register
+from repro.sweep.selection import selected_runs
+from repro.sweep.sweep_state import SweepPicture
 
 WORKER = Path(__file__).with_name("patient_worker.py")
 PLAIN = SlurmOptions()

@@ -74,8 +74,9 @@ class Drivers:
 
 
 def main(folder: str, by: str, address: str, seeds: str, steps: str) -> None:
-    from repro.sweep import conduct, slurm_executor
-    from repro.sweep.executors import RayOptions, SlurmOptions
+    from repro.sweep import driver as conduct
+    from repro.sweep.backends import RayOptions, SlurmOptions
+    from repro.sweep.slurm import executor as slurm_executor
 
     conduct.RECHECK_SECONDS, slurm_executor.LAST_LOOK_SECONDS, slurm_executor.LAST_WORD_SECONDS = 0.5, 1.0, 2.0
     sweep = Sweep(Path(folder), seeds=int(seeds), steps=int(steps))

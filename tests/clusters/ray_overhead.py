@@ -22,16 +22,16 @@ from pathlib import Path
 
 import ray_cluster
 
-from repro.cli.sweep_view import PlainSweepView
-from repro.config import load_table
+from repro.cli.sweep.view import PlainSweepView
+from repro.experiment.config import load_table
 from repro.results import RunFolder
-from repro.sweep.conduct import conduct
+from repro.sweep.backends import RayOptions
+from repro.sweep.cluster_node import Terms
+from repro.sweep.driver import conduct
 from repro.sweep.executor import Job
-from repro.sweep.executors import RayOptions
-from repro.sweep.plan import selected_runs
-from repro.sweep.ray import RayEngine
-from repro.sweep.register import register
-from repro.sweep.remote import Terms
+from repro.sweep.ray.backend import RayEngine
+from repro.sweep.registry import register
+from repro.sweep.selection import selected_runs
 
 EXPERIMENT = """\
 table: idle

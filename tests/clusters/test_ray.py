@@ -17,16 +17,16 @@ import ray_cluster
 from cluster_sweep import Sweep, fates
 from killing import EXPERIMENT, without_times
 
-from repro.config import load_table
+from repro.experiment.config import load_table
 from repro.results import RunFolder, load_records
 from repro.results.lock import SILENT_SECONDS, owner_of
-from repro.sweep.conduct import conduct
+from repro.sweep.backends import RayOptions
+from repro.sweep.cluster_node import Terms
+from repro.sweep.driver import conduct
 from repro.sweep.executor import Job
-from repro.sweep.executors import RayOptions
-from repro.sweep.plan import selected_runs
-from repro.sweep.ray_cluster import LEAVE_SECONDS, Reserved
-from repro.sweep.register import register, registered
-from repro.sweep.remote import Terms
+from repro.sweep.ray.cluster import LEAVE_SECONDS, Reserved
+from repro.sweep.registry import register, registered
+from repro.sweep.selection import selected_runs
 
 pytest.importorskip("ray", reason="ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -252,7 +252,7 @@ def test_two_runs_have_halves_of_a_gpu_and_memory_for_one(cluster: Any, folder: 
     runs = selected_runs(load_table(folder / "tiny.yaml"), [0])[:2]
     jobs = [Job(run, RunFolder.of(folder / "results", run), ("train", run.cell.id)) for run in runs]
     worker = ("sh", "-c", f"echo begins >> {folder}/audit; sleep 1; echo ends >> {folder}/audit")
-    from repro.sweep.ray import RayEngine
+    from repro.sweep.ray.backend import RayEngine
 
     with register(folder / "results", table="tiny", executor="ray", command="biasrepro sweep tiny").kept() as sweep:
         terms = Terms(sweep.id, str(folder / "results"), device="cuda", threads=1, command=worker)

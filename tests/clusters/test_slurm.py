@@ -18,15 +18,15 @@ import pytest
 from cluster_sweep import PLAIN, Once, Sweep, bare, fates, queue
 from slurm_cluster import NODES, SlurmCluster, slurm_cluster, wait_for, why_not
 
-from repro.cli.stopping import stop_sweeps
+from repro.cli.sweep.stop import stop_sweeps
 from repro.results import load_records
 from repro.results.lock import owner_of
-from repro.sweep import conduct as conducting
-from repro.sweep import slurm_executor
-from repro.sweep.executors import SlurmOptions, engine_of
-from repro.sweep.register import register, registered
-from repro.sweep.remote import Terms
-from repro.sweep.slurm_queue import SlurmError, look
+from repro.sweep import driver as conducting
+from repro.sweep.backends import SlurmOptions, engine_of
+from repro.sweep.cluster_node import Terms
+from repro.sweep.registry import register, registered
+from repro.sweep.slurm import executor as slurm_executor
+from repro.sweep.slurm.queue import SlurmError, look
 
 pytestmark = [
     pytest.mark.slurm,

@@ -14,7 +14,7 @@ from slurm_cluster import slurm_cluster, why_not
 from repro.results import load_records
 from repro.results.clock import file_time
 from repro.results.lock import owner_of
-from repro.sweep.register import registered
+from repro.sweep.registry import registered
 
 pytest.importorskip("ray", reason="ray is not installed")
 pytestmark = [

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.data.catalog import DATASETS, DatasetFacts
 from repro.data.decoded import DecodedImages, Images
+from repro.experiment.catalog import DATASETS, DatasetFacts
 
 TINY_WNIDS = ("n01443537", "n01629819", "n01641577")
 

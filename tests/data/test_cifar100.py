@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repro.data.catalog import DATASETS, Archive, DatasetFacts
 from repro.data.cifar100 import decode_cifar100
 from repro.data.decoded import DecodedImages
 from repro.errors import DataError
+from repro.experiment.catalog import DATASETS, Archive, DatasetFacts
 
 Pack = Callable[[str, dict[str, bytes]], bytes]
 

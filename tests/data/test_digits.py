@@ -11,8 +11,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from repro.data import digits
-from repro.data.catalog import DATASETS
 from repro.data.digits import decode_digits, enlarge
+from repro.experiment.catalog import DATASETS
 
 
 def test_all_scans_are_split_by_class_and_none_is_in_both_parts() -> None:

@@ -19,10 +19,10 @@ import pytest
 
 from repro.data import DATASETS, load_dataset, node_copy
 from repro.data.cache import write_cache
-from repro.data.catalog import DatasetFacts
 from repro.data.node_copy import open_on_node
 from repro.data.prepare import cache_path, open_decoded
 from repro.errors import DataError
+from repro.experiment.catalog import DatasetFacts
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_training_gets_the_copy(root: Path, node: Path, facts: DatasetFacts, mon
 COPIER = """
 import json, sys
 from pathlib import Path
-from repro.data.catalog import Archive, DatasetFacts
+from repro.experiment.catalog import Archive, DatasetFacts
 from repro.data import node_copy
 fields = json.loads(sys.argv[1])
 facts = DatasetFacts(**fields | {"archives": tuple(Archive(**one) for one in fields["archives"])})
@@ -207,7 +207,7 @@ def test_missing_data_are_missing_as_ever(tmp_path: Path, node: Path, facts: Dat
 READER = """
 import json, os, sys
 from pathlib import Path
-from repro.data.catalog import Archive, DatasetFacts
+from repro.experiment.catalog import Archive, DatasetFacts
 from repro.data.prepare import open_decoded
 root = sys.argv[2]
 def watch(event, arguments):

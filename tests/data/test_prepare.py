@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from repro.data.cache import CACHE_FILE
-from repro.data.catalog import DATASETS, Archive, DatasetFacts
 from repro.data.locking import folder_lock
 from repro.data.prepare import cache_path, fetch, find_source, open_decoded, require_images, verify
 from repro.errors import DataError
+from repro.experiment.catalog import DATASETS, Archive, DatasetFacts
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_bundled_data_need_no_fetching(tmp_path: Path) -> None:
 OPEN_IN_ANOTHER_PROCESS = """
 import json, sys
 from pathlib import Path
-from repro.data.catalog import Archive, DatasetFacts
+from repro.experiment.catalog import Archive, DatasetFacts
 from repro.data.prepare import open_decoded
 facts = json.loads(sys.argv[2])
 archives = tuple(Archive(**archive) for archive in facts.pop("archives"))

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.data.catalog import DATASETS, DatasetFacts
 from repro.data.tiny_imagenet import decode_tiny_imagenet
 from repro.errors import DataError
+from repro.experiment.catalog import DATASETS, DatasetFacts
 
 Pack = Callable[[str, dict[str, bytes]], bytes]
 Members = dict[str, bytes]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.config import load_table
 from repro.data import Dataset
-from repro.schema import Run
+from repro.experiment.config import load_table
+from repro.experiment.schema import Run
 
 # cuBLAS looks at it once a process, at its first call: in whichever test that is.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -42,7 +42,7 @@ def small_dataset() -> Dataset:
 @pytest.fixture
 def loaded(small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """Training loads the small data set, whatever it asks for."""
-    monkeypatch.setattr("repro.engine.train.load_dataset", lambda name, root, **_named: small_dataset)
+    monkeypatch.setattr("repro.engine.training.load_dataset", lambda name, root, **_named: small_dataset)
     return small_dataset
 
 

@@ -22,9 +22,9 @@ from repro.engine import environment
 from repro.engine.randomness import derived_seed, generator, seed_device
 from repro.engine.schedule import learning_rate
 from repro.engine.stepping import Stepper
+from repro.experiment.schema import Run
 from repro.losses import CrossEntropy, build_loss
 from repro.models import build_model
-from repro.schema import Run
 
 MakeRun = Callable[..., Run]
 EPOCHS = 7  # of three steps, the last one short: 21, over two drops of the learning rate

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from repro.data import Dataset
 from repro.engine import environment
-from repro.engine.graph import WARM_UP_STEPS, CudaCapture, GraphedStep
+from repro.engine.cuda_graph import WARM_UP_STEPS, CudaCapture, GraphedStep
 from repro.engine.stepping import Stepper
-from repro.schema import Run
+from repro.experiment.schema import Run
 
 MakeRun = Callable[..., Run]
 EPOCHS = 7  # of three steps, the last one short: 21, over two drops of the learning rate

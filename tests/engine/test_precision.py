@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.config import load_table
 from repro.data import Dataset
 from repro.engine import environment
 from repro.engine.stepping import Stepper
-from repro.engine.train import train_run
+from repro.engine.training import train_run
 from repro.errors import ConfigError
-from repro.schema import Execution, Run
+from repro.experiment.config import load_table
+from repro.experiment.schema import Execution, Run
 
 MakeRun = Callable[..., Run]
 

@@ -21,16 +21,17 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import functional as transforms
 
-from repro.config import load_table
 from repro.data import Dataset
 from repro.data.augment import draw_augmentation
-from repro.engine import stepping, train
+from repro.engine import stepping
+from repro.engine import training as train
+from repro.engine.batches import Feed
 from repro.engine.evaluate import Evaluator
-from repro.engine.feed import Feed
 from repro.engine.randomness import derived_seed, generator
-from repro.engine.train import train_run
+from repro.engine.training import train_run
+from repro.experiment.config import load_table
+from repro.experiment.schema import Run
 from repro.models import build_model
-from repro.schema import Run
 
 MakeRun = Callable[..., Run]
 

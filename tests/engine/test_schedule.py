@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from repro.config import find_table
 from repro.engine.schedule import learning_rate
+from repro.experiment.config import find_table
 
 
 @pytest.mark.parametrize("name", ["table1", "released"])

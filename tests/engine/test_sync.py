@@ -10,11 +10,11 @@ import torch
 
 from repro.data import Dataset
 from repro.engine import environment
-from repro.engine.train import Training
+from repro.engine.training import Training
+from repro.experiment.schema import Run
 from repro.progress import Progress
 from repro.results import RunFolder
 from repro.results.lock import own
-from repro.schema import Run
 
 MakeRun = Callable[..., Run]
 pytestmark = [

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from repro.config import find_cell
 from repro.data import Dataset
-from repro.engine import train
-from repro.engine.feed import Feed
-from repro.engine.train import train_run
+from repro.engine import training as train
+from repro.engine.batches import Feed
+from repro.engine.training import train_run
 from repro.errors import ConfigError, Interrupted, UserError
+from repro.experiment.config import find_cell
+from repro.experiment.schema import Run
 from repro.progress import Progress
 from repro.results import RunFolder, read_record
-from repro.schema import Run
 
 MakeRun = Callable[..., Run]
 pytestmark = pytest.mark.usefixtures("loaded")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro.engine.finite_check import LOOKS_UNDER_WAY, STEPS_BETWEEN_LOOKS, Watch
 from repro.engine.step import NO_BAD_STEP
-from repro.engine.watch import LOOKS_UNDER_WAY, STEPS_BETWEEN_LOOKS, Watch
 
 QUEUED_AT_MOST = (LOOKS_UNDER_WAY + 1) * STEPS_BETWEEN_LOOKS
 
@@ -46,7 +46,7 @@ def test_on_a_cpu_the_bad_step_is_known_at_once() -> None:
 def test_on_a_gpu_it_is_known_soon_and_the_host_never_runs_far_ahead(
     bad_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("repro.engine.watch._NAP_SECONDS", 0.0)
+    monkeypatch.setattr("repro.engine.finite_check._NAP_SECONDS", 0.0)
     device = Device()
     bad_step = torch.tensor(NO_BAD_STEP)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
 from repro.figures import Recorded, draw_figure, recorded
 from repro.results import Found
 

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
 from repro.figures import FIGURES, FORMATS, NEEDS_NO_RUNS, Recorded, draw_figure, recorded
 from repro.figures.style import COLUMN_INCHES, series_of
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.figures import Recorded, draw_figure
 from repro.figures.curves import by_epoch
 from repro.figures.deltas import delta_text
@@ -19,7 +20,6 @@ from repro.figures.drawing import Drawing
 from repro.figures.inverse_function import inverse_weight
 from repro.figures.parameters import spread_out
 from repro.figures.weights import spread_by_epoch
-from repro.schema import Run
 
 
 def points(drawing: Drawing, panel: str, trace: str) -> dict[str, tuple[float, float, str]]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from repro.config import find_table
 from repro.engine import checkpoint
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.results import Provenance, RunFolder, RunRecord
 from repro.results.durable import Writer, write_durably
 from repro.results.sealed import Header
-from repro.schema import Run
 
 
 def a_run(seed: int = 0, column: str = "bias") -> Run:

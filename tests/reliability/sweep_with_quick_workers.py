@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from repro.cli import main
-from repro.sweep import conduct, local
+from repro.sweep import driver as conduct
+from repro.sweep.local import executor as local
 
 if __name__ == "__main__":
     local.WORKER_COMMAND = (sys.executable, str(Path(__file__).with_name("quick_worker.py")))

@@ -25,11 +25,11 @@ MAY_WRITE = {
     "data/node_copy.py": "a .part file, which gets its name once it is whole, verified and synced",
     "data/download.py": "a .part file, which gets its name once its checksum is right",
     "data/locking.py": "an empty file that carries a lock",
-    "sweep/worker.py": "the run's log, which is only added to",
-    "sweep/gpu_room.py": "a temporary file of its own, renamed, that counts while its process lives; the run's log",
-    "sweep/register.py": "a sweep's notes on itself, which are only added to",
+    "sweep/local/worker.py": "the run's log, which is only added to",
+    "sweep/local/gpu_memory.py": "a temporary file of its own, renamed, that counts while its process lives",
+    "sweep/registry.py": "a sweep's notes on itself, which are only added to",
     "cli/output.py": "a pipe or a terminal, which no rename may replace",
-    "bench/worker.py": "its own standard output",
+    "bench/child.py": "its own standard output",
     "cli/__init__.py": "the traceback of a defect, in the system's folder of temporary files",
 }
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}

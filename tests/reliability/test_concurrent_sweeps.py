@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from commits import a_record
 
-from repro.config import load_table
+from repro.experiment.config import load_table
 from repro.results import load_records
 from repro.results.inspection import inspect
 from repro.results.record import to_bytes
-from repro.sweep.plan import selected_runs
+from repro.sweep.selection import selected_runs
 
 SWEEPS, RUNS, KILLS = 4, 50, 40
 EXPERIMENT = """\

@@ -23,15 +23,16 @@ from commits import a_record
 from killing import EXPERIMENT, without_times
 
 import repro.cli
-from repro.config import load_table
-from repro.engine import checkpoint, environment, step, stepping, train
+from repro.engine import checkpoint, environment, step, stepping
+from repro.engine import training as train
 from repro.errors import ConfigError, Interrupted
+from repro.experiment.config import load_table
+from repro.experiment.schema import Run
 from repro.progress import Progress
 from repro.results import RunFolder, durable, read_record, write_record
 from repro.results import lock as lock_module
 from repro.results.lock import OwnedElsewhere, own
 from repro.results.sealed import Header, seal
-from repro.schema import Run
 
 SHORT = ("recipe.epochs=3", "recipe.batch_size=97", "recipe.decay_epochs=[1]", "recipe.warmup_epochs=0")
 

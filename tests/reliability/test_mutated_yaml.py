@@ -14,7 +14,7 @@ import pytest
 import typer
 
 import repro.cli
-from repro.config import builtin_folder
+from repro.experiment.config import builtin_folder
 
 PARTS, FILES_A_PART = 10, 1_000
 

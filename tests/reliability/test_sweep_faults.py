@@ -13,12 +13,12 @@ import pytest
 from commits import a_record
 
 import repro.cli
-from repro.config import load_table
+from repro.experiment.config import load_table
+from repro.experiment.schema import Run
 from repro.results import RunFolder, read_failure
 from repro.results.record import to_bytes
-from repro.schema import Run
-from repro.sweep.devices import Gpu
-from repro.sweep.plan import selected_runs
+from repro.sweep.devices.slots import Gpu
+from repro.sweep.selection import selected_runs
 
 EXPERIMENT = """\
 table: few
@@ -81,9 +81,9 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Scene:
     worker = str(Path(__file__).with_name("quick_worker.py"))
-    monkeypatch.setattr("repro.sweep.local.WORKER_COMMAND", (sys.executable, worker))
-    monkeypatch.setattr("repro.sweep.hardware.usable_cores", lambda: 2)
-    monkeypatch.setattr("repro.sweep.hardware.find_gpus", lambda: ())
+    monkeypatch.setattr("repro.sweep.local.executor.WORKER_COMMAND", (sys.executable, worker))
+    monkeypatch.setattr("repro.sweep.devices.hardware.usable_cores", lambda: 2)
+    monkeypatch.setattr("repro.sweep.devices.hardware.find_gpus", lambda: ())
     monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
     return Scene(tmp_path, capfd)
 
@@ -142,7 +142,7 @@ def test_a_fault_in_a_worker_is_dealt_with_and_the_rest_goes_on(
 def test_a_run_without_memory_on_a_shared_gpu_gets_it_to_itself_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, proved: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr("repro.sweep.hardware.find_gpus", lambda: GPUS)
+    monkeypatch.setattr("repro.sweep.devices.hardware.find_gpus", lambda: GPUS)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     first, second = scene.runs[:2]
     scene.sweep({first: ["out_of_memory"], second: ["out_of_memory"] * 9}, "--jobs-per-gpu", "3", "--gpus", "0,1")
@@ -182,7 +182,7 @@ def spans_by_attempt(events: list[dict[str, Any]]) -> dict[str, list[tuple[str, 
 def test_workers_that_cannot_be_started_fail_one_by_one(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, proved: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr("repro.sweep.local.WORKER_COMMAND", ("/no/such/python",))
+    monkeypatch.setattr("repro.sweep.local.executor.WORKER_COMMAND", ("/no/such/python",))
     scene.sweep({})
     assert scene.code == 1
     assert "6 runs: 0 done, 6 failed" in scene.said

@@ -25,10 +25,10 @@ import repro.cli.console
 import repro.cli.data_ready
 import repro.cli.tensorboard
 import repro.cli.train_view
-import repro.config
 import repro.data.digits
 import repro.engine.environment
-import repro.engine.train
+import repro.engine.training
+import repro.experiment.config
 import repro.interruption
 import repro.results.durable
 import repro.results.live
@@ -85,7 +85,7 @@ def obey(order: dict[str, Any]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.stdin = os.fdopen(0)
-    repro.engine.train.CHECKPOINT_SECONDS = order["checkpoint_seconds"]
+    repro.engine.training.CHECKPOINT_SECONDS = order["checkpoint_seconds"]
     if order["die_at"]:
         strike_at_call(order["die_at"], die, half=True)
     if order["stall_at"]:

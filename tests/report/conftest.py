@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from repro.arms import Metric
-from repro.config import find_table
+from repro.analysis.runs import Metric
+from repro.experiment.config import find_table
 from repro.report.contents import Report, report_on
 from repro.results import Found
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table, load_table
+from repro.experiment.config import find_table, load_table
+from repro.experiment.schema import Run
 from repro.report.choices import assumptions, chapters, document
 from repro.report.contents import Report, gather_report
 from repro.report.provenance import facts, peculiarities
 from repro.report.rows import accuracy_rows, delta_rows
 from repro.report.verdict import Tally, headline, remarks, tally
 from repro.results import Found, RunFolder, write_record
-from repro.schema import Run
 
 
 def record_all(results: Path, fake_runs: Any, *tables: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
 from repro.figures import draw_figure, recorded
 from repro.report import render_html
 from repro.report.contents import Report, report_on

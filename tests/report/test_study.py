@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.report import render_html, render_markdown
 from repro.report.contents import Report, report_on
 from repro.report.study import study_headline
 from repro.results import Found
-from repro.schema import Run
 
 SHIFTS = {"ce": 0.0, "inverse_bias": -3.0, "mean_bias": 0.0, "bias": 2.0}
 REPRODUCING = re.compile(r"reproduced|underpowered|No verdict|of the 21|not run", re.IGNORECASE)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table, runs_of
+from repro.experiment.config import find_table, runs_of
+from repro.experiment.schema import Run
 from repro.results import EpochRecord, Provenance, RunRecord
-from repro.schema import Run
 
 
 @pytest.fixture

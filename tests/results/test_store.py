@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from repro.config import find_table, runs_of
 from repro.errors import DataError
+from repro.experiment.config import find_table, runs_of
+from repro.experiment.schema import Run
 from repro.results import (
     RunFolder,
     RunRecord,
@@ -20,7 +21,6 @@ from repro.results import (
     write_failure,
     write_record,
 )
-from repro.schema import Run
 
 MakeRecord = Callable[..., RunRecord]
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repro.config import find_table
-from repro.declaration import Declaration, draw_up
+from repro.analysis.preregistration import Declaration, draw_up
+from repro.experiment.config import find_table
+from repro.experiment.schema import Cell, Run, Table
 from repro.results import RunRecord
-from repro.schema import Cell, Run, Table
 
 # One record a run and seed: accuracies by seed for every (table, row, column) that has any.
 Accuracies = Mapping[tuple[str, str, str], Mapping[int, float]]

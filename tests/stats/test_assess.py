@@ -11,17 +11,17 @@ import pytest
 import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
-from repro.arms import CellKey, LeftOut
-from repro.chances import chances
-from repro.config import find_table
-from repro.declaration import Declaration
+from repro.analysis.assessment import Assessment, CellResult, assess
+from repro.analysis.preregistration import Declaration
+from repro.analysis.runs import CellKey, LeftOut
+from repro.analysis.simulated_outcomes import chances
+from repro.analysis.stats.alpha_spending import Looks, look_levels
+from repro.analysis.stats.decision_rule import MARGIN, Verdict, cell_p, judge
+from repro.analysis.stats.estimates import paired
+from repro.analysis.stats.holm import holm
+from repro.experiment.config import find_table
+from repro.experiment.schema import Cell, Table
 from repro.results import RunRecord
-from repro.schema import Cell, Table
-from repro.stats.estimates import paired
-from repro.stats.holm import holm
-from repro.stats.spending import Looks, look_levels
-from repro.stats.verdict import MARGIN, Verdict, cell_p, judge
-from repro.verdicts import Assessment, CellResult, assess
 
 Records = list[RunRecord]
 MakeRecord = Callable[..., RunRecord]

@@ -8,13 +8,13 @@ import pytest
 import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
-from repro.claims import QUESTIONS, Answer, Claim, assess_claims
-from repro.config import find_table
-from repro.declaration import Declaration
+from repro.analysis.assessment import assess
+from repro.analysis.claims import QUESTIONS, Answer, Claim, assess_claims
+from repro.analysis.preregistration import Declaration
+from repro.analysis.stats.alpha_spending import Looks
+from repro.experiment.config import find_table
+from repro.experiment.schema import Table
 from repro.results import RunRecord
-from repro.schema import Table
-from repro.stats.spending import Looks
-from repro.verdicts import assess
 
 MakeRecord = Callable[..., RunRecord]
 Deltas = Callable[[str, str, str], float]  # table, row, column -> the true delta against cross-entropy

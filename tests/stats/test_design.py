@@ -5,16 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from repro.config import find_table
-from repro.declaration import Declaration
-from repro.design import design, next_runs
+from repro.analysis.assessment import assess
+from repro.analysis.preregistration import Declaration
+from repro.analysis.sample_size import design, next_runs
+from repro.analysis.stats.alpha_spending import Looks
+from repro.analysis.stats.decision_rule import Verdict
+from repro.analysis.stats.power import planning_std, seeds_to_confirm, seeds_to_refute
 from repro.errors import UserError
+from repro.experiment.config import find_table
+from repro.experiment.schema import Cell, Table
 from repro.results import RunRecord
-from repro.schema import Cell, Table
-from repro.stats.power import planning_std, seeds_to_confirm, seeds_to_refute
-from repro.stats.spending import Looks
-from repro.stats.verdict import Verdict
-from repro.verdicts import assess
 
 AsPrinted = Callable[..., list[RunRecord]]
 MakeRecord = Callable[..., RunRecord]

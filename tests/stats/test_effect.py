@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from repro.stats.effect import arm_correlation, superiority
+from repro.analysis.stats.effect import arm_correlation, superiority
 
 
 def test_it_is_the_chance_that_one_run_beats_another() -> None:

@@ -8,7 +8,7 @@ import scipy.stats
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.weightstats import ttost_paired
 
-from repro.stats.estimates import (
+from repro.analysis.stats.estimates import (
     Estimate,
     contrast,
     interval,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from repro.stats.estimates import p_two_sided, paired
-from repro.stats.holm import holm
+from repro.analysis.stats.estimates import p_two_sided, paired
+from repro.analysis.stats.holm import holm
 
 CELLS_OF_TABLE_1, ROWS_OF_TABLE_2, LOSSES_OF_TABLE_2 = 6, 5, 3
 

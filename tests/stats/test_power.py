@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from statsmodels.stats.power import TTestPower
 
-from repro.stats.estimates import p_two_sided, paired
-from repro.stats.power import (
+from repro.analysis.stats.decision_rule import MARGIN, Verdict, cell_p, judge
+from repro.analysis.stats.estimates import p_two_sided, paired
+from repro.analysis.stats.power import (
     MOST_SEEDS,
     equivalence_power,
     paired_power,
@@ -17,7 +18,6 @@ from repro.stats.power import (
     seeds_to_decide,
     seeds_to_refute,
 )
-from repro.stats.verdict import MARGIN, Verdict, cell_p, judge
 
 ROOT_2 = math.sqrt(2)
 

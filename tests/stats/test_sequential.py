@@ -9,18 +9,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from repro.config import find_table
-from repro.declaration import Declaration
-from repro.design import next_runs, runs_to_last_look
+from repro.analysis.assessment import Assessment, assess
+from repro.analysis.preregistration import Declaration
+from repro.analysis.sample_size import next_runs, runs_to_last_look
+from repro.analysis.stats.alpha_spending import Looks
+from repro.analysis.stats.decision_rule import Verdict
+from repro.analysis.stats.estimates import Estimate, p_two_sided, paired
+from repro.analysis.stats.holm import holm
+from repro.analysis.stats.sequential import Followed, follow
+from repro.analysis.stats.simulation import expected_course
+from repro.experiment.config import find_table
+from repro.experiment.schema import Cell, Run, Table
 from repro.results import RunRecord
-from repro.schema import Cell, Run, Table
-from repro.stats.estimates import Estimate, p_two_sided, paired
-from repro.stats.expectation import expected_course
-from repro.stats.holm import holm
-from repro.stats.sequential import Followed, follow
-from repro.stats.spending import Looks
-from repro.stats.verdict import Verdict
-from repro.verdicts import Assessment, assess
 
 MakeRecord = Callable[..., RunRecord]
 Declare = Callable[..., dict[str, Declaration]]

@@ -8,10 +8,10 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
+from repro.analysis.stats.alpha_spending import Looks, Spending, look_levels, sequential_p, spent
+from repro.analysis.stats.estimates import Estimate, interval, p_two_sided, paired
+from repro.analysis.stats.holm import holm
 from repro.errors import UserError
-from repro.stats.estimates import Estimate, interval, p_two_sided, paired
-from repro.stats.holm import holm
-from repro.stats.spending import Looks, Spending, look_levels, sequential_p, spent
 
 PLANS = [
     Looks((5, 10, 20)),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from repro.stats.estimates import Estimate, interval, p_two_sided, paired
-from repro.stats.verdict import MARGIN, Verdict, cell_p, judge
+from repro.analysis.stats.decision_rule import MARGIN, Verdict, cell_p, judge
+from repro.analysis.stats.estimates import Estimate, interval, p_two_sided, paired
 
 RUN_STD = 0.25
 STD = RUN_STD * math.sqrt(2)  # of a difference of independent runs

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.results import RunFolder, write_record
-from repro.schema import Run
 from repro.sweep.executor import Job
-from repro.sweep.plan import selected_runs
+from repro.sweep.selection import selected_runs
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 

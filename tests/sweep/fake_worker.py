@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from repro.progress import Progress
 
 if TYPE_CHECKING:
+    from repro.experiment.schema import Run
     from repro.results import RunRecord
-    from repro.schema import Run
 
 
 def record_of(run: Run, **fields: Any) -> RunRecord:

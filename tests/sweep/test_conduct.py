@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from repro.experiment.schema import Run
 from repro.progress import Progress, Trouble
 from repro.results import RunFolder, read_failure
 from repro.results.lock import own
-from repro.schema import Run
-from repro.sweep.attempts import MOST_DISPLACEMENTS, another_attempt
-from repro.sweep.conduct import conduct, judge
+from repro.sweep.driver import conduct, judge
 from repro.sweep.executor import Ended, Event, Executor, Job, Said, Started
-from repro.sweep.picture import Finished, RunningRun, SweepPicture
+from repro.sweep.retries import MOST_DISPLACEMENTS, another_attempt
+from repro.sweep.sweep_state import Finished, RunningRun, SweepPicture
 
 
 class Scripted:
@@ -133,7 +133,7 @@ def test_a_failure_that_cannot_be_noted_is_still_a_failure(jobs: list[Job], monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("repro.sweep.conduct.write_failure", full)
+    monkeypatch.setattr("repro.sweep.driver.write_failure", full)
     picture = conduct(jobs, Scripted({jobs[1].id: 1}))
     assert len(picture.having("failed")) == 1
     assert len(picture.having("completed")) == len(jobs) - 1
@@ -169,7 +169,7 @@ def test_a_second_request_kills(jobs: list[Job]) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repro.sweep.conduct.RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr("repro.sweep.driver.RECHECK_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
-from repro.schema import Cell, Run
-from repro.sweep.devices import Slot
-from repro.sweep.estimate import PARAMETERS_AT_MOST, Cost, cost_key, costs_in_records, estimate, unknown_cells
-from repro.sweep.plan import selected_runs
+from repro.experiment.config import find_table
+from repro.experiment.schema import Cell, Run
+from repro.sweep.cost.estimate import PARAMETERS_AT_MOST, Cost, cost_key, costs_in_records, estimate, unknown_cells
+from repro.sweep.devices.slots import Slot
+from repro.sweep.selection import selected_runs
 
 CPU = Slot("cpu", "cpu", 1)
 GPU = Slot("cuda:0", "cuda", 4)

@@ -14,16 +14,17 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
 from repro.errors import UserError
-from repro.schema import Cell, Run
-from repro.sweep import needs, remote
-from repro.sweep.devices import VISIBLE, Slot
+from repro.experiment.config import find_table
+from repro.experiment.schema import Cell, Run
+from repro.sweep import cluster_node as remote
+from repro.sweep.cluster_node import RemoteJob, Terms, run_remote
+from repro.sweep.cost import memory_estimate as needs
+from repro.sweep.devices.packing import CONTEXT_BYTES, GpuMemory, may_join
+from repro.sweep.devices.slots import VISIBLE, Slot
 from repro.sweep.executor import Job
-from repro.sweep.gpu_room import GpuRoom, memory_of_slot
-from repro.sweep.packing import CONTEXT_BYTES, GpuMemory, may_join
-from repro.sweep.register import register
-from repro.sweep.remote import RemoteJob, Terms, run_remote
+from repro.sweep.local.gpu_memory import GpuRoom, memory_of_slot
+from repro.sweep.registry import register
 
 GB = 10**9
 SLOT = Slot("cuda:0", "cuda", 1, {VISIBLE: "0"})
@@ -154,7 +155,7 @@ def test_nvidia_smi_is_asked_for_the_gpu_of_the_slot(tmp_path: Path, monkeypatch
     assert memory_of_slot(SLOT) == GpuMemory("GPU-fake", 1000 * 2**20, 900 * 2**20)
     smi.write_text(FAKE_SMI.format(free="[N/A]"))  # of a MIG slice: torch is asked
     by_torch = GpuMemory("MIG-a", 10, 5)
-    monkeypatch.setattr("repro.sweep.gpu_room.memory_by_torch", lambda slot: by_torch)
+    monkeypatch.setattr("repro.sweep.local.gpu_memory.memory_by_torch", lambda slot: by_torch)
     assert memory_of_slot(SLOT) == by_torch
 
 
@@ -171,7 +172,7 @@ def test_a_node_trains_one_after_the_other_what_does_not_fit_together(
 ) -> None:
     monkeypatch.setenv(VISIBLE, "0")
     gpu.now = time.monotonic()
-    monkeypatch.setattr("repro.sweep.gpu_room.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("repro.sweep.local.gpu_memory.LOOK_SECONDS", 0.0)
     monkeypatch.setattr(remote, "GpuRoom", gpu.room)
     behave({job.id: "slow" for job in jobs})
     sweep = register(results, table="demo", executor="ray", command="biasrepro sweep demo")

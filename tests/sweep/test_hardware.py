@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from repro.sweep import hardware
-from repro.sweep.devices import Gpu
+from repro.sweep.devices import hardware
+from repro.sweep.devices.slots import Gpu
 
 TWO_GPUS = """\
 GPU 0: NVIDIA H200 (UUID: GPU-11111111-aaaa)

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from repro.experiment.schema import Run
 from repro.results import RunFolder, find_record, read_failure
-from repro.schema import Run
-from repro.sweep.conduct import conduct
-from repro.sweep.devices import VISIBLE, Slot, cpu_slots, gpu_slots
+from repro.sweep.devices.slots import VISIBLE, Slot, cpu_slots, gpu_slots
+from repro.sweep.driver import conduct
 from repro.sweep.executor import Ended, Event, Job, Said, Started
-from repro.sweep.local import LocalExecutor
+from repro.sweep.local.executor import LocalExecutor
 
 Started_ = Callable[[], list[dict[str, Any]]]
 PATIENCE_SECONDS = 30.0
@@ -260,13 +260,13 @@ def test_workers_commit_and_end_when_their_sweep_is_killed(
     script.write_text(f"""
 import sys
 from pathlib import Path
-from repro.config import find_table
+from repro.experiment.config import find_table
 from repro.results import RunFolder
-from repro.sweep.conduct import conduct
-from repro.sweep.devices import cpu_slots
+from repro.sweep.driver import conduct
+from repro.sweep.devices.slots import cpu_slots
 from repro.sweep.executor import Job
-from repro.sweep.local import LocalExecutor
-from repro.sweep.plan import selected_runs
+from repro.sweep.local.executor import LocalExecutor
+from repro.sweep.selection import selected_runs
 
 results = Path({str(jobs[0].folder.path.parents[3])!r})
 arguments = lambda run: ("train", run.cell.id, "--seed", str(run.seed), "--results", str(results))

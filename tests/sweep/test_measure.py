@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from repro.config import find_cell
 from repro.errors import UserError
-from repro.sweep import measure as measuring
-from repro.sweep.devices import Slot
-from repro.sweep.measure import measure
+from repro.experiment.config import find_cell
+from repro.sweep.cost import measure as measuring
+from repro.sweep.cost.measure import measure
+from repro.sweep.devices.slots import Slot
 
 CPU = Slot("cpu", "cpu", 1, {"OMP_NUM_THREADS": "1"})
 

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from repro.config import find_table
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.results import RunFolder, write_failure
-from repro.schema import Run
 from repro.sweep.overview import overview, overview_of_folder, table_folders
-from repro.sweep.plan import selected_runs
+from repro.sweep.selection import selected_runs
 from repro.sweep.survey import Stage
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from repro.sweep.packing import RESERVE, Kind, Shared, explore, fits, memory_of, pack, seconds_of_all
+from repro.sweep.devices.packing import RESERVE, Kind, Shared, explore, fits, memory_of, pack, seconds_of_all
 
 GIB = 2**30
 

@@ -5,11 +5,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from repro.cli.sweep_view import whole_line
+from repro.cli.sweep.view import whole_line
+from repro.experiment.schema import Run
 from repro.progress import Progress
-from repro.schema import Run
 from repro.sweep.executor import Job
-from repro.sweep.picture import SweepPicture
+from repro.sweep.sweep_state import SweepPicture
 
 
 @pytest.fixture

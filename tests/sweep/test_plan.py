@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from repro.config import find_table
 from repro.errors import UserError
-from repro.schema import Run
-from repro.sweep.plan import make_plan, parse_seeds, refuse_blocked, selected_runs
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
+from repro.sweep.selection import make_plan, parse_seeds, refuse_blocked, selected_runs
 from repro.sweep.survey import RunState, Stage
 
 

@@ -13,8 +13,8 @@ pytest.importorskip("ray")
 import ray
 from ray._private import worker
 
-from repro.sweep import ray_cluster
-from repro.sweep.ray_cluster import ClusterLost, join
+from repro.sweep.ray import cluster as ray_cluster
+from repro.sweep.ray.cluster import ClusterLost, join
 
 
 @pytest.mark.parametrize(

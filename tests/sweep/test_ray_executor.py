@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from repro.experiment.schema import Run
 from repro.results import lock
 from repro.results.lock import SILENT_SECONDS, last_owner, own
-from repro.schema import Run
 from repro.sweep.executor import Ended, Job, Started
-from repro.sweep.ray_executor import RayExecutor, _Out
+from repro.sweep.ray.executor import RayExecutor, _Out
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro.results.clock import file_time
-from repro.sweep.register import FOLDER, FORGOTTEN_SECONDS, Registration, StopWatch, register, registered
+from repro.sweep.registry import FOLDER, FORGOTTEN_SECONDS, Registration, StopWatch, register, registered
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from repro.schema import Run
-from repro.sweep import remote, silence
-from repro.sweep.devices import VISIBLE
+from repro.experiment.schema import Run
+from repro.sweep import cluster_node as remote
+from repro.sweep.cluster_node import NotShared, RemoteJob, Terms, run_remote, slots_here
+from repro.sweep.devices.slots import VISIBLE
 from repro.sweep.executor import Job
-from repro.sweep.register import Registration, register
-from repro.sweep.remote import NotShared, RemoteJob, Terms, run_remote, slots_here
+from repro.sweep.local import watchdog as silence
+from repro.sweep.registry import Registration, register
 
 Behave = Callable[[dict[str, str]], None]
 
@@ -69,7 +70,7 @@ def test_a_worker_without_a_heartbeat_is_ended_and_its_run_tried_again(
 def test_a_run_that_fails_is_tried_three_times_at_most_and_not_again_by_the_driver(
     jobs: list[RemoteJob], terms: Terms, behave: Behave, demo_runs: list[Run], make_job: Callable[[Run], Job]
 ) -> None:
-    from repro.sweep.attempts import another_attempt
+    from repro.sweep.retries import another_attempt
 
     behave({jobs[0].id: "SIGKILL"})
     (end,) = run_remote(jobs[:1], terms)

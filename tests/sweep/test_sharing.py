@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli.jobs_per_gpu import choose_jobs_per_gpu, parse_jobs_per_gpu
-from repro.config import find_table
+from repro.cli.sweep.jobs_per_gpu import choose_jobs_per_gpu, parse_jobs_per_gpu
 from repro.errors import UserError
-from repro.schema import Cell, Run
-from repro.sweep.devices import Slot
-from repro.sweep.hardware import mps_is_running
-from repro.sweep.packing import Shared
-from repro.sweep.sharing import measure_sharing
+from repro.experiment.config import find_table
+from repro.experiment.schema import Cell, Run
+from repro.sweep.cost.gpu_sharing import measure_sharing
+from repro.sweep.devices.hardware import mps_is_running
+from repro.sweep.devices.packing import Shared
+from repro.sweep.devices.slots import Slot
 
 CPU = Slot("cpu", "cpu", 1, {"OMP_NUM_THREADS": "1"})
 GPU = Slot("cuda:0", "cuda", 1)
@@ -54,8 +54,8 @@ def test_auto_measures_each_kind_once_and_says_what_it_chose(
         asked.append((cell.row.id, jobs))
         return Shared(jobs, 1000.0 * min(jobs, 2), 10**9)
 
-    monkeypatch.setattr("repro.sweep.sharing.measure_sharing", fake)
-    monkeypatch.setattr("repro.sweep.sharing.free_memory", lambda slot: 80 * 10**9)
+    monkeypatch.setattr("repro.sweep.cost.gpu_sharing.measure_sharing", fake)
+    monkeypatch.setattr("repro.sweep.cost.gpu_sharing.free_memory", lambda slot: 80 * 10**9)
     table = find_table("table2")
     runs = [Run(cell=cell, seed=seed) for seed in range(2) for cell in table.cells if cell.row.id != "nasnet_a"]
     assert choose_jobs_per_gpu(runs, [GPU], cores=16) == 2
@@ -67,9 +67,9 @@ def test_auto_measures_each_kind_once_and_says_what_it_chose(
 
 def test_cores_limit_what_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "repro.sweep.sharing.measure_sharing", lambda cell, slot, jobs: Shared(jobs, 1000.0 * jobs, 10**9)
+        "repro.sweep.cost.gpu_sharing.measure_sharing", lambda cell, slot, jobs: Shared(jobs, 1000.0 * jobs, 10**9)
     )
-    monkeypatch.setattr("repro.sweep.sharing.free_memory", lambda slot: 80 * 10**9)
+    monkeypatch.setattr("repro.sweep.cost.gpu_sharing.free_memory", lambda slot: 80 * 10**9)
     runs = [Run(cell=find_table("demo").cells[0], seed=seed) for seed in range(20)]
     assert choose_jobs_per_gpu(runs, [GPU, GPU], cores=6) == 2  # two measured of the three that the cores allow
     assert choose_jobs_per_gpu(runs, [CPU], cores=6) == 1

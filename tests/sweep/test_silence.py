@@ -7,7 +7,7 @@ from typing import Any
 
 from repro.results import RunFolder
 from repro.results.lock import own
-from repro.sweep.silence import LOOK_SECONDS, LOOKS, SilenceWatch
+from repro.sweep.local.watchdog import LOOK_SECONDS, LOOKS, SilenceWatch
 
 
 class Clock:

@@ -9,16 +9,16 @@ import pytest
 
 pytest.importorskip("submitit")
 
+from repro.experiment.schema import Run
 from repro.progress import Progress
-from repro.schema import Run
-from repro.sweep import slurm_executor
+from repro.sweep.backends import SlurmOptions
+from repro.sweep.cluster_node import RemoteEnd, Terms
 from repro.sweep.executor import Ended, Event, Job, Noted, Said, Started
-from repro.sweep.executors import SlurmOptions
-from repro.sweep.remote import RemoteEnd, Terms
-from repro.sweep.slurm_batch import Batch
-from repro.sweep.slurm_ends import lost
-from repro.sweep.slurm_node import to_bytes
-from repro.sweep.slurm_queue import parse_ended
+from repro.sweep.slurm import executor as slurm_executor
+from repro.sweep.slurm.batch import Batch
+from repro.sweep.slurm.ended_jobs import lost
+from repro.sweep.slurm.queue import parse_ended
+from repro.sweep.slurm.task import to_bytes
 
 ENDED_WITHOUT_A_LOG = "JobId=58 JobState=FAILED ExitCode=0:53 ReqNodeList=(null) ExcNodeList=(null) NodeList=n1"
 

@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
+from repro.experiment.schema import Run
 from repro.results.lock import own
-from repro.schema import Run
-from repro.sweep import slurm, slurm_executor
+from repro.sweep.backends import SlurmOptions
+from repro.sweep.cluster_node import RemoteEnd, Terms
 from repro.sweep.executor import Ended, Job, Noted
-from repro.sweep.executors import SlurmOptions
-from repro.sweep.remote import RemoteEnd, Terms
-from repro.sweep.slurm import SlurmEngine
-from repro.sweep.slurm_batch import Batch
-from repro.sweep.slurm_executor import HUNG_SECONDS, LAST_LOOK_SECONDS, PENDING_LOOK_SECONDS, SlurmExecutor
-from repro.sweep.slurm_node import to_bytes
-from repro.sweep.slurm_queue import Queued, SlurmError
+from repro.sweep.slurm import backend as slurm
+from repro.sweep.slurm import executor as slurm_executor
+from repro.sweep.slurm.backend import SlurmEngine
+from repro.sweep.slurm.batch import Batch
+from repro.sweep.slurm.executor import HUNG_SECONDS, LAST_LOOK_SECONDS, PENDING_LOOK_SECONDS, SlurmExecutor
+from repro.sweep.slurm.queue import Queued, SlurmError
+from repro.sweep.slurm.task import to_bytes
 
 
 class Cluster:

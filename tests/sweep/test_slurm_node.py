@@ -9,8 +9,8 @@ import pytest
 
 from repro.errors import UserError
 from repro.results import RunFolder
-from repro.sweep import slurm_node
-from repro.sweep.remote import RemoteJob, Terms
+from repro.sweep.cluster_node import RemoteJob, Terms
+from repro.sweep.slurm import task as slurm_node
 
 # Array 25 has two tasks that run; to SLURM, the second one's job is 25 as well.
 SQUEUE = """\

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.sweep.slurm_queue import Queued, SlurmError, ask, parse_queue
+from repro.sweep.slurm.queue import Queued, SlurmError, ask, parse_queue
 
 
 def test_our_tasks_are_found_by_batch_and_index() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.results import RunFolder, write_failure
 from repro.results.lock import own
-from repro.schema import Run
-from repro.sweep.plan import selected_runs
+from repro.sweep.selection import selected_runs
 from repro.sweep.survey import Stage, headers_under, look_at, survey
 
 

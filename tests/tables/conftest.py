@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table, runs_of
+from repro.experiment.config import find_table, runs_of
+from repro.experiment.schema import Run, Table
 from repro.results import EpochRecord, Found, Provenance, RunRecord
-from repro.schema import Run, Table
 from repro.tables import AssembledTable, Metric, assemble, variants_of
 
 RESULTS = Path("results")

@@ -8,11 +8,11 @@ from types import ModuleType
 
 import pytest
 
-from repro.config import builtin_names, find_table
+from repro.experiment.config import builtin_names, find_table
+from repro.experiment.schema import Row, Table
 from repro.results import Found
-from repro.schema import Row, Table
 from repro.tables import AssembledTable, assemble, variants_of
-from repro.tables.assembled import AssembledCell, Sample
+from repro.tables.structure import AssembledCell, Sample
 
 
 def cell_of(table: AssembledTable, row: str, column: str) -> AssembledCell:

@@ -16,8 +16,8 @@ import typer
 from typer.testing import CliRunner, Result
 
 from repro.cli.table import table
-from repro.config import find_table
 from repro.errors import UserError
+from repro.experiment.config import find_table
 from repro.results import RunFolder, write_record
 
 app = typer.Typer()
@@ -107,7 +107,7 @@ def test_settings_and_names_come_together() -> None:
 
 
 def test_a_file_of_the_users_own_works_everywhere_a_name_does(empty_folder: Path, fakes: ModuleType) -> None:
-    from repro.config import builtin_folder
+    from repro.experiment.config import builtin_folder
 
     text = (builtin_folder() / "demo.yaml").read_text(encoding="utf-8").replace("table: demo", "table: mine")
     (empty_folder / "my own.yaml").write_text(text, encoding="utf-8")

@@ -9,10 +9,10 @@ import json
 
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
 from repro.tables import RENDERERS, AssembledTable, assemble
-from repro.tables.assembled import Sample
-from repro.tables.delimited import to_frame
+from repro.tables.csv_format import to_frame
+from repro.tables.structure import Sample
 
 VOID = {"meta", "br"}
 

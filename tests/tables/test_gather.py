@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
 from repro.results import RunFolder, load_records, write_record
 from repro.tables import gather, modified_siblings
 
@@ -71,7 +71,7 @@ def test_records_without_their_epochs_are_otherwise_the_same(fakes: ModuleType, 
 
 def test_tables_need_nothing_heavy() -> None:
     program = (
-        "import sys; from pathlib import Path; from repro.config import find_table; "
+        "import sys; from pathlib import Path; from repro.experiment.config import find_table; "
         "from repro.tables import RENDERERS, gather; tables = [gather(find_table('table1'), Path('absent'))]; "
         "[RENDERERS[name](tables, '') for name in RENDERERS if name != 'csv']; "
         "print({'torch', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules))"

@@ -10,10 +10,10 @@ from types import ModuleType
 
 import pytest
 
-from repro.config import find_table
-from repro.schema import Column, Table
+from repro.experiment.config import find_table
+from repro.experiment.schema import Column, Table
 from repro.tables import AssembledTable, assemble, variants_of
-from repro.tables.latex import escape, render
+from repro.tables.latex_format import escape, render
 
 DOCUMENT = r"""\documentclass[10pt,twocolumn,a4paper]{article}
 \usepackage{booktabs}

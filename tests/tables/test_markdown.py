@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from repro.config import find_table
+from repro.experiment.config import find_table
 from repro.tables import AssembledTable, assemble
-from repro.tables.markdown import escape, render
+from repro.tables.markdown_format import escape, render
 
 
 def table_lines(text: str) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from repro.config import find_table
-from repro.schema import Table
+from repro.experiment.config import find_table
+from repro.experiment.schema import Table
 from repro.tables import RENDERERS, assemble
 
 FORMATS = ("markdown", "latex", "html")

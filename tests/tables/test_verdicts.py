@@ -18,11 +18,12 @@ from types import ModuleType
 
 import pytest
 
-from repro.config import find_table
-from repro.tables import RENDERERS, SUFFIXES, AssembledTable, Verdicts, assemble, latex, variants_of
-from repro.tables.assembled import Judgement
+from repro.analysis.assessment import assess
+from repro.experiment.config import find_table
+from repro.tables import RENDERERS, SUFFIXES, AssembledTable, Verdicts, assemble, variants_of
+from repro.tables import latex_format as latex
+from repro.tables.structure import Judgement
 from repro.tables.verdicts import stars, with_verdicts
-from repro.verdicts import assess
 
 GOLDEN = Path(__file__).parent / "golden"
 SUFFIX = {name: suffix for suffix, name in SUFFIXES.items()}

@@ -1,0 +1,279 @@
+"""From recorded runs to an answer for every cell: the delta against cross-entropy, its interval, p and verdict.
+
+The cells of the paper's tables that are given are one family for Holm's adjustment, whichever of them have runs: give
+both tables, whichever is shown. A cell without runs counts as p = 1, so that an answer never changes because another
+cell was run or not. Every other table is a family of its own.
+
+Where looks were declared for a table, its cells are judged at them, and answers never change with further seeds: p and
+p_adjusted are valid over all looks together, the interval is a repeated one (``stats/sequential.py`` says how, and why
+that keeps the family's error). Such a table counts the family's other cells as p = 1, so that its answers depend on its
+own records alone.
+
+The last epoch is the primary metric. ``best`` is selected on the test set, and secondary wherever it is shown.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from repro.analysis.interim import Question, ask, look_at
+from repro.analysis.preregistration import Declaration
+from repro.analysis.runs import Arm, CellKey, LeftOut, Metric, Pairs, arms_of, pair, strays
+from repro.analysis.stats.alpha_spending import Looks
+from repro.analysis.stats.decision_rule import ALPHA, Verdict, judge
+from repro.analysis.stats.effect import arm_correlation, superiority
+from repro.analysis.stats.estimates import LEAST_STD, MIN_SEEDS, Floats, interval
+from repro.analysis.stats.holm import holm
+from repro.analysis.stats.power import planning_std, seeds_to_be_sure, seeds_to_decide
+from repro.experiment.schema import BASELINE, Row, Table
+from repro.results import RunRecord
+
+FAR_BASELINE_POINTS = 1.0  # our cross-entropy this far from the paper's is flagged: then little else is comparable
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A loss minus cross-entropy, paired by seed, in points. What needs three seeds is None below them.
+
+    ``std`` is the sample standard deviation of the differences, ``low`` and ``high`` their mean's 95% t interval (with
+    looks: the repeated interval, which holds at all of them together). ``p`` is two-sided, or of
+    equivalence where the paper prints no difference; ``p_adjusted`` is Holm's over the family. ``superiority`` is
+    P(A > B), the chance that a run under this loss beats one under cross-entropy.
+    """
+
+    seeds: tuple[int, ...]
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+    p: float
+    p_adjusted: float
+    superiority: float | None
+    correlation: float | None
+
+    @property
+    def n(self) -> int:
+        """How many pairs."""
+        return len(self.seeds)
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell: its runs, the paper's numbers, and what our runs say of them.
+
+    ``verdict`` is None for cross-entropy itself, where nothing comparable is printed, and where no run is paired.
+    ``seeds_needed`` are those still missing for a verdict: None where there is one, or where no number that could be
+    run is enough. ``level`` is what Holm's adjustment would hold p to next, given the family's other cells.
+    ``baseline_offset`` is our mean cross-entropy minus the paper's, in points. ``looks`` are those declared, if any,
+    ``look`` the seeds of the one that it is judged at, None before the first; ``seeds_in`` of the first seeds are in.
+    """
+
+    table: str
+    row: str
+    column: str
+    arm: Arm
+    delta: Delta | None
+    unpaired: tuple[LeftOut, ...]
+    paper_top1: float | None
+    paper_delta: float | None
+    baseline_offset: float | None
+    verdict: Verdict | None
+    seeds_needed: int | None
+    level: float | None
+    looks: Looks | None = None
+    look: int | None = None
+    seeds_in: int | None = None
+
+    @property
+    def next_look(self) -> int | None:
+        """The seeds of the look that it goes on to: None where it is decided, and after the last."""
+        return None if self.looks is None or self.decided else self.looks.after(self.look or 0)
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is a verdict other than that there are too few seeds for one."""
+        return self.verdict is not None and self.verdict is not Verdict.UNDERPOWERED
+
+    @property
+    def baseline_is_far(self) -> bool:
+        """Whether our cross-entropy is more than a point off the paper's."""
+        return self.baseline_offset is not None and abs(self.baseline_offset) > FAR_BASELINE_POINTS
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Every cell of the tables given, by (table, row, column); ``left_out`` names all runs that are in no number.
+
+    ``looks`` are the declarations of those tables that have one, ``families`` what each is adjusted with
+    (``family_name``), by the table's id.
+    """
+
+    metric: Metric
+    alpha: float
+    looks: Mapping[str, Declaration]
+    families: Mapping[str, str]
+    cells: Mapping[CellKey, CellResult]
+    left_out: tuple[LeftOut, ...]
+
+    def pairs(self, table: str, row: str, column: str, against: str = BASELINE) -> Pairs:
+        """Two columns of a row, paired by seed."""
+        ours, baseline = self.cells[table, row, column].arm, self.cells[table, row, against].arm
+        return pair(ours, baseline, f"{table}/{row}/{column}", f"{table}/{row}/{against}")
+
+
+def assess(
+    tables: Sequence[Table],
+    records: Iterable[RunRecord],
+    metric: Metric = "last",
+    *,
+    looks: Mapping[str, Declaration] | None = None,
+    alpha: float = ALPHA,
+) -> Assessment:
+    """Judge every cell of ``tables`` by ``records``, in any order; records of other tables are not looked at.
+
+    ``looks`` are declarations by the id of their table. A cell under one is judged at the look that it came to, so that
+    stopping at any look stays honest; any other as if the number of seeds had been fixed.
+    """
+    tables, records = list({table.id: table for table in tables}.values()), list(records)
+    looks = dict(looks or {})
+    arms = arms_of(tables, records, metric, alone=looks)
+    printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
+    names = {table.id: family_name(table) for table in tables}
+    families: dict[str, dict[CellKey, Question]] = defaultdict(dict)
+    for table in tables:
+        for key in ((table.id, row.id, column.id) for row in table.rows for column in table.columns):
+            if key[2] != BASELINE:
+                baseline = (*key[:2], BASELINE)
+                pairs = pair(arms[key], arms[baseline], "/".join(key), "/".join(baseline))
+                families[names[table.id]][key] = ask(pairs, _paper_delta(printed[key[:2]], key[2]))
+    answers: dict[CellKey, _Answer] = {}
+    for questions in families.values():
+        answers |= _answers(look_at(questions, arms, looks, alpha), alpha)
+    cells = {key: _result(key, arms, printed[key[:2]], answers.get(key, _Answer())) for key in arms}
+    lost = (left_out for arm in arms.values() for left_out in arm.left_out)
+    return Assessment(metric, alpha, looks, names, cells, (*lost, *strays(tables, records)))
+
+
+def family_name(table: Table) -> str:
+    """Tables of equal name are adjusted together: those of the paper, every other by itself."""
+    return "" if table.kind == "paper" and table.comparable else table.id
+
+
+@dataclass(frozen=True)
+class _Answer:
+    question: Question | None = None
+    delta: Delta | None = None
+    verdict: Verdict | None = None
+    seeds_needed: int | None = None
+    level: float | None = None
+
+
+def _answers(family: Mapping[CellKey, Question], alpha: float) -> dict[CellKey, _Answer]:
+    """Judge the cells of one family together."""
+    adjusted = holm([question.p for question in family.values()])
+    # Holm's next step: a cell not rejected yet will be, once its p is under alpha over the number of such cells.
+    level = alpha / max(int(np.sum(adjusted >= alpha)), 1)
+    return {
+        key: _answer(question, float(p) if question.p_adjusted is None else question.p_adjusted, level, alpha)
+        for (key, question), p in zip(family.items(), adjusted, strict=True)
+    }
+
+
+def _answer(question: Question, p_adjusted: float, level: float, alpha: float) -> _Answer:
+    paper, n = question.paper_delta, len(question.pairs.seeds)
+    verdict = Verdict.UNDERPOWERED if paper is not None and question.seeds_in else None
+    if paper is not None and n:
+        judged = judge(question.estimate, paper, p_adjusted, alpha=alpha, confidence=question.confidence)
+        verdict = Verdict(judged.item())
+    needed = None
+    if paper is not None and verdict in (None, Verdict.UNDERPOWERED):
+        needed = _seeds_needed(question, paper, level)
+    return _Answer(question, _delta(question, p_adjusted) if n else None, verdict, needed, level)
+
+
+def _seeds_needed(question: Question, paper_delta: float, level: float) -> int | None:
+    """The seeds still missing: for the next look, or without looks for a verdict; None where no number is enough."""
+    if question.seeds_in is not None:
+        return None if question.next_look is None else max(question.next_look - question.seeds_in, 1)
+    n = len(question.pairs.seeds)
+    total = _seeds_in_all(question.pairs.differences, paper_delta, level)
+    return None if total is None else max(total - n, 1)
+
+
+def _seeds_in_all(differences: Sequence[float], paper_delta: float, level: float) -> int | None:
+    """How many seeds a verdict will take: for 80% power as ``biasrepro plan`` counts them.
+
+    Where as many are there and the cell is still open, its mean lies between 0 and D/2, and it takes the number that
+    closes any cell of this spread.
+    """
+    n = len(differences)
+    observed = float(np.std(differences, ddof=1)) if n > 1 else 0.0
+    plausible = planning_std([(observed, n)] if n > 1 else [])
+    total = seeds_to_decide(paper_delta, plausible, level=level)
+    if total is not None and total <= n:
+        return seeds_to_be_sure(paper_delta, observed if observed > LEAST_STD else plausible, level=level)
+    return total
+
+
+def _delta(question: Question, p_adjusted: float) -> Delta:
+    pairs, n = question.pairs, len(question.pairs.seeds)
+    low, high = interval(question.estimate, question.confidence)
+    return Delta(
+        seeds=pairs.seeds,
+        mean=float(question.estimate.value),
+        std=float(np.std(pairs.differences, ddof=1)) if n >= MIN_SEEDS else None,
+        low=_or_none(low),
+        high=_or_none(high),
+        p=question.p,
+        p_adjusted=p_adjusted,
+        superiority=superiority(pairs.ours, pairs.baseline),
+        correlation=arm_correlation(pairs.ours, pairs.baseline),
+    )
+
+
+def _result(key: CellKey, arms: Mapping[CellKey, Arm], printed: Mapping[str, float], answer: _Answer) -> CellResult:
+    table, row, column = key
+    baseline, paper_baseline = arms[table, row, BASELINE].mean, printed.get(BASELINE)
+    question = answer.question
+    return CellResult(
+        table=table,
+        row=row,
+        column=column,
+        arm=arms[key],
+        delta=answer.delta,
+        unpaired=question.pairs.unpaired if question else (),
+        paper_top1=printed.get(column),
+        paper_delta=_paper_delta(printed, column),
+        baseline_offset=None if baseline is None or paper_baseline is None else baseline - paper_baseline,
+        verdict=answer.verdict,
+        seeds_needed=answer.seeds_needed,
+        level=answer.level,
+        looks=question.looks if question else None,
+        look=question.look if question else None,
+        seeds_in=question.seeds_in if question else None,
+    )
+
+
+def _printed(table: Table, row: Row, tables: Sequence[Table]) -> Mapping[str, float]:
+    """What is printed for a row, top-1 in percent by column; of a variant, for the row that it stands beside."""
+    if not table.comparable:
+        return {}
+    if row.published:
+        return row.published.top1_percent
+    beside = (other for other in tables if other.id == table.beside)
+    rows = (other for table in beside for other in table.rows if other.id == row.beside and other.published)
+    return next((other.published.top1_percent for other in rows if other.published), {})
+
+
+def _paper_delta(printed: Mapping[str, float], column: str) -> float | None:
+    if column == BASELINE or column not in printed or BASELINE not in printed:
+        return None
+    return round(printed[column] - printed[BASELINE], 6)  # 78.9 - 78.9 is 0; 70.2 - 69.5 is 0.7, not 0.7000000000000028
+
+
+def _or_none(value: Floats) -> float | None:
+    return None if np.isnan(value) else float(value)

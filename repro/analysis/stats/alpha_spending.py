@@ -1,0 +1,104 @@
+"""Looks at the results declared beforehand, and what each may cost: stopping early without more false positives.
+
+A cell is looked at when it has as many paired seeds as the first look names, then the second, and so on. Looking after
+every seed from the third to the tenth at p < 0.05 calls an absent effect found in one cell of six; here all looks of a
+cell together do so in at most one of twenty.
+
+Each look is held to what it may spend, and the sum over looks bounds the error whatever their dependence. The usual
+boundaries take account of it by the joint normal distribution. For the O'Brien-Fleming type that gains little (the
+last of looks at 3, 5 and 10 seeds has 0.0490 instead of 0.0469 of 0.05), and for Student's t at a few seeds it does
+not hold: simulated, the error is 0.051 then and 0.057 for a look after each seed from 3 to 10, for the Pocock type
+0.055 and 0.059. ``tests/stats/test_spending.py`` has these figures, and the published boundaries that ``spent`` is
+held against.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from repro.analysis.stats.estimates import MIN_SEEDS, Floats
+from repro.errors import UserError
+
+Spending = Literal["obrien_fleming", "pocock"]
+
+# Total levels between which the sequential p is interpolated. Above 0.6 what a look may spend no longer rises with the
+# total (for the O'Brien-Fleming type, where the quantile of level/4 passes -1); such a p is as good as 1.
+_LEVELS = np.geomspace(1e-12, 0.6, 2000)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Paired seeds at which results are looked at, rising, and how the error is spent over them.
+
+    ``obrien_fleming`` spends almost nothing early and leaves the last look nearly the level of a test without looks;
+    ``pocock`` spends evenly: earlier answers for large effects, more seeds for small ones.
+    Raises UserError for looks that do not rise or come before the third seed.
+    """
+
+    seeds: tuple[int, ...]
+    spending: Spending = "obrien_fleming"
+
+    def __post_init__(self) -> None:
+        if not self.seeds or list(self.seeds) != sorted(set(self.seeds)) or self.seeds[0] < MIN_SEEDS:
+            shown = ", ".join(map(str, self.seeds))
+            raise UserError(f"looks at {shown or 'no'} seeds", mend=f"They rise, from {MIN_SEEDS} on: such as 5,10,20.")
+
+    @classmethod
+    def parse(cls, text: str, spending: Spending = "obrien_fleming") -> Looks:
+        """Looks as typed: ``5,10,20``. Raises UserError."""
+        parts = [part.strip() for part in text.split(",")]
+        if not all(part.isascii() and part.isdecimal() for part in parts):
+            raise UserError(f"'{text}' is no list of seeds", mend="Numbers that rise: such as 5,10,20.")
+        return cls(tuple(map(int, parts)), spending)
+
+    def after(self, n: int) -> int | None:
+        """The seeds of the next look when there are ``n`` paired ones, None after the last."""
+        return next((look for look in self.seeds if look > n), None)
+
+
+def spent(fraction: ArrayLike, level: ArrayLike, spending: Spending = "obrien_fleming") -> Floats:
+    """How much of the two-sided ``level`` may have been spent when ``fraction`` of the seeds are in.
+
+    The functions of Lan and DeMets (1983), Biometrika 70, 659-663, on each side with half of the level, as the manual
+    of R's gsDesign prints them (``sfLDOF``, ``sfLDPocock``; the article itself was not at hand):
+    2 - 2 Phi(z / sqrt(fraction)) with z the upper level/4 point (O'Brien-Fleming type), and for both sides together
+    level log(1 + (e - 1) fraction) (Pocock type).
+    """
+    from scipy.special import ndtr, ndtri
+
+    fraction, level = np.asarray(fraction, np.float64), np.asarray(level, np.float64)
+    if spending == "pocock":
+        return level * np.log1p((np.e - 1) * fraction)
+    cost: Floats = 4 * ndtr(ndtri(level / 4) / np.sqrt(fraction))
+    return cost
+
+
+def look_levels(looks: Looks, level: ArrayLike) -> Floats:
+    """The two-sided p below which each look rejects, so that all together reject at most at ``level``: (..., looks)."""
+    fractions = np.array(looks.seeds, np.float64) / looks.seeds[-1]
+    return np.diff(spent(fractions, np.asarray(level)[..., None], looks.spending), prepend=0.0)
+
+
+def sequential_p(p: ArrayLike, looks: Looks) -> Floats:
+    """The p-value after several looks: the smallest total level at which any look so far rejects.
+
+    ``p`` (..., k): the p-value at each of the first k looks. Valid whenever one stops, so that Holm over the cells'
+    sequential p-values holds the family's error (``sequential.py`` has the sources and the reason). It never grows from
+    one look to the next.
+    """
+    p = np.asarray(p, np.float64)
+    levels = look_levels(looks, _LEVELS)
+    totals = [
+        np.exp(np.interp(_log(p[..., look]), _log(levels[:, look]), np.log(_LEVELS), right=0.0))
+        for look in range(p.shape[-1])
+    ]
+    smallest: Floats = np.min(totals, axis=0)
+    return smallest
+
+
+def _log(p: Floats) -> Floats:
+    return np.log(np.maximum(p, np.finfo(np.float64).tiny))

@@ -1,0 +1,77 @@
+"""One arm in a process of its own: what it allocates, compiles or sets is no other arm's.
+
+Reads a setting as a line of JSON, answers with a line; then an answer to each line ``epoch``, and one to ``finish``,
+after which it ends. So does it when its input closes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+from repro.bench.configurations import Setting
+
+_KIB = 1024
+
+
+def main() -> None:
+    """Serve one arm on standard input and output."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed must not pass for an answer
+
+    def answer(**values: Any) -> None:
+        answers.write(json.dumps(values) + "\n")
+        answers.flush()
+
+    request = json.loads(sys.stdin.readline())
+    if request["work"] == "bound":
+        answer(**_bound(request["device"], request["precision"], request["threads"]))
+        return
+    setting = Setting.from_json(request["setting"])
+    began = time.perf_counter()
+    from repro.bench.loops import Loop
+
+    loop = Loop(setting)
+    ready = time.perf_counter()
+    first = loop.epoch()
+    answer(
+        weights=loop.weights,
+        in_force=loop.in_force,
+        start_seconds=ready - began,
+        first_epoch_seconds=first,
+    )
+    for line in sys.stdin:
+        if line.strip() == "finish":
+            answer(peak_memory_bytes=_peak_memory_bytes(setting.device), feed_seconds=loop.feed_seconds())
+            return
+        answer(seconds=loop.epoch())
+
+
+def _bound(device: str, precision: str, threads: int) -> dict[str, float]:
+    import torch
+
+    from repro.bench.bound import measure_bound
+    from repro.engine import environment
+    from repro.experiment.schema import Execution
+
+    chosen = environment.choose_device(device)
+    environment.prepare(chosen, Execution.model_validate({"precision": precision}), threads, "none")
+    with torch.no_grad():
+        return dict(measure_bound(chosen, precision).__dict__)
+
+
+def _peak_memory_bytes(device: str) -> int:
+    """The most that the process had: of the GPU's memory, or resident of the machine's (its own, not its workers')."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_reserved()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`biasrepro sweep`: the command, its options for clusters, its dry run and its progress display."""

@@ -1,0 +1,152 @@
+"""``biasrepro sweep --dry-run``: which runs there would be, what they would cost, and the disk they would need."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from repro.cli.console import counted, duration, say, show_table, size
+from repro.cli.references import command_line
+from repro.cli.sweep.until_decided import hours_from_records
+from repro.errors import UserError
+from repro.experiment.schema import Cell, Run, Table
+from repro.results.space import free_bytes
+from repro.sweep.cost.estimate import Cost, Estimate, cost_key, costs_in_records, estimate, unknown_cells
+from repro.sweep.cost.measure import SECONDS_PER_CELL, measure
+from repro.sweep.devices.hardware import device_name
+from repro.sweep.devices.slots import Slot
+from repro.sweep.selection import Plan
+from repro.sweep.survey import headers_under
+
+
+def show_dry_run(
+    table: Table, plan: Plan, slots: Sequence[Slot], *, results: Path, root: Path, may_measure: bool
+) -> None:
+    """Print the runs of ``plan`` by cell, then time and disk on ``slots``; trains nothing, writes nothing."""
+    headers = headers_under(results) if plan.todo else ()
+    costs = costs_in_records(headers, slots[0], device_name(slots[0].device))
+    unknown = unknown_cells(plan.todo, costs)
+    if may_measure and unknown:
+        costs |= measured(unknown, slots[0])
+    finished = _by_cell(plan.finished)
+    others = _by_cell([*plan.elsewhere, *plan.left_out])
+    todo = _by_cell(plan.todo)
+    lines = [
+        _line(cell, todo.get(cell.id, []), len(finished.get(cell.id, [])), costs)
+        for cell in table.cells
+        if cell.id in finished or cell.id in others or cell.id in todo
+    ]
+    show_table(["cell", "seeds to train", "finished", "epochs", "time a run", "known from"], lines, right=(2, 3, 4))
+    print()
+    whole = estimate(plan.todo, costs, len(slots))
+    for text in _totals(plan, slots, whole):
+        say(text)
+    _show_disk(whole, results)
+    if (missing := missing_data(table, root)) is not None:
+        say(missing, "yellow")
+    say("Nothing was started.")
+
+
+def show_costs_elsewhere(table: Table, plan: Plan, results: Path, *, on_gpus: bool) -> None:
+    """Print the time and the disk of ``plan`` on a cluster, whose devices are not here to be measured."""
+    kind = "GPU" if on_gpus else "CPU"
+    hours_of = hours_from_records(results, "cuda" if on_gpus else "cpu")
+    hours = [hours_of(run.cell) for run in plan.todo]
+    known = [one for one in hours if one is not None]
+    unknown = counted(len(hours) - len(known), "run")
+    if known:
+        without = f", without {unknown} of unknown time" if len(known) < len(hours) else ""
+        say(f"time   about {sum(known):,.1f} {kind}-hours, from records of such runs on a {kind}{without}")
+    elif hours:
+        on_a_node = command_line("sweep", table.reference, "--dry-run", results=results)
+        say(f"time   unknown: no record of such runs on a {kind}; on a node, {on_a_node} measures it")
+    _show_disk(estimate(plan.todo, {}, max(1, len(plan.todo))), results)
+
+
+def _show_disk(whole: Estimate, results: Path) -> None:
+    free = free_bytes(results)
+    say(f"disk   up to {size(whole.disk_bytes)} under {results}, {size(free)} free")
+    if free < whole.disk_bytes:
+        say("       too little: make room, or give a --results folder on another disk", "yellow")
+
+
+def measured(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL) -> dict[str, Cost]:
+    """Costs by key, each cell measured for some ``seconds``; where that fails, says why and does without the rest."""
+    say(
+        f"measuring {counted(len(cells), 'network')} on {slot.label}, a few seconds each (--no-measure leaves it out)",
+        "dim",
+        stderr=True,
+    )
+    costs: dict[str, Cost] = {}
+    try:
+        for cell, cost in zip(cells, measure(cells, slot, seconds), strict=True):
+            costs[cost_key(cell)] = cost
+            if sys.stderr.isatty():
+                say(f"  {len(costs)} of {len(cells)}: {cell.row.title}", "dim", stderr=True)
+    except UserError as error:
+        say(str(error), "yellow", stderr=True)
+    return costs
+
+
+def _by_cell(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.cell.id, []).append(run)
+    return found
+
+
+def _line(cell: Cell, todo: Sequence[Run], finished: int, costs: dict[str, Cost]) -> list[str]:
+    cost = costs.get(cost_key(cell), Cost(None, None, "unknown"))
+    epochs = cell.recipe.epochs
+    time = None if cost.seconds_per_epoch is None else cost.seconds_per_epoch * epochs
+    known_from = cost.source if todo and time is not None else "–"
+    return [cell.id, seeds_text([run.seed for run in todo]), str(finished), str(epochs), duration(time), known_from]
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Seeds, three and more in a row as a range: ``0-4, 7``; a dash for none."""
+    parts: list[str] = []
+    for seed in sorted(seeds):
+        first, _, last = parts[-1].partition("-") if parts else ("", "", "")
+        if parts and seed == int(last or first) + 1:
+            parts[-1] = f"{first}-{seed}"
+        else:
+            parts.append(str(seed))
+    return ", ".join(parts) or "–"
+
+
+def _totals(plan: Plan, slots: Sequence[Slot], whole: Estimate) -> list[str]:
+    """Runs and time of the whole, a line each."""
+    on_gpu = slots[0].device == "cuda"
+    hours = whole.run_seconds / 3600 * (1 if on_gpu else slots[0].threads)
+    at_once = f"{counted(len(slots), 'run')} at a time on {slots[0].device}, {counted(slots[0].threads, 'thread')} each"
+    lines = [f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished; {at_once}"]
+    for count, what in ((len(plan.elsewhere), "in training elsewhere"), (len(plan.left_out), "left out by --only")):
+        if count:
+            lines.append(f"       {count} {what}")
+    if plan.todo and whole.unknown == len(plan.todo):
+        lines.append("time   unknown: no record of such runs on this device, and nothing measured")
+    elif plan.todo:
+        partly = f", without {counted(whole.unknown, 'run')} of unknown time" if whole.unknown else ""
+        lines.append(
+            f"time   about {hours:,.1f} {'GPU' if on_gpu else 'core'}-hours, "
+            f"{duration(whole.wall_seconds)} here{partly}"
+        )
+        lines.append("       an estimate from runs alone on their device; runs that share one slow each other down")
+    return lines
+
+
+def missing_data(table: Table, root: Path) -> str | None:
+    """What to fetch before these runs, None where the data are here."""
+    from repro.data.prepare import has_images
+    from repro.experiment.catalog import dataset_facts, fetch_command
+
+    facts = dataset_facts(table.dataset.name)
+    if has_images(facts, root):
+        return None
+    download = facts.download.size_bytes if facts.download else None
+    volume = f"{size(download)} to download, " if download else ""
+    return (
+        f"data   {facts.title} is not here: {fetch_command(facts, root)} ({volume}{size(facts.decoded_bytes)} decoded)"
+    )

@@ -1,0 +1,273 @@
+"""From a name or a path to a table: the built-in experiments, users' own files, and overrides.
+
+``table2``                      a built-in experiment
+``my/own.yaml``                 a file of the same form
+``table2+recipe.epochs=2``      either, with overrides: what ``--set recipe.epochs=2`` makes
+
+Such a reference finds a table; the results folder is named by the table's ``id``, where the name that the file gives
+itself (``table: mine``) takes the place of its path.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from repro.errors import ConfigError, UserError, nearest
+from repro.experiment.diagnosis import Problem, describe, key_model, problems_of
+from repro.experiment.schema import BASELINE, DENSENETS, NUM_CLASSES, TRAINING_IMAGES, Cell, Run, Table
+from repro.experiment.strict_yaml import Document, parse, parse_value, quoted, read_text
+
+__all__ = [
+    "Cell",
+    "Run",
+    "Table",
+    "builtin_folder",
+    "builtin_names",
+    "find_cell",
+    "find_table",
+    "load_table",
+    "runs_of",
+    "select",
+]
+
+# What `--set` may touch. Rows and columns are lists: whoever changes those writes a table of their own.
+OVERRIDABLE = ("dataset", "recipe", "weighting", "execution")
+
+_LONGEST_ID = 200  # characters; file systems take names of 255 bytes
+
+
+def builtin_folder() -> Path:
+    """The folder of the built-in experiments: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "experiments"
+    return inside if inside.is_dir() else package.parent / "experiments"
+
+
+def builtin_names() -> tuple[str, ...]:
+    """The names of the built-in experiments, sorted."""
+    return tuple(sorted(path.stem for path in builtin_folder().glob("*.yaml")))
+
+
+def find_table(reference: str) -> Table:
+    """The table that ``reference`` names: a built-in name or a path, each with ``+key=value`` overrides after it.
+
+    For every table, ``find_table(table.reference)`` is that table again; for a built-in one, so is
+    ``find_table(table.id)``. Raises ConfigError or UserError for a name that is not there, a file that is wrong, an
+    override that is refused.
+    """
+    name, *settings = re.split(r"\+(?=[a-z_]+\.[a-z_.]+=)", reference)
+    return load_table(_path_of(name), settings)
+
+
+def load_table(path: Path | str, overrides: Sequence[str] = ()) -> Table:
+    """Read, override and check one experiment file.
+
+    ``overrides`` are ``dotted.key=value`` texts, validated exactly like the file. Raises ConfigError naming every
+    problem with file, line, column and key.
+    """
+    path = Path(path)
+    # Cached by the file's text: one process asks for the same table hundreds of times, and may see its file edited.
+    return _checked(str(path), read_text(path), tuple(overrides))
+
+
+@lru_cache(maxsize=64)
+def _checked(path: str, text: str, overrides: tuple[str, ...]) -> Table:
+    document = parse(text, source=path)
+    if not isinstance(document.data, dict):
+        empty = document.data is None
+        raise ConfigError(
+            "there is nothing in it" if empty else "an experiment is a mapping of keys to values",
+            where=document.locate(()),
+            mend="docs/experiments.md lists the keys; experiments/demo.yaml is a short example.",
+        )
+    for key in ("origin", "overrides"):  # fields of the model, not keys of the file
+        if key in document.data:
+            raise ConfigError(f"unknown key '{key}'", where=document.locate((key,), key=True))
+    data, applied = _with_overrides(document.data, overrides)
+    try:
+        table = Table.model_validate({**data, "origin": _origin(path), "overrides": tuple(sorted(applied.items()))})
+    except ValidationError as error:
+        raise ConfigError(describe(problems_of(error), document, applied)) from error
+    contradictions = list(_contradictions(table, document))
+    if contradictions:
+        raise ConfigError(describe(contradictions, document, applied))
+    return _settled(table, document.data)
+
+
+def find_cell(reference: str) -> Cell:
+    """The cell ``table/row/column``. Raises UserError with the nearest cell where there is none."""
+    parts = reference.rsplit("/", 2)
+    if len(parts) != 3:
+        raise UserError(
+            f"{quoted(reference)} is no cell", mend="A cell is table/row/column, such as table2/squeezenet/bias."
+        )
+    table = find_table(parts[0])
+    row = select(table.rows, [parts[1]], f"row of {table.id}")[0]
+    column = select(table.columns, [parts[2]], f"column of {table.id}")[0]
+    return table.cell(row, column)
+
+
+def select(items: Sequence[Any], wanted: Iterable[str], kind: str) -> list[Any]:
+    """The items whose ``id`` is wanted, in the table's order. Raises UserError with the nearest valid id."""
+    ids = [item.id for item in items]
+    wanted = list(wanted)
+    for name in wanted:
+        if name not in ids:
+            raise UserError(f"no {kind} is called {quoted(name)}", mend=nearest(name, ids))
+    return [item for item in items if item.id in wanted]
+
+
+def runs_of(cells: Iterable[Cell], seeds: Iterable[int]) -> list[Run]:
+    """Every cell with every seed, seed by seed: the first comparison is complete as soon as it can be."""
+    cells = list(cells)
+    return [Run(cell=cell, seed=seed) for seed in seeds for cell in cells]
+
+
+def _path_of(name: str) -> Path:
+    if name in builtin_names():
+        return builtin_folder() / f"{name}.yaml"
+    path = Path(name)
+    if name and (path.suffix in (".yaml", ".yml") or _is_there(path)):
+        return path
+    way_out = f"{nearest(name, builtin_names())} Or give the path of a YAML file."
+    if "+" in name:
+        way_out += " An override after it is +key=value, such as table2+recipe.epochs=2."
+    raise UserError(f"no experiment is called {quoted(name)}", mend=way_out)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for the file system, a folder that may not be entered
+        return False
+
+
+def _origin(path: str) -> str:
+    """How a user names the file at ``path``: by its name where it is a built-in experiment."""
+    name = Path(path).stem
+    return name if name in builtin_names() and Path(path) == builtin_folder() / f"{name}.yaml" else path
+
+
+def _with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The file's data with the overrides in it, and the overrides by key; of two for one key the last one holds."""
+    data = copy.deepcopy(data)
+    applied: dict[str, Any] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ConfigError(f"{quoted(text)} is no override", mend="Write --set key=value, such as recipe.epochs=2.")
+        parts = key.split(".")
+        _refuse_what_cannot_be_set(key, parts)
+        place: Any = data
+        for part in parts[:-1]:
+            place = place.setdefault(part, {}) if isinstance(place, dict) else None
+        applied[key] = parse_value(value, source=f"--set {key}")
+        if isinstance(place, dict):  # else the file is wrong at that place, and the validation says so
+            place[parts[-1]] = applied[key]
+    return data, applied
+
+
+def _refuse_what_cannot_be_set(key: str, parts: list[str]) -> None:
+    """Raise ConfigError unless ``key`` names a single value of the sections that may be overridden."""
+    where = f"--set {key if len(key) <= 80 else key[:77] + '...'}"
+    if parts[0] not in OVERRIDABLE:
+        raise ConfigError(
+            f"{quoted(parts[0])} cannot be set from the command line",
+            where=where,
+            mend=f"{nearest(parts[0], OVERRIDABLE)} Rows and columns are changed in a YAML file of your own.",
+        )
+    model: type[BaseModel] | None = Table
+    for depth, part in enumerate(parts):
+        if model is None:
+            raise ConfigError(f"'{'.'.join(parts[:depth])}' is a value and has no keys", where=where)
+        if part not in model.model_fields:
+            raise ConfigError(f"unknown key {quoted(part)}", where=where, mend=nearest(part, model.model_fields))
+        model = key_model(model, part)
+    if model is not None:
+        keys = ", ".join(f"{key}.{name}" for name in model.model_fields)
+        raise ConfigError(f"'{key}' is a group of keys", where=where, mend=f"Set them one by one: {keys}.")
+
+
+def _settled(table: Table, data: dict[str, Any]) -> Table:
+    """The table with its overrides as they were validated and typed: ``recipe.learning_rate=1`` is 1.0.
+
+    What the file, ``data``, says of every cell already is no override: the very same runs would have another name.
+    """
+    if not table.overrides:
+        return table
+    try:
+        cells = Table.model_validate(data).cells
+    except ValidationError:  # it takes the overrides to make a table of the file
+        cells = ()
+    settled = [(key, _value(table, key)) for key, _ in table.overrides]
+    changing = [(key, value) for key, value in settled if not cells or any(_value(one, key) != value for one in cells)]
+    table = table.model_copy(update={"overrides": tuple(changing)})
+    if len(table.id) > _LONGEST_ID:
+        raise ConfigError(
+            "so many overrides make too long a name for the results folder",
+            mend="Write them into a YAML file of your own.",
+        )
+    return table
+
+
+def _value(of: Table | Cell, key: str) -> Any:
+    """The value that a dotted key has in a table, or in a cell of it."""
+    value: Any = of
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
+    """What no single key shows."""
+    if _takes_the_name_of_a_builtin(table, document):
+        reason = f"'{table.table}' is the name of a built-in experiment, and this is another one"
+        yield Problem(("table",), reason, "Give it a name of its own: results are kept under it.")
+    columns = [column.id for column in table.columns]
+    for kind, ids in (("columns", columns), ("rows", [row.id for row in table.rows])):
+        for index, name in enumerate(ids):
+            if name in ids[:index]:
+                yield Problem((kind, index, "id"), f"two {kind} are called '{name}'", "Give each an id of its own.")
+    if BASELINE not in columns:
+        yield Problem(("columns",), f"no column is called '{BASELINE}', which every delta is taken against")
+    for index, column in enumerate(table.columns):
+        if column.id == BASELINE and column.loss != BASELINE:
+            reason = f"the column '{BASELINE}' is what every delta is taken against, and its loss is {column.loss}"
+            yield Problem(("columns", index, "loss"), reason, f"Give it 'loss: {BASELINE}', or another id.")
+    for index, row in enumerate(table.rows):
+        if row.options.feature_point == "before_norm" and row.model not in DENSENETS:
+            reason = f"{row.model} has no norm between its features and the pooling"
+            yield Problem(("rows", index, "options", "feature_point"), reason, f"Only {', '.join(sorted(DENSENETS))}.")
+        for name in row.published.top1_percent if row.published else ():
+            if name not in columns:
+                place = ("rows", index, "published", "top1_percent", name)
+                yield Problem(place, f"no column is called {quoted(name)}", nearest(name, columns))
+    available, wanted = NUM_CLASSES[table.dataset.name], table.dataset.classes
+    if wanted is not None and wanted > available:
+        yield Problem(("dataset", "classes"), f"{table.dataset.name} has {available} classes, not {wanted}")
+    recipe = table.recipe
+    images = TRAINING_IMAGES[table.dataset.name] * (wanted or available) // available
+    if recipe.drop_last and recipe.batch_size > images:
+        reason = f"{images:,} images make no full batch of {recipe.batch_size:,}, and drop_last is true"
+        yield Problem(("recipe", "batch_size"), reason)
+    if list(recipe.decay_epochs) != sorted(set(recipe.decay_epochs)):
+        yield Problem(("recipe", "decay_epochs"), "the epochs must rise from one to the next")
+    if recipe.warmup_epochs > recipe.epochs:
+        reason = f"a warm-up of {recipe.warmup_epochs} epochs is longer than the training of {recipe.epochs}"
+        yield Problem(("recipe", "warmup_epochs"), reason)
+
+
+def _takes_the_name_of_a_builtin(table: Table, document: Document) -> bool:
+    """Whether the results of this file would mix with those of a built-in experiment; an exact copy may."""
+    if table.table not in builtin_names() or table.origin == table.table:
+        return False
+    builtin = builtin_folder() / f"{table.table}.yaml"
+    return bool(parse(read_text(builtin), source=str(builtin)).data != document.data)

@@ -1,0 +1,148 @@
+"""What is wrong with an experiment file, in the words of the person who wrote it.
+
+Pydantic speaks of tuples and model instances; a reader of YAML wants the place, the key, the reason and the nearest
+valid name, a line a problem.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from repro.errors import nearest, resembling
+from repro.experiment.schema import Table
+from repro.experiment.strict_yaml import Document, KeyPath, quoted
+
+MOST_PROBLEMS = 10  # shown of one file; whoever sees ten knows what to do
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where in the data, why, and the way out; ``of_key`` where the key itself is wrong."""
+
+    path: KeyPath
+    reason: str
+    mend: str | None = None
+    of_key: bool = False
+
+
+def problems_of(error: ValidationError) -> list[Problem]:
+    """What pydantic found, without the consequences of what it found first."""
+    found = error.errors(include_url=False)
+    paths = [problem["loc"] for problem in found]
+    meant = {
+        (*path[:-1], resembling(str(path[-1]), _keys_at(path[:-1])))
+        for path in (problem["loc"] for problem in found if problem["type"] == "extra_forbidden")
+    }
+    return [
+        _problem(problem)
+        for problem in found
+        # A list of rows of which one is wrong counts as too short besides, and a misspelt key as missing.
+        if not (problem["type"] == "too_short" and any(_is_inside(path, problem["loc"]) for path in paths))
+        if not (problem["type"] == "missing" and problem["loc"] in meant)
+    ]
+
+
+def describe(problems: Sequence[Problem], document: Document, overrides: Iterable[str]) -> str:
+    """A line a problem: place, key, reason, way out. ``overrides`` are the dotted keys that the command line set."""
+    overrides = tuple(overrides)
+    lines = []
+    in_order = sorted(problems, key=lambda problem: document.mark(problem.path, key=problem.of_key))
+    for problem in in_order[:MOST_PROBLEMS]:
+        where = _where(problem, document, overrides)
+        key = ".".join(str(part)[:60] for part in problem.path)
+        named = "" if problem.of_key or not key or where.startswith("--set") else f"{key}: "
+        lines.append(f"{where}: {named}{problem.reason}{f'. {problem.mend}' if problem.mend else ''}")
+    if len(problems) > MOST_PROBLEMS:
+        lines.append(f"... and {len(problems) - MOST_PROBLEMS:,} more problems")
+    return "\n".join(lines)
+
+
+def key_model(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The model of the keys below ``key``; None where ``key`` holds a value."""
+    return _model_in(model.model_fields[key].annotation)
+
+
+def _problem(problem: Any) -> Problem:
+    path: KeyPath = problem["loc"]
+    kind, given = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        name = str(path[-1])
+        inside = f" in {'.'.join(map(str, path[:-1]))}" if path[:-1] else ""
+        return Problem(path, f"unknown key {quoted(name)}{inside}", nearest(name, _keys_at(path[:-1])), of_key=True)
+    if kind == "missing":
+        return Problem(path[:-1], f"key '{path[-1]}' is missing")
+    if kind in _WANTED:
+        return Problem(path, f"must be {_WANTED[kind]}, not {_shown(given)}")
+    if kind == "literal_error":
+        valid = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        if valid and isinstance(given, str):
+            return Problem(path, f"{quoted(given)} is none of the valid names", nearest(given, valid))
+    if kind == "string_pattern_mismatch":
+        return Problem(path, f"{_pattern_in_words(path)}, not {_shown(given)}")
+    message = problem["ctx"]["error"].args[0] if kind == "value_error" else problem["msg"]
+    message = re.sub("^input should ", "must ", f"{message[0].lower()}{message[1:]}")
+    return Problem(path, f"{message}, not {_shown(given)}")
+
+
+def _pattern_in_words(path: KeyPath) -> str:
+    if path[-1] in ("id", "table", "beside"):
+        return "must be lowercase letters, digits, '_', '-' and '.', at most 64, a letter or digit first"
+    return "must be one line of at most 400 characters"
+
+
+def _shown(given: Any) -> str:
+    if isinstance(given, bool):
+        return "true" if given else "false"
+    if given is None:
+        return "empty"
+    if isinstance(given, (dict, list, tuple)):
+        return "a mapping" if isinstance(given, dict) else "a list"
+    return quoted(given) if isinstance(given, str) else str(given)
+
+
+def _where(problem: Problem, document: Document, overrides: tuple[str, ...]) -> str:
+    dotted = ".".join(str(part) for part in problem.path)
+    for override in overrides:
+        if dotted == override or dotted.startswith(f"{override}."):
+            return f"--set {override}"
+    return document.locate(problem.path, key=problem.of_key)
+
+
+def _keys_at(path: KeyPath) -> list[str]:
+    """The keys that may stand in the mapping at ``path``, read off the schema itself."""
+    model: type[BaseModel] | None = Table
+    for part in path:
+        if isinstance(part, str):  # a list's index leads to the same model as its key
+            if model is None or part not in model.model_fields:
+                return []
+            model = key_model(model, part)
+    return [name for name in model.model_fields if name not in ("origin", "overrides")] if model else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model in an annotation: itself, or inside ``X | None``, ``tuple[X, ...]``, ``Annotated[X, ...]``."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
+
+
+def _is_inside(path: KeyPath, outer: KeyPath) -> bool:
+    return len(path) > len(outer) and path[: len(outer)] == outer

@@ -1,0 +1,105 @@
+"""What a sweep is to do: from a table, a selection and what is already there, to the runs that are left. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from repro.errors import UserError
+from repro.experiment.config import runs_of, select
+from repro.experiment.schema import Run, Table
+from repro.sweep.survey import RunState, Stage
+
+Only = Literal["failed", "missing"]
+MAX_SEEDS = 10_000
+
+_PART = re.compile(r" *([0-9]{1,20}) *(?:- *([0-9]{1,20}) *)?")
+
+_FINISHED = (Stage.COMPLETED, Stage.DIVERGED)
+_BLOCKED = (Stage.DAMAGED, Stage.FOREIGN)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a sweep: to train, finished before, in other hands, left out by ``--only``, and in the way.
+
+    ``blocked`` pairs each run whose place holds something else with what that is.
+    """
+
+    todo: tuple[Run, ...]
+    finished: tuple[Run, ...]
+    elsewhere: tuple[Run, ...]
+    left_out: tuple[Run, ...]
+    blocked: tuple[tuple[Run, RunState], ...]
+
+
+def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
+    """Seeds from ``5`` (0 to 4), or a list of seeds and ranges: ``0,3,7``, ``5-9``, ``0-2,7``; ``3,`` is seed 3 alone.
+
+    ``default`` many for None. Raises UserError.
+    """
+    if text is None:
+        return tuple(range(default))
+    parts = [_PART.fullmatch(part) for part in text.removesuffix(",").split(",")]
+    found = [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
+    if len(found) < len(parts) or any(last < first for first, last in found):
+        raise UserError(
+            f"--seeds {text} is neither a number nor a list", mend="Such as --seeds 5, --seeds 0,3,7 or --seeds 5-9."
+        )
+    if not {",", "-"} & set(text):
+        found = [(0, found[0][0] - 1)]
+    count = sum(last - first + 1 for first, last in found)
+    if not 1 <= count <= MAX_SEEDS:
+        raise UserError(f"--seeds {text}: from 1 to {MAX_SEEDS:,} seeds", mend="A list with a comma names seeds.")
+    numbers = tuple(seed for first, last in found for seed in range(first, last + 1))
+    if len(set(numbers)) < count:
+        raise UserError(f"--seeds {text} names a seed twice")
+    if max(numbers) >= 2**32:
+        raise UserError(f"--seeds {text}: a seed is below 2**32")
+    return numbers
+
+
+def selected_runs(
+    table: Table, seeds: Sequence[int], rows: Sequence[str] | None = None, columns: Sequence[str] | None = None
+) -> list[Run]:
+    """The runs of ``table`` under a selection of rows and columns (None: all). Raises UserError for unknown names."""
+    kept_rows = table.rows if rows is None else select(table.rows, rows, f"row of {table.id}")
+    kept_columns = table.columns if columns is None else select(table.columns, columns, f"column of {table.id}")
+    return runs_of((table.cell(row, column) for row in kept_rows for column in kept_columns), seeds)
+
+
+def make_plan(runs: Sequence[Run], states: Mapping[str, RunState], only: Only | None = None) -> Plan:
+    """Sort ``runs`` by what is there of them already; ``only`` keeps those that failed, or those never tried."""
+    found: dict[str, list[Run]] = {"todo": [], "finished": [], "elsewhere": [], "left_out": []}
+    blocked = []
+    for run in runs:
+        state = states[run.id]
+        if state.stage in _BLOCKED:
+            blocked.append((run, state))
+        elif state.stage in _FINISHED:
+            found["finished"].append(run)
+        elif state.stage is Stage.RUNNING:
+            found["elsewhere"].append(run)
+        elif only is None or (only == "failed") == (state.stage is Stage.FAILED):
+            found["todo"].append(run)
+        else:
+            found["left_out"].append(run)
+    return Plan(blocked=tuple(blocked), **{kind: tuple(kept) for kind, kept in found.items()})
+
+
+def refuse_blocked(plan: Plan) -> None:
+    """Raise UserError where a run's place holds a damaged record or another configuration's, naming each."""
+    if not plan.blocked:
+        return
+    shown = [f"  {run.id}: {state.stage.value}: {state.detail}" for run, state in plan.blocked[:10]]
+    if len(plan.blocked) > 10:
+        shown.append(f"  … and {len(plan.blocked) - 10} more")
+    one = len(plan.blocked) == 1
+    raise UserError(
+        f"{len(plan.blocked)} {'run has' if one else 'runs have'} a record here that cannot be taken as theirs:\n"
+        + "\n".join(shown),
+        mend="Nothing was started. Give another --results folder, or move "
+        f"{'that run.json' if one else 'those run.json'} away; a run without a record is trained again.",
+    )

@@ -1,0 +1,54 @@
+"""A table as GitHub's Markdown, aligned so that it also reads as plain text in a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from repro.tables.layout import FIGURE_HEADING, Block, Entry, blocks, caption, label, legend
+from repro.tables.structure import AssembledTable
+
+_SPECIAL = re.compile(r"([\\*\[\]<|~$]|(?<!\w)_|_(?!\w)|&(?=[#\w]+;))")
+
+
+def render(tables: Sequence[AssembledTable], command: str) -> str:
+    """All tables, one below the other; ``command`` is what a reader would type, and Markdown has no place for it."""
+    return "\n".join(_table(table) for table in tables)
+
+
+def _table(table: AssembledTable) -> str:
+    head = ["Model", "", "Parameters", *(f"{FIGURE_HEADING} {heading.title}" for heading in table.columns)]
+    rows = [[escape(text) for text in head], *(row for block in blocks(table) for row in _rows(block))]
+    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(head))]
+    lines = [_line([text.ljust(width) for text, width in zip(row, widths, strict=True)]) for row in rows]
+    lines.insert(1, _line([":" + "-" * (width - 1) for width in widths]))
+    notes = [escape(text) for text in legend(table)]
+    notes += [f"{_marks((note.mark,) if note.mark else ())} {escape(note.text)}".strip() for note in table.notes]
+    title = f"**{escape(label(table))}.** {escape(caption(table))}"
+    return "\n".join([title, "", *lines, "", *(f"- {note}" for note in notes), ""])
+
+
+def escape(text: str) -> str:
+    """Text with Markdown's special characters escaped, except between backticks, where none is special."""
+    parts = text.split("`")
+    return "`".join(_SPECIAL.sub(r"\\\1", part) if i % 2 == 0 else part for i, part in enumerate(parts))
+
+
+def _rows(block: Block) -> list[list[str]]:
+    titles = [escape(block.title) + _marks(block.marks)] + [""] * (len(block.lines) - 1)
+    return [
+        [title, line.label, line.parameters, *(_entry(entry) for entry in line.entries)]
+        for title, line in zip(titles, block.lines, strict=True)
+    ]
+
+
+def _entry(entry: Entry) -> str:
+    return entry.figure + (f" (n={entry.n})" if entry.n else "") + _marks(entry.marks)
+
+
+def _marks(marks: Sequence[str]) -> str:
+    return "".join(f" {mark}" if not mark.isalpha() else f" [{mark}]" for mark in marks)
+
+
+def _line(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"

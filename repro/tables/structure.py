@@ -1,0 +1,157 @@
+"""What a table says, before any format: the paper's figures, ours, their differences, and what was left out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, Literal, get_args
+
+from repro.experiment.schema import DatasetChoice, TableKind
+
+Metric = Literal["last", "best"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+
+Exclusion = Literal["diverged", "configuration", "unusable", "unknown"]
+
+Verdicts = Literal["words", "stars"]
+VERDICTS: tuple[Verdicts, ...] = get_args(Verdicts)
+
+VARIANT_MARK = "†"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Our figures by seed: accuracies in percent, or differences in points. At least one, ordered by seed."""
+
+    values: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def of(cls, by_seed: Mapping[int, float]) -> Sample | None:
+        """The sample of what was measured, None where nothing was."""
+        return cls(tuple(sorted(by_seed.items()))) if by_seed else None
+
+    @property
+    def n(self) -> int:
+        """How many seeds."""
+        return len(self.values)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Which seeds."""
+        return tuple(seed for seed, _ in self.values)
+
+    @property
+    def mean(self) -> float:
+        """The arithmetic mean."""
+        return fmean(value for _, value in self.values)
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation (n - 1 below the sum), None for a single seed."""
+        return stdev(value for _, value in self.values) if self.n > 1 else None
+
+    def minus(self, baseline: Sample) -> Sample | None:
+        """The paired differences over the seeds that both have, None where they share none."""
+        theirs = dict(baseline.values)
+        # Accuracies count images: what differs beyond nine decimals is binary, not data.
+        return Sample.of({seed: round(value - theirs[seed], 9) for seed, value in self.values if seed in theirs})
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column of figures: a loss in the paper's words. Every delta is taken against the baseline."""
+
+    id: str
+    title: str
+    baseline: bool
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What our runs say of a difference: the 95% interval in points, Holm's p, and the verdict where one is due."""
+
+    verdict: str | None
+    p_adjusted: float | None
+    interval_points: tuple[float, float] | None
+    seeds_needed: int | None
+
+
+@dataclass(frozen=True)
+class AssembledCell:
+    """A model under a loss: accuracies in percent, deltas against the baseline in points; None where there is none."""
+
+    column: str
+    published: float | None = None
+    published_delta: float | None = None
+    ours: Sample | None = None
+    delta: Sample | None = None
+    diverged_seeds: tuple[int, ...] = ()
+    marks: tuple[str, ...] = ()
+    judgement: Judgement | None = None
+
+
+@dataclass(frozen=True)
+class AssembledRow:
+    """A model. ``table`` is the id of the table whose runs these are: a variant's is another than the one it is in."""
+
+    id: str
+    table: str
+    title: str
+    model: str
+    variant: bool
+    published_parameters_millions: float | None
+    counted_parameters: int | None
+    cells: tuple[AssembledCell, ...]
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Note:
+    """A footnote; without a mark it speaks of the whole table. Text between backticks is an id, a path or a setting."""
+
+    mark: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A record that is in no mean, and why."""
+
+    run: str
+    path: str
+    why: Exclusion
+    detail: str
+
+
+@dataclass(frozen=True)
+class AssembledTable:
+    """A whole table; ``published_as`` names the line of published figures, None where none may stand beside ours.
+
+    ``recorded_runs`` of ``planned_runs`` (cells times the table's seeds) have a record under the present configuration,
+    diverged ones included. ``devices`` and ``code_hashes`` say how many of the runs in the means came from which.
+    ``verdicts`` is how judgements are shown, None where they are not; ``compact`` asks for a single line a model.
+    """
+
+    id: str
+    reference: str
+    label: str
+    title: str
+    kind: TableKind
+    source: str | None
+    dataset: DatasetChoice
+    metric: Metric
+    overrides: tuple[tuple[str, Any], ...]
+    comparable: bool
+    published_as: str | None
+    columns: tuple[Heading, ...]
+    rows: tuple[AssembledRow, ...]
+    notes: tuple[Note, ...]
+    left_out: tuple[LeftOut, ...]
+    seeds: int
+    recorded_runs: int
+    planned_runs: int
+    devices: tuple[tuple[str, int], ...]
+    code_hashes: tuple[tuple[str, int], ...]
+    verdicts: Verdicts | None = None
+    compact: bool = False
