@@ -1,4 +1,4 @@
-"""What can go wrong for a user: an error says what happened, where, and how to mend it.
+"""What can go wrong for a user: an error says what happened, where, and how to fix it.
 
 Everything below the command line raises these; ``repro.cli`` turns them into the message that a person reads
 and the exit code that a script reads. A traceback therefore always means a defect of ours.
@@ -15,15 +15,15 @@ class UserError(Exception):
 
     exit_code = 2
 
-    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
         located = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{located}\n  {self.mend}" if self.mend else located
+        return f"{located}\n  {self.hint}" if self.hint else located
 
 
 class ConfigError(UserError):

@@ -129,7 +129,7 @@ def _variance_and_mean(activations: Tensor) -> tuple[Tensor, Tensor]:
 def build_loss(name: str, alpha: float = 0.3, beta: float = 0.3, normalization: str = "batch") -> WeightedCrossEntropy:
     """The loss of that name. Raises UserError for a name or a normalization that does not exist."""
     if normalization not in NORMALIZATIONS:
-        raise UserError(f"no normalization is called '{normalization}'", mend=f"Valid: {', '.join(NORMALIZATIONS)}.")
+        raise UserError(f"no normalization is called '{normalization}'", hint=f"Valid: {', '.join(NORMALIZATIONS)}.")
     match name:
         case "ce":
             return CrossEntropy()
@@ -141,4 +141,4 @@ def build_loss(name: str, alpha: float = 0.3, beta: float = 0.3, normalization: 
             return BiasLoss(("mean",), alpha, beta, normalization)
         case "mean_variance_bias":
             return BiasLoss(("mean", "variance"), alpha, beta, normalization)
-    raise UserError(f"no loss is called '{name}'", mend=f"Valid: {', '.join(LOSSES)}.")
+    raise UserError(f"no loss is called '{name}'", hint=f"Valid: {', '.join(LOSSES)}.")

@@ -154,10 +154,10 @@ def test_a_file_that_is_not_there_may_be_another_that_is(tmp_path: Path) -> None
     (tmp_path / "own.yaml").touch()
     with pytest.raises(ConfigError) as refused:
         read_text(tmp_path / "onw.yaml")
-    assert refused.value.mend == f"Did you mean '{tmp_path / 'own.yaml'}'?"
+    assert refused.value.hint == f"Did you mean '{tmp_path / 'own.yaml'}'?"
     with pytest.raises(ConfigError) as refused:
         read_text(tmp_path / "absent" / "onw.yaml")
-    assert "table2" in str(refused.value.mend)
+    assert "table2" in str(refused.value.hint)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

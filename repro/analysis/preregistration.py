@@ -125,7 +125,7 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
         raise UserError(
             f"nothing is published in {table.label} to decide on",
             where=table.id,
-            mend="Looks are for tables with published differences: table1, table2, released, or a file of your own.",
+            hint="Looks are for tables with published differences: table1, table2, released, or a file of your own.",
         )
     path = results / table.id / FILE_NAME
     there = read_declaration(results, table)
@@ -138,7 +138,7 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
         raise UserError(
             f"results are there already: {_named(seen)}. Looks chosen after one has seen results keep no error",
             where=str(results / table.id),
-            mend="If nobody has looked at them (no table, no report, no log), state it with --unseen: the declaration "
+            hint="If nobody has looked at them (no table, no report, no log), state it with --unseen: the declaration "
             "names these runs, and the report says so. Otherwise fix a number of seeds: biasrepro sweep --seeds N.",
         )
     runs = [f"{cell.id}/seed-{seed}" for cell in arms for seed in sorted(recorded[cell.id])]
@@ -164,7 +164,7 @@ def read_declaration(results: Path, table: Table) -> Declaration | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path), mend=_MEND) from error
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path), hint=_MEND) from error
     try:
         declaration = Declaration.model_validate_json(unsealed(raw, where=str(path), what="declaration") + b"\n}")
         looks = declaration.looks
@@ -173,7 +173,7 @@ def read_declaration(results: Path, table: Table) -> Declaration | None:
         key = ".".join(map(str, first["loc"])) or "the whole"
         raise DataError(f"no declaration of this version: {key}: {first['msg']}", where=str(path)) from error
     except UserError as error:
-        raise DataError(error.what, where=str(path), mend=_MEND) from error
+        raise DataError(error.what, where=str(path), hint=_MEND) from error
     if declaration.table != table.id:
         raise DataError(f"the declaration of another table, {declaration.table}, lies here", where=str(path))
     if declaration.alpha != ALPHA:
@@ -184,7 +184,7 @@ def read_declaration(results: Path, table: Table) -> Declaration | None:
         raise DataError(
             f"the looks were declared for another configuration of {_named(changed)}",
             where=str(path),
-            mend="A changed experiment is another one: give another --results folder.",
+            hint="A changed experiment is another one: give another --results folder.",
         )
     return declaration
 
@@ -204,7 +204,7 @@ def _same_or_refused(there: Declaration, looks: Looks, path: Path) -> Declared:
     raise UserError(
         f"other looks are in force: {there.words}",
         where=str(path),
-        mend="Looks are declared once. A declaration that could be changed after a look would keep no error.",
+        hint="Looks are declared once. A declaration that could be changed after a look would keep no error.",
     )
 
 

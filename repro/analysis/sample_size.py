@@ -125,7 +125,7 @@ def next_runs(table: Table, assessment: Assessment, hours_per_run: HoursPerRun =
     cell of its row is open. Raises UserError where no looks were declared.
     """
     if table.id not in assessment.looks:
-        raise UserError(f"no looks are declared for {table.id}", mend="biasrepro plan --declare does so.")
+        raise UserError(f"no looks are declared for {table.id}", hint="biasrepro plan --declare does so.")
     left = []
     for cell in table.cells:
         result = assessment.cells[table.id, cell.row.id, cell.column.id]

@@ -74,7 +74,7 @@ def cell_of(model: str, options: Options) -> Cell:
     """The cell whose steps are timed: ``model`` in the recipe of the table with such images, under the bias loss."""
     known = get_args(ModelName)
     if model not in known:
-        raise UserError(f"unknown model '{model}'", mend=nearest(model, known))
+        raise UserError(f"unknown model '{model}'", hint=nearest(model, known))
     table = find_table(f"{_TABLE_OF_SIZE[options.image_size]}+recipe.batch_size={options.batch_size}")
     execution = Execution(recompute=options.recompute)
     row = table.rows[0].model_copy(update={"model": model, "id": model, "published": None, "execution": execution})

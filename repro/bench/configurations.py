@@ -65,12 +65,12 @@ def choose_arms(names: str | None, device: str) -> tuple[str, ...]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
         if name not in ARMS:
-            raise UserError(f"no arm is called '{name}'", mend=nearest(name, ARMS))
+            raise UserError(f"no arm is called '{name}'", hint=nearest(name, ARMS))
         if name not in possible:
             raise UserError(f"the arm '{name}' is one of {_ONLY_ON[name]}, not of {device}")
     chosen = tuple(arm for arm in possible if arm in wanted)
     if len(chosen) < 2:
-        raise UserError("--arms names fewer than two arms", mend="The first is what the others are compared with.")
+        raise UserError("--arms names fewer than two arms", hint="The first is what the others are compared with.")
     return chosen
 
 

@@ -87,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         Path.cwd()
     except FileNotFoundError:
-        _complain("the folder that this was started in is gone", mend="Go to one that is there: cd")
+        _complain("the folder that this was started in is gone", hint="Go to one that is there: cd")
         return 2
     try:
         _refuse_empty(arguments)
@@ -97,12 +97,12 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return returned if isinstance(returned, int) else 0
     except UserError as error:
-        _complain(error.what, where=error.where, mend=error.mend)
+        _complain(error.what, where=error.where, hint=error.hint)
         return error.exit_code
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "biasrepro")
         if message := error.format_message().replace("Value error, ", ""):  # none where the help was shown instead
-            _complain(message, mend=f"`{command} --help` shows what it takes.")
+            _complain(message, hint=f"`{command} --help` shows what it takes.")
         return 2
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
@@ -116,8 +116,8 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _MENDED_BY_THE_USER:
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            mend = "Make room where this writes: its results, its output, or where standard output goes."
-            _complain(f"{error.strerror}", where=error.filename and str(error.filename), mend=mend if is_full else None)
+            hint = "Make room where this writes: its results, its output, or where standard output goes."
+            _complain(f"{error.strerror}", where=error.filename and str(error.filename), hint=hint if is_full else None)
             return 2
         _own_up(error)
         return 1
@@ -129,7 +129,7 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
         if not argument or (argument.startswith("--") and argument.find("=") == len(argument) - 1):
             option = argument.rstrip("=") or before
             named = option if option.startswith("-") else "an argument"
-            raise UserError(f"{named} is empty", mend="Perhaps it is a variable of the shell that is not set.")
+            raise UserError(f"{named} is empty", hint="Perhaps it is a variable of the shell that is not set.")
 
 
 def _open_closed_streams() -> None:
@@ -148,15 +148,15 @@ def _output_is_gone() -> int:
     return 141
 
 
-def _complain(what: str, *, where: str | None = None, mend: str | None = None) -> None:
+def _complain(what: str, *, where: str | None = None, hint: str | None = None) -> None:
     """One message on standard error: what, where, and the way out."""
     from repro.cli.console import console
 
     lines = console(stderr=True)
     lines.print("error:", style="bold red", end=" ")
     lines.print(f"{where}: {what}" if where else what, soft_wrap=True)
-    if mend:
-        lines.print(f"  {mend}", soft_wrap=True)
+    if hint:
+        lines.print(f"  {hint}", soft_wrap=True)
 
 
 def _own_up(error: Exception) -> None:
@@ -169,5 +169,5 @@ def _own_up(error: Exception) -> None:
         file.write(f"biasrepro {repro.__version__}: {' '.join(sys.argv)}\n{text}")
     _complain(
         f"{type(error).__name__}: {error}",
-        mend=f"This is a defect of biasrepro, not of your input. Please report it with {Path(name)}",
+        hint=f"This is a defect of biasrepro, not of your input. Please report it with {Path(name)}",
     )

@@ -23,7 +23,7 @@ def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, re
     if looks is None or not names:
         raise UserError(
             "--declare takes a table and its looks",
-            mend=f"Such as biasrepro plan {' '.join(names) or 'table2'} --looks 5,10,20 --declare.",
+            hint=f"Such as biasrepro plan {' '.join(names) or 'table2'} --looks 5,10,20 --declare.",
         )
     for table in [find_table(name) for name in names]:
         done = declare(results, table, looks, unseen=unseen)

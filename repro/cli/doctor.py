@@ -57,8 +57,8 @@ def _show(finding: Finding) -> None:
     from repro.cli.console import say
 
     say(f"{finding.level:<8} {finding.topic:<14} {finding.text}", _STYLE[finding.level])
-    if finding.mend and finding.level != "ok":
-        say(f"{'':<23} {finding.mend}")
+    if finding.hint and finding.level != "ok":
+        say(f"{'':<23} {finding.hint}")
 
 
 def _show_times(results: Path, *, may_measure: bool) -> None:

@@ -55,14 +55,14 @@ def export(
     format_name = format_of(output, format_name, _SUFFIXES, default="csv")
     for kind, given, valid in (("format", format_name, _SUFFIXES.values()), ("level", level, COLUMNS)):
         if given not in valid:
-            raise UserError(f"no {kind} is called '{given}'", where=f"--{kind}", mend=nearest(given, valid))
+            raise UserError(f"no {kind} is called '{given}'", where=f"--{kind}", hint=nearest(given, valid))
     if output:
         refuse_unwritable(output)
     if format_name == "schema":
         refuse_idle(context, "tables", "level", because="changes nothing about the schema, which is that of any record")
         return _deliver(schema_to_bytes(), output)
     if format_name == "parquet" and output is None:
-        raise UserError("Parquet is no text for a terminal", mend="Name a file: biasrepro export -o runs.parquet")
+        raise UserError("Parquet is no text for a terminal", hint="Name a file: biasrepro export -o runs.parquet")
     found = load_records(results, [find_table(name).id for name in tables] if tables else None)
     records = [one.record for one in found if one.record]
     _deliver((to_parquet if format_name == "parquet" else to_csv)(records, level), output)

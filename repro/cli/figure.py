@@ -65,7 +65,7 @@ def figure(
 
     for kind, given, valid in (("figure", name, FIGURES), ("metric", metric, METRICS)):
         if given not in valid:
-            raise UserError(f"no {kind} is called '{given}'", mend=nearest(given, valid))
+            raise UserError(f"no {kind} is called '{given}'", hint=nearest(given, valid))
     if name in NEEDS_NO_RUNS:
         refuse_idle(context, "tables", "metric", "settings", because=f"changes nothing: figure {name} shows no run")
     if name in SHOWS_EVERY_EPOCH:
@@ -91,6 +91,6 @@ def _format_of(output: Path) -> str:
         raise UserError(
             f"a figure cannot be written as {f'.{suffix}' if suffix else 'a file without an ending'}",
             where=str(output),
-            mend=f"Give it a name that ends in {', '.join(f'.{one}' for one in FORMATS)}.",
+            hint=f"Give it a name that ends in {', '.join(f'.{one}' for one in FORMATS)}.",
         )
     return suffix

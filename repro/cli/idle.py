@@ -9,7 +9,7 @@ from repro.errors import UserError
 ADD_OR_LEAVE_OUT = "Add that, or leave the option out."
 
 
-def refuse_idle(context: typer.Context, *names: str, because: str, mend: str = "Leave it out.") -> None:
+def refuse_idle(context: typer.Context, *names: str, because: str, hint: str = "Leave it out.") -> None:
     """Raise UserError where the command line gave parameters of these names; ``because`` goes on after their options.
 
     What a default or a variable of the environment said is no person's word for this command.
@@ -20,7 +20,7 @@ def refuse_idle(context: typer.Context, *names: str, because: str, mend: str = "
         if parameter.name in names and _is_typed(context, parameter.name)
     ]
     if given:
-        raise UserError(f"{' and '.join(given)} {because}", mend=mend)
+        raise UserError(f"{' and '.join(given)} {because}", hint=hint)
 
 
 def _is_typed(context: typer.Context, name: str) -> bool:

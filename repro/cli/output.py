@@ -23,20 +23,20 @@ def format_of(output: Path | None, given: str | None, suffixes: Mapping[str, str
     raise UserError(
         f"nothing is written here as {output.suffix}",
         where=str(output),
-        mend=f"Give it a name that ends in {', '.join(suffixes)}, or say which --format.",
+        hint=f"Give it a name that ends in {', '.join(suffixes)}, or say which --format.",
     )
 
 
 def refuse_unwritable(output: Path) -> None:
     """Raise UserError for a folder that is not there, or one in the place of the file, and for a dash."""
     if output == Path("-"):
-        mend = "Leave the option out: it then goes to the terminal, or to a file that the command names."
-        raise UserError("'-' would be a file of that name, and not standard output", mend=mend)
+        hint = "Leave the option out: it then goes to the terminal, or to a file that the command names."
+        raise UserError("'-' would be a file of that name, and not standard output", hint=hint)
     if output.is_dir():
-        raise UserError("this is a folder", where=str(output), mend="Give the name of a file in it.")
+        raise UserError("this is a folder", where=str(output), hint="Give the name of a file in it.")
     if not output.parent.is_dir():
         raise UserError(
-            f"the folder {output.parent} does not exist", where=str(output), mend=f"Make it: mkdir -p {output.parent}"
+            f"the folder {output.parent} does not exist", where=str(output), hint=f"Make it: mkdir -p {output.parent}"
         )
 
 

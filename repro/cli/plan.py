@@ -90,9 +90,9 @@ def plan(
     shown = Looks.parse(looks, spending) if looks is not None else None
     numbers = _numbers(at) if at is not None else None
     if looks is None:
-        refuse_idle(context, "spending", because="is for --looks", mend=ADD_OR_LEAVE_OUT)
+        refuse_idle(context, "spending", because="is for --looks", hint=ADD_OR_LEAVE_OUT)
     if not declare:
-        refuse_idle(context, "unseen", because="is for --declare", mend=ADD_OR_LEAVE_OUT)
+        refuse_idle(context, "unseen", because="is for --declare", hint=ADD_OR_LEAVE_OUT)
     if declare:
         of_plans = ("power", "gpu_hours", "hours_per_run", "spread", "at")
         refuse_idle(context, *of_plans, because="and --declare exclude each other: that plans nothing")
@@ -110,7 +110,7 @@ def plan(
     if not (planned.needs or planned.decided):
         raise UserError(
             f"nothing is published in {' or '.join(table.label for table in tables)} to plan for",
-            mend="table1, table2 and released have published figures.",
+            hint="table1, table2 and released have published figures.",
         )
     if planned.needs:
         _show_cells(planned)
@@ -133,8 +133,8 @@ def _numbers(at: str) -> tuple[int, ...]:
     try:
         return Looks.parse(at).seeds
     except UserError as error:
-        mend = "Numbers that rise, from 3 on: such as 5,6,8."
-        raise UserError(f"--at {at} is no list of seeds", mend=mend) from error
+        hint = "Numbers that rise, from 3 on: such as 5,6,8."
+        raise UserError(f"--at {at} is no list of seeds", hint=hint) from error
 
 
 def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:

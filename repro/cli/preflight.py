@@ -19,8 +19,8 @@ def require_writable(results: Path) -> None:
         with tempfile.TemporaryFile(dir=results):
             pass
     except OSError as error:
-        mend = "Mend its permissions or free some disk, or give another --results folder."
-        raise UserError(f"nothing can be written here: {error.strerror}", where=str(results), mend=mend) from error
+        hint = "Mend its permissions or free some disk, or give another --results folder."
+        raise UserError(f"nothing can be written here: {error.strerror}", where=str(results), hint=hint) from error
 
 
 def require_space(results: Path, plan: Plan, at_once: int) -> None:
@@ -34,5 +34,5 @@ def require_space(results: Path, plan: Plan, at_once: int) -> None:
         raise UserError(
             f"the disk is too full: {counted(len(plan.todo), 'run')} may need {size(needed)}, {size(free)} are free",
             where=str(results),
-            mend="Make room, or give a --results folder on another disk. `biasrepro verify` lists what may go.",
+            hint="Make room, or give a --results folder on another disk. `biasrepro verify` lists what may go.",
         )

@@ -25,7 +25,7 @@ def with_settings(table: str, settings: Sequence[str]) -> str:
             raise ConfigError(
                 f"'{setting}' is no setting",
                 where="--set",
-                mend="It is KEY=VALUE with a dotted key of dataset, recipe, weighting or execution: recipe.epochs=2.",
+                hint="It is KEY=VALUE with a dotted key of dataset, recipe, weighting or execution: recipe.epochs=2.",
             )
     return "+".join([table, *settings])
 
@@ -35,7 +35,7 @@ def declared(settings: Sequence[str] | None, *, deterministic: bool) -> list[str
     settings = list(settings or ())
     if deterministic and any(setting.startswith("execution.deterministic=") for setting in settings):
         twice = "--deterministic and --set execution.deterministic say it twice"
-        raise ConfigError(twice, mend="Leave one of them out.")
+        raise ConfigError(twice, hint="Leave one of them out.")
     return [*settings, "execution.deterministic=true"] if deterministic else settings
 
 

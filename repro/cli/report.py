@@ -55,9 +55,9 @@ def report(
     format_name = format_of(output, format_name, SUFFIXES, default="html")
     for kind, given, valid in (("format", format_name, FORMATS), ("metric", metric, METRICS)):
         if given not in valid:
-            raise UserError(f"no {kind} is called '{given}'", where=f"--{kind}", mend=nearest(given, valid))
+            raise UserError(f"no {kind} is called '{given}'", where=f"--{kind}", hint=nearest(given, valid))
     if settings and not tables:
-        raise UserError("--set needs a table to set it on", mend="Name one: biasrepro report table1 --set KEY=VALUE")
+        raise UserError("--set needs a table to set it on", hint="Name one: biasrepro report table1 --set KEY=VALUE")
     output = output or (Path("report.html") if format_name == "html" else None)
     if output:
         refuse_unwritable(output)

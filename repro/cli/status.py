@@ -45,9 +45,9 @@ def status(
     from repro.cli.watching import show_in_training, show_sweeps, watched
 
     if not watch:
-        refuse_idle(context, "every", because="is for --watch", mend=ADD_OR_LEAVE_OUT)
+        refuse_idle(context, "every", because="is for --watch", hint=ADD_OR_LEAVE_OUT)
     if settings and table_name is None:
-        raise UserError("--set needs a table to set it on", mend="Name one: biasrepro status table1 --set KEY=VALUE")
+        raise UserError("--set needs a table to set it on", hint="Name one: biasrepro status table1 --set KEY=VALUE")
 
     def show() -> bool:
         """Show it once; whether something is in training."""

@@ -82,12 +82,12 @@ def table(
     _refuse_unknown("format", format_name, list(RENDERERS))
     _refuse_unknown("metric", metric, list(METRICS))
     if verdicts is not None and verdicts not in VERDICTS:
-        raise UserError(f"verdicts are not shown as '{verdicts}'", where="--verdicts", mend=nearest(verdicts, VERDICTS))
+        raise UserError(f"verdicts are not shown as '{verdicts}'", where="--verdicts", hint=nearest(verdicts, VERDICTS))
     if siunitx and format_name != "latex":
-        raise UserError("siunitx is for LaTeX", where="--siunitx", mend="Add --format latex, or an output named .tex.")
+        raise UserError("siunitx is for LaTeX", where="--siunitx", hint="Add --format latex, or an output named .tex.")
     if compact and format_name in _NEVER_COMPACT:
-        mend = "Leave it out, or give another --format."
-        raise UserError("compact is for markdown, latex and html", where="--compact", mend=mend)
+        hint = "Leave it out, or give another --format."
+        raise UserError("compact is for markdown, latex and html", where="--compact", hint=hint)
     if output:
         refuse_unwritable(output)
     chosen = chosen_tables(names or [], settings or [])
@@ -117,7 +117,7 @@ def table(
 
 def _refuse_unknown(kind: str, name: str, valid: Sequence[str]) -> None:
     if name not in valid:
-        raise UserError(f"no {kind} is called '{name}'", where=f"--{kind}", mend=nearest(name, valid))
+        raise UserError(f"no {kind} is called '{name}'", where=f"--{kind}", hint=nearest(name, valid))
 
 
 def _deliver(text: str, output: Path | None) -> None:

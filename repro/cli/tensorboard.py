@@ -24,7 +24,7 @@ def require_tensorboard() -> None:
     """Raise UserError, before anything is trained, where the package is not installed."""
     if find_spec("tensorboard") is None:
         raise UserError(
-            "TensorBoard is not installed", where="--tensorboard", mend="pip install 'biasrepro[tensorboard]'"
+            "TensorBoard is not installed", where="--tensorboard", hint="pip install 'biasrepro[tensorboard]'"
         )
 
 

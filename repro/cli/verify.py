@@ -37,7 +37,7 @@ def verify(
         raise UserError(
             "this is no folder" if results.exists() else "there is no such results folder",
             where=str(results),
-            mend="Name the folder: biasrepro verify DIR. `biasrepro sweep demo` makes a first one.",
+            hint="Name the folder: biasrepro verify DIR. `biasrepro sweep demo` makes a first one.",
         )
     found = inspect(results)
     for finding in found.findings:

@@ -79,7 +79,7 @@ def read_members(path: Path, wanted: Callable[[str], bool], limits: ReadLimits) 
         raise DataError(
             f"the archive is damaged or incomplete ({error or type(error).__name__})",
             where=str(path),
-            mend="delete it and fetch it again",
+            hint="delete it and fetch it again",
         ) from error
 
 
@@ -182,4 +182,4 @@ def _check_size(path: Path, name: str, size_bytes: int, limits: ReadLimits) -> N
 
 
 def _refused(path: Path, reason: str) -> DataError:
-    return DataError(f"the archive is refused: {reason}", where=str(path), mend="delete it and fetch it again")
+    return DataError(f"the archive is refused: {reason}", where=str(path), hint="delete it and fetch it again")

@@ -42,7 +42,7 @@ def decode_cifar100(source: Path, facts: DatasetFacts) -> DecodedImages:
         raise DataError(
             f"this is not a published archive of {facts.title}: no checksum agrees",
             where=str(source),
-            mend=f"expected: {', '.join(f'{a.file_name} (MD5 {a.md5})' for a in facts.archives)}",
+            hint=f"expected: {', '.join(f'{a.file_name} (MD5 {a.md5})' for a in facts.archives)}",
         )
     wanted = {*_BINARY.values(), *_PYTHON.values()}
     members = dict(read_members(source, wanted.__contains__, _LIMITS))

@@ -72,7 +72,7 @@ def download(
             raise DataError(
                 f"the server sent something else than expected: its MD5 is not {md5}",
                 where=url,
-                mend="try again later, or get the file elsewhere and name it with --from FILE",
+                hint="try again later, or get the file elsewhere and name it with --from FILE",
             )
         # What had been resumed may have been another file's beginning: once more, from the first byte
     with part.open("rb") as file:
@@ -134,7 +134,7 @@ def _wrong_size(url: str, offered: int, expected: int) -> DataError:
     return DataError(
         f"the server offers another file: {offered} bytes or more, not {expected}",
         where=url,
-        mend="try again later, or get the file elsewhere and name it with --from FILE",
+        hint="try again later, or get the file elsewhere and name it with --from FILE",
     )
 
 
@@ -143,5 +143,5 @@ def _gave_up(url: str, part: Path, error: Exception) -> DataError:
     return DataError(
         f"the download failed ({getattr(error, 'reason', None) or error}){kept}",
         where=url,
-        mend="check the connection and run the command again, or name a local copy with --from FILE",
+        hint="check the connection and run the command again, or name a local copy with --from FILE",
     )

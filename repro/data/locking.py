@@ -28,7 +28,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         raise DataError(
             f"this folder cannot be written ({error.strerror})",
             where=str(folder),
-            mend="name another folder with --root or BIASREPRO_DATA, or fetch the data as a user who may write here",
+            hint="name another folder with --root or BIASREPRO_DATA, or fetch the data as a user who may write here",
         ) from error
     try:
         try:

@@ -72,7 +72,7 @@ def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> Ca
     except DataError as error:
         if damage is None:
             raise
-        raise DataError(f"{damage.what}; rebuilding failed: {error}", where=damage.where, mend=error.mend) from error
+        raise DataError(f"{damage.what}; rebuilding failed: {error}", where=damage.where, hint=error.hint) from error
 
 
 def has_images(facts: DatasetFacts, root: Path) -> bool:
@@ -184,7 +184,7 @@ def _require_space(folder: Path, size_bytes: int) -> None:
         raise DataError(
             f"the disk is too full: {readable_size(size_bytes)} are needed, {readable_size(free)} are free",
             where=str(folder),
-            mend="make room, or name a folder on another disk with --root or BIASREPRO_DATA",
+            hint="make room, or name a folder on another disk with --root or BIASREPRO_DATA",
         )
 
 
@@ -197,5 +197,5 @@ def _missing(facts: DatasetFacts, root: Path, damage: DataError | None) -> DataE
     return DataError(
         damage.what if damage else f"{facts.title} is not here",
         where=damage.where if damage and damage.where else str(dataset_folder(facts, root)),
-        mend=f"get it with: {fetch_command(facts, root)}  ({size}{readable_size(facts.decoded_bytes)} decoded)",
+        hint=f"get it with: {fetch_command(facts, root)}  ({size}{readable_size(facts.decoded_bytes)} decoded)",
     )

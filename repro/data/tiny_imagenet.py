@@ -60,7 +60,7 @@ def decode_tiny_imagenet(
         layout = _layout(texts, [name for names, _ in batches for name in names], facts, str(source))
         return _assemble(layout, batches, facts, progress)
     except DataError as error:
-        raise DataError(error.what, where=error.where or str(source), mend=error.mend) from error
+        raise DataError(error.what, where=error.where or str(source), hint=error.hint) from error
     finally:
         executor.shutdown(cancel_futures=True)
 

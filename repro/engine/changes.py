@@ -28,14 +28,14 @@ def check_changes(
         raise ConfigError(
             "the run that was begun here is another one:\n  " + "\n  ".join(final),
             where=where,
-            mend="Restore what changed, give another --results folder, or delete the checkpoints to begin again.",
+            hint="Restore what changed, give another --results folder, or delete the checkpoints to begin again.",
         )
     changes = [*configuration.values(), *differences(saved["fingerprint"], fingerprint).values()]
     if changes and not accepted:
         raise ConfigError(
             "the first half of this run was made otherwise:\n  " + "\n  ".join(changes),
             where=where,
-            mend="Restore what changed, accept it with --allow-changed (the record will say so), "
+            hint="Restore what changed, accept it with --allow-changed (the record will say so), "
             "or delete the checkpoints to begin again.",
         )
     return changes

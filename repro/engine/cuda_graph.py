@@ -108,7 +108,7 @@ class CudaCapture:
         except RuntimeError as error:
             raise RunFailure(
                 f"the training step cannot be captured as a CUDA graph: {error}",
-                mend="--set execution.cuda_graph=false trains without; the numbers are the same.",
+                hint="--set execution.cuda_graph=false trains without; the numbers are the same.",
             ) from error
         self._generator.set_state(generator_state)
         return graph.replay

@@ -37,13 +37,13 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"'{name}' is no device", mend="Valid: auto, cpu, cuda, cuda:0, cuda:1, …") from error
+        raise UserError(f"'{name}' is no device", hint="Valid: auto, cpu, cuda, cuda:0, cuda:1, …") from error
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"the device '{name}' is not supported", mend="Valid: auto, cpu, cuda, cuda:0, cuda:1, …")
+        raise UserError(f"the device '{name}' is not supported", hint="Valid: auto, cpu, cuda, cuda:0, cuda:1, …")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(
-                "no CUDA device is to be had here", mend="`biasrepro doctor` shows why; --device cpu works."
+                "no CUDA device is to be had here", hint="`biasrepro doctor` shows why; --device cpu works."
             )
         index = device.index or 0
         if index >= torch.cuda.device_count():
@@ -67,7 +67,7 @@ def prepare(device: torch.device, execution: Execution, threads: int | None, mod
         raise ConfigError(
             "execution.deterministic does not hold with execution.memory_format channels_last on a GPU: "
             "the gradient of max-pooling adds up in no fixed order there",
-            mend="Leave memory_format at auto, or set it to contiguous.",
+            hint="Leave memory_format at auto, or set it to contiguous.",
         )
     allow_tf32 = execution.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = allow_tf32

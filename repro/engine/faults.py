@@ -19,7 +19,7 @@ def explain(error: Exception, run_id: str) -> tuple[Exception, Trouble | None]:
         failure = RunFailure(
             "the GPU's memory ran out",
             where=run_id,
-            mend="Fewer --jobs-per-gpu, --set execution.recompute=true where the network offers it, or a GPU with more "
+            hint="Fewer --jobs-per-gpu, --set execution.recompute=true where the network offers it, or a GPU with more "
             "memory. The batch size belongs to the experiment and is never changed.",
         )
         return failure, "out_of_memory"
@@ -27,7 +27,7 @@ def explain(error: Exception, run_id: str) -> tuple[Exception, Trouble | None]:
         failure = RunFailure(
             f"the GPU failed: {text.splitlines()[0] if text else name}",
             where=run_id,
-            mend="`nvidia-smi` shows whether it is still there. The same command goes on from the last checkpoint.",
+            hint="`nvidia-smi` shows whether it is still there. The same command goes on from the last checkpoint.",
         )
         return failure, "device_lost"
     return error, None

@@ -146,7 +146,7 @@ class Training:
             raise ConfigError(
                 f"the checkpoint does not fit this run ({type(error).__name__})",
                 where=where,
-                mend="It is whole, and not of this version of biasrepro: delete it to begin again.",
+                hint="It is whole, and not of this version of biasrepro: delete it to begin again.",
             ) from error
         self.state.resumptions += 1
         self.state.changes_accepted += changes
@@ -274,5 +274,5 @@ def _same_configuration(record: RunRecord, run: Run, folder: RunFolder) -> RunRe
     raise ConfigError(
         "a run of another configuration is recorded here",
         where=str(folder.record),
-        mend="Give another --results folder, or move this record away.",
+        hint="Give another --results folder, or move this record away.",
     )

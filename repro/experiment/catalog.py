@@ -112,7 +112,7 @@ def dataset_facts(name: str) -> DatasetFacts:
         return DATASETS[name]
     near = difflib.get_close_matches(name, DATASETS, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise DataError(f"there is no data set {name!r}", mend=f"{hint}known: {', '.join(DATASETS)}")
+    raise DataError(f"there is no data set {name!r}", hint=f"{hint}known: {', '.join(DATASETS)}")
 
 
 def default_root() -> Path:

@@ -85,7 +85,7 @@ def _checked(path: str, text: str, overrides: tuple[str, ...]) -> Table:
         raise ConfigError(
             "there is nothing in it" if empty else "an experiment is a mapping of keys to values",
             where=document.locate(()),
-            mend="docs/experiments.md lists the keys; experiments/demo.yaml is a short example.",
+            hint="docs/experiments.md lists the keys; experiments/demo.yaml is a short example.",
         )
     for key in ("origin", "overrides"):  # fields of the model, not keys of the file
         if key in document.data:
@@ -106,7 +106,7 @@ def find_cell(reference: str) -> Cell:
     parts = reference.rsplit("/", 2)
     if len(parts) != 3:
         raise UserError(
-            f"{quoted(reference)} is no cell", mend="A cell is table/row/column, such as table2/squeezenet/bias."
+            f"{quoted(reference)} is no cell", hint="A cell is table/row/column, such as table2/squeezenet/bias."
         )
     table = find_table(parts[0])
     row = select(table.rows, [parts[1]], f"row of {table.id}")[0]
@@ -120,7 +120,7 @@ def select(items: Sequence[Any], wanted: Iterable[str], kind: str) -> list[Any]:
     wanted = list(wanted)
     for name in wanted:
         if name not in ids:
-            raise UserError(f"no {kind} is called {quoted(name)}", mend=nearest(name, ids))
+            raise UserError(f"no {kind} is called {quoted(name)}", hint=nearest(name, ids))
     return [item for item in items if item.id in wanted]
 
 
@@ -139,7 +139,7 @@ def _path_of(name: str) -> Path:
     way_out = f"{nearest(name, builtin_names())} Or give the path of a YAML file."
     if "+" in name:
         way_out += " An override after it is +key=value, such as table2+recipe.epochs=2."
-    raise UserError(f"no experiment is called {quoted(name)}", mend=way_out)
+    raise UserError(f"no experiment is called {quoted(name)}", hint=way_out)
 
 
 def _is_there(path: Path) -> bool:
@@ -163,7 +163,7 @@ def _with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dic
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ConfigError(f"{quoted(text)} is no override", mend="Write --set key=value, such as recipe.epochs=2.")
+            raise ConfigError(f"{quoted(text)} is no override", hint="Write --set key=value, such as recipe.epochs=2.")
         parts = key.split(".")
         _refuse_what_cannot_be_set(key, parts)
         place: Any = data
@@ -182,18 +182,18 @@ def _refuse_what_cannot_be_set(key: str, parts: list[str]) -> None:
         raise ConfigError(
             f"{quoted(parts[0])} cannot be set from the command line",
             where=where,
-            mend=f"{nearest(parts[0], OVERRIDABLE)} Rows and columns are changed in a YAML file of your own.",
+            hint=f"{nearest(parts[0], OVERRIDABLE)} Rows and columns are changed in a YAML file of your own.",
         )
     model: type[BaseModel] | None = Table
     for depth, part in enumerate(parts):
         if model is None:
             raise ConfigError(f"'{'.'.join(parts[:depth])}' is a value and has no keys", where=where)
         if part not in model.model_fields:
-            raise ConfigError(f"unknown key {quoted(part)}", where=where, mend=nearest(part, model.model_fields))
+            raise ConfigError(f"unknown key {quoted(part)}", where=where, hint=nearest(part, model.model_fields))
         model = key_model(model, part)
     if model is not None:
         keys = ", ".join(f"{key}.{name}" for name in model.model_fields)
-        raise ConfigError(f"'{key}' is a group of keys", where=where, mend=f"Set them one by one: {keys}.")
+        raise ConfigError(f"'{key}' is a group of keys", where=where, hint=f"Set them one by one: {keys}.")
 
 
 def _settled(table: Table, data: dict[str, Any]) -> Table:
@@ -213,7 +213,7 @@ def _settled(table: Table, data: dict[str, Any]) -> Table:
     if len(table.id) > _LONGEST_ID:
         raise ConfigError(
             "so many overrides make too long a name for the results folder",
-            mend="Write them into a YAML file of your own.",
+            hint="Write them into a YAML file of your own.",
         )
     return table
 

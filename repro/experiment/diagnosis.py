@@ -39,7 +39,7 @@ class Problem:
 
     path: KeyPath
     reason: str
-    mend: str | None = None
+    hint: str | None = None
     of_key: bool = False
 
 
@@ -69,7 +69,7 @@ def describe(problems: Sequence[Problem], document: Document, overrides: Iterabl
         where = _where(problem, document, overrides)
         key = ".".join(str(part)[:60] for part in problem.path)
         named = "" if problem.of_key or not key or where.startswith("--set") else f"{key}: "
-        lines.append(f"{where}: {named}{problem.reason}{f'. {problem.mend}' if problem.mend else ''}")
+        lines.append(f"{where}: {named}{problem.reason}{f'. {problem.hint}' if problem.hint else ''}")
     if len(problems) > MOST_PROBLEMS:
         lines.append(f"... and {len(problems) - MOST_PROBLEMS:,} more problems")
     return "\n".join(lines)

@@ -70,13 +70,13 @@ def read_text(path: Path) -> str:
     """The text of a YAML file. Raises ConfigError where it cannot be read, is too large, or is not UTF-8."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for, a device never ends
-            raise ConfigError("a pipe or a device, not a file", where=str(path), mend="Save it as a file first.")
+            raise ConfigError("a pipe or a device, not a file", where=str(path), hint="Save it as a file first.")
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         meant = resembling(path.name, [one.name for one in path.parent.glob("*.y*ml")])
-        mend = f"Did you mean '{path.with_name(meant)}'?" if meant else "A built-in table goes without .yaml: table2."
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), mend=mend) from error
+        hint = f"Did you mean '{path.with_name(meant)}'?" if meant else "A built-in table goes without .yaml: table2."
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), hint=hint) from error
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValueError as error:  # a zero byte in the path
@@ -89,7 +89,7 @@ def read_text(path: Path) -> str:
         line = raw[: error.start].count(b"\n") + 1
         column = error.start - raw.rfind(b"\n", 0, error.start)
         raise ConfigError(
-            f"not UTF-8: byte 0x{raw[error.start]:02x}", where=_place(str(path), line, column), mend="Save it as UTF-8."
+            f"not UTF-8: byte 0x{raw[error.start]:02x}", where=_place(str(path), line, column), hint="Save it as UTF-8."
         ) from error
 
 
@@ -147,12 +147,12 @@ def _events(text: str, source: str) -> Iterator[yaml.Event]:
 
 def _refuse_what_is_not_data(event: yaml.Event, where: str, *, documents_seen: bool) -> None:
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-        raise ConfigError("anchors and aliases are not allowed here", where=where, mend="Write the value out.")
+        raise ConfigError("anchors and aliases are not allowed here", where=where, hint="Write the value out.")
     tag = getattr(event, "tag", None)
     if tag not in (None, "!"):
-        raise ConfigError(f"the tag {tag!r} is not allowed here", where=where, mend="Leave the tag out.")
+        raise ConfigError(f"the tag {tag!r} is not allowed here", where=where, hint="Leave the tag out.")
     if isinstance(event, yaml.DocumentStartEvent) and documents_seen:
-        raise ConfigError("a second document begins here", where=where, mend="Put one table in a file.")
+        raise ConfigError("a second document begins here", where=where, hint="Put one table in a file.")
 
 
 def _take_key(parent: _Open, event: yaml.Event, mark: tuple[int, int], where: str, document: Document) -> None:
@@ -168,7 +168,7 @@ def _take_key(parent: _Open, event: yaml.Event, mark: tuple[int, int], where: st
         raise ConfigError(
             f"key {quoted(key)} stands twice; the first is at line {first_line}, column {first_column}",
             where=where,
-            mend="Keep one of them.",
+            hint="Keep one of them.",
         )
     parent.key = key
     document.key_marks[path] = mark

@@ -72,11 +72,11 @@ def build_model(name: str, num_classes: int, image_size: int = 32, **options: ob
     Raises UserError for an unknown name, option or value, and for an option that the network does not have.
     """
     if name not in MODELS:
-        raise UserError(f"unknown model {name!r}", mend=_nearest(name, MODELS))
+        raise UserError(f"unknown model {name!r}", hint=_nearest(name, MODELS))
     if image_size not in DEFAULT_STEM_STRIDES:
-        raise UserError(f"no stem for images of {image_size} pixels", mend=_nearest(image_size, DEFAULT_STEM_STRIDES))
+        raise UserError(f"no stem for images of {image_size} pixels", hint=_nearest(image_size, DEFAULT_STEM_STRIDES))
     if num_classes < 1:
-        raise UserError(f"a classifier of {num_classes} classes", mend="num_classes must be at least 1")
+        raise UserError(f"a classifier of {num_classes} classes", hint="num_classes must be at least 1")
     chosen = _chosen(name, options)
     chosen.setdefault("stem_stride", DEFAULT_STEM_STRIDES[image_size])
     return MODELS[name](num_classes, **chosen)
@@ -87,15 +87,15 @@ def _chosen(name: str, options: Mapping[str, object]) -> dict[str, object]:
     chosen = {}
     for option, value in options.items():
         if option not in OPTIONS:
-            raise UserError(f"unknown model option {option!r}", mend=_nearest(option, OPTIONS))
+            raise UserError(f"unknown model option {option!r}", hint=_nearest(option, OPTIONS))
         # Not `in`: to Python True is 1, to a reader of an experiment it is not.
         if not any(type(value) is type(known) and value == known for known in OPTIONS[option]):
-            raise UserError(f"unknown {option} {value!r}", mend=_nearest(value, OPTIONS[option]))
+            raise UserError(f"unknown {option} {value!r}", hint=_nearest(value, OPTIONS[option]))
         if value == OPTIONS[option][0]:
             continue
         having = [model for model, builder in MODELS.items() if option in inspect.signature(builder).parameters]
         if name not in having:
-            raise UserError(f"{name} has no {option} {value!r}", mend=f"models that have it: {', '.join(having)}")
+            raise UserError(f"{name} has no {option} {value!r}", hint=f"models that have it: {', '.join(having)}")
         chosen[option] = value
     return chosen
 

@@ -79,7 +79,7 @@ def to_parquet(records: Iterable[RunRecord], level: str = "epochs") -> bytes:
         from pyarrow import parquet
     except ImportError as error:
         raise UserError(
-            "Parquet needs pyarrow, which is not installed", mend="pip install 'biasrepro[parquet]', or export as .csv"
+            "Parquet needs pyarrow, which is not installed", hint="pip install 'biasrepro[parquet]', or export as .csv"
         ) from error
     types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
     schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS[level].items()])

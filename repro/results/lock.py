@@ -113,7 +113,7 @@ class Ownership:
                 "this run was taken over while this process was not heard of"
                 + (f", by {successor}" if successor else ""),
                 where=str(self.folder.path),
-                mend="Nothing is lost: it goes on there, from the last committed state.",
+                hint="Nothing is lost: it goes on there, from the last committed state.",
             )
 
     def write(self, path: Path, data: bytes, *, keep_previous_as: Path | None = None, only_new: bool = False) -> None:
@@ -150,7 +150,7 @@ def own(folder: RunFolder) -> Iterator[Ownership]:
         raise UserError(
             f"the run's folder cannot be written: {error.strerror}",
             where=str(folder.path),
-            mend="Mend that, or give another folder with --results.",
+            hint="Mend that, or give another folder with --results.",
         ) from error
     try:
         yield ownership
@@ -228,13 +228,13 @@ def _win(folder: RunFolder, term: int, candidate: Path) -> int:
 
 def _occupied(folder: RunFolder, owner: Owner) -> OwnedElsewhere:
     if owner.is_here:
-        mend = "Wait for it to end, or stop it: the same command then goes on from its last committed state."
+        hint = "Wait for it to end, or stop it: the same command then goes on from its last committed state."
     else:
-        mend = (
+        hint = (
             f"It was heard of {owner.silent_seconds:.0f} s ago. Should that machine be gone, the same command takes "
             f"the run over {SILENT_SECONDS:.0f} s after its last sign of life."
         )
-    return OwnedElsewhere(f"this run is in training by {owner}", where=str(folder.path), mend=mend)
+    return OwnedElsewhere(f"this run is in training by {owner}", where=str(folder.path), hint=hint)
 
 
 def _newest(folder: RunFolder) -> tuple[int, Owner | None]:

@@ -28,7 +28,7 @@ def require_space(folder: RunFolder, checkpoint_bytes: int) -> None:
             f"the disk is too full for this run: its checkpoints need {_megabytes(needed)}, "
             f"{_megabytes(free)} are free",
             where=str(folder.path),
-            mend=_WHAT_MAY_GO,
+            hint=_WHAT_MAY_GO,
         )
 
 
@@ -51,7 +51,7 @@ def failed_writes_explained(folder: RunFolder, what: str, size_bytes: int | None
         raise RunFailure(
             said,
             where=str(folder.path),
-            mend=f"The state committed before is whole, and the same command goes on from it. {way_out}",
+            hint=f"The state committed before is whole, and the same command goes on from it. {way_out}",
         ) from error
 
 

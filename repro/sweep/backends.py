@@ -88,7 +88,7 @@ def engine_of(name: EngineName, options: RayOptions | SlurmOptions) -> Engine:
     if importlib.util.find_spec(package) is None:
         raise UserError(
             f"--executor {name} needs {package}, which is not installed here",
-            mend=f"pip install 'biasrepro[{name}]' installs it, here and on the nodes.",
+            hint=f"pip install 'biasrepro[{name}]' installs it, here and on the nodes.",
         )
     engine: Engine = getattr(importlib.import_module(module), kind)(options)
     return engine

@@ -166,7 +166,7 @@ def find_registration(results: Path, sweep: str, *, seconds: float = VISIBLE_SEC
             raise NotShared(
                 f"on {socket.gethostname()} this is not the results folder that the sweep writes to",
                 where=str(results),
-                mend="Give a --results folder on a file system that all nodes share, under the same path on each.",
+                hint="Give a --results folder on a file system that all nodes share, under the same path on each.",
             )
         time.sleep(min(0.5, seconds))
     return registration

@@ -46,13 +46,13 @@ def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
     found = [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
     if len(found) < len(parts) or any(last < first for first, last in found):
         raise UserError(
-            f"--seeds {text} is neither a number nor a list", mend="Such as --seeds 5, --seeds 0,3,7 or --seeds 5-9."
+            f"--seeds {text} is neither a number nor a list", hint="Such as --seeds 5, --seeds 0,3,7 or --seeds 5-9."
         )
     if not {",", "-"} & set(text):
         found = [(0, found[0][0] - 1)]
     count = sum(last - first + 1 for first, last in found)
     if not 1 <= count <= MAX_SEEDS:
-        raise UserError(f"--seeds {text}: from 1 to {MAX_SEEDS:,} seeds", mend="A list with a comma names seeds.")
+        raise UserError(f"--seeds {text}: from 1 to {MAX_SEEDS:,} seeds", hint="A list with a comma names seeds.")
     numbers = tuple(seed for first, last in found for seed in range(first, last + 1))
     if len(set(numbers)) < count:
         raise UserError(f"--seeds {text} names a seed twice")
@@ -100,6 +100,6 @@ def refuse_blocked(plan: Plan) -> None:
     raise UserError(
         f"{len(plan.blocked)} {'run has' if one else 'runs have'} a record here that cannot be taken as theirs:\n"
         + "\n".join(shown),
-        mend="Nothing was started. Give another --results folder, or move "
+        hint="Nothing was started. Give another --results folder, or move "
         f"{'that run.json' if one else 'those run.json'} away; a run without a record is trained again.",
     )

@@ -157,7 +157,7 @@ def test_an_error_in_a_file_has_its_line(say: Say, own: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
-        (UserError("what", where="where", mend="mend"), 2, "error: where: what\n  mend\n"),
+        (UserError("what", where="where", hint="the hint"), 2, "error: where: what\n  the hint\n"),
         (RunFailure("[bold]what[/]"), 1, "error: [bold]what[/]\n"),
         (KeyboardInterrupt(), 130, None),
         (PermissionError(13, "Permission denied", "/a/file"), 2, "error: /a/file: Permission denied\n"),

@@ -168,7 +168,7 @@ def test_programs_are_told_why_a_run_failed(
 ) -> None:
     from repro import cli
 
-    engine.ends_in = DataError("CIFAR-100 is not here", mend="Fetch it.")
+    engine.ends_in = DataError("CIFAR-100 is not here", hint="Fetch it.")
     assert cli.run(["train", "--progress", "json", "--results", str(results)]) == 2
     out, err = capfd.readouterr()
     last = json.loads(out.splitlines()[-1])
@@ -189,7 +189,7 @@ def test_programs_are_told_the_kind_of_a_defect(
 
 
 def test_a_person_is_told_once_why_a_run_failed(say: Say, engine: FakeEngine, results: Path) -> None:
-    engine.ends_in = DataError("CIFAR-100 is not here", mend="Fetch it.")
+    engine.ends_in = DataError("CIFAR-100 is not here", hint="Fetch it.")
     said = say("train", "--results", results)
     assert (said.out + said.err).count("CIFAR-100 is not here") == 1
 

@@ -125,10 +125,10 @@ def main() -> int:
                 chaos = Chaos(drivers, slurm, ray, chance)
                 until = time.monotonic() + given.seconds
                 while time.monotonic() < until:
-                    chaos.mend()
+                    chaos.hint()
                     time.sleep(chance.uniform(1, 8))
                     chaos.strike()
-                chaos.mend()
+                chaos.hint()
                 print("; ".join(f"{count} x {fault}" for fault, count in sorted(chaos.done.items())), flush=True)
                 print(drivers.ends(seconds=900), flush=True)
                 drivers.begin("local")

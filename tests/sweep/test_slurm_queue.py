@@ -35,7 +35,7 @@ squeue: fatal: Unable to process configuration file
 
 
 @pytest.mark.parametrize(
-    ("words", "conf", "what", "mend"),
+    ("words", "conf", "what", "hint"),
     [
         (WITHOUT_CONFIGURATION, None, "said: Could not establish a configuration source", "SLURM_CONF is not set. "),
         (WITH_A_WRONG_ONE, "/x", "find no cluster: `squeue --all` said: Unable to process", "SLURM_CONF is /x. "),
@@ -50,7 +50,7 @@ squeue: fatal: Unable to process configuration file
     ],
 )
 def test_a_command_that_fails_is_one_line_of_its_own_words(
-    words: str, conf: str | None, what: str, mend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: str, conf: str | None, what: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     squeue = tmp_path / "squeue"
     squeue.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{words}END\nexit 3\n")
@@ -63,7 +63,7 @@ def test_a_command_that_fails_is_one_line_of_its_own_words(
         ask("squeue", "--all")
     assert what in caught.value.what
     assert "\n" not in caught.value.what
-    assert mend in (caught.value.mend or "")
+    assert hint in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_a_pipe_is_written_to_and_not_replaced(empty_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "what", "mend"),
+    ("arguments", "what", "hint"),
     [
         (("--format", "latx"), "no format is called 'latx'", "Did you mean 'latex'?"),
         (("--metric", "bst"), "no metric is called 'bst'", "Did you mean 'best'?"),
@@ -170,10 +170,10 @@ def test_a_pipe_is_written_to_and_not_replaced(empty_folder: Path) -> None:
         (("table1", "--set", "epochs"), "'epochs' is no setting", "KEY=VALUE"),
     ],
 )
-def test_wrong_use_is_one_message_with_a_way_out(arguments: tuple[str, ...], what: str, mend: str) -> None:
+def test_wrong_use_is_one_message_with_a_way_out(arguments: tuple[str, ...], what: str, hint: str) -> None:
     error = refused(*arguments)
     assert what in error.what
-    assert mend in str(error.mend)
+    assert hint in str(error.hint)
 
 
 def test_a_file_that_cannot_be_replaced_stays_as_it_was(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

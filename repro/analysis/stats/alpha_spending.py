@@ -45,14 +45,14 @@ class Looks:
     def __post_init__(self) -> None:
         if not self.seeds or list(self.seeds) != sorted(set(self.seeds)) or self.seeds[0] < MIN_SEEDS:
             shown = ", ".join(map(str, self.seeds))
-            raise UserError(f"looks at {shown or 'no'} seeds", mend=f"They rise, from {MIN_SEEDS} on: such as 5,10,20.")
+            raise UserError(f"looks at {shown or 'no'} seeds", hint=f"They rise, from {MIN_SEEDS} on: such as 5,10,20.")
 
     @classmethod
     def parse(cls, text: str, spending: Spending = "obrien_fleming") -> Looks:
         """Looks as typed: ``5,10,20``. Raises UserError."""
         parts = [part.strip() for part in text.split(",")]
         if not all(part.isascii() and part.isdecimal() for part in parts):
-            raise UserError(f"'{text}' is no list of seeds", mend="Numbers that rise: such as 5,10,20.")
+            raise UserError(f"'{text}' is no list of seeds", hint="Numbers that rise: such as 5,10,20.")
         return cls(tuple(map(int, parts)), spending)
 
     def after(self, n: int) -> int | None:

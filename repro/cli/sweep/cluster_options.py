@@ -94,18 +94,18 @@ class Asked:
             if given is not None:
                 raise UserError(
                     f"{option} chooses among this machine's devices, not a cluster's",
-                    mend="--gpus-per-job and --cpus-per-job say what a job reserves there.",
+                    hint="--gpus-per-job and --cpus-per-job say what a job reserves there.",
                 )
         if self.node_data is not None and not str(self.node_data).startswith(("/", "$")):
             raise UserError(
                 f"--node-data {self.node_data}: a node has another working folder",
-                mend="Give a whole path, such as /tmp/biasrepro, or one that begins with a variable of the node's.",
+                hint="Give a whole path, such as /tmp/biasrepro, or one that begins with a variable of the node's.",
             )
         share = parse_jobs_per_gpu(jobs_per_gpu)
         if share is None:
             raise UserError(
                 "--jobs-per-gpu auto measures the GPUs of this machine, not a cluster's",
-                mend="Measure on a node (`biasrepro sweep TABLE --jobs-per-gpu auto`), and give the number here.",
+                hint="Measure on a node (`biasrepro sweep TABLE --jobs-per-gpu auto`), and give the number here.",
             )
         if self.executor == "ray":
             return engine_of(
@@ -146,14 +146,14 @@ class Asked:
             if given is not None and given is not False and given != () and name not in belong[self.executor]:
                 theirs = " or ".join(f"--executor {other}" for other, names in belong.items() if name in names)
                 option = "--memory-per-job" if name == "memory_gb" else f"--{name.replace('_', '-')}"
-                raise UserError(f"{option} is for {theirs}", mend="Add that, or leave the option out.")
+                raise UserError(f"{option} is for {theirs}", hint="Add that, or leave the option out.")
 
 
 def parse_minutes(text: str) -> int:
     """Minutes of a walltime as SLURM writes it: ``90`` minutes, ``H:MM:SS``, ``MM:SS``, ``D-HH``, ``D-HH:MM:SS``."""
     if not (found := _TIME.fullmatch(text)):
         raise UserError(
-            f"--time {text} is no time", mend="Such as --time 4:00:00 (hours), 1-12 (days-hours), 90 (minutes)."
+            f"--time {text} is no time", hint="Such as --time 4:00:00 (hours), 1-12 (days-hours), 90 (minutes)."
         )
     days, *others = found.groups()
     numbers = [int(part) for part in others if part is not None]
@@ -247,17 +247,17 @@ def leave(engine: Engine, name: ExecutorName, table: Table, jobs: Sequence[Job],
 
 def _whole(option: str, number: float | None) -> int | None:
     if number is not None and number != int(number):
-        raise UserError(f"{option} {number:g}: SLURM gives whole ones", mend="--jobs-per-gpu lets runs share a GPU.")
+        raise UserError(f"{option} {number:g}: SLURM gives whole ones", hint="--jobs-per-gpu lets runs share a GPU.")
     return None if number is None else int(number)
 
 
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[a-z][a-z0-9_-]*", key) or not value.isprintable():
-        raise UserError(f"--sbatch {text} is no KEY=VALUE", mend="Such as --sbatch constraint=a100.")
+        raise UserError(f"--sbatch {text} is no KEY=VALUE", hint="Such as --sbatch constraint=a100.")
     if key in _SET_HERE:
         raise UserError(
             f"--sbatch {text}: biasrepro sets {key} itself",
-            mend="--array N says how many jobs run at a time." if key == "array" else "Leave it out.",
+            hint="--array N says how many jobs run at a time." if key == "array" else "Leave it out.",
         )
     return key, value

@@ -130,10 +130,10 @@ def sweep(
     if device == "cpu" and executor == "local":  # on a cluster, what a run reserves is not what it trains on
         refuse_idle(context, "jobs_per_gpu", because="and --device cpu exclude each other")
     if not dry_run:
-        refuse_idle(context, "no_measure", because="is for --dry-run", mend=ADD_OR_LEAVE_OUT)
+        refuse_idle(context, "no_measure", because="is for --dry-run", hint=ADD_OR_LEAVE_OUT)
     if table_name is None:
         if not stop:
-            raise UserError("a sweep is of a table", mend="Such as `biasrepro sweep demo`, or a YAML file.")
+            raise UserError("a sweep is of a table", hint="Such as `biasrepro sweep demo`, or a YAML file.")
         raise typer.Exit(int(not stop_sweeps(results, None)))
     reference = with_settings(table_name, declared(settings, deterministic=deterministic))
     table = find_table(reference if executor == "local" else clusters.everywhere(reference))
@@ -233,7 +233,7 @@ def _listed(option: str, text: str | None) -> list[str] | None:
     if text is None:
         return None
     if not (parts := [part.strip() for part in text.split(",") if part.strip()]):
-        raise UserError(f"{option} {text!r} names nothing", mend=f"Such as {option} a,b; without it, all are taken.")
+        raise UserError(f"{option} {text!r} names nothing", hint=f"Such as {option} a,b; without it, all are taken.")
     return parts
 
 
@@ -248,7 +248,7 @@ def _slots(
 
     wanted = _listed("--gpus", gpus)
     if wanted is not None and not all(part.isascii() and part.isdecimal() for part in wanted):
-        raise UserError(f"--gpus {gpus} is no list of numbers", mend="Such as --gpus 0,1.")
+        raise UserError(f"--gpus {gpus} is no list of numbers", hint="Such as --gpus 0,1.")
     cores = usable_cores()
 
     def slots(on_each_gpu: int) -> tuple[Slot, ...]:

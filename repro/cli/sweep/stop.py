@@ -22,8 +22,8 @@ def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120
     from repro.sweep.registry import Registration, registered
 
     if not results.is_dir():
-        mend = "Give the folder that the sweep writes to: biasrepro sweep --stop --results DIR."
-        raise UserError("there is no such results folder, so no sweep to stop", where=str(results), mend=mend)
+        hint = "Give the folder that the sweep writes to: biasrepro sweep --stop --results DIR."
+        raise UserError("there is no such results folder, so no sweep to stop", where=str(results), hint=hint)
     asked: list[tuple[Registration, Engine | None]] = []
     found_none = True
     for one in registered(results):

@@ -27,7 +27,7 @@ def refuse_selection(**given: object) -> None:
     if options := [f"--{name}" for name, value in given.items() if value is not None]:
         raise UserError(
             f"--until-decided goes without {' and '.join(options)}",
-            mend="The declaration says which cells are run, and the looks say how many seeds of each.",
+            hint="The declaration says which cells are run, and the looks say how many seeds of each.",
         )
 
 
@@ -77,14 +77,14 @@ def require_declaration(results: Path, table: Table) -> Declaration:
         raise UserError(
             f"nothing is published in {table.label} to decide on",
             where=table.id,
-            mend="--until-decided is for tables with published differences: table1, table2, released.",
+            hint="--until-decided is for tables with published differences: table1, table2, released.",
         )
     if (found := read_declaration(results, table)) is not None:
         return found
     propose = command_line("plan", table.reference, "--looks", PROPOSED_LOOKS, "--declare", results=results)
     raise UserError(
         f"no looks are declared for {table.id}, and one that is chosen on the way is no honest one",
-        mend=f"A proposal: {propose}. It cannot be changed afterwards; without --declare it shows what looks cost.",
+        hint=f"A proposal: {propose}. It cannot be changed afterwards; without --declare it shows what looks cost.",
     )
 
 

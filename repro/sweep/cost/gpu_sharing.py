@@ -84,7 +84,7 @@ def _hear(process: subprocess.Popen[str]) -> dict[str, Any]:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise UserError("a run that shares the device could not be measured", mend="--jobs-per-gpu 1 measures nothing.")
+        raise UserError("a run that shares the device could not be measured", hint="--jobs-per-gpu 1 measures nothing.")
     heard: dict[str, Any] = json.loads(line)
     return heard
 

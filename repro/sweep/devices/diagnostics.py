@@ -39,7 +39,7 @@ class Finding:
     level: Level
     topic: str
     text: str
-    mend: str | None = None
+    hint: str | None = None
 
 
 def software() -> list[Finding]:
@@ -60,8 +60,8 @@ def devices() -> list[Finding]:
     findings = [Finding("ok", "CPU", f"{device_name('cpu') or platform.machine()}, {threads} core(s) to use here")]
     probe = _probe_torch()
     if isinstance(probe, str):
-        mend = "torch and torchvision must be a matching pair: requirements.lock names one."
-        return [*findings, Finding("broken", "torch", f"does not import: {probe}", mend)]
+        hint = "torch and torchvision must be a matching pair: requirements.lock names one."
+        return [*findings, Finding("broken", "torch", f"does not import: {probe}", hint)]
     gpus = find_gpus()
     inherited = os.environ.get(VISIBLE)
     for gpu in gpus:
@@ -87,11 +87,11 @@ def storage(results: Path, root: Path) -> list[Finding]:
     for topic, folder in (("results", results), ("data", root)):
         free = free_bytes(folder)
         text = f"{folder}: {readable_size(free)} free"
-        mend = "Make room, or name a folder on another disk."
-        findings.append(Finding("ok" if free > LITTLE_DISK_BYTES else "missing", topic, text, mend))
+        hint = "Make room, or name a folder on another disk."
+        findings.append(Finding("ok" if free > LITTLE_DISK_BYTES else "missing", topic, text, hint))
     if not _can_be_written(results):
-        mend = "Mend its permissions, or give another --results folder."
-        findings.append(Finding("broken", "results", f"{results} cannot be written to", mend))
+        hint = "Mend its permissions, or give another --results folder."
+        findings.append(Finding("broken", "results", f"{results} cannot be written to", hint))
     return findings
 
 

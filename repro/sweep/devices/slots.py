@@ -65,10 +65,10 @@ def gpu_slots(
         if not 0 <= position < len(entries):
             raise UserError(
                 f"there is no GPU {position}: {_count(entries)} visible here",
-                mend="`biasrepro doctor` lists them; --gpus counts those in CUDA_VISIBLE_DEVICES, from 0.",
+                hint="`biasrepro doctor` lists them; --gpus counts those in CUDA_VISIBLE_DEVICES, from 0.",
             )
     if len(set(positions)) < len(positions):
-        raise UserError("--gpus names a GPU twice", mend="--jobs-per-gpu 2 puts two jobs on each.")
+        raise UserError("--gpus names a GPU twice", hint="--jobs-per-gpu 2 puts two jobs on each.")
     total = len(positions) * jobs_per_gpu
     share = threads or max(1, cores // max(1, total))
     return tuple(
@@ -106,18 +106,18 @@ def choose_slots(
     """
     if device == "cpu":
         if wanted is not None:
-            raise UserError("--gpus and --device cpu exclude each other", mend="Leave one of them out.")
+            raise UserError("--gpus and --device cpu exclude each other", hint="Leave one of them out.")
         return cpu_slots(cores=cores, jobs=jobs, threads=threads)
     if device not in ("auto", "cuda"):
-        raise UserError(f"'{device}' is no device of a sweep", mend="Valid: auto, cpu, cuda. --gpus 0,1 picks GPUs.")
+        raise UserError(f"'{device}' is no device of a sweep", hint="Valid: auto, cpu, cuda. --gpus 0,1 picks GPUs.")
     entries = visible_entries(gpus, inherited)
     if not entries and (device == "cuda" or wanted is not None):
         hidden = f" ({VISIBLE}={inherited!r} hides {len(gpus)})" if gpus else ""
-        raise UserError(f"no GPU is visible here{hidden}", mend="`biasrepro doctor` shows why; --device cpu works.")
+        raise UserError(f"no GPU is visible here{hidden}", hint="`biasrepro doctor` shows why; --device cpu works.")
     if not entries:
         return cpu_slots(cores=cores, jobs=jobs, threads=threads)
     if jobs is not None:
-        raise UserError("--jobs counts workers on the CPU", mend="On GPUs it is --jobs-per-gpu; or add --device cpu.")
+        raise UserError("--jobs counts workers on the CPU", hint="On GPUs it is --jobs-per-gpu; or add --device cpu.")
     return gpu_slots(entries, wanted=wanted, jobs_per_gpu=jobs_per_gpu, cores=cores, threads=threads)
 
 

@@ -53,7 +53,7 @@ class RayEngine:
         if self._options.address is None:
             raise UserError(
                 "--detach leaves the work to a cluster that is there already",
-                mend="Say which: --address auto, or --address HOST:6379. Or leave --detach out.",
+                hint="Say which: --address auto, or --address HOST:6379. Or leave --detach out.",
             )
         join(self._options.address)
         import ray

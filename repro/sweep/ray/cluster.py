@@ -117,7 +117,7 @@ def join(address: str | None) -> None:
     if address is not None and "://" in address:
         raise UserError(
             f"--address {address}: Ray's client protocol is not supported",
-            mend="Run the command on a node of the cluster (its head will do) with --address auto.",
+            hint="Run the command on a node of the cluster (its head will do) with --address auto.",
         )
     host = (address or "127.0.0.1").rpartition(":")[0] or address or "127.0.0.1"
     for name, value in {**_QUIET, **(_LOOPBACK if host in ("127.0.0.1", "localhost", "::1") else {})}.items():
@@ -159,7 +159,7 @@ def join(address: str | None) -> None:
     if failed and "InvalidAuthToken" in said:
         raise ClusterLost(
             f"Ray at {address} does not know this process's token",
-            mend="Nothing was started. Set RAY_AUTH_MODE=token, and have the head's token here: `ray get-auth-token` "
+            hint="Nothing was started. Set RAY_AUTH_MODE=token, and have the head's token here: `ray get-auth-token` "
             "shows the one that a machine has, in ~/.ray/auth_token.",
         ) from failed[0]
     if failed:
@@ -197,7 +197,7 @@ def _unreachable(address: str | None, why: str) -> ClusterLost:
     where = f"Ray at {address}" if address is not None else "a Ray on this machine"
     return ClusterLost(
         f"{where} cannot be used: {why}",
-        mend="Nothing was started. `ray status --address HOST:PORT` shows whether a cluster is up, `ray start --head` "
+        hint="Nothing was started. `ray status --address HOST:PORT` shows whether a cluster is up, `ray start --head` "
         "starts one; the command has to run on one of its nodes. A cluster that asks for Ray's token wants "
         "RAY_AUTH_MODE=token in the environment.",
     )
@@ -211,7 +211,7 @@ def told(error: BaseException) -> UserError:
     last = str(error).strip().splitlines()[-1]
     return RunFailure(
         f"a node of the cluster could not begin: {last}",
-        mend="The same biasrepro has to be installed on all nodes, in the Python that Ray's workers run in.",
+        hint="The same biasrepro has to be installed on all nodes, in the Python that Ray's workers run in.",
     )
 
 

@@ -64,7 +64,7 @@ class RayExecutor:
             if not self.capacity:
                 raise UserError(
                     f"no node of this Ray cluster has what a run reserves: {self._reserved}",
-                    mend="--gpus-per-job, --cpus-per-job and --memory-per-job say what a run reserves; "
+                    hint="--gpus-per-job, --cpus-per-job and --memory-per-job say what a run reserves; "
                     "`ray status` what there is.",
                 )
         except UserError:
@@ -137,7 +137,7 @@ class RayExecutor:
         self._lost = True
         return ClusterLost(
             how,
-            mend="Nothing is lost: runs commit their state and end. Start the cluster again; the same command "
+            hint="Nothing is lost: runs commit their state and end. Start the cluster again; the same command "
             "goes on from there.",
         )
 

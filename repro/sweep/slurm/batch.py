@@ -191,6 +191,6 @@ def _explained(error: Exception, said: str) -> UserError:
     if isinstance(error, OSError):
         return SlurmError(
             f"sbatch cannot be run here: {error.strerror}",
-            mend="Start the sweep where SLURM's commands are, on a login node of the cluster.",
+            hint="Start the sweep where SLURM's commands are, on a login node of the cluster.",
         )
     return refused(str(error).strip() or said.strip() or type(error).__name__, "sbatch")

@@ -26,8 +26,8 @@ def lost(job: Job, task: str, gone: Gone | None, last_words: str, *, stopping: b
         return Ended(job, 0, fate="failed", cause=f"{where} ran out of memory: give it more with --memory-per-job")
     if gone.signal == _NO_LOG:
         cause = f"{where} could not open its log under {job.folder.results} on {gone.node or 'its node'}"
-        mend = "give a --results folder that all nodes share, under the same path, and may write to"
-        return Ended(job, 1, fate="failed", cause=f"{cause}: {mend}")
+        hint = "give a --results folder that all nodes share, under the same path, and may write to"
+        return Ended(job, 1, fate="failed", cause=f"{cause}: {hint}")
     words = f"{where}: {gone.state}\n{last_words}".strip()
     return Ended(job, -gone.signal if gone.signal else gone.exit_code or 1, last_words=words)
 

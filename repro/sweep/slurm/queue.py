@@ -58,7 +58,7 @@ def ask(*command: str) -> str:
     except OSError as error:
         raise SlurmError(
             f"{command[0]} cannot be run here: {error.strerror}",
-            mend="Start the sweep where SLURM's commands are, on a login node of the cluster.",
+            hint="Start the sweep where SLURM's commands are, on a login node of the cluster.",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise refused(f"no answer in {_COMMAND_SECONDS:.0f} s", *command) from error
@@ -74,17 +74,17 @@ def refused(said: str, *command: str) -> SlurmError:
         variable = os.environ.get("SLURM_CONF")
         return SlurmError(
             f"SLURM's commands are here and find no cluster: `{asked}` said: {words}",
-            mend=f"SLURM_CONF is {variable or 'not set'}. Start the sweep on a login node of the cluster, or set "
+            hint=f"SLURM_CONF is {variable or 'not set'}. Start the sweep on a login node of the cluster, or set "
             "SLURM_CONF to the cluster's slurm.conf. Where plain `squeue` answers, a sweep can be submitted.",
         )
     if command == ("sbatch",):
         return SlurmError(
             f"`sbatch` said: {words}",
-            mend="These runs were not submitted. `sinfo` shows the partitions, --dry-run what sbatch is told.",
+            hint="These runs were not submitted. `sinfo` shows the partitions, --dry-run what sbatch is told.",
         )
     return SlurmError(
         f"`{asked}` said: {words}",
-        mend="Nothing is lost: what is queued or runs goes on without us, and the same command follows it again.",
+        hint="Nothing is lost: what is queued or runs goes on without us, and the same command follows it again.",
     )
 
 
