@@ -4,17 +4,6 @@ from __future__ import annotations
 
 import repro
 
-_PAPER = """\
-@inproceedings{abrahamyan2021bias,
-  title     = {Bias Loss for Mobile Neural Networks},
-  author    = {Abrahamyan, Lusine and Ziatchin, Valentin and Chen, Yiming and Deligiannis, Nikos},
-  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision (ICCV)},
-  pages     = {6556--6566},
-  year      = {2021},
-  month     = oct
-}
-"""
-
 _SOFTWARE = """\
 @software{biasrepro,
   title   = {{biasrepro}: a reproduction of {Tables 1 and 2} of {Bias Loss for Mobile Neural Networks}},
@@ -26,5 +15,8 @@ _SOFTWARE = """\
 
 def cite() -> None:
     """Print BibTeX of the paper and of this software."""
-    print(_PAPER)
+    from repro.experiment.papers import PAPERS
+
+    for paper in PAPERS.values():
+        print(paper.bibtex)
     print(_SOFTWARE.replace("@version@", repro.__version__), end="")

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from repro.errors import ConfigError, UserError, nearest
 from repro.experiment.diagnosis import Problem, describe, key_model, problems_of
+from repro.experiment.papers import PAPERS
 from repro.experiment.schema import BASELINE, DENSENETS, NUM_CLASSES, TRAINING_IMAGES, Cell, Run, Table
 from repro.experiment.strict_yaml import Document, parse, parse_value, quoted, read_text
 
@@ -231,6 +232,14 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
     if _takes_the_name_of_a_builtin(table, document):
         reason = f"'{table.table}' is the name of a built-in experiment, and this is another one"
         yield Problem(("table",), reason, "Give it a name of its own: results are kept under it.")
+    if table.kind == "paper" and table.paper is None:
+        hint = f"Add 'paper: {next(iter(PAPERS))}', or 'paper: {{id: ..., citation: ...}}' for another paper."
+        yield Problem(("kind",), "a table of kind 'paper' must name its paper", hint)
+    if table.paper and table.paper != PAPERS.get(table.paper.id, table.paper):
+        name = table.paper.id
+        yield Problem(("paper", "id"), f"'{name}' is a known paper, and this is another one", "Choose another id.")
+    if table.table in PAPERS:
+        yield Problem(("table",), f"'{table.table}' is the name of a paper", "Choose another name for the table.")
     columns = [column.id for column in table.columns]
     for kind, ids in (("columns", columns), ("rows", [row.id for row in table.rows])):
         for index, name in enumerate(ids):

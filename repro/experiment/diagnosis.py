@@ -94,7 +94,11 @@ def _problem(problem: Any) -> Problem:
     if kind == "literal_error":
         valid = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
         if valid and isinstance(given, str):
-            return Problem(path, f"{quoted(given)} is none of the valid names", nearest(given, valid))
+            return Problem(path, f"unknown name {quoted(given)}", nearest(given, valid))
+    if kind == "unknown_name":
+        return Problem(
+            path, f"unknown {problem['ctx']['kind']} {quoted(given)}", nearest(given, problem["ctx"]["valid"])
+        )
     if kind == "string_pattern_mismatch":
         return Problem(path, f"{_pattern_in_words(path)}, not {_shown(given)}")
     message = problem["ctx"]["error"].args[0] if kind == "value_error" else problem["msg"]

@@ -13,7 +13,10 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from repro.experiment.fields import Identifier, Strict, Title, whole_number
+from repro.experiment.papers import PaperChoice
 
 LossName = Literal["ce", "bias", "inverse_bias", "mean_bias", "mean_variance_bias"]
 Normalization = Literal["batch", "running", "activation"]
@@ -42,24 +45,8 @@ BASELINE = "ce"
 # Whose features have a norm and an activation after them to be taken before, and whose layers can be recomputed.
 DENSENETS: frozenset[str] = frozenset({"densenet100_k12", "densenet100_k24", "densenet121"})
 
-# Ids become folder names, so they hold nothing that a file system or a shell could take for something else.
-Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-# Titles stand in the cells of Markdown, LaTeX and HTML tables: one line each.
-Title = Annotated[str, Field(pattern=r"^[^\t\n\u2028\u2029]{1,400}$")]
 
-
-def _whole_number(value: Any) -> Any:
-    """Literal[1, 2] also takes true and 2.0, which are equal to 1 and 2 in Python; a strict key takes neither."""
-    if isinstance(value, (bool, float)):
-        raise ValueError("must be a whole number")
-    return value
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class DatasetChoice(_Strict):
+class DatasetChoice(Strict):
     """Which images: a data set, and how many of its classes (the first in the sorted list; None for all)."""
 
     name: DatasetName
@@ -76,7 +63,7 @@ class DatasetChoice(_Strict):
         return IMAGE_SIZE[self.name]
 
 
-class Augmentation(_Strict):
+class Augmentation(Strict):
     """Random crop, then flip, then rotation: torchvision's PIL pipeline."""
 
     crop_padding_pixels: Annotated[int, Field(ge=0, le=16)] = 4
@@ -84,7 +71,7 @@ class Augmentation(_Strict):
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """How a network is trained: SGD with a step schedule and an optional linear warm-up."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
@@ -100,7 +87,7 @@ class Recipe(_Strict):
     augmentation: Augmentation = Augmentation()
 
 
-class Weighting(_Strict):
+class Weighting(Strict):
     """The constants of z, and how the measured diversity is scaled to [0, 1]."""
 
     alpha: Annotated[float, Field(ge=0, le=10)] = 0.3
@@ -108,7 +95,7 @@ class Weighting(_Strict):
     normalization: Normalization = "batch"
 
 
-class Execution(_Strict):
+class Execution(Strict):
     """How the arithmetic is carried out: never the mathematics, but it may change the last bits (or, bf16, more)."""
 
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
@@ -119,21 +106,21 @@ class Execution(_Strict):
     recompute: bool = False
 
 
-class ModelOptions(_Strict):
+class ModelOptions(Strict):
     """Where paper and code leave room in a network; None takes what docs/reproducing.md argues for."""
 
-    stem_stride: Annotated[Literal[1, 2] | None, BeforeValidator(_whole_number)] = None
+    stem_stride: Annotated[Literal[1, 2] | None, BeforeValidator(whole_number)] = None
     feature_point: Literal["default", "before_norm"] = "default"
 
 
-class Published(_Strict):
+class Published(Strict):
     """What was printed for a row: parameters in millions, top-1 in percent by column, and the deltas where printed."""
 
     parameters_millions: Annotated[float, Field(gt=0)] | None = None
     top1_percent: dict[str, Annotated[float, Field(ge=0, le=100)]]
 
 
-class Column(_Strict):
+class Column(Strict):
     """A loss, as a column of a table."""
 
     id: Identifier
@@ -142,7 +129,7 @@ class Column(_Strict):
     weighting: Weighting | None = None
 
 
-class Row(_Strict):
+class Row(Strict):
     """A network, as a row of a table."""
 
     id: Identifier
@@ -155,7 +142,7 @@ class Row(_Strict):
     note: Title | None = None
 
 
-class Cell(_Strict):
+class Cell(Strict):
     """One row under one column of a table, resolved: everything a run needs but the seed."""
 
     table: str
@@ -190,7 +177,7 @@ class Cell(_Strict):
         return _digest(self.determinants())
 
 
-class Run(_Strict):
+class Run(Strict):
     """A cell and a seed: the unit that is trained and recorded."""
 
     cell: Cell
@@ -211,13 +198,14 @@ class Run(_Strict):
         return _digest(self.configuration())
 
 
-class Table(_Strict):
+class Table(Strict):
     """One experiment file: a table of the paper, of its released code, a study or the demo."""
 
     table: Identifier
     label: Title
     title: Title
     kind: TableKind
+    paper: PaperChoice | None = None
     source: Title | None = None
     beside: Identifier | None = None
     dataset: DatasetChoice
@@ -247,6 +235,16 @@ class Table(_Strict):
     def comparable(self) -> bool:
         """Whether what was published may stand beside these runs: nothing but the execution was overridden."""
         return all(key.startswith("execution.") for key, _ in self.overrides)
+
+    @property
+    def family(self) -> str:
+        """The family of tests that the table's comparisons belong to.
+
+        The paper's id where the table reproduces the paper's protocol; else its own id.
+        """
+        if self.kind == "paper" and self.comparable and self.paper is not None:
+            return self.paper.id
+        return self.id
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -29,13 +29,13 @@ from repro.experiment.config import load_table
         ("[2, 3]", "2", "own.yaml:9:17: recipe.decay_epochs: must be a list, not 2"),
         ("[2, 3]", "[3, 2]", "own.yaml:9:17: recipe.decay_epochs: the epochs must rise from one to the next"),
         ("[2, 3]", "[2, 2]", "own.yaml:9:17: recipe.decay_epochs: the epochs must rise from one to the next"),
-        ("{name: digits}", "{name: digit}", "own.yaml:5:17: dataset.name: 'digit' is none of the valid names. Did you"),
+        ("{name: digits}", "{name: digit}", "own.yaml:5:17: dataset.name: unknown name 'digit'. Did you"),
         ("{name: digits}", "digits", "own.yaml:5:10: dataset: must be a mapping of keys to values, not 'digits'"),
         ("digits}", "digits, classes: 11}", "own.yaml:5:34: dataset.classes: digits has 10 classes, not 11"),
         (
             "loss: bias}",
             "loss: bais}",
-            "own.yaml:12:40: columns.1.loss: 'bais' is none of the valid names. Did you mean",
+            "own.yaml:12:40: columns.1.loss: unknown name 'bais'. Did you mean",
         ),
         ("bias: 91}", "bais: 91}", "top1_percent.bais: no column is called 'bais'. Did you mean 'bias'?"),
         ("table: mine", "table: Mine", "own.yaml:1:8: table: must be lowercase letters, digits, '_', '-' and '.',"),
@@ -134,7 +134,7 @@ def test_what_is_no_mapping_is_no_experiment(refusal: Callable[..., str], text: 
         ("recipe.decay_epochs=[2,x]", "--set recipe.decay_epochs: must be a whole number, not 'x'"),
         (
             "weighting.normalization=runing",
-            "--set weighting.normalization: 'runing' is none of the valid names. Did you",
+            "--set weighting.normalization: unknown name 'runing'. Did you",
         ),
     ],
 )

@@ -1,0 +1,43 @@
+"""The papers whose tables are reproduced. Add one to ``PAPERS``, or describe it in the YAML file of its table."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from repro.experiment.fields import Identifier, Strict, Title, known
+
+
+class Paper(Strict):
+    """A published paper: ``citation`` is one line for a page, ``bibtex`` what ``biasrepro cite`` prints."""
+
+    id: Identifier
+    citation: Title
+    bibtex: str = ""
+
+
+PAPERS: dict[str, Paper] = {
+    "bias_loss": Paper(
+        id="bias_loss",
+        citation="Abrahamyan, Ziatchin, Chen, Deligiannis, ICCV 2021, arXiv 2107.11170",
+        bibtex="""\
+@inproceedings{abrahamyan2021bias,
+  title     = {Bias Loss for Mobile Neural Networks},
+  author    = {Abrahamyan, Lusine and Ziatchin, Valentin and Chen, Yiming and Deligiannis, Nikos},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision (ICCV)},
+  pages     = {6556--6566},
+  year      = {2021},
+  month     = oct
+}
+""",
+    )
+}
+
+
+def _of_its_name(value: Any) -> Any:
+    return PAPERS[known("paper", PAPERS)(value)] if isinstance(value, str) else value
+
+
+PaperChoice = Annotated[Paper, BeforeValidator(_of_its_name)]
+"""A name of ``PAPERS``, or a mapping with the keys of ``Paper``."""

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from repro.experiment.config import find_table, load_table
+from repro.experiment.papers import PAPERS
+from repro.experiment.schema import Run
+
+SMITH = "kind: paper\npaper: {id: smith2024, citation: 'Smith, ICML 2024'}"
+
+
+def test_tables_1_and_2_are_one_family_of_one_paper() -> None:
+    for name in ("table1", "table2", "table2+execution.precision=bf16"):
+        table = find_table(name)
+        assert table.paper == PAPERS["bias_loss"]
+        assert table.family == "bias_loss"
+
+
+@pytest.mark.parametrize("name", ["table2+recipe.epochs=2", "released", "table2_variants", "tiny20", "demo"])
+def test_any_other_table_is_a_family_of_its_own(name: str) -> None:
+    assert find_table(name).family == name
+
+
+def test_another_papers_table_is_in_that_papers_family(own: Path, own_text: str) -> None:
+    own.write_text(own_text.replace("kind: study", SMITH))
+    table = load_table(own)
+    assert table.paper is not None
+    assert (table.paper.citation, table.paper.bibtex) == ("Smith, ICML 2024", "")
+    assert table.family == "smith2024"
+    assert load_table(own, ["recipe.epochs=2"]).family == "mine+recipe.epochs=2"
+
+
+def test_a_known_paper_is_named_by_its_id(own: Path, own_text: str) -> None:
+    own.write_text(own_text.replace("kind: study", "kind: paper\npaper: bias_loss"))
+    assert load_table(own).family == "bias_loss"
+
+
+def test_the_paper_is_in_no_hash(own: Path, own_text: str) -> None:
+    before = Run(cell=load_table(own).cells[1], seed=0).hash
+    own.write_text(own_text.replace("kind: study", SMITH))
+    assert Run(cell=load_table(own).cells[1], seed=0).hash == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: paper", "own.yaml:4:7: kind: a table of kind 'paper' must name its paper. Add 'paper: bias_loss', or"),
+        ("kind: paper\npaper: bias_los", "own.yaml:5:8: paper: unknown paper 'bias_los'. Did you mean 'bias_loss'?"),
+        ("kind: paper\npaper: 3", "own.yaml:5:8: paper: must be a mapping of keys to values, not 3"),
+        ("kind: paper\npaper: {id: x}", "own.yaml:5:8: paper: key 'citation' is missing"),
+        (
+            "kind: paper\npaper: {id: x, citation: X, year: 3}",
+            "own.yaml:5:29: unknown key 'year' in paper. Valid: id, citation, bibtex.",
+        ),
+        ("kind: paper\npaper: {id: bias_loss, citation: X}", "own.yaml:5:13: paper.id: 'bias_loss' is a known paper"),
+    ],
+)
+def test_a_wrong_paper_is_told_with_its_place(
+    refusal: Callable[..., str], own_text: str, text: str, message: str
+) -> None:
+    assert message in refusal(own_text.replace("kind: study", text))
+
+
+def test_no_table_has_the_name_of_a_paper(refusal: Callable[..., str], own_text: str) -> None:
+    assert "'bias_loss' is the name of a paper" in refusal(own_text.replace("table: mine", "table: bias_loss"))
