@@ -248,12 +248,13 @@ def machine() -> dict[str, Any]:
     import torch
 
     from repro.engine.environment import static_provenance
+    from repro.machine import usable_cores
 
     facts = static_provenance(torch.device("cpu"))
     kept = ("biasrepro", "git_commit", "git_dirty", "python", "packages", "platform", "device_name")
     return {
         **{key: facts[key] for key in kept},
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "load_average": os.getloadavg(),
         "niceness": os.nice(0),
     }

@@ -25,6 +25,7 @@ from typing import Any
 from repro.data import load_dataset
 from repro.engine import environment
 from repro.errors import DataError
+from repro.machine import usable_cores
 from repro.progress import Progress
 
 BIASREPRO = (sys.executable, "-m", "repro")
@@ -99,7 +100,7 @@ def main() -> None:
         "kind": "startup",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["python", *sys.argv],
-        "machine": {**{key: facts[key] for key in kept}, "cores": os.cpu_count(), "load_average": os.getloadavg()},
+        "machine": {**{key: facts[key] for key in kept}, "cores": usable_cores(), "load_average": os.getloadavg()},
         "seconds": seconds,
     }
     if chosen.output is not None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
 import math
 import random
+import sys
 from collections.abc import Callable, Iterable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,22 @@ columns:
 rows:
   - {id: squeezenet, title: SqueezeNet, model: squeezenet, published: {top1_percent: {ce: 90, bias: 91}}}
 """
+
+
+@pytest.fixture
+def fake_driver(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that gives this machine an NVIDIA driver with the GPUs it is called with."""
+    spec = spec_from_file_location("pynvml", Path(__file__).parent / "fake_driver" / "pynvml.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+
+    def install(*gpus: dict[str, Any]) -> None:
+        monkeypatch.setenv("FAKE_NVML", json.dumps({"driver": "570.86.10", "gpus": gpus}))
+
+    return install
 
 
 @pytest.fixture

@@ -16,7 +16,18 @@ import repro
 PACKAGE = Path(repro.__file__).parent
 
 LAYERS = (
-    *("errors", "progress", "interruption", "experiment", "results", "analysis", "tables", "figures", "report"),
+    *(
+        "errors",
+        "progress",
+        "interruption",
+        "machine",
+        "experiment",
+        "results",
+        "analysis",
+        "tables",
+        "figures",
+        "report",
+    ),
     *("data", "losses", "models", "engine", "bench"),
     *("sweep", "cli", "__main__"),
 )

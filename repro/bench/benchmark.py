@@ -15,6 +15,7 @@ from repro.bench.configurations import Setting, with_execution
 from repro.errors import UserError, nearest
 from repro.experiment.config import find_table
 from repro.experiment.schema import NUM_CLASSES, Cell, Execution, ModelName, Run
+from repro.machine import usable_cores
 
 # The networks of Table 2, in its order.
 DEFAULT_MODELS = ("shufflenetv2_x0_5", "mobilenetv2_x0_75", "nasnet_a", "squeezenet", "densenet100_k12")
@@ -118,6 +119,6 @@ def _machine(device: str) -> dict[str, Any]:
     return {
         **{key: facts[key] for key in kept},
         "host": socket.gethostname(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "load_average": os.getloadavg(),
     }

@@ -59,7 +59,7 @@ def bench(
     from repro.cli.console import say
     from repro.engine.environment import choose_device
     from repro.experiment.schema import DENSENETS
-    from repro.sweep.devices.hardware import usable_cores
+    from repro.machine import usable_cores
 
     if image_size not in (32, 64):
         raise UserError(f"--image-size {image_size}: 32 or 64")

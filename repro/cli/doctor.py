@@ -65,8 +65,8 @@ def _show_times(results: Path, *, may_measure: bool) -> None:
     """How long each table would take here, all cells with the seeds it asks for."""
     from repro.cli.console import duration, say
     from repro.experiment.config import find_table, runs_of
+    from repro.machine import device_name
     from repro.sweep.cost.estimate import costs_in_records, estimate, unknown_cells
-    from repro.sweep.devices.hardware import device_name
     from repro.sweep.survey import headers_under
 
     slots = _slots()
@@ -91,7 +91,7 @@ def _slots() -> Sequence[Slot]:
     """The slots that a sweep without options would have."""
     import os
 
-    from repro.sweep.devices.hardware import find_gpus, usable_cores
+    from repro.machine import find_gpus, usable_cores
     from repro.sweep.devices.slots import VISIBLE, choose_slots
 
     return choose_slots(

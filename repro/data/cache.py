@@ -21,10 +21,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from repro.data.cores import available_cores
 from repro.data.decoded import DecodedImages, PixelSums
 from repro.data.locking import fsync_folder
 from repro.errors import DataError
+from repro.machine import usable_cores
 
 CACHE_FILE = "decoded-v1.bin"
 _MAGIC = b"biasrepro-data-1"
@@ -166,7 +166,7 @@ def _chunk_sha256(content: npt.NDArray[np.uint8]) -> list[str]:
     def sha256(start: int) -> str:
         return hashlib.sha256(content[start : start + _CHUNK_BYTES].data).hexdigest()
 
-    with ThreadPoolExecutor(available_cores()) as threads:
+    with ThreadPoolExecutor(min(16, usable_cores())) as threads:
         return list(threads.map(sha256, range(0, len(content), _CHUNK_BYTES)))
 
 

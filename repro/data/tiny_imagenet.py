@@ -29,10 +29,10 @@ import numpy as np
 from PIL import Image
 
 from repro.data.archives import ReadLimits, read_members
-from repro.data.cores import available_cores
 from repro.data.decoded import DecodedImages, Images, Labels
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts
+from repro.machine import usable_cores
 
 _LIMITS = ReadLimits(member_bytes=16_000_000, total_bytes=2_000_000_000, members=200_000)
 _TEXTS = ("wnids.txt", "words.txt", "val/val_annotations.txt")
@@ -70,7 +70,7 @@ def _executor(image_count: int) -> Executor:
     if image_count <= 4 * _BATCH_IMAGES:
         return ThreadPoolExecutor(1)
     return ProcessPoolExecutor(
-        available_cores(), mp_context=get_context("spawn"), initializer=_follow, initargs=(os.getpid(),)
+        min(16, usable_cores()), mp_context=get_context("spawn"), initializer=_follow, initargs=(os.getpid(),)
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 import repro
+from repro import machine
 from repro.engine import defaults
 from repro.errors import ConfigError, UserError
 from repro.experiment.schema import DENSENETS, Execution
@@ -108,15 +109,12 @@ def device_name(device: torch.device) -> str:
     """The product name of the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return _processor()
+    return machine.processor_name()
 
 
 def driver(device: torch.device) -> str | None:
-    """The NVIDIA driver's version, None on a CPU or where nvidia-smi does not tell."""
-    if device.type != "cuda":
-        return None
-    told = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-    return told.splitlines()[0].strip() if told else None
+    """The NVIDIA driver's version, None on a CPU or where the driver does not tell."""
+    return machine.driver_version() if device.type == "cuda" else None
 
 
 def fingerprint(device: torch.device, data: str) -> dict[str, str]:
@@ -174,16 +172,6 @@ def _output(*command: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-@cache
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

@@ -25,9 +25,9 @@ from typing import Any, Literal
 from repro.errors import UserError
 from repro.experiment.schema import Run
 from repro.interruption import StopRequests
+from repro.machine import find_gpus, usable_cores
 from repro.progress import Progress
 from repro.results import RunFolder
-from repro.sweep.devices.hardware import find_gpus, usable_cores
 from repro.sweep.devices.slots import VISIBLE, Slot, choose_slots, cpu_slots, gpu_slots
 from repro.sweep.driver import conduct
 from repro.sweep.executor import Ended, Event, Fate, Job

@@ -55,8 +55,8 @@ def fake_worker() -> ModuleType:
 def fake_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps in this process start fake workers, two at a time."""
     monkeypatch.setattr("repro.sweep.local.executor.WORKER_COMMAND", (sys.executable, str(FAKE_WORKER)))
-    monkeypatch.setattr("repro.sweep.devices.hardware.usable_cores", lambda: 2)
-    monkeypatch.setattr("repro.sweep.devices.hardware.find_gpus", lambda: ())
+    monkeypatch.setattr("repro.machine.usable_cores", lambda: 2)
+    monkeypatch.setattr("repro.machine.find_gpus", lambda: ())
 
 
 @pytest.fixture

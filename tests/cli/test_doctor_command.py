@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from repro.experiment.config import find_table
+from repro.machine import Gpu
 from repro.sweep.devices import diagnostics as checkup
 from repro.sweep.devices.diagnostics import Finding
-from repro.sweep.devices.slots import Gpu
 
 Say = Callable[..., Any]
 
@@ -18,7 +18,7 @@ Say = Callable[..., Any]
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cores, no GPU, a torch that imports."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    for where in ("repro.sweep.devices.diagnostics", "repro.sweep.devices.hardware"):
+    for where in ("repro.sweep.devices.diagnostics", "repro.machine"):
         monkeypatch.setattr(f"{where}.find_gpus", lambda: ())
         monkeypatch.setattr(f"{where}.usable_cores", lambda: 2)
     monkeypatch.setattr(checkup, "_probe_torch", lambda: {"cuda": False, "built": "13.0", "count": 0})

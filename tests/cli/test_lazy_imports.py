@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from repro.experiment.config import find_table
-from repro.sweep.devices.hardware import device_name
+from repro.machine import device_name
 from repro.sweep.selection import selected_runs
 
 WATCHED = ("torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "numpy")

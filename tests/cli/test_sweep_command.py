@@ -15,9 +15,10 @@ from repro.cli.references import find_target
 from repro.cli.sweep.command import _job
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
+from repro.machine import Gpu
 from repro.results import RunFolder, read_failure, write_failure, write_record
 from repro.results.lock import own
-from repro.sweep.devices.slots import VISIBLE, Gpu
+from repro.sweep.devices.slots import VISIBLE
 from repro.sweep.registry import register, registered
 from repro.sweep.selection import selected_runs
 
@@ -224,8 +225,8 @@ def test_workers_get_the_gpus_that_this_process_was_given(
     if inherited is not None:
         monkeypatch.setenv(VISIBLE, inherited)
     gpus = (Gpu(0, "GPU-aaaa", "NVIDIA H100"), Gpu(1, "GPU-bbbb", "NVIDIA H100"))
-    monkeypatch.setattr("repro.sweep.devices.hardware.find_gpus", lambda: gpus)
-    monkeypatch.setattr("repro.sweep.devices.hardware.usable_cores", lambda: 4)
+    monkeypatch.setattr("repro.machine.find_gpus", lambda: gpus)
+    monkeypatch.setattr("repro.machine.usable_cores", lambda: 4)
     assert say("sweep", "demo", "--seeds", "1", *options, "--results", results).code == 0
     assert {(note["gpu"], note["threads"]) for note in started()} == places
     assert {note["device"] for note in started()} == {"cuda"}

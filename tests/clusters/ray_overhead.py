@@ -141,6 +141,7 @@ def main() -> None:
         import torch
 
         from repro.engine.environment import static_provenance
+        from repro.machine import usable_cores
 
         facts = static_provenance(torch.device("cpu"))
         record = {
@@ -150,7 +151,7 @@ def main() -> None:
             "machine": {
                 **{key: facts[key] for key in ("git_commit", "git_dirty", "python", "platform", "device_name")},
                 "ray": ray.__version__,
-                "cores": len(os.sched_getaffinity(0)),
+                "cores": usable_cores(),
                 "load_average": os.getloadavg(),
                 "niceness": os.nice(0),
                 "folder": tempfile.gettempdir(),

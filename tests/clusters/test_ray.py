@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -33,18 +34,17 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ign
 
 
 # Of the declared GPUs: memory enough for one run, not for two.
-NVIDIA_SMI = """#!/bin/sh
-case "$1" in --id=*) echo "GPU-declared-${{1#--id=}}-{process}, 1300, 1300" ;; *) exit 6 ;; esac
-"""
+RUN_MEMORY = [1300 * 2**20, 1300 * 2**20]
+FAKE_DRIVER = Path(__file__).parents[1] / "fake_driver"
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    smi = tmp_path_factory.mktemp("driver") / "nvidia-smi"
-    smi.write_text(NVIDIA_SMI.format(process=os.getpid()))
-    smi.chmod(0o755)
+def cluster() -> Iterator[Any]:
+    gpus = [{"uuid": f"GPU-declared-{index}-{os.getpid()}", "memory": RUN_MEMORY} for index in range(8)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(smi.parent), prepend=os.pathsep)
+        patch.setenv("FAKE_NVML", json.dumps({"gpus": gpus}))
+        patch.setenv("PYTHONPATH", str(FAKE_DRIVER), prepend=os.pathsep)
+        patch.syspath_prepend(str(FAKE_DRIVER))
         with ray_cluster.cluster(3) as started:
             yield started
 

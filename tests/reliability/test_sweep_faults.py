@@ -15,9 +15,9 @@ from commits import a_record
 import repro.cli
 from repro.experiment.config import load_table
 from repro.experiment.schema import Run
+from repro.machine import Gpu
 from repro.results import RunFolder, read_failure
 from repro.results.record import to_bytes
-from repro.sweep.devices.slots import Gpu
 from repro.sweep.selection import selected_runs
 
 EXPERIMENT = """\
@@ -82,8 +82,8 @@ class Scene:
 def scene(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Scene:
     worker = str(Path(__file__).with_name("quick_worker.py"))
     monkeypatch.setattr("repro.sweep.local.executor.WORKER_COMMAND", (sys.executable, worker))
-    monkeypatch.setattr("repro.sweep.devices.hardware.usable_cores", lambda: 2)
-    monkeypatch.setattr("repro.sweep.devices.hardware.find_gpus", lambda: ())
+    monkeypatch.setattr("repro.machine.usable_cores", lambda: 2)
+    monkeypatch.setattr("repro.machine.find_gpus", lambda: ())
     monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
     return Scene(tmp_path, capfd)
 
@@ -142,7 +142,7 @@ def test_a_fault_in_a_worker_is_dealt_with_and_the_rest_goes_on(
 def test_a_run_without_memory_on_a_shared_gpu_gets_it_to_itself_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, proved: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr("repro.sweep.devices.hardware.find_gpus", lambda: GPUS)
+    monkeypatch.setattr("repro.machine.find_gpus", lambda: GPUS)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     first, second = scene.runs[:2]
     scene.sweep({first: ["out_of_memory"], second: ["out_of_memory"] * 9}, "--jobs-per-gpu", "3", "--gpus", "0,1")

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from repro.errors import UserError
-from repro.sweep.devices.slots import VISIBLE, Gpu, choose_slots, cpu_slots, gpu_slots, visible_entries
+from repro.machine import Gpu
+from repro.sweep.devices.slots import VISIBLE, choose_slots, cpu_slots, gpu_slots, visible_entries
 
 GPUS = tuple(Gpu(index, f"GPU-{letter * 8}-1111", "NVIDIA H100") for index, letter in enumerate("abcd"))
 SLICES = tuple(Gpu(index, f"MIG-{letter * 8}-2222", "NVIDIA H100 MIG") for index, letter in enumerate("ef"))

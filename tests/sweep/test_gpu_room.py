@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -17,10 +16,11 @@ import pytest
 from repro.errors import UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
+from repro.machine import GpuMemory
 from repro.sweep import cluster_node as remote
 from repro.sweep.cluster_node import RemoteJob, Terms, run_remote
 from repro.sweep.cost import memory_estimate as needs
-from repro.sweep.devices.packing import CONTEXT_BYTES, GpuMemory, may_join
+from repro.sweep.devices.packing import CONTEXT_BYTES, may_join
 from repro.sweep.devices.slots import VISIBLE, Slot
 from repro.sweep.executor import Job
 from repro.sweep.local.gpu_memory import GpuRoom, memory_of_slot
@@ -142,18 +142,10 @@ def test_where_no_promise_can_be_kept_runs_begin_as_they_were_placed(gpu: Gpu, j
     assert all(gpu.room().admits(job, SLOT) for job in jobs)
 
 
-FAKE_SMI = """#!/bin/sh
-case "$1" in --id=*) echo "GPU-fake, 1000, {free}" ;; *) exit 6 ;; esac
-"""
-
-
-def test_nvidia_smi_is_asked_for_the_gpu_of_the_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smi = tmp_path / "nvidia-smi"
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    smi.write_text(FAKE_SMI.format(free=900))
-    smi.chmod(0o755)
+def test_the_driver_is_asked_for_the_gpu_of_the_slot(fake_driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_driver({"uuid": "GPU-fake", "memory": [1000 * 2**20, 900 * 2**20]})
     assert memory_of_slot(SLOT) == GpuMemory("GPU-fake", 1000 * 2**20, 900 * 2**20)
-    smi.write_text(FAKE_SMI.format(free="[N/A]"))  # of a MIG slice: torch is asked
+    fake_driver({"uuid": "GPU-fake"})  # where the driver does not tell, torch is asked
     by_torch = GpuMemory("MIG-a", 10, 5)
     monkeypatch.setattr("repro.sweep.local.gpu_memory.memory_by_torch", lambda slot: by_torch)
     assert memory_of_slot(SLOT) == by_torch

@@ -10,8 +10,8 @@ from repro.cli.sweep.jobs_per_gpu import choose_jobs_per_gpu, parse_jobs_per_gpu
 from repro.errors import UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
+from repro.machine import mps_is_running
 from repro.sweep.cost.gpu_sharing import measure_sharing
-from repro.sweep.devices.hardware import mps_is_running
 from repro.sweep.devices.packing import Shared
 from repro.sweep.devices.slots import Slot
 

@@ -117,7 +117,7 @@ def sweep(
     )
     from repro.cli.tensorboard import require_tensorboard
     from repro.experiment.config import find_table
-    from repro.sweep.devices.hardware import find_gpus
+    from repro.machine import find_gpus
     from repro.sweep.registry import taken_up
     from repro.sweep.selection import make_plan, parse_seeds, refuse_blocked, selected_runs
     from repro.sweep.survey import survey
@@ -243,7 +243,7 @@ def _slots(
     """The slots on this machine's devices, for ``runs``. Raises UserError for what is not there."""
     from repro.cli.console import say
     from repro.cli.sweep.jobs_per_gpu import choose_jobs_per_gpu, parse_jobs_per_gpu
-    from repro.sweep.devices.hardware import find_gpus, usable_cores
+    from repro.machine import find_gpus, usable_cores
     from repro.sweep.devices.slots import VISIBLE, choose_slots
 
     wanted = _listed("--gpus", gpus)

@@ -11,10 +11,10 @@ from repro.cli.references import command_line
 from repro.cli.sweep.until_decided import hours_from_records
 from repro.errors import UserError
 from repro.experiment.schema import Cell, Run, Table
+from repro.machine import device_name
 from repro.results.space import free_bytes
 from repro.sweep.cost.estimate import Cost, Estimate, cost_key, costs_in_records, estimate, unknown_cells
 from repro.sweep.cost.measure import SECONDS_PER_CELL, measure
-from repro.sweep.devices.hardware import device_name
 from repro.sweep.devices.slots import Slot
 from repro.sweep.selection import Plan
 from repro.sweep.survey import headers_under

@@ -28,9 +28,9 @@ def choose_jobs_per_gpu(runs: Sequence[Run], slots: Sequence[Slot], cores: int) 
     """Measure the kinds of ``runs`` on the first of ``slots`` (one for each GPU), and say what comes of it."""
     from repro.cli.console import counted, say, size
     from repro.experiment.catalog import dataset_facts
+    from repro.machine import mps_is_running
     from repro.sweep.cost.estimate import cost_key
     from repro.sweep.cost.gpu_sharing import free_memory, measure_sharing
-    from repro.sweep.devices.hardware import mps_is_running
     from repro.sweep.devices.packing import explore, pack
 
     slot = slots[0]

@@ -17,7 +17,8 @@ from typing import Any
 from repro.errors import UserError
 from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Cell, Run
-from repro.sweep.devices.packing import CONTEXT_BYTES, GpuMemory, Shared
+from repro.machine import GpuMemory
+from repro.sweep.devices.packing import CONTEXT_BYTES, Shared
 from repro.sweep.devices.slots import Slot
 
 SECONDS = 4.0

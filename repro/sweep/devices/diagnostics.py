@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import repro
 from repro.experiment.catalog import DATASETS, DatasetFacts, fetch_command, readable_size
+from repro.machine import driver_version, find_gpus, processor_name, torch_is_cpu_only, usable_cores
 from repro.results.space import free_bytes
-from repro.sweep.devices.hardware import device_name, driver_version, find_gpus, torch_is_cpu_only, usable_cores
 from repro.sweep.devices.slots import VISIBLE, visible_entries
 
 Level = Literal["ok", "missing", "broken"]
@@ -57,7 +57,7 @@ def software() -> list[Finding]:
 def devices() -> list[Finding]:
     """Cores and GPUs, and whether torch can use them."""
     threads = usable_cores()
-    findings = [Finding("ok", "CPU", f"{device_name('cpu') or platform.machine()}, {threads} core(s) to use here")]
+    findings = [Finding("ok", "CPU", f"{processor_name()}, {threads} core(s) to use here")]
     probe = _probe_torch()
     if isinstance(probe, str):
         hint = "torch and torchvision must be a matching pair: requirements.lock names one."

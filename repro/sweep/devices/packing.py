@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from repro.machine import GpuMemory
+
 # Part of the free memory that no run is given: allocators round up, and other processes come and go.
 RESERVE = 0.08
 # Fewer runs at a time are preferred up to this loss: each then ends sooner, and a failure costs less.
@@ -17,15 +19,6 @@ TOLERANCE = 0.05
 COUNTS = (2, 4, 8, 16)
 # A process's context with the kernels it loaded: an assumption, from what drivers of recent years take.
 CONTEXT_BYTES = 600 * 2**20
-
-
-@dataclass(frozen=True)
-class GpuMemory:
-    """A GPU's memory in bytes, all of it and what nobody has taken; ``uuid`` is what the driver calls the GPU."""
-
-    uuid: str
-    total: int
-    free: int
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from repro.errors import UserError
+from repro.machine import Gpu
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A CUDA device of this machine: a whole GPU, or a MIG slice of one. ``uuid`` is what the driver calls it."""
-
-    index: int
-    uuid: str
-    name: str
-    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)

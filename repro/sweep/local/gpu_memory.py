@@ -26,11 +26,11 @@ from pathlib import Path
 from repro.errors import UserError
 from repro.experiment.catalog import readable_size
 from repro.experiment.schema import Cell
+from repro.machine import GpuMemory, gpu_memory
 from repro.results.process import is_alive, process_start, this_place
 from repro.sweep.cost.gpu_sharing import memory_by_torch
 from repro.sweep.cost.memory_estimate import needed_bytes
-from repro.sweep.devices.hardware import gpu_memory
-from repro.sweep.devices.packing import GpuMemory, may_join
+from repro.sweep.devices.packing import may_join
 from repro.sweep.devices.slots import VISIBLE, Slot
 from repro.sweep.executor import Job
 
@@ -38,7 +38,7 @@ LOOK_SECONDS = 5.0  # between two looks at a GPU on which a run found no room
 
 
 def memory_of_slot(slot: Slot) -> GpuMemory | None:
-    """The memory of the GPU of ``slot``, by nvidia-smi or else by torch; None where neither tells."""
+    """The memory of the GPU of ``slot``, as the driver tells, or else torch; None where neither does."""
     if (memory := gpu_memory(slot.environment[VISIBLE])) is not None:
         return memory
     try:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+import sys
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro import machine
+from repro.machine import Gpu, GpuMemory
+
+H200: dict[str, Any] = {"uuid": "GPU-11111111-aaaa", "name": "NVIDIA H200", "memory": [143771 * 2**20, 1000]}
+RTX_4090: dict[str, Any] = {"uuid": "GPU-22222222-bbbb", "name": "NVIDIA GeForce RTX 4090"}
+SLICED: dict[str, Any] = {
+    "uuid": "GPU-33333333-cccc",
+    "name": "NVIDIA A100-SXM4-80GB",
+    "slices": [
+        {"uuid": "MIG-33333333-cccc", "name": "NVIDIA A100-SXM4-80GB MIG 3g.40gb", "memory": [40 * 2**30, 39 * 2**30]},
+        {"uuid": "MIG-44444444-dddd", "name": "NVIDIA A100-SXM4-80GB MIG 2g.20gb"},
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def _fake(fake_driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.metadata, "version", lambda name: "2.15.0+cu130")
+    fake_driver(H200, RTX_4090)
+
+
+def test_gpus_are_found_with_name_uuid_and_memory() -> None:
+    assert machine.find_gpus() == (
+        Gpu(0, "GPU-11111111-aaaa", "NVIDIA H200", 143771 * 2**20),
+        Gpu(1, "GPU-22222222-bbbb", "NVIDIA GeForce RTX 4090"),
+    )
+    assert machine.device_name("cuda") == "NVIDIA H200"
+    assert machine.driver_version() == "570.86.10"
+
+
+def test_a_sliced_gpu_is_its_slices(fake_driver: Any) -> None:
+    fake_driver(SLICED, RTX_4090)
+    found = machine.find_gpus()
+    assert [gpu.uuid for gpu in found] == ["MIG-33333333-cccc", "MIG-44444444-dddd", "GPU-22222222-bbbb"]
+    assert [gpu.index for gpu in found] == [0, 1, 2]
+    assert [gpu.memory_bytes for gpu in found] == [40 * 2**30, None, None]
+    assert machine.gpu_memory("MIG-33333333-cccc") == GpuMemory("MIG-33333333-cccc", 40 * 2**30, 39 * 2**30)
+
+
+@pytest.mark.parametrize("entry", ["0", "GPU-11111111-aaaa", "GPU-1111"])
+def test_the_memory_of_a_gpu_is_asked_by_index_or_uuid(entry: str) -> None:
+    assert machine.gpu_memory(entry) == GpuMemory("GPU-11111111-aaaa", 143771 * 2**20, 1000)
+
+
+@pytest.mark.parametrize("entry", ["1", "GPU-22222222-bbbb", "2", "GPU-9", ""])
+def test_memory_that_the_driver_does_not_tell_is_unknown(entry: str) -> None:
+    assert machine.gpu_memory(entry) is None
+
+
+def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FAKE_NVML")
+    monkeypatch.setattr(machine, "_gpus_in_dev", lambda folder: ())
+    assert machine.find_gpus() == ()
+    assert machine.device_name("cuda") is None
+    assert machine.driver_version() is None
+    assert machine.gpu_memory("0") is None
+
+
+def test_a_torch_without_cuda_has_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.metadata, "version", lambda name: "2.15.0+cpu")
+    assert machine.find_gpus() == ()
+
+
+def test_device_files_are_counted_where_nobody_can_be_asked(tmp_path: Path) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    assert [gpu.uuid for gpu in machine._gpus_in_dev(tmp_path)] == ["0", "1"]
+
+
+def test_the_cores_are_those_of_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5}, raising=False)
+    assert 1 <= machine.usable_cores() <= 3
+
+
+def test_the_stand_in_answers_what_the_real_library_does() -> None:
+    spec = PathFinder.find_spec("pynvml")
+    assert spec is not None
+    assert spec.loader is not None
+    real = module_from_spec(spec)
+    spec.loader.exec_module(real)
+    answered = [name for name in vars(sys.modules["pynvml"]) if name.lower().startswith("nvml")]
+    assert len(answered) == 11
+    assert [name for name in answered if not hasattr(real, name)] == []
