@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.errors import UserError
-from repro.experiment.schema import LossName, Normalization
+from repro.errors import UserError, nearest
+from repro.experiment.catalog import LOSSES, imported
+from repro.experiment.schema import Normalization
 
-LOSSES: tuple[str, ...] = get_args(LossName)
 NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
 
 
@@ -59,36 +59,16 @@ class Scale(nn.Module):
         return torch.where(width > 0, (measure - start) / width.clamp_min(torch.finfo(width.dtype).tiny), 0.0)
 
 
-class WeightedCrossEntropy(nn.Module):
-    """mean_i(z_i * CE_i); subclasses say what z is."""
-
-    def weights(self, features: Tensor) -> Tensor:
-        """The weights z (N,) in float32, without gradient, of features (N, C, H, W)."""
-        raise NotImplementedError
-
-    def per_sample(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights z (N,) and cross-entropies (N,), float32, of logits (N, K), features (N, C, H, W), targets (N,)."""
-        # Under bf16 the sums over a feature map and the softmax need float32's precision.
-        cross_entropy = functional.cross_entropy(logits.float(), targets, reduction="none")
-        with torch.no_grad():
-            z = self.weights(features.detach())
-        return z, cross_entropy
+class CrossEntropy(nn.Module):
+    """Cross-entropy of each sample."""
 
     def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:
-        """The batch mean of z * CE, a float32 scalar."""
-        z, cross_entropy = self.per_sample(logits=logits, features=features, targets=targets)
-        return (z * cross_entropy).mean()
+        """Losses (N,), float32, of logits (N, K) and targets int64 (N,)."""
+        # Under bf16 the softmax needs float32's precision.
+        return functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
-class CrossEntropy(WeightedCrossEntropy):
-    """z = 1."""
-
-    def weights(self, features: Tensor) -> Tensor:
-        """Ones (N,)."""
-        return torch.ones(features.shape[0], device=features.device)
-
-
-class BiasLoss(WeightedCrossEntropy):
+class BiasLoss(nn.Module):
     """z from the scaled variance, the scaled mean, or both.
 
     ``measures`` names which (``variance``, ``mean``); ``inverse`` takes 1 / z.
@@ -103,8 +83,19 @@ class BiasLoss(WeightedCrossEntropy):
         self.inverse = inverse
         self.scales = nn.ModuleDict({measure: Scale(normalization) for measure in measures})
 
+    def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses z * CE (N,) and weights z (N,), float32, of logits (N, K), features (N, C, H, W), targets (N,)."""
+        # Under bf16 the softmax and the sums over a feature map need float32's precision.
+        cross_entropy = functional.cross_entropy(logits.float(), targets, reduction="none")
+        with torch.no_grad():
+            z = self.weights(features.detach())
+        return z * cross_entropy, z
+
     def weights(self, features: Tensor) -> Tensor:
-        """The weights z (N,). Raises ValueError for fewer than 2 activations a sample, which have no variance."""
+        """The weights z (N,), float32, of features (N, C, H, W).
+
+        Raises ValueError for fewer than 2 activations a sample, which have no variance.
+        """
         activations = features.flatten(1).float()
         if activations.shape[1] < 2:
             raise ValueError(f"features of shape {tuple(features.shape)} have no variance within a sample")
@@ -126,19 +117,25 @@ def _variance_and_mean(activations: Tensor) -> tuple[Tensor, Tensor]:
     return squares / (activations.shape[1] - 1), mean
 
 
-def build_loss(name: str, alpha: float = 0.3, beta: float = 0.3, normalization: str = "batch") -> WeightedCrossEntropy:
+def losses_and_weights(returned: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """What a loss returned as losses (N,) and weights (N,); the weights are 1 where it returned losses alone.
+
+    Raises UserError where the losses are not one number a sample.
+    """
+    losses, weights = returned if isinstance(returned, tuple) else (returned, None)
+    if losses.dim() != 1:
+        hint = "Return one loss a sample, shape (N,): the mean over the batch is taken afterwards."
+        raise UserError(f"the loss returned a tensor of shape {tuple(losses.shape)}", hint=hint)
+    return losses, torch.ones_like(losses) if weights is None else weights
+
+
+def build_loss(name: str, alpha: float = 0.3, beta: float = 0.3, normalization: str = "batch") -> nn.Module:
     """The loss of that name. Raises UserError for a name or a normalization that does not exist."""
     if normalization not in NORMALIZATIONS:
-        raise UserError(f"no normalization is called '{normalization}'", hint=f"Valid: {', '.join(NORMALIZATIONS)}.")
-    match name:
-        case "ce":
-            return CrossEntropy()
-        case "bias":
-            return BiasLoss(("variance",), alpha, beta, normalization)
-        case "inverse_bias":
-            return BiasLoss(("variance",), alpha, beta, normalization, inverse=True)
-        case "mean_bias":
-            return BiasLoss(("mean",), alpha, beta, normalization)
-        case "mean_variance_bias":
-            return BiasLoss(("mean", "variance"), alpha, beta, normalization)
-    raise UserError(f"no loss is called '{name}'", hint=f"Valid: {', '.join(LOSSES)}.")
+        raise UserError(f"unknown normalization '{normalization}'", hint=nearest(normalization, NORMALIZATIONS))
+    if name not in LOSSES:
+        raise UserError(f"unknown loss '{name}'", hint=nearest(name, LOSSES))
+    loss = LOSSES[name]
+    weighting = {"alpha": alpha, "beta": beta, "normalization": normalization} if loss.weighted else {}
+    built: nn.Module = imported(loss.builder)(**loss.arguments, **weighting)
+    return built

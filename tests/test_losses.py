@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from repro.errors import UserError
-from repro.losses import LOSSES, NORMALIZATIONS, WeightedCrossEntropy, build_loss
+from repro.experiment.catalog import LOSSES
+from repro.losses import NORMALIZATIONS, build_loss, losses_and_weights
 
 ALPHA, BETA = 0.3, 0.3
 WEIGHTED = tuple(name for name in LOSSES if name != "ce")
@@ -73,59 +75,66 @@ def batch(samples: int = 16, classes: int = 10, seed: int = 0) -> dict[str, torc
     }
 
 
+def mean_loss(loss: nn.Module, **data: torch.Tensor) -> torch.Tensor:
+    return losses_and_weights(loss(**data))[0].mean()
+
+
+def weights_of(loss: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    data = batch(len(features))
+    return losses_and_weights(loss(**data | {"features": features}))[1]
+
+
 def as_numpy(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 @pytest.fixture(params=[(name, scale) for name in LOSSES for scale in NORMALIZATIONS], ids="-".join)
-def pair(request: pytest.FixtureRequest) -> Iterator[tuple[WeightedCrossEntropy, Reference]]:
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[nn.Module, Reference]]:
     name, normalization = request.param
     return build_loss(name, ALPHA, BETA, normalization), Reference(name, normalization)
 
 
-def test_agrees_with_float64_over_several_batches(pair: tuple[WeightedCrossEntropy, Reference]) -> None:
+def test_agrees_with_float64_over_several_batches(pair: tuple[nn.Module, Reference]) -> None:
     loss, reference = pair
     for seed in range(5):  # several, so that the running minimum has something to remember
         data = batch(seed=seed)
-        assert float(loss(**data)) == pytest.approx(reference.loss(**as_numpy(data)), abs=1e-6, rel=1e-6)
+        assert float(mean_loss(loss, **data)) == pytest.approx(reference.loss(**as_numpy(data)), abs=1e-6, rel=1e-6)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 80])
-def test_agrees_on_any_batch_size(pair: tuple[WeightedCrossEntropy, Reference], samples: int) -> None:
+def test_agrees_on_any_batch_size(pair: tuple[nn.Module, Reference], samples: int) -> None:
     loss, reference = pair
     data = batch(samples)
-    assert float(loss(**data)) == pytest.approx(reference.loss(**as_numpy(data)), abs=1e-6, rel=1e-6)
+    assert float(mean_loss(loss, **data)) == pytest.approx(reference.loss(**as_numpy(data)), abs=1e-6, rel=1e-6)
 
 
-def test_agrees_when_all_targets_are_one_class(pair: tuple[WeightedCrossEntropy, Reference]) -> None:
+def test_agrees_when_all_targets_are_one_class(pair: tuple[nn.Module, Reference]) -> None:
     loss, reference = pair
     data = batch() | {"targets": torch.full((16,), 3)}
-    assert float(loss(**data)) == pytest.approx(reference.loss(**as_numpy(data)), abs=1e-6, rel=1e-6)
+    assert float(mean_loss(loss, **data)) == pytest.approx(reference.loss(**as_numpy(data)), abs=1e-6, rel=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.5])
-def test_equal_variances_scale_to_zero_and_never_to_nan(
-    pair: tuple[WeightedCrossEntropy, Reference], value: float
-) -> None:
+def test_equal_variances_scale_to_zero_and_never_to_nan(pair: tuple[nn.Module, Reference], value: float) -> None:
     loss, reference = pair
     data = batch() | {"features": torch.full((16, 8, 4, 4), value)}
-    z = loss.weights(data["features"])
+    z = weights_of(loss, data["features"])
     assert torch.isfinite(z).all()
     np.testing.assert_allclose(z.numpy(), reference.weights(data["features"].numpy()), atol=1e-6)
 
 
 def test_identical_samples_get_the_weight_of_zero_diversity() -> None:
     one = torch.rand(1, 8, 4, 4, generator=torch.Generator().manual_seed(1))
-    z = build_loss("bias").weights(one.expand(6, -1, -1, -1))
+    z = weights_of(build_loss("bias"), one.expand(6, -1, -1, -1))
     torch.testing.assert_close(z, torch.full((6,), 1 - BETA))
 
 
 def test_weights_span_what_the_formula_says() -> None:
     features = batch(64)["features"]
-    z = build_loss("bias").weights(features)
+    z = weights_of(build_loss("bias"), features)
     assert z.min().item() == pytest.approx(1 - BETA, abs=1e-6)
     assert z.max().item() == pytest.approx(math.exp(ALPHA) - BETA, abs=1e-6)
-    inverse = build_loss("inverse_bias").weights(features)
+    inverse = weights_of(build_loss("inverse_bias"), features)
     torch.testing.assert_close(inverse, 1 / z)
 
 
@@ -135,7 +144,7 @@ def test_no_gradient_flows_through_the_weight(name: str) -> None:
     features = data["features"].requires_grad_()
     logits = data["logits"].requires_grad_() + 0 * features.flatten(1)[:, :10]
     loss = build_loss(name)
-    torch.autograd.backward(loss(logits=logits, features=features, targets=data["targets"]))
+    torch.autograd.backward(mean_loss(loss, logits=logits, features=features, targets=data["targets"]))
     assert features.grad is not None
     assert features.grad.abs().max() == 0
 
@@ -144,7 +153,7 @@ def test_no_gradient_flows_through_the_weight(name: str) -> None:
 def test_gradient_is_the_weighted_gradient_of_cross_entropy(name: str) -> None:
     data = batch()
     logits = data["logits"].requires_grad_()
-    torch.autograd.backward(build_loss(name)(**data))
+    torch.autograd.backward(mean_loss(build_loss(name), **data))
     z = torch.from_numpy(Reference(name, "batch").weights(data["features"].numpy()))
     expected = logits.detach().double().softmax(dim=1)
     expected[torch.arange(16), data["targets"]] -= 1
@@ -156,7 +165,7 @@ def test_gradient_is_the_weighted_gradient_of_cross_entropy(name: str) -> None:
 def test_bf16_inputs_are_reduced_in_float32(name: str) -> None:
     data = batch()
     low = {"logits": data["logits"].bfloat16(), "features": data["features"].bfloat16(), "targets": data["targets"]}
-    loss = build_loss(name)(**low)
+    loss = mean_loss(build_loss(name), **low)
     assert loss.dtype == torch.float32
     rounded = {key: value.float().numpy() if value.is_floating_point() else value.numpy() for key, value in low.items()}
     assert float(loss) == pytest.approx(Reference(name, "batch").loss(**rounded), abs=1e-6, rel=1e-6)
@@ -168,14 +177,14 @@ def test_running_minimum_is_state_that_survives(name: str) -> None:
     first(**batch(seed=1))
     second.load_state_dict(first.state_dict())
     assert len(first.state_dict()) == (2 if name == "mean_variance_bias" else 1)
-    torch.testing.assert_close(first(**batch(seed=2)), second(**batch(seed=2)), rtol=0, atol=0)
+    torch.testing.assert_close(mean_loss(first, **batch(seed=2)), mean_loss(second, **batch(seed=2)), rtol=0, atol=0)
 
 
 def test_running_scale_remembers_the_least_and_may_exceed_one() -> None:
     loss = build_loss("bias", normalization="running")
     quiet = batch(seed=1) | {"features": batch(seed=1)["features"] * 0.01}
     loss(**quiet)
-    high = loss.weights(batch(seed=2)["features"] + torch.linspace(0, 1, 128).reshape(8, 4, 4))
+    high = weights_of(loss, batch(seed=2)["features"] + torch.linspace(0, 1, 128).reshape(8, 4, 4))
     assert high.max().item() > math.exp(ALPHA) - BETA
 
 
@@ -187,7 +196,7 @@ def test_running_minimum_stays_put_in_evaluation() -> None:
 
 def test_features_of_one_activation_have_no_variance() -> None:
     with pytest.raises(ValueError, match="no variance"):
-        build_loss("bias").weights(torch.ones(4, 1, 1, 1))
+        weights_of(build_loss("bias"), torch.ones(4, 1, 1, 1))
 
 
 def test_unknown_names_are_named() -> None:
@@ -195,3 +204,17 @@ def test_unknown_names_are_named() -> None:
         build_loss("bais")
     with pytest.raises(UserError, match="global"):
         build_loss("bias", normalization="global")
+
+
+def test_a_weighted_loss_gives_losses_and_weights_a_plain_one_losses_alone() -> None:
+    data = batch()
+    plain, weighted = build_loss("ce")(**data), build_loss("bias")(**data)
+    assert (plain.shape, plain.dtype) == ((16,), torch.float32)
+    losses, weights = weighted
+    torch.testing.assert_close(losses, weights * plain, rtol=0, atol=0)
+    assert torch.equal(losses_and_weights(plain)[1], torch.ones(16))
+
+
+def test_a_loss_that_is_one_number_for_the_batch_is_refused() -> None:
+    with pytest.raises(UserError, match=r"the loss returned a tensor of shape \(\)"):
+        losses_and_weights(torch.tensor(1.0))

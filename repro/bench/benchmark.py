@@ -8,19 +8,17 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any
 
 from repro.bench.compare import ArmResult, compare, measure_bound, ratio, whole_run_seconds
 from repro.bench.configurations import Setting, with_execution
 from repro.errors import UserError, nearest
+from repro.experiment.catalog import NETWORKS
 from repro.experiment.config import find_table
-from repro.experiment.schema import NUM_CLASSES, Cell, Execution, ModelName, Run
+from repro.experiment.schema import Cell, Execution, Run
 from repro.machine import usable_cores
 
-# The networks of Table 2, in its order.
-DEFAULT_MODELS = ("shufflenetv2_x0_5", "mobilenetv2_x0_75", "nasnet_a", "squeezenet", "densenet100_k12")
 _TABLE_OF_SIZE = {32: "table2", 64: "table1"}
-_LOSS = "bias"
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,12 @@ def benchmark(models: Sequence[str], options: Options, tell: Callable[[str], Non
 
 def cell_of(model: str, options: Options) -> Cell:
     """The cell whose steps are timed: ``model`` in the recipe of the table with such images, under the bias loss."""
-    known = get_args(ModelName)
-    if model not in known:
-        raise UserError(f"unknown model '{model}'", hint=nearest(model, known))
+    if model not in NETWORKS:
+        raise UserError(f"unknown model '{model}'", hint=nearest(model, NETWORKS))
     table = find_table(f"{_TABLE_OF_SIZE[options.image_size]}+recipe.batch_size={options.batch_size}")
     execution = Execution(recompute=options.recompute)
     row = table.rows[0].model_copy(update={"model": model, "id": model, "published": None, "execution": execution})
-    return table.cell(row, next(column for column in table.columns if column.id == _LOSS))
+    return table.cell(row, table.proposed)
 
 
 def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> dict[str, Any]:
@@ -92,7 +89,7 @@ def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> 
     facts = dataset_facts(cell.dataset.name)
     whole_run = cell.recipe.epochs * facts.train_count
     return {
-        "classes": NUM_CLASSES[cell.dataset.name],
+        "classes": cell.dataset.num_classes,
         "bound_images_per_second": most,
         "bound_by": by,
         "need": asdict(need),

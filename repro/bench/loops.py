@@ -16,6 +16,7 @@ from repro.engine import environment
 from repro.engine.randomness import derived_seed, seed_device
 from repro.engine.stepping import Stepper
 from repro.experiment.schema import Run
+from repro.losses import losses_and_weights
 
 
 def random_images(run: Run, count: int) -> Dataset:
@@ -108,7 +109,8 @@ class _Resident:
             images = self.images[chosen].float().div_(255).sub_(self.mean).div_(self.std)
             loop.optimizer.zero_grad()
             logits, features = loop.model(images)
-            torch.autograd.backward(loop.loss(logits=logits, features=features, targets=self.labels[chosen]))
+            returned = loop.loss(logits=logits, features=features, targets=self.labels[chosen])
+            torch.autograd.backward(losses_and_weights(returned)[0].mean())
             loop.optimizer.step()
 
 

@@ -54,11 +54,12 @@ def bench(
 
     Images are random (their content costs nothing), an epoch is short (--batches), warm-up is timed apart.
     """
-    from repro.bench.benchmark import DEFAULT_MODELS, Options, benchmark
+    from repro.bench.benchmark import Options, benchmark
     from repro.bench.configurations import choose_arms, has_precision
     from repro.cli.console import say
     from repro.engine.environment import choose_device
-    from repro.experiment.schema import DENSENETS
+    from repro.experiment.catalog import NETWORKS
+    from repro.experiment.config import find_table
     from repro.machine import usable_cores
 
     if image_size not in (32, 64):
@@ -70,8 +71,10 @@ def bench(
         refuse_idle(context, "workers", because="is of the plain loop, which --arms leaves out")
     if not any(map(has_precision, compared)):
         refuse_idle(context, "precision", because="is of the arms from format on, which --arms leaves out")
-    if not DENSENETS & set(models or DEFAULT_MODELS):
-        refuse_idle(context, "recompute", because=f"is for DenseNets: {', '.join(sorted(DENSENETS))}")
+    recomputing = [network.name for network in NETWORKS.values() if "recompute" in network.options]
+    models = models or [row.model for row in find_table("table2").rows]
+    if not set(recomputing) & set(models):
+        refuse_idle(context, "recompute", because=f"is for DenseNets: {', '.join(recomputing)}")
     options = Options(
         arms=compared,
         rounds=rounds,
@@ -89,7 +92,7 @@ def bench(
             output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"its folder cannot be made: {error.strerror}", where=str(output)) from error
-    record = benchmark(models or DEFAULT_MODELS, options, lambda text: say(text, "dim", stderr=True))
+    record = benchmark(models, options, lambda text: say(text, "dim", stderr=True))
     _show(record)
     if output is not None:
         from repro.cli.output import write_output

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Fetch, verify and describe the data sets.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="cifar100, tiny_imagenet or digits.")]
-_EXPERIMENT = {"cifar100": "table2", "tiny_imagenet": "table1", "digits": "demo"}
+Name = Annotated[str, typer.Argument(help="A data set; biasrepro data info lists them.")]
 
 
 @app.command()
@@ -163,7 +162,8 @@ def _say_next(facts: DatasetFacts, root: Path) -> None:
         say(f"Next: {fetch_command(facts, root)}")
         return
     at_root = "" if bundled or root == ROOT_DEFAULT else f" --root {root}"
-    say(f"Next: biasrepro sweep {_EXPERIMENT[facts.name]} --dry-run{at_root}")
+    if facts.example:
+        say(f"Next: biasrepro sweep {facts.example} --dry-run{at_root}")
 
 
 @contextmanager

@@ -18,12 +18,12 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with exact counts.")] = False,
 ) -> None:
     """List the networks: parameters, multiply-accumulates, feature shape, and the figure that the paper prints."""
-    from repro.models import MODELS
+    from repro.experiment.catalog import NETWORKS
     from repro.models.describe import describe_model
 
     printed = printed_parameters()
     described = {
-        name: [describe_model(name, classes, image_size) for _, classes, image_size in BUILT_FOR] for name in MODELS
+        name: [describe_model(name, classes, image_size) for _, classes, image_size in BUILT_FOR] for name in NETWORKS
     }
     if as_json:
         print(json.dumps([_as_data(name, sizes, printed.get(name, {})) for name, sizes in described.items()], indent=2))

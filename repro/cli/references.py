@@ -61,8 +61,7 @@ def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
         table_reference = with_settings(reference, settings)
         table = find_table(table_reference)
         row = table.rows[0]
-        column = next((column for column in table.columns if column.loss == "bias"), table.columns[-1])
-        return table.cell(row, column), f"{table_reference}/{row.id}/{column.id}"
+        return table.cell(row, table.proposed), f"{table_reference}/{row.id}/{table.proposed.id}"
     if not settings:
         return find_cell(reference), reference
     table_name, *place = reference.rsplit("/", 2)

@@ -77,8 +77,10 @@ def report(
 
 def _commands(found: Report, again: Sequence[str]) -> list[str]:
     """What fetches the data, trains the runs of every table shown and makes the report, on whosever machine."""
+    from repro.experiment.catalog import DATASETS
+
     tables = [section.table for section in found.sections]
-    data = dict.fromkeys(table.dataset.name for table in tables if table.dataset.name != "digits")
+    data = dict.fromkeys(table.dataset.name for table in tables if DATASETS[table.dataset.name].archives)
     commands = [["data", "fetch", name] for name in data]
     commands += [["sweep", one.reference, "--seeds", str(one.seeds)] for one in tables]
     return [shlex.join(["biasrepro", *words]) for words in (*commands, again)]

@@ -36,7 +36,7 @@ _NO_SUCH_PICKLE = (
 _LIMITS = ReadLimits(member_bytes=200_000_000, total_bytes=400_000_000, members=100)
 
 
-def decode_cifar100(source: Path, facts: DatasetFacts) -> DecodedImages:
+def decode_cifar100(source: Path, facts: DatasetFacts, progress: object = None) -> DecodedImages:
     """Decodes ``cifar-100-binary.tar.gz`` or ``cifar-100-python.tar.gz``; fine labels, in alphabetical order."""
     if source.is_dir() or published_archive(source, facts) is None:
         raise DataError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from repro.data.decoded import DecodedImages, PixelSums
 from repro.data.node_copy import open_on_node
-from repro.data.prepare import Report, open_decoded, silent
+from repro.data.prepare import Report, decoder_of, open_decoded, silent
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts, dataset_facts, default_root
 
@@ -53,7 +53,7 @@ def load_dataset(
     node_data: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Dataset:
-    """Loads ``cifar100``, ``tiny_imagenet`` or ``digits``.
+    """Loads the data set that the catalog has under ``name``.
 
     root: the data folder; None means $BIASREPRO_DATA or ./data. classes: only the first so many of the sorted
     class list, with mean and std of their training images. report: told of the progress where the archive must
@@ -73,9 +73,7 @@ def load_dataset(
         else:
             cached = open_on_node(facts, folder, node_data, report, say)
         return _to_tensors(facts, cached.images, cached.pixel_sums, cached.source, classes)
-    from repro.data.digits import decode_digits
-
-    images = decode_digits(facts)
+    images = decoder_of(facts)(facts)
     images.check(facts)
     pixel_sums = PixelSums.of(images.train_images, images.train_labels, facts.num_classes)
     return _to_tensors(facts, images, pixel_sums, facts.source, classes)

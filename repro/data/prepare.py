@@ -16,7 +16,7 @@ from repro.data.decoded import DecodedImages
 from repro.data.download import download
 from repro.data.locking import folder_lock
 from repro.errors import DataError
-from repro.experiment.catalog import DatasetFacts, fetch_command, readable_size
+from repro.experiment.catalog import DatasetFacts, fetch_command, imported, readable_size
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done ("downloading", "decoding"), and how much of it: bytes or images, done and total."""
@@ -165,15 +165,18 @@ def _decode_once(source: Path, facts: DatasetFacts, path: Path, report: Report, 
         return _open_checked(path, facts)
 
 
+def decoder_of(facts: DatasetFacts) -> Callable[..., DecodedImages]:
+    """The function that decodes a data set. Raises DataError where its entry in the catalog names none."""
+    if not facts.decoder:
+        raise DataError(f"the data set '{facts.name}' has no decoder", hint="Name one in its entry of the catalog.")
+    decode: Callable[..., DecodedImages] = imported(facts.decoder)
+    return decode
+
+
 def _decode(source: Path, facts: DatasetFacts, progress: Callable[[int, int], None]) -> DecodedImages:
+    decode = decoder_of(facts)
     try:
-        if facts.name == "cifar100":
-            from repro.data.cifar100 import decode_cifar100
-
-            return decode_cifar100(source, facts)
-        from repro.data.tiny_imagenet import decode_tiny_imagenet
-
-        return decode_tiny_imagenet(source, facts, progress)
+        return decode(source, facts, progress)
     except OSError as error:
         raise DataError(f"this cannot be read ({error.strerror})", where=str(source)) from error
 

@@ -6,10 +6,8 @@ Measured again by ``biasrepro bench MODEL --arms memory,format``: how much faste
 
 from __future__ import annotations
 
+from repro.experiment.catalog import NETWORKS
 from repro.experiment.schema import Execution
-
-# Networks that a CPU trains faster in another layout than the one of the rest.
-CONTIGUOUS_ON_CPU: frozenset[str] = frozenset()
 
 
 def memory_format(execution: Execution, model: str, device_type: str) -> str:
@@ -17,7 +15,7 @@ def memory_format(execution: Execution, model: str, device_type: str) -> str:
     if execution.memory_format != "auto":
         return execution.memory_format
     if device_type == "cpu":
-        return "contiguous" if model in CONTIGUOUS_ON_CPU else "channels_last"
+        return NETWORKS[model].cpu_memory_format
     # Tensor cores take channels_last; full fp32 arithmetic does not use them. The gradient of max-pooling in
     # channels_last adds up atomically, in an order of its own at every run.
     uses_tensor_cores = execution.precision in ("tf32", "bf16")

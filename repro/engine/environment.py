@@ -21,7 +21,8 @@ import repro
 from repro import machine
 from repro.engine import defaults
 from repro.errors import ConfigError, UserError
-from repro.experiment.schema import DENSENETS, Execution
+from repro.experiment.catalog import NETWORKS
+from repro.experiment.schema import Execution
 
 DETERMINING = ("losses.py", "data/*.py", "models/*.py", "engine/*.py")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pandas", "pydantic", "pyyaml", "scikit-learn", "scipy")
@@ -87,7 +88,7 @@ def prepare(device: torch.device, execution: Execution, threads: int | None, mod
         "compile": execution.compile,
         "cuda_graph": on_cuda and execution.cuda_graph,
         "deterministic": execution.deterministic,
-        "recompute": execution.recompute and model in DENSENETS,
+        "recompute": execution.recompute and "recompute" in NETWORKS[model].options,
         "threads": torch.get_num_threads(),
     }
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from repro.engine.step import Totals
-from repro.losses import WeightedCrossEntropy
 from repro.results import EpochRecord
 
 
@@ -19,7 +18,7 @@ class TrainingState:
     """The state of a run: ``epoch`` (from 1) is the one in progress, ``step`` (from 0) the next to be taken in it."""
 
     model: nn.Module
-    loss: WeightedCrossEntropy
+    loss: nn.Module
     optimizer: torch.optim.SGD
     totals: Totals
     epoch: int = 1

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from repro.engine.norms import lay_out_gradient
 from repro.experiment.schema import Recipe
-from repro.losses import WeightedCrossEntropy
+from repro.losses import losses_and_weights
 
 NO_BAD_STEP = 2**62
 
@@ -57,12 +57,11 @@ class Totals:
         """Back to no samples, in place."""
         self.restore(Totals.zero(self.sums.device).tensors())
 
-    def add(self, *, weights: Tensor, cross_entropy: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch: z (N,), cross-entropies (N,), logits (N, K), targets (N,)."""
-        weighted = weights * cross_entropy
+    def add(self, *, losses: Tensor, weights: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch: losses (N,), weights z (N,), logits (N, K), targets (N,)."""
         hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == targets[:, None]
         # new_full, not new_tensor: the latter copies from the host, which waits and cannot be captured in a graph.
-        sums = (weighted.sum(), hits[:, 0].sum(), hits.sum(), weighted.new_full((), len(targets)))
+        sums = (losses.sum(), hits[:, 0].sum(), hits.sum(), losses.new_full((), len(targets)))
         self.sums += torch.stack([*(x.double() for x in sums), weights.double().sum(), weights.double().square().sum()])
         low, high = torch.aminmax(weights)
         torch.minimum(self.extremes[0], low, out=self.extremes[0])
@@ -105,7 +104,7 @@ def set_learning_rate(optimizer: torch.optim.SGD, rate: float) -> None:
 
 def train_step(
     forward: Callable[[Tensor], tuple[Tensor, Tensor]],
-    loss: WeightedCrossEntropy,
+    loss: nn.Module,
     optimizer: torch.optim.Optimizer,
     autocast: AbstractContextManager[object],
     *,
@@ -117,9 +116,9 @@ def train_step(
     with autocast:
         logits, features = forward(images)
     lay_out_gradient(features)
-    z, cross_entropy = loss.per_sample(logits=logits, features=features, targets=targets)
+    losses, weights = losses_and_weights(loss(logits=logits, features=features, targets=targets))
     optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward((z * cross_entropy).mean())
+    torch.autograd.backward(losses.mean())
     optimizer.step()
     with torch.no_grad():
-        totals.add(weights=z, cross_entropy=cross_entropy, logits=logits, targets=targets)
+        totals.add(losses=losses, weights=weights, logits=logits, targets=targets)

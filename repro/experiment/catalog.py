@@ -1,14 +1,57 @@
-"""What is known about each data set before a byte of it is read: sizes, addresses, checksums, folders."""
+"""Networks, losses and data sets by name: one entry each, with all that any part of the package knows of it.
+
+Nothing is imported or read for an entry: code is named as ``module:function`` and imported by ``imported`` when needed.
+``register`` adds an entry while the program runs.
+"""
 
 from __future__ import annotations
 
-import difflib
+import importlib
 import os
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from repro.errors import DataError
+from repro.errors import ConfigError, DataError, nearest
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network.
+
+    ``builder``: called with ``num_classes`` and those ``options`` that it accepts; returns a module that maps images
+    (N, 3, H, W) to logits (N, num_classes) and features (N, C, h, w). ``parameters_at_most``: as built for the data
+    set where it is largest; disk space is planned with it before anything is measured. ``cpu_memory_format``: what
+    ``execution.memory_format: auto`` is on a CPU.
+    """
+
+    name: str
+    builder: str
+    options: tuple[str, ...] = ()
+    parameters_at_most: int = 50_000_000
+    cpu_memory_format: str = "channels_last"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss.
+
+    ``builder``: called with ``arguments`` and, where the loss is ``weighted``, with alpha, beta and normalization;
+    returns a module (its contract: docs/architecture.md). Of a loss that is not weighted, the section ``weighting`` is
+    in no hash. ``proposed``: the loss that a paper proposes, which is shown where one loss stands for a table.
+    ``colour``, ``dashes``, ``marker``: how figures draw it; without a colour they choose.
+    """
+
+    name: str
+    builder: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weighted: bool = False
+    proposed: bool = False
+    colour: str = ""
+    dashes: tuple[float, ...] = ()
+    marker: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,10 +70,12 @@ class Archive:
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """The fixed facts of a data set: ``image_size`` in pixels (square), counts in images.
+    """A data set: ``image_size`` in pixels (square), counts in images.
 
-    ``archives`` lists the forms it can be read from, the downloaded one first; a data set without archives is
-    bundled with a package that is installed anyway.
+    ``archives``: the forms it can be read from, the downloaded one first. ``decoder``: called with the archive or
+    folder found, these facts, and a function told of the images done and in all; returns ``DecodedImages``. Without
+    archives the images come with the code, and the decoder is called with these facts alone. ``example``: the built-in
+    table that uses it.
     """
 
     name: str
@@ -39,8 +84,10 @@ class DatasetFacts:
     image_size: int
     train_count: int
     test_count: int
-    source: str
+    source: str = ""
     archives: tuple[Archive, ...] = ()
+    decoder: str = ""
+    example: str = ""
 
     @property
     def download(self) -> Archive | None:
@@ -53,6 +100,75 @@ class DatasetFacts:
         return (self.train_count + self.test_count) * (3 * self.image_size**2 + 8)
 
 
+_STEM = ("stem_stride",)
+_DENSENET = ("stem_stride", "feature_point", "recompute")
+
+# The parameter counts are rounded up; a test counts them.
+NETWORKS: dict[str, Network] = {
+    network.name: network
+    for network in (
+        Network("shufflenetv2_x0_5", "repro.models.shufflenetv2:shufflenetv2_x0_5", _STEM, 600_000),
+        Network("shufflenetv2_x1_0", "repro.models.shufflenetv2:shufflenetv2_x1_0", _STEM, 1_500_000),
+        Network("mobilenetv2_x0_75", "repro.models.mobilenetv2:mobilenetv2_x0_75", _STEM, 1_700_000),
+        Network("mobilenetv2_x1_0", "repro.models.mobilenetv2:mobilenetv2_x1_0", _STEM, 2_500_000),
+        Network("squeezenet", "repro.models.squeezenet:squeezenet", _STEM, 900_000),
+        Network("squeezenet_bn", "repro.models.squeezenet:squeezenet_bn", _STEM, 900_000),
+        Network("nasnet_a", "repro.models.nasnet:nasnet_a", _STEM, 4_500_000),
+        Network("densenet100_k12", "repro.models.densenet:densenet100_k12", _DENSENET, 7_300_000),
+        Network("densenet100_k24", "repro.models.densenet:densenet100_k24", _DENSENET, 28_000_000),
+        Network("densenet121", "repro.models.densenet:densenet121", _DENSENET, 7_300_000),
+        Network("resnet18", "repro.models.resnet:resnet18", _STEM, 11_500_000),
+        Network("efficientnet_b4", "repro.models.efficientnet:efficientnet_b4", _STEM, 18_000_000),
+        Network("inception_v3", "repro.models.inception:inception_v3", _STEM, 22_500_000),
+    )
+}
+
+_BIAS_LOSS = "repro.losses:BiasLoss"
+
+# The colours are Okabe and Ito's (2008, Color Universal Design).
+LOSSES: dict[str, Loss] = {
+    loss.name: loss
+    for loss in (
+        Loss("ce", "repro.losses:CrossEntropy", colour="#1a1a1a", marker="s"),
+        Loss(
+            "bias",
+            _BIAS_LOSS,
+            {"measures": ("variance",)},
+            weighted=True,
+            proposed=True,
+            colour="#0072b2",
+            marker="o",
+        ),
+        Loss(
+            "inverse_bias",
+            _BIAS_LOSS,
+            {"measures": ("variance",), "inverse": True},
+            weighted=True,
+            colour="#d55e00",
+            dashes=(4.0, 1.6),
+            marker="^",
+        ),
+        Loss(
+            "mean_bias",
+            _BIAS_LOSS,
+            {"measures": ("mean",)},
+            weighted=True,
+            colour="#009e73",
+            dashes=(5.0, 1.4, 1.2, 1.4),
+            marker="v",
+        ),
+        Loss(
+            "mean_variance_bias",
+            _BIAS_LOSS,
+            {"measures": ("mean", "variance")},
+            weighted=True,
+            colour="#cc79a7",
+            dashes=(1.2, 1.2),
+            marker="P",
+        ),
+    )
+}
+
 DATASETS: dict[str, DatasetFacts] = {
     facts.name: facts
     for facts in (
@@ -64,6 +180,8 @@ DATASETS: dict[str, DatasetFacts] = {
             train_count=50_000,
             test_count=10_000,
             source="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+            decoder="repro.data.cifar100:decode_cifar100",
+            example="table2",
             archives=(
                 Archive(
                     "cifar-100-binary.tar.gz",
@@ -82,6 +200,8 @@ DATASETS: dict[str, DatasetFacts] = {
             train_count=100_000,
             test_count=10_000,
             source="Stanford CS231n; a subset of ILSVRC 2014. Its validation images are the test set here",
+            decoder="repro.data.tiny_imagenet:decode_tiny_imagenet",
+            example="table1",
             archives=(
                 Archive(
                     "tiny-imagenet-200.zip",
@@ -101,18 +221,39 @@ DATASETS: dict[str, DatasetFacts] = {
             train_count=1_442,
             test_count=355,
             source="UCI Optical Recognition of Handwritten Digits, test part; bundled with scikit-learn",
+            decoder="repro.data.digits:decode_digits",
+            example="demo",
         ),
     )
 }
 
 
+def register(entry: Network | Loss | DatasetFacts) -> None:
+    """Add an entry under its name. Raises ConfigError where another one has that name."""
+    if isinstance(entry, Network):
+        known = NETWORKS.setdefault(entry.name, entry) == entry
+    elif isinstance(entry, Loss):
+        known = LOSSES.setdefault(entry.name, entry) == entry
+    else:
+        known = DATASETS.setdefault(entry.name, entry) == entry
+    if not known:
+        raise ConfigError(f"the name '{entry.name}' is taken", hint="Choose another name.")
+
+
+def imported(path: str) -> Any:
+    """What ``module:name`` names. Raises ConfigError where it cannot be imported."""
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"cannot import '{path}': {error}", hint="Write module:function.") from error
+
+
 def dataset_facts(name: str) -> DatasetFacts:
     """Returns the facts of a data set, or raises DataError with the nearest valid name."""
-    if name in DATASETS:
-        return DATASETS[name]
-    near = difflib.get_close_matches(name, DATASETS, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise DataError(f"there is no data set {name!r}", hint=f"{hint}known: {', '.join(DATASETS)}")
+    if name not in DATASETS:
+        raise DataError(f"unknown data set '{name}'", hint=nearest(name, DATASETS))
+    return DATASETS[name]
 
 
 def default_root() -> Path:

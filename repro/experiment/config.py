@@ -20,9 +20,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from repro.errors import ConfigError, UserError, nearest
+from repro.experiment.catalog import DATASETS, NETWORKS
 from repro.experiment.diagnosis import Problem, describe, key_model, problems_of
 from repro.experiment.papers import PAPERS
-from repro.experiment.schema import BASELINE, DENSENETS, NUM_CLASSES, TRAINING_IMAGES, Cell, Run, Table
+from repro.experiment.schema import BASELINE, Cell, ModelOptions, Run, Table
 from repro.experiment.strict_yaml import Document, parse, parse_value, quoted, read_text
 
 __all__ = [
@@ -252,18 +253,21 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
             reason = f"the column '{BASELINE}' is what every delta is taken against, and its loss is {column.loss}"
             yield Problem(("columns", index, "loss"), reason, f"Give it 'loss: {BASELINE}', or another id.")
     for index, row in enumerate(table.rows):
-        if row.options.feature_point == "before_norm" and row.model not in DENSENETS:
-            reason = f"{row.model} has no norm between its features and the pooling"
-            yield Problem(("rows", index, "options", "feature_point"), reason, f"Only {', '.join(sorted(DENSENETS))}.")
+        for option in sorted(row.options.model_fields_set - set(NETWORKS[row.model].options)):
+            if getattr(row.options, option) != ModelOptions.model_fields[option].default:
+                having = [name for name, network in NETWORKS.items() if option in network.options]
+                reason, hint = f"{row.model} has no option '{option}'", f"Only {', '.join(having)}."
+                yield Problem(("rows", index, "options", option), reason, hint)
         for name in row.published.top1_percent if row.published else ():
             if name not in columns:
                 place = ("rows", index, "published", "top1_percent", name)
                 yield Problem(place, f"no column is called {quoted(name)}", nearest(name, columns))
-    available, wanted = NUM_CLASSES[table.dataset.name], table.dataset.classes
+    facts, wanted = DATASETS[table.dataset.name], table.dataset.classes
+    available = facts.num_classes
     if wanted is not None and wanted > available:
         yield Problem(("dataset", "classes"), f"{table.dataset.name} has {available} classes, not {wanted}")
     recipe = table.recipe
-    images = TRAINING_IMAGES[table.dataset.name] * (wanted or available) // available
+    images = facts.train_count * (wanted or available) // available
     if recipe.drop_last and recipe.batch_size > images:
         reason = f"{images:,} images make no full batch of {recipe.batch_size:,}, and drop_last is true"
         yield Problem(("recipe", "batch_size"), reason)

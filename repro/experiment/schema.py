@@ -4,7 +4,7 @@ A table is one YAML file (``docs/experiments.md`` lists the keys). A cell is one
 and a seed. Everything here is frozen; a run's hash covers what determines its numbers and nothing else, so that a
 reworded title leaves recorded runs valid and a changed learning rate does not.
 
-This module knows names, not code: it never imports torch. Tests hold the names against the registries they stand for.
+The names of networks, losses and data sets are those of ``catalog.py``. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -13,37 +13,19 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from repro.experiment.fields import Identifier, Strict, Title, whole_number
+from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS
+from repro.experiment.fields import Identifier, Strict, Title, known, whole_number
 from repro.experiment.papers import PaperChoice
 
-LossName = Literal["ce", "bias", "inverse_bias", "mean_bias", "mean_variance_bias"]
+LossName = Annotated[str, AfterValidator(known("loss", LOSSES))]
+DatasetName = Annotated[str, AfterValidator(known("data set", DATASETS))]
+NetworkName = Annotated[str, AfterValidator(known("network", NETWORKS))]
 Normalization = Literal["batch", "running", "activation"]
-DatasetName = Literal["cifar100", "tiny_imagenet", "digits"]
-ModelName = Literal[
-    "shufflenetv2_x0_5",
-    "shufflenetv2_x1_0",
-    "mobilenetv2_x0_75",
-    "mobilenetv2_x1_0",
-    "squeezenet",
-    "squeezenet_bn",
-    "nasnet_a",
-    "densenet100_k12",
-    "densenet100_k24",
-    "densenet121",
-    "resnet18",
-    "efficientnet_b4",
-    "inception_v3",
-]
 TableKind = Literal["paper", "released", "variants", "study", "demo"]
 
-IMAGE_SIZE: dict[str, int] = {"cifar100": 32, "tiny_imagenet": 64, "digits": 32}
-TRAINING_IMAGES: dict[str, int] = {"cifar100": 50_000, "tiny_imagenet": 100_000, "digits": 1_442}
-NUM_CLASSES: dict[str, int] = {"cifar100": 100, "tiny_imagenet": 200, "digits": 10}
 BASELINE = "ce"
-# Whose features have a norm and an activation after them to be taken before, and whose layers can be recomputed.
-DENSENETS: frozenset[str] = frozenset({"densenet100_k12", "densenet100_k24", "densenet121"})
 
 
 class DatasetChoice(Strict):
@@ -55,12 +37,12 @@ class DatasetChoice(Strict):
     @property
     def num_classes(self) -> int:
         """The number of classes trained on."""
-        return self.classes or NUM_CLASSES[self.name]
+        return self.classes or DATASETS[self.name].num_classes
 
     @property
     def image_size(self) -> int:
         """Height and width of the images in pixels."""
-        return IMAGE_SIZE[self.name]
+        return DATASETS[self.name].image_size
 
 
 class Augmentation(Strict):
@@ -134,7 +116,7 @@ class Row(Strict):
 
     id: Identifier
     title: Title
-    model: ModelName
+    model: NetworkName
     options: ModelOptions = ModelOptions()
     execution: Execution | None = None
     published: Published | None = None
@@ -164,8 +146,8 @@ class Cell(Strict):
             "dataset": self.dataset.model_dump(mode="json"),
             "recipe": self.recipe.model_dump(mode="json"),
             "loss": self.column.loss,
-            # Cross-entropy weighs nothing: its runs are the same under every weighting.
-            "weighting": None if self.column.loss == BASELINE else self.weighting.model_dump(mode="json"),
+            # A loss that weights nothing has the same runs under every weighting.
+            "weighting": self.weighting.model_dump(mode="json") if LOSSES[self.column.loss].weighted else None,
             "model": self.row.model,
             "options": self.row.options.model_dump(mode="json"),
             "execution": self.execution.model_dump(mode="json"),
@@ -245,6 +227,11 @@ class Table(Strict):
         if self.kind == "paper" and self.comparable and self.paper is not None:
             return self.paper.id
         return self.id
+
+    @property
+    def proposed(self) -> Column:
+        """The column that stands for the table: the first whose loss a paper proposes, else the last one."""
+        return next((column for column in self.columns if LOSSES[column.loss].proposed), self.columns[-1])
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -9,6 +9,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 
 from repro.analysis.claims.claim_tests import COMPACT_UP_TO, LARGE_FROM
+from repro.experiment.catalog import LOSSES
 from repro.experiment.schema import Column, Row
 from repro.figures.deltas import PRINTED_TOO, add_legend, any_printed, delta_text, draw_delta, draw_printed
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing
@@ -28,7 +29,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     all_axes = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
     drawn = []
     for axes, table in zip(all_axes, tables, strict=True):
-        column = next((column for column in table.compared if column.loss == "bias"), None)
+        column = next((column for column in table.compared if LOSSES[column.loss].proposed), None)
         sizes = _sizes(table)
         if column and sizes:
             drawn.append(_panel(axes, table, column, sizes))
@@ -138,7 +139,7 @@ def _notes(tables: Sequence[Recorded]) -> Iterator[str]:
     if any(_printed(row) is None for table in tables for row, _ in _sizes(table)):
         yield f"Parameters as counted{' where none are printed' if any(map(_any_size_printed, tables)) else ''}."
     for table in tables:
-        column = next((column for column in table.compared if column.loss == "bias"), None)
+        column = next((column for column in table.compared if LOSSES[column.loss].proposed), None)
         without = [row.title for row in table.table.rows if column and not table.result(row, column).delta]
         if without:
             whom = "any network" if len(without) == len(table.table.rows) else ", ".join(without)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
+from repro.experiment.catalog import LOSSES
 from repro.experiment.schema import Column
 
 FORMATS = ("pdf", "svg", "png")
@@ -72,13 +72,6 @@ class Series:
     marker: str
 
 
-_OF_LOSS = {
-    "ce": Series(INK, _SOLID, "s"),
-    "bias": Series(BLUE, _SOLID, "o"),
-    "inverse_bias": Series(VERMILLION, _DASHES[1], "^"),
-    "mean_bias": Series(GREEN, _DASHES[2], "v"),
-    "mean_variance_bias": Series(PURPLE, _DASHES[3], "P"),
-}
 _COLOURS = (ORANGE, SKY, PURPLE, GREEN, VERMILLION, BLUE)
 # neighbours differ in colour, dashes and shape
 _MORE = [
@@ -92,7 +85,9 @@ def series_of(columns: Sequence[Column]) -> dict[str, Series]:
     """The look of each column, by id: its loss's own where no column before it has that."""
     chosen: dict[str, Series] = {}
     for column in columns:
-        free = (one for one in chain([_OF_LOSS[column.loss]], _MORE) if one not in chosen.values())
+        loss = LOSSES[column.loss]
+        own = [Series(loss.colour, loss.dashes, loss.marker or "o")] if loss.colour else []
+        free = (series for series in (*own, *_MORE) if series not in chosen.values())
         chosen[column.id] = next(free, _MORE[len(chosen) % len(_MORE)])
     return chosen
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from repro.errors import UserError
-from repro.experiment.schema import NUM_CLASSES
+from repro.experiment.catalog import DATASETS
 from repro.results import EpochRecord, RunRecord
 from repro.results.record import SCHEMA_VERSION
 
@@ -113,6 +113,7 @@ def schema_to_bytes() -> bytes:
 def _of_run(record: RunRecord) -> dict[str, Any]:
     configuration, made = record.configuration, record.provenance
     weighting, dataset = configuration.get("weighting") or {}, configuration.get("dataset") or {}
+    facts = DATASETS.get(str(dataset.get("name")))
     return {
         "run": record.id,
         "table": record.table,
@@ -126,7 +127,7 @@ def _of_run(record: RunRecord) -> dict[str, Any]:
         "beta": weighting.get("beta"),
         "normalization": weighting.get("normalization"),
         "dataset": dataset.get("name"),
-        "classes": dataset.get("classes") or NUM_CLASSES.get(str(dataset.get("name"))),
+        "classes": dataset.get("classes") or (facts and facts.num_classes),
         "precision": record.execution_in_force.get("precision"),
         "parameters": record.parameters,
         "device_name": made.device_name,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.bench.benchmark import DEFAULT_MODELS, Options, benchmark, cell_of
+from repro.bench.benchmark import Options, benchmark, cell_of
 from repro.bench.bound import Bound, Need, need_of
 from repro.bench.compare import ArmResult, ratio, whole_run_seconds
 from repro.bench.configurations import ARMS, Setting, choose_arms, keeps_memory, with_execution
@@ -112,10 +112,6 @@ def test_recomputation_reaches_the_networks_that_have_it() -> None:
     run = Run(cell=cell_of("densenet100_k24", options(recompute=True)), seed=0)
     assert with_execution(run, "format", "fp32").cell.execution.recompute
     assert not cell_of("densenet100_k24", options()).execution.recompute
-
-
-def test_the_default_networks_are_table_2s() -> None:
-    assert list(DEFAULT_MODELS) == [row.model for row in find_table("table2").rows]
 
 
 def test_an_unknown_network_is_named_with_the_nearest() -> None:

@@ -18,17 +18,17 @@ def test_what_is_printed_is_read_off_the_tables() -> None:
 
 @pytest.mark.slow
 def test_all_models_are_listed_as_text_and_as_data(say: Callable[..., Any]) -> None:
-    from repro.models import MODELS
+    from repro.experiment.catalog import NETWORKS
 
     text = say("models")
     assert text.code == 0
     lines = {line.split()[0]: line for line in text.out.splitlines()}
-    assert set(MODELS) <= set(lines)
-    assert max(len(lines[name]) for name in MODELS) <= 80
+    assert set(NETWORKS) <= set(lines)
+    assert max(len(lines[name]) for name in NETWORKS) <= 80
     squeezenet = lines["squeezenet"].split()
     assert (squeezenet[1:3], squeezenet[-1]) == (["775,204", "838,024"], "1.25M")
     data = {entry["model"]: entry for entry in json.loads(say("models", "--json").out)}
-    assert set(data) == set(MODELS)
+    assert set(data) == set(NETWORKS)
     assert data["squeezenet"]["built"][0]["parameters"] == 775_204
     assert data["squeezenet"]["built"][1]["image_size"] == 64
     assert data["squeezenet"]["printed_parameters_millions"] == {"Table 2": 1.25}

@@ -88,7 +88,7 @@ def test_the_root_is_named_or_in_the_environment_or_here(
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(DataError, match="did you mean 'cifar100'"):
+    with pytest.raises(DataError, match="Did you mean 'cifar100'"):
         load_dataset("cifar-100")
 
 

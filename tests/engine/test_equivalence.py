@@ -23,7 +23,7 @@ from repro.engine.randomness import derived_seed, generator, seed_device
 from repro.engine.schedule import learning_rate
 from repro.engine.stepping import Stepper
 from repro.experiment.schema import Run
-from repro.losses import CrossEntropy, build_loss
+from repro.losses import CrossEntropy, build_loss, losses_and_weights
 from repro.models import build_model
 
 MakeRun = Callable[..., Run]
@@ -72,8 +72,8 @@ def plain_batches(run: Run, dataset: Dataset, epoch: int) -> Iterator[tuple[Tens
 class InFloat64(CrossEntropy):
     """Cross-entropy that stays in the logits' type."""
 
-    def per_sample(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.ones_like(logits[:, 0]), nn.functional.cross_entropy(logits, targets, reduction="none")
+    def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits, targets, reduction="none")
 
 
 def without_dropout(model: nn.Module) -> None:
@@ -102,7 +102,7 @@ def plainly_trained(
             seed_device(torch.device("cpu"), derived_seed(run.seed, "dropout", epoch, step))
             optimizer.zero_grad()
             logits, features = model(images.to(dtype))
-            value = loss(logits=logits, features=features, targets=targets)
+            value = losses_and_weights(loss(logits=logits, features=features, targets=targets))[0].mean()
             value.backward()
             assert value.item() > 0
             optimizer.step()

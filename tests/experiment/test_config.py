@@ -3,18 +3,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from repro.data import DATASETS
 from repro.errors import ConfigError, UserError
-from repro.experiment import schema
 from repro.experiment.config import builtin_folder, builtin_names, find_cell, find_table, load_table, runs_of, select
 from repro.experiment.schema import Run, Table
-from repro.models import MODELS
 
 
 def test_a_file_of_the_same_form_is_a_table(own: Path) -> None:
@@ -278,7 +274,12 @@ def test_tables_are_frozen() -> None:
     ("before", "after", "key", "reason"),
     [
         ("loss: ce", "loss: bias", "loss", "what every delta is taken against"),
-        ("model: squeezenet", "model: squeezenet, options: {feature_point: before_norm}", "feature_point", "no norm"),
+        (
+            "model: squeezenet",
+            "model: squeezenet, options: {feature_point: before_norm}",
+            "feature_point",
+            "has no option",
+        ),
     ],
 )
 def test_what_no_run_could_honour_is_refused_where_it_stands(
@@ -304,14 +305,3 @@ def test_cross_entropy_is_the_same_run_under_every_weighting() -> None:
     plain, weighted = (find_table(name) for name in ("table2", "table2+weighting.alpha=0.5"))
     same = [one.hash == other.hash for one, other in zip(plain.cells, weighted.cells, strict=True)]
     assert same == [cell.column.loss == "ce" for cell in plain.cells]
-
-
-def test_what_the_schema_knows_of_data_and_networks_is_true() -> None:
-    for name, facts in DATASETS.items():
-        assert (facts.train_count, facts.num_classes, facts.image_size) == (
-            schema.TRAINING_IMAGES[name],
-            schema.NUM_CLASSES[name],
-            schema.IMAGE_SIZE[name],
-        )
-    with_norm = {name for name, builder in MODELS.items() if "feature_point" in signature(builder).parameters}
-    assert with_norm == schema.DENSENETS

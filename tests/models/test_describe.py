@@ -55,5 +55,5 @@ def test_describing_draws_no_random_number() -> None:
 
 
 def test_an_unknown_name_is_the_user_s_error() -> None:
-    with pytest.raises(UserError, match="did you mean 'nasnet_a'"):
+    with pytest.raises(UserError, match="Did you mean 'nasnet_a'"):
         describe_model("nasnet", 100)

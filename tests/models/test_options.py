@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from repro.errors import UserError
-from repro.models import MODELS, build_model
+from repro.experiment.catalog import NETWORKS
+from repro.models import build_model
 from repro.models.describe import describe_model
 
 DENSENETS = ("densenet100_k12", "densenet100_k24", "densenet121")
@@ -72,7 +73,7 @@ def test_before_norm_takes_the_maps_that_the_final_norm_takes(name: str) -> None
 
 
 @pytest.mark.parametrize("option", [{"feature_point": "before_norm"}, {"recompute": True}])
-@pytest.mark.parametrize("name", sorted(set(MODELS) - set(DENSENETS)))
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - set(DENSENETS)))
 def test_densenet_options_elsewhere_name_the_densenets(name: str, option: dict[str, object]) -> None:
     with pytest.raises(UserError, match=name) as raised:
         build_model(name, 10, **option)
@@ -81,19 +82,19 @@ def test_densenet_options_elsewhere_name_the_densenets(name: str, option: dict[s
 
 def test_the_defaults_may_be_spelt_out_everywhere() -> None:
     with torch.device("meta"):
-        for name in MODELS:
+        for name in NETWORKS:
             build_model(name, 10, stem_stride=None, feature_point="default", recompute=False)
 
 
 @pytest.mark.parametrize(
     ("arguments", "options", "told"),
     [
-        (("resnet81", 10), {}, "did you mean 'resnet18'"),
-        (("ShuffleNetV2_x0_5", 10), {}, "did you mean 'shufflenetv2_x0_5'"),
-        (("resnet18", 10), {"stem_strides": 1}, "did you mean 'stem_stride'"),
+        (("resnet81", 10), {}, "Did you mean 'resnet18'"),
+        (("ShuffleNetV2_x0_5", 10), {}, "Did you mean 'shufflenetv2_x0_5'"),
+        (("resnet18", 10), {"stem_strides": 1}, "Did you mean 'stem_stride'"),
         (("resnet18", 10), {"stem_stride": 3}, "unknown stem_stride 3"),
         (("resnet18", 10), {"stem_stride": True}, "unknown stem_stride True"),
-        (("densenet121", 10), {"feature_point": "before_norms"}, "did you mean 'before_norm'"),
+        (("densenet121", 10), {"feature_point": "before_norms"}, "Did you mean 'before_norm'"),
         (("densenet121", 10), {"recompute": 1}, "unknown recompute 1"),
         (("resnet18", 10, 48), {}, "no stem for images of 48 pixels"),
         (("resnet18", 0), {}, "a classifier of 0 classes"),

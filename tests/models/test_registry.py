@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from repro.models import MODELS, build_model
+from repro.experiment.catalog import NETWORKS
+from repro.models import build_model
 
 # (C, H, W) of the features by default, at 32x32 and at 64x64; None: one map a class.
 FEATURE_SHAPES = {
@@ -59,9 +60,9 @@ PARAMETERS = [
 ]
 
 HEAVY = {"nasnet_a", "densenet100_k12", "densenet100_k24", "densenet121", "efficientnet_b4", "inception_v3"}
-EVERY_MODEL_HEAVY_SLOW = [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in MODELS]
+EVERY_MODEL_HEAVY_SLOW = [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in NETWORKS]
 # The larger twin shares every line of code with densenet100_k12.
-EVERY_MODEL_TWIN_SLOW = [pytest.param(n, marks=pytest.mark.slow) if n == "densenet100_k24" else n for n in MODELS]
+EVERY_MODEL_TWIN_SLOW = [pytest.param(n, marks=pytest.mark.slow) if n == "densenet100_k24" else n for n in NETWORKS]
 
 
 def built(name: str, seed: int = 0, image_size: int = 32) -> nn.Module:
@@ -70,12 +71,12 @@ def built(name: str, seed: int = 0, image_size: int = 32) -> nn.Module:
 
 
 def test_every_model_is_covered_here() -> None:
-    assert set(FEATURE_SHAPES) == set(MODELS)
-    assert {name for name, *_ in PARAMETERS} == set(MODELS)
+    assert set(FEATURE_SHAPES) == set(NETWORKS)
+    assert {name for name, *_ in PARAMETERS} == set(NETWORKS)
 
 
 @pytest.mark.parametrize("image_size", [32, 64])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_shapes_in_training(name: str, image_size: int) -> None:
     # On the meta device no tensor has values: whatever reads one (a host sync on a GPU) raises here.
     with torch.device("meta"):

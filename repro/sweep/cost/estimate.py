@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from repro.experiment.catalog import NETWORKS
 from repro.experiment.schema import Cell, Run
 from repro.sweep.devices.slots import Slot
 
@@ -20,23 +21,6 @@ EPOCH_BYTES = 450
 # A checkpoint holds weights and momentum, 4 bytes each; the newest, the one before, and one being written.
 CHECKPOINT_BYTES_PER_PARAMETER = 8
 CHECKPOINTS_AT_ONCE = 3
-# Of each network as built for the data set where it is largest, rounded up: what is needed where nothing was measured,
-# without importing PyTorch. A test counts them.
-PARAMETERS_AT_MOST: dict[str, int] = {
-    "shufflenetv2_x0_5": 600_000,
-    "shufflenetv2_x1_0": 1_500_000,
-    "mobilenetv2_x0_75": 1_700_000,
-    "mobilenetv2_x1_0": 2_500_000,
-    "squeezenet": 900_000,
-    "squeezenet_bn": 900_000,
-    "nasnet_a": 4_500_000,
-    "densenet100_k12": 7_300_000,
-    "densenet100_k24": 28_000_000,
-    "densenet121": 7_300_000,
-    "resnet18": 11_500_000,
-    "efficientnet_b4": 18_000_000,
-    "inception_v3": 22_500_000,
-}
 
 
 @dataclass(frozen=True)
@@ -117,7 +101,7 @@ def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Esti
         disk += RECORD_BYTES + EPOCH_BYTES * epochs
         if cost is not None and cost.seconds_per_epoch is not None:
             left.append(cost.seconds_per_epoch * epochs)
-        parameters = (cost and cost.parameters) or PARAMETERS_AT_MOST[run.cell.row.model]
+        parameters = (cost and cost.parameters) or NETWORKS[run.cell.row.model].parameters_at_most
         checkpoints.append(parameters * CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_AT_ONCE)
     disk += sum(sorted(checkpoints)[-slots:])
     wall = max(sum(left) / slots, max(left)) if left else 0.0

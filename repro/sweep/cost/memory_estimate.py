@@ -54,6 +54,7 @@ def estimate(run: Run) -> int:
     import torch
 
     from repro.engine.stepping import fresh_state
+    from repro.losses import losses_and_weights
 
     cell = run.cell
     state = fresh_state(run, torch.device("cpu"), torch.contiguous_format)
@@ -70,7 +71,8 @@ def estimate(run: Run) -> int:
     parameters = list(state.model.parameters())
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logits, features = state.model(images)
-        loss = state.loss(logits=logits, features=features, targets=targets)
+        returned = state.loss(logits=logits, features=features, targets=targets)
+        loss = losses_and_weights(returned)[0].mean()
     assert loss.requires_grad  # what it keeps is alive up to here, so no address was used twice
     for parameter in parameters:
         kept.pop(parameter.untyped_storage().data_ptr(), None)
