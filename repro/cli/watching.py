@@ -63,9 +63,10 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
 def show_sweeps(results: Path, table: str | None) -> bool:
     """A line for each registered sweep (of ``table``, where given). Whether one of them goes on.
 
-    One that was left to SLURM does until its last task, or --stop, removes it: nobody beats for what is in the queue.
+    One that was left to a cluster's queue does until its last task, or --stop, removes it: it has no heartbeat.
     """
     from repro.results.clock import file_time
+    from repro.sweep.backends import queue_of
     from repro.sweep.registry import registered
 
     sweeps = [one for one in registered(results) if table is None or one.conductor.table == table]
@@ -89,5 +90,5 @@ def show_sweeps(results: Path, table: str | None) -> bool:
         else:
             say(f"{about}, gone: it was killed", "yellow")
             say(f"go on with  {one.conductor.command}")
-    left = [one for one in sweeps if one.conductor.detached and one.conductor.executor == "slurm"]
-    return bool(left) or any(one.lives(now) for one in sweeps)
+    queued = [one for one in sweeps if one.conductor.detached and queue_of(one.conductor.executor)]
+    return bool(queued) or any(one.lives(now) for one in sweeps)

@@ -1,94 +1,134 @@
-"""Where a sweep's runs are trained: on this machine, on Ray, on SLURM. What each is told, and what each can do.
+"""Backends: the clusters that ``biasrepro sweep --executor NAME`` can use, beside this machine.
 
-Neither Ray nor submitit is imported before its engine is asked for.
+A backend is a folder beside this file with a module ``backend`` whose ``BACKEND`` is a subclass of ``Backend``. It is
+found by that alone. The command line imports the module for its options, so it imports its cluster's package, and
+whatever else is slow, inside its methods.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import repro.sweep
 from repro.errors import UserError
 
 if TYPE_CHECKING:
     from repro.sweep.cluster_node import Terms
     from repro.sweep.executor import Executor, Job
 
-EngineName = Literal["ray", "slurm"]
-
-# The package that an engine needs, and the module and class that speak to it.
-_ENGINES: Mapping[EngineName, tuple[str, str, str]] = {
-    "ray": ("ray", "repro.sweep.ray.backend", "RayEngine"),
-    "slurm": ("submitit", "repro.sweep.slurm.backend", "SlurmEngine"),
-}
-
 
 @dataclass(frozen=True)
-class RayOptions:
-    """What Ray is told. ``address`` is the head's, or ``auto``; None starts a Ray on this machine for the sweep.
+class Option:
+    """A command-line option that belongs to a backend, such as ``--partition``. ``kind`` is ``str`` or ``int``."""
 
-    Each run reserves ``gpus_per_job / jobs_per_gpu`` GPUs (``gpus_per_job`` None: 1 where the cluster has GPUs and the
-    runs may use them, else 0), ``cpus_per_job`` CPUs (None: as many as its threads) and ``memory_gb``.
-    """
+    flag: str
+    help: str
+    metavar: str | None = None
+    kind: type[str] | type[int] = str
+    minimum: int | None = None
+    repeatable: bool = False
 
-    address: str | None = None
+    @property
+    def name(self) -> str:
+        """The key of its value: ``partition``."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """What a job reserves, by the options that all backends share. None leaves it to the backend."""
+
     gpus_per_job: float | None = None
     cpus_per_job: float | None = None
     memory_gb: float | None = None
     jobs_per_gpu: int = 1
 
 
-@dataclass(frozen=True)
-class SlurmOptions:
-    """What SLURM is told. None leaves a setting to the cluster's own default.
+class Backend(ABC):
+    """A cluster that trains the runs of a sweep. The paths in its jobs are absolute, and the sweep is registered."""
 
-    ``array`` is the most jobs at a time, ``setup`` are shell lines that come before the training (``module load``),
-    ``extra`` are further settings of sbatch as pairs (``("constraint", "a100")``). A job trains several runs at a time:
-    ``jobs_per_gpu`` on each of its GPUs.
-    """
+    name: ClassVar[str]  # the value of --executor
+    package: ClassVar[str | None] = None  # a Python package that it needs besides those of biasrepro,
+    install: ClassVar[str] = ""  # and the command that installs it
+    own_options: ClassVar[tuple[Option, ...]] = ()  # besides the options that all backends share
+    # Whether the cluster itself holds and starts jobs: a detached sweep then runs on without a heartbeat of ours.
+    has_queue: ClassVar[bool] = False
 
-    partition: str | None = None
-    time_minutes: int | None = None
-    gpus_per_job: int | None = None
-    cpus_per_job: int | None = None
-    memory_gb: float | None = None
-    array: int | None = None
-    account: str | None = None
-    qos: str | None = None
-    setup: tuple[str, ...] = ()
-    extra: tuple[tuple[str, str], ...] = ()
-    jobs_per_gpu: int = 1
+    @classmethod
+    @abstractmethod
+    def configured(cls, reservation: Reservation, given: Mapping[str, Any]) -> Self:
+        """The backend with its options; ``given`` has the value of each of ``own_options``, None where it is absent.
 
+        Raises UserError for a value that it does not take.
+        """
 
-class Engine(Protocol):
-    """A cluster that can train the runs of a sweep. Jobs' paths are absolute, and the sweep is registered."""
+    @property
+    @abstractmethod
+    def uses_gpus(self) -> bool:
+        """Whether its jobs have GPUs, as far as the options tell."""
 
+    @abstractmethod
     def submission(self, jobs: Sequence[Job], terms: Terms) -> str:
-        """What would be submitted for ``jobs``, for ``--dry-run``. Submits nothing, and asks no cluster."""
+        """The text of what would be submitted, for ``--dry-run``. Submits nothing, and does not contact the cluster."""
 
+    @abstractmethod
     def connect(self, terms: Terms) -> Executor:
         """The executor that trains on the cluster. Raises UserError where the cluster does not answer."""
 
+    @abstractmethod
     def leave(self, jobs: Sequence[Job], terms: Terms) -> Mapping[str, str]:
-        """Leave the jobs to the cluster, for ``--detach``; returns what finds them there again."""
+        """Leave the jobs to the cluster, for ``--detach``; returns what finds them there again.
 
-    def drop(self, left: Mapping[str, str]) -> None:
-        """Drop what ``leave`` queued and has not begun, where nobody on the cluster does. Runs stop by themselves."""
+        Returns nothing where all of them are in its queue already, from an earlier sweep.
+        """
 
-    def is_over(self, left: Mapping[str, str]) -> bool:
-        """Whether nothing of what ``leave`` left is there any more, where nobody on the cluster says so by itself."""
+    @classmethod
+    def drop(cls, left: Mapping[str, str]) -> None:
+        """For ``--stop``: cancel what waits in the cluster's queue. Running jobs read the request to stop themselves.
+
+        Raises UserError where the cluster does not answer.
+        """
+        return
+
+    @classmethod
+    def is_over(cls, left: Mapping[str, str]) -> bool:
+        """Whether the cluster's queue holds nothing of ``left`` any more; False where it does not answer."""
+        return False
+
+    @classmethod
+    def queue_command(cls, left: Mapping[str, str]) -> str | None:
+        """The shell command that shows ``left`` in the cluster's queue, if there is one."""
+        return None
 
 
-def engine_of(name: EngineName, options: RayOptions | SlurmOptions) -> Engine:
-    """The engine with that name. Raises UserError, with the command that installs it, where it is not there."""
-    package, module, kind = _ENGINES[name]
-    if importlib.util.find_spec(package) is None:
+@cache
+def backends() -> Mapping[str, type[Backend]]:
+    """The backends by name, sorted."""
+    found: list[type[Backend]] = []
+    for folder in pkgutil.iter_modules(repro.sweep.__path__):
+        module = f"{repro.sweep.__name__}.{folder.name}.backend"
+        if folder.ispkg and importlib.util.find_spec(module) is not None:
+            found.append(importlib.import_module(module).BACKEND)
+    return {backend.name: backend for backend in sorted(found, key=lambda backend: backend.name)}
+
+
+def queue_of(executor: str) -> type[Backend] | None:
+    """The backend of that name where its cluster holds and starts jobs by itself; None for this machine, for one."""
+    backend = backends().get(executor)
+    return backend if backend is not None and backend.has_queue else None
+
+
+def require_installed(backend: type[Backend]) -> None:
+    """Raise UserError, with the command that installs it, where the backend's package is missing."""
+    if backend.package is not None and importlib.util.find_spec(backend.package) is None:
         raise UserError(
-            f"--executor {name} needs {package}, which is not installed here",
-            hint=f"pip install 'biasrepro[{name}]' installs it, here and on the nodes.",
+            f"--executor {backend.name} needs {backend.package}, which is not installed here",
+            hint=f"{backend.install} installs it, here and on the nodes.",
         )
-    engine: Engine = getattr(importlib.import_module(module), kind)(options)
-    return engine

@@ -209,7 +209,7 @@ def registered(results: Path) -> list[Registration]:
     return sorted(found, key=lambda one: (one.conductor.since, one.id))
 
 
-def taken_up(results: Path, command: str) -> None:
+def forget_resumed(results: Path, command: str) -> None:
     """Remove the files of killed sweeps that began with ``command``: it was given again, and came to its end.
 
     So what was left to SLURM, which ``register`` lets be, is forgotten only when nothing of it can be in the queue.

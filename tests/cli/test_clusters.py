@@ -66,7 +66,7 @@ def test_a_sweep_is_not_looked_for_in_a_folder_that_is_not_there(say: Say, tmp_p
     assert said.code == 2
     assert f"{tmp_path}/mistyped: there is no such results folder, so no sweep to stop" in said.err
     said = say("sweep", "demo", "--stop", "--results", tmp_path)
-    assert (said.code, said.out) == (0, "No sweep of demo is conducted here now.\n")
+    assert (said.code, said.out) == (0, "No sweep of demo is running here.\n")
 
 
 def test_a_folder_of_nodes_is_a_cluster_s_and_a_whole_path(say: Say) -> None:

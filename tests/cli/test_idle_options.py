@@ -64,5 +64,5 @@ def test_on_a_cluster_what_a_run_reserves_is_not_what_it_trains_on(say: Say, res
 def test_a_script_for_machines_with_gpus_runs_without_one_and_says_so(say: Say, results: Path, number: str) -> None:
     said = say(*SWEEP, "--jobs-per-gpu", number, "--dry-run", "--no-measure", "--results", results)
     assert said.code == 0
-    assert said.err == f"--jobs-per-gpu {number} changes nothing: no GPU is visible here, the CPU trains\n"
+    assert said.err == f"--jobs-per-gpu {number} has no effect: no GPU is visible, runs use the CPU\n"
     assert say(*SWEEP, "--dry-run", "--no-measure", "--results", results).err == ""

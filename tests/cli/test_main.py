@@ -108,14 +108,14 @@ def test_completion_knows_commands_tables_and_cells(typed: str, offered: list[st
     ("arguments", "says"),
     [
         (["swep"], "Did you mean 'sweep'?"),
-        (["sweep"], "a sweep is of a table"),
+        (["sweep"], "TABLE is required"),
         (["sweep", "tabel2"], "Did you mean 'table2'?"),
         (["sweep", "table2", "--rows", "squeezent"], "Did you mean 'squeezenet'?"),
         (["sweep", "table2", "--columns", "bais"], "Did you mean 'bias'?"),
         (["sweep", "table2", "--sedes", "2"], "--seeds"),
         (["sweep", "table2", "--seeds", "many"], "neither a number nor a list"),
         (["sweep", "table2", "--only", "faild"], "'failed'"),
-        (["sweep", "table2", "--gpus", "zero"], "--gpus zero is no list of numbers"),
+        (["sweep", "table2", "--gpus", "zero"], "--gpus zero is not a list of numbers"),
         (["sweep", "table2", "--gpus", ","], "--gpus ',' names nothing"),
         (["sweep", "table2", "--rows", ","], "--rows ',' names nothing"),
         (["train", "--results", ""], "--results is empty"),  # else it would be the folder that we are in

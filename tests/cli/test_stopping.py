@@ -6,17 +6,16 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from repro.cli.sweep import cluster_options as clusters
+from repro.cli.sweep.request import SweepRequest
+from repro.cli.sweep.steps import leave
 from repro.cli.watching import show_sweeps
-from repro.experiment.config import find_table
-from repro.sweep.cluster_node import Terms
 from repro.sweep.registry import FOLDER, Registration, register, registered
+from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
 
 Say = Callable[..., Any]
 
@@ -75,7 +74,7 @@ def test_a_sweep_that_was_given_up_is_cleared_away(say: Say, results: Path) -> N
     left(results, executor="ray").note_trouble("no room")
     (path,) = (results / FOLDER).glob("*.jsonl")
     os.utime(path, (1e9, 1e9))
-    assert say("sweep", "--stop", "--results", results).out == "No sweep is conducted here now.\n"
+    assert say("sweep", "--stop", "--results", results).out == "No sweep is running here.\n"
     assert registered(results) == []
 
 
@@ -87,14 +86,9 @@ def test_what_waits_in_slurm_s_queue_is_watched(results: Path) -> None:
 
 
 def test_a_sweep_that_is_in_the_queue_already_is_not_registered_twice(
-    results: Path, capsys: pytest.CaptureFixture[str]
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Full:
-        def leave(self, jobs: Any, terms: Any) -> dict[str, str]:
-            return {}
-
-    engine: Any = Full()
-    terms = replace(Terms("", str(results)), device="cpu")
-    clusters.leave(engine, "slurm", find_table("demo"), [], terms, "biasrepro sweep demo")
-    assert "all of it is in slurm's queue already" in capsys.readouterr().out
+    monkeypatch.setattr(SlurmBackend, "leave", lambda self, jobs, terms: {})
+    leave(SweepRequest(table_name="demo", results=results, executor="slurm"), SlurmBackend(SlurmOptions()), [])
+    assert "all runs are in slurm's queue already" in capsys.readouterr().out
     assert registered(results) == []

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from repro.cli.references import find_target
-from repro.cli.sweep.command import _job
+from repro.cli.sweep.request import SweepRequest
+from repro.cli.sweep.steps import job_of
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.machine import Gpu
@@ -103,9 +104,9 @@ def test_a_file_of_the_user_s_own_is_swept_by_its_path(
 
 @pytest.mark.parametrize("reference", ["demo", "demo+recipe.decay_epochs=[1]+recipe.epochs=2", None])
 def test_train_finds_the_very_run_that_a_sweep_hands_it(results: Path, own: Path, reference: str | None) -> None:
-    table = find_table(reference or f"{own}+execution.precision=bf16")
-    for run in selected_runs(table, (0,)):
-        command, target, *_ = _job(run, table, results, ()).arguments
+    request = SweepRequest(table_name=reference or f"{own}+execution.precision=bf16", results=results)
+    for run in selected_runs(request.table, (0,)):
+        command, target, *_ = job_of(request, run).arguments
         assert command == "train"
         assert find_target(target, [])[0] == run.cell
 
@@ -140,7 +141,7 @@ def test_failed_runs_are_tried_again_alone(say: Say, results: Path, behave: Beha
     assert [note["run"] for note in started()].count(SEED_0[0]) == 2
     assert len(started()) == 3
     none_left = say("sweep", "demo", "--seeds", "1", "--only", "failed", "--results", results)
-    assert "No run is left to train under --only failed; 2 runs are without it." in none_left.out
+    assert "No run is left to train under --only failed, which leaves out 2 other unfinished runs." in none_left.out
     missing = say("sweep", "demo", "--seeds", "1", "--only", "missing", "--results", results)
     assert missing.code == 0
     assert len(started()) == 5
@@ -310,7 +311,7 @@ def test_a_dry_run_measures_what_no_record_tells(say: Say, results: Path, monkey
     said = say("sweep", "table2", *options, "--dry-run", "--results", results, "--root", results / "none")
     assert said.code == 0
     assert asked == [(["table2/shufflenetv2/ce", "table2/squeezenet/ce"], "cpu", 1)]
-    assert "table2/shufflenetv2/bias  0, 2-3                 0     200     2:00:00  measured" in said.out
+    assert "table2/shufflenetv2/bias  0, 2-3                 0     200       2:00:00  measured" in said.out
     assert "about 36.0 core-hours, 18:00:00 here" in said.out
     assert "CIFAR-100 is not here: biasrepro data fetch cifar100" in said.out
     assert "168.5 MB to download" in said.out
@@ -334,7 +335,7 @@ def test_a_dry_run_without_measuring_counts_the_checkpoints_and_says_when_the_di
     said = say(*dry_run)
     assert said.code == 0
     assert "14.0 MB free" in said.out
-    assert "too little: make room" in said.out
+    assert "too little: free some space" in said.out
 
 
 def test_a_dry_run_says_what_stands_in_the_way(

@@ -19,7 +19,7 @@ from repro.results import RunFolder, load_records
 from repro.results.durable import write_durably
 from repro.results.record import to_bytes
 from repro.sweep import driver as conducting
-from repro.sweep.backends import EngineName, RayOptions, SlurmOptions, engine_of
+from repro.sweep.backends import Backend
 from repro.sweep.cluster_node import Terms
 from repro.sweep.devices.slots import cpu_slots
 from repro.sweep.driver import conduct
@@ -27,6 +27,7 @@ from repro.sweep.executor import Job
 from repro.sweep.local.executor import LocalExecutor
 from repro.sweep.registry import register
 from repro.sweep.selection import selected_runs
+from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
 from repro.sweep.sweep_state import SweepPicture
 
 WORKER = Path(__file__).with_name("patient_worker.py")
@@ -62,22 +63,21 @@ class Sweep:
 
     def on(
         self,
-        engine: EngineName,
-        options: RayOptions | SlurmOptions,
+        backend: Backend,
         *,
         jobs: int | None = None,
         tick: Callable[[], object] = lambda: None,
     ) -> SweepPicture:
-        registration = register(self.results, table="tiny", executor=engine, command="biasrepro sweep tiny")
+        registration = register(self.results, table="tiny", executor=backend.name, command="biasrepro sweep tiny")
         with registration.kept():
-            executor = engine_of(engine, options).connect(self.terms(registration.id, jobs=jobs))
-            watch = Watch(tick, slurm=engine == "slurm", patience_seconds=self.patience_seconds)
+            executor = backend.connect(self.terms(registration.id, jobs=jobs))
+            watch = Watch(tick, slurm=backend.name == "slurm", patience_seconds=self.patience_seconds)
             return conduct(self.jobs(), executor, listen=watch)
 
     def on_slurm(
         self, options: SlurmOptions = PLAIN, *, jobs: int | None = None, tick: Callable[[], object] = lambda: None
     ) -> SweepPicture:
-        return self.on("slurm", options, jobs=jobs, tick=tick)
+        return self.on(SlurmBackend(options), jobs=jobs, tick=tick)
 
     def beside(self) -> SweepPicture:
         """The same sweep by this machine itself, over the same results folder."""

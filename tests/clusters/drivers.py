@@ -75,8 +75,9 @@ class Drivers:
 
 def main(folder: str, by: str, address: str, seeds: str, steps: str) -> None:
     from repro.sweep import driver as conduct
-    from repro.sweep.backends import RayOptions, SlurmOptions
+    from repro.sweep.ray.backend import RayBackend, RayOptions
     from repro.sweep.slurm import executor as slurm_executor
+    from repro.sweep.slurm.backend import SlurmOptions
 
     conduct.RECHECK_SECONDS, slurm_executor.LAST_LOOK_SECONDS, slurm_executor.LAST_WORD_SECONDS = 0.5, 1.0, 2.0
     sweep = Sweep(Path(folder), seeds=int(seeds), steps=int(steps))
@@ -84,9 +85,9 @@ def main(folder: str, by: str, address: str, seeds: str, steps: str) -> None:
     if by == "local":
         picture = sweep.beside()
     elif by == "ray":
-        picture = sweep.on("ray", RayOptions(address, gpus_per_job=0.5))
+        picture = sweep.on(RayBackend(RayOptions(address, gpus_per_job=0.5)))
     else:
-        picture = sweep.on("slurm", SlurmOptions(array=2))
+        picture = sweep.on_slurm(SlurmOptions(array=2))
     print(sorted(set(fates(picture))), len(picture.finished))
 
 

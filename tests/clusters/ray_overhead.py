@@ -25,11 +25,10 @@ import ray_cluster
 from repro.cli.sweep.view import PlainSweepView
 from repro.experiment.config import load_table
 from repro.results import RunFolder
-from repro.sweep.backends import RayOptions
 from repro.sweep.cluster_node import Terms
 from repro.sweep.driver import conduct
 from repro.sweep.executor import Job
-from repro.sweep.ray.backend import RayEngine
+from repro.sweep.ray.backend import RayBackend, RayOptions
 from repro.sweep.registry import register
 from repro.sweep.selection import selected_runs
 
@@ -79,7 +78,7 @@ def measure(address: str, folder: Path, count: int) -> Overhead:
     jobs = [Job(run, RunFolder.of(results, run), ("train", run.cell.id)) for run in runs]
     with register(results, table="idle", executor="ray", command="biasrepro sweep idle").kept() as sweep:
         terms = Terms(sweep.id, str(results), device="cpu", threads=1, command=("true",))
-        executor = RayEngine(RayOptions(address=address, gpus_per_job=0.5)).connect(terms)
+        executor = RayBackend(RayOptions(address=address, gpus_per_job=0.5)).connect(terms)
         began, on_processor = time.monotonic(), time.process_time()
         with (folder / "shown.txt").open("w") as shown, contextlib.redirect_stdout(shown):
             picture = conduct(jobs, executor, listen=PlainSweepView())

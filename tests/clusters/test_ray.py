@@ -21,10 +21,10 @@ from killing import EXPERIMENT, without_times
 from repro.experiment.config import load_table
 from repro.results import RunFolder, load_records
 from repro.results.lock import SILENT_SECONDS, owner_of
-from repro.sweep.backends import RayOptions
 from repro.sweep.cluster_node import Terms
 from repro.sweep.driver import conduct
 from repro.sweep.executor import Job
+from repro.sweep.ray.backend import RayBackend, RayOptions
 from repro.sweep.ray.cluster import LEAVE_SECONDS, Reserved
 from repro.sweep.registry import register, registered
 from repro.sweep.selection import selected_runs
@@ -161,7 +161,7 @@ def test_a_head_that_is_not_there_is_one_message_in_time(folder: Path) -> None:
 
 IMPATIENT = """
 import sys
-from repro.sweep import ray_cluster, ray_executor
+from repro.sweep.ray import cluster as ray_cluster, executor as ray_executor
 ray_cluster.HEAD_SECONDS = ray_executor.HEAD_SECONDS = 6.0
 from repro.cli import run
 sys.exit(run(sys.argv[1:]))
@@ -238,7 +238,7 @@ def test_a_run_that_nobody_has_heard_of_is_given_out_again(cluster: Any, folder:
             (owner,) = job.folder.path.glob("owner-*.json")
             os.utime(owner, (time.time() - SILENT_SECONDS,) * 2)
 
-    picture = sweep.on("ray", RayOptions(cluster.address), tick=fall_silent)
+    picture = sweep.on(RayBackend(RayOptions(cluster.address)), tick=fall_silent)
     assert fates(picture) == ["completed"]
     assert len(stopped) == 1
     with contextlib.suppress(ProcessLookupError):  # where Ray did not end it with its task, it notices by itself
@@ -252,11 +252,9 @@ def test_two_runs_have_halves_of_a_gpu_and_memory_for_one(cluster: Any, folder: 
     runs = selected_runs(load_table(folder / "tiny.yaml"), [0])[:2]
     jobs = [Job(run, RunFolder.of(folder / "results", run), ("train", run.cell.id)) for run in runs]
     worker = ("sh", "-c", f"echo begins >> {folder}/audit; sleep 1; echo ends >> {folder}/audit")
-    from repro.sweep.ray.backend import RayEngine
-
     with register(folder / "results", table="tiny", executor="ray", command="biasrepro sweep tiny").kept() as sweep:
         terms = Terms(sweep.id, str(folder / "results"), device="cuda", threads=1, command=worker)
-        picture = conduct(jobs, RayEngine(RayOptions(cluster.address, jobs_per_gpu=2)).connect(terms))
+        picture = conduct(jobs, RayBackend(RayOptions(cluster.address, jobs_per_gpu=2)).connect(terms))
     assert [run.fate for run in picture.finished] == ["completed"] * 2
     assert (folder / "audit").read_text().split() == ["begins", "ends"] * 2
     logs = [job.folder.log.read_text() for job in jobs]

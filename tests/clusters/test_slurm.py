@@ -22,10 +22,10 @@ from repro.cli.sweep.stop import stop_sweeps
 from repro.results import load_records
 from repro.results.lock import owner_of
 from repro.sweep import driver as conducting
-from repro.sweep.backends import SlurmOptions, engine_of
 from repro.sweep.cluster_node import Terms
 from repro.sweep.registry import register, registered
 from repro.sweep.slurm import executor as slurm_executor
+from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
 from repro.sweep.slurm.queue import SlurmError, look
 
 pytestmark = [
@@ -199,7 +199,7 @@ def test_what_a_killed_driver_left_in_the_queue_is_stopped_cleanly(cluster: Slur
 def test_what_was_left_to_slurm_is_stopped_cleanly(cluster: SlurmCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, steps=1000)
     registration = register(sweep.results, table="tiny", executor="slurm", command="biasrepro", detached=True)
-    engine = engine_of("slurm", SlurmOptions(array=2))
+    engine = SlurmBackend(SlurmOptions(array=2))
     terms = sweep.terms(registration.id)
     registration.note_left(engine.leave(sweep.jobs(), terms))
     assert engine.leave(sweep.jobs(), terms) == {}  # all of it is in the queue already
@@ -218,7 +218,7 @@ def test_what_was_left_to_slurm_is_stopped_cleanly(cluster: SlurmCluster, tmp_pa
 def test_what_was_left_to_slurm_is_over_with_its_last_run(cluster: SlurmCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, runs=2, steps=10)
     registration = register(sweep.results, table="tiny", executor="slurm", command="biasrepro", detached=True)
-    engine_of("slurm", SlurmOptions(array=1)).leave(sweep.jobs(), sweep.terms(registration.id))
+    SlurmBackend(SlurmOptions(array=1)).leave(sweep.jobs(), sweep.terms(registration.id))
     assert len(registered(sweep.results)) == 1
     wait_for(lambda: registered(sweep.results) == [], "the sweep to be over")
     assert len(load_records(sweep.results)) == 2
@@ -320,13 +320,13 @@ def test_a_partition_that_is_not_there_is_named(cluster: SlurmCluster, tmp_path:
 def test_slurm_out_of_reach_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SlurmError, match="squeue cannot be run here"):
-        engine_of("slurm", PLAIN).connect(Terms("0" * 12, str(tmp_path)))
+        SlurmBackend(PLAIN).connect(Terms("0" * 12, str(tmp_path)))
 
 
 def test_what_would_be_submitted_can_be_read(tmp_path: Path) -> None:
     options = SlurmOptions(partition="gpu", time_minutes=240, gpus_per_job=1, array=64, setup=("module load cuda",))
     sweep = Sweep(tmp_path)
-    text = engine_of("slurm", options).submission(sweep.jobs(), Terms("0" * 12, str(tmp_path), jobs_per_gpu=2))
+    text = SlurmBackend(options).submission(sweep.jobs(), Terms("0" * 12, str(tmp_path), jobs_per_gpu=2))
     lines = text.splitlines()
     for line in ("--partition=gpu", "--time=240", "--gpus-per-node=1", "--array=0-1%2", "--requeue"):
         assert f"#SBATCH {line}" in lines

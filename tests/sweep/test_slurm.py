@@ -11,10 +11,10 @@ pytest.importorskip("submitit")
 
 from repro.experiment.schema import Run
 from repro.progress import Progress
-from repro.sweep.backends import SlurmOptions
 from repro.sweep.cluster_node import RemoteEnd, Terms
 from repro.sweep.executor import Ended, Event, Job, Noted, Said, Started
 from repro.sweep.slurm import executor as slurm_executor
+from repro.sweep.slurm.backend import SlurmOptions
 from repro.sweep.slurm.batch import Batch
 from repro.sweep.slurm.ended_jobs import lost
 from repro.sweep.slurm.queue import parse_ended

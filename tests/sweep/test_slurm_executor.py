@@ -12,12 +12,11 @@ import pytest
 
 from repro.experiment.schema import Run
 from repro.results.lock import own
-from repro.sweep.backends import SlurmOptions
 from repro.sweep.cluster_node import RemoteEnd, Terms
 from repro.sweep.executor import Ended, Job, Noted
-from repro.sweep.slurm import backend as slurm
 from repro.sweep.slurm import executor as slurm_executor
-from repro.sweep.slurm.backend import SlurmEngine
+from repro.sweep.slurm import queue as slurm_queue
+from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
 from repro.sweep.slurm.batch import Batch
 from repro.sweep.slurm.executor import HUNG_SECONDS, LAST_LOOK_SECONDS, PENDING_LOOK_SECONDS, SlurmExecutor
 from repro.sweep.slurm.queue import Queued, SlurmError
@@ -38,7 +37,7 @@ class Cluster:
         fake = {"look": lambda: dict(self.queue), "largest_array": lambda: 1, "submit": self.submit}
         for name, does in {**fake, "cancel": self.cancel}.items():
             monkeypatch.setattr(slurm_executor, name, does)
-        monkeypatch.setattr(slurm, "cancel", self.cancel)
+        monkeypatch.setattr(slurm_queue, "cancel", self.cancel)
         monkeypatch.setattr(slurm_executor, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=lambda _: None))
 
     def submit(self, tasks: Any, options: Any, terms: Any, *, at_a_time: Any) -> tuple[Batch, str]:
@@ -146,5 +145,5 @@ def test_folders_of_runs_that_have_not_begun_are_looked_into_now_and_then(
 def test_what_cannot_be_left_whole_is_not_left_in_part(cluster: Cluster, jobs: list[Job]) -> None:
     cluster.room = 1
     with pytest.raises(SlurmError, match="too many jobs"):
-        SlurmEngine(SlurmOptions()).leave(jobs, Terms("0" * 12, str(cluster.results)))
+        SlurmBackend(SlurmOptions()).leave(jobs, Terms("0" * 12, str(cluster.results)))
     assert cluster.cancelled == ["1"]

@@ -1,4 +1,4 @@
-"""``biasrepro sweep --dry-run``: which runs there would be, what they would cost, and the disk they would need."""
+"""``biasrepro sweep --dry-run``: the runs that would be trained, their estimated time and disk space."""
 
 from __future__ import annotations
 
@@ -8,26 +8,35 @@ from pathlib import Path
 
 from repro.cli.console import counted, duration, say, show_table, size
 from repro.cli.references import command_line
-from repro.cli.sweep.until_decided import hours_from_records
+from repro.cli.sweep.request import SweepRequest
+from repro.data.prepare import cache_path, has_images
 from repro.errors import UserError
+from repro.experiment.catalog import dataset_facts, fetch_command
 from repro.experiment.schema import Cell, Run, Table
 from repro.machine import device_name
 from repro.results.space import free_bytes
-from repro.sweep.cost.estimate import Cost, Estimate, cost_key, costs_in_records, estimate, unknown_cells
+from repro.sweep.cost.estimate import (
+    Cost,
+    Estimate,
+    cost_key,
+    costs_in_records,
+    estimate,
+    hours_in_records,
+    unknown_cells,
+)
 from repro.sweep.cost.measure import SECONDS_PER_CELL, measure
 from repro.sweep.devices.slots import Slot
 from repro.sweep.selection import Plan
 from repro.sweep.survey import headers_under
 
 
-def show_dry_run(
-    table: Table, plan: Plan, slots: Sequence[Slot], *, results: Path, root: Path, may_measure: bool
-) -> None:
+def show_dry_run(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> None:
     """Print the runs of ``plan`` by cell, then time and disk on ``slots``; trains nothing, writes nothing."""
+    table, results = request.table, request.results
     headers = headers_under(results) if plan.todo else ()
     costs = costs_in_records(headers, slots[0], device_name(slots[0].device))
     unknown = unknown_cells(plan.todo, costs)
-    if may_measure and unknown:
+    if unknown and not request.no_measure:
         costs |= measured(unknown, slots[0])
     finished = _by_cell(plan.finished)
     others = _by_cell([*plan.elsewhere, *plan.left_out])
@@ -37,25 +46,45 @@ def show_dry_run(
         for cell in table.cells
         if cell.id in finished or cell.id in others or cell.id in todo
     ]
-    show_table(["cell", "seeds to train", "finished", "epochs", "time a run", "known from"], lines, right=(2, 3, 4))
+    show_table(["cell", "seeds to train", "finished", "epochs", "time per run", "known from"], lines, right=(2, 3, 4))
     print()
-    whole = estimate(plan.todo, costs, len(slots))
-    for text in _totals(plan, slots, whole):
+    total = estimate(plan.todo, costs, len(slots))
+    for text in _totals(plan, slots, total):
         say(text)
-    _show_disk(whole, results)
-    if (missing := missing_data(table, root)) is not None:
+    _show_disk(total, results)
+    _show_end(request)
+
+
+def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_gpus: bool) -> None:
+    """Print what a backend would submit, and its cost as far as records tell; submits nothing, writes nothing."""
+    on_gpus = uses_gpus and request.device != "cpu"
+    say(f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished")
+    _show_costs_elsewhere(request.table, plan, request.results.absolute(), on_gpus=on_gpus)
+    facts = dataset_facts(request.table.dataset.name)
+    if facts.archives:
+        shared = cache_path(facts, request.root.absolute())
+        if request.node_data is None:
+            say(f"data   each node opens {shared}, read-only")
+        else:
+            say(f"data   each node copies {shared} once to {request.node_data}, and opens the copy")
+    print(submission)
+    _show_end(request)
+
+
+def _show_end(request: SweepRequest) -> None:
+    if (missing := missing_data(request.table, request.root)) is not None:
         say(missing, "yellow")
     say("Nothing was started.")
 
 
-def show_costs_elsewhere(table: Table, plan: Plan, results: Path, *, on_gpus: bool) -> None:
-    """Print the time and the disk of ``plan`` on a cluster, whose devices are not here to be measured."""
+def _show_costs_elsewhere(table: Table, plan: Plan, results: Path, *, on_gpus: bool) -> None:
+    """Print the time and the disk of ``plan`` on a cluster, whose devices cannot be measured from here."""
     kind = "GPU" if on_gpus else "CPU"
-    hours_of = hours_from_records(results, "cuda" if on_gpus else "cpu")
+    hours_of = hours_in_records(headers_under(results), "cuda" if on_gpus else "cpu")
     hours = [hours_of(run.cell) for run in plan.todo]
-    known = [one for one in hours if one is not None]
-    unknown = counted(len(hours) - len(known), "run")
+    known = [hours_of_run for hours_of_run in hours if hours_of_run is not None]
     if known:
+        unknown = counted(len(hours) - len(known), "run")
         without = f", without {unknown} of unknown time" if len(known) < len(hours) else ""
         say(f"time   about {sum(known):,.1f} {kind}-hours, from records of such runs on a {kind}{without}")
     elif hours:
@@ -64,17 +93,17 @@ def show_costs_elsewhere(table: Table, plan: Plan, results: Path, *, on_gpus: bo
     _show_disk(estimate(plan.todo, {}, max(1, len(plan.todo))), results)
 
 
-def _show_disk(whole: Estimate, results: Path) -> None:
+def _show_disk(total: Estimate, results: Path) -> None:
     free = free_bytes(results)
-    say(f"disk   up to {size(whole.disk_bytes)} under {results}, {size(free)} free")
-    if free < whole.disk_bytes:
-        say("       too little: make room, or give a --results folder on another disk", "yellow")
+    say(f"disk   up to {size(total.disk_bytes)} under {results}, {size(free)} free")
+    if free < total.disk_bytes:
+        say("       too little: free some space, or give a --results folder on another disk", "yellow")
 
 
 def measured(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL) -> dict[str, Cost]:
-    """Costs by key, each cell measured for some ``seconds``; where that fails, says why and does without the rest."""
+    """Costs by key, each cell measured for about ``seconds``; where that fails, prints why and skips the rest."""
     say(
-        f"measuring {counted(len(cells), 'network')} on {slot.label}, a few seconds each (--no-measure leaves it out)",
+        f"measuring {counted(len(cells), 'network')} on {slot.label}, a few seconds each (--no-measure skips this)",
         "dim",
         stderr=True,
     )
@@ -116,32 +145,29 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return ", ".join(parts) or "–"
 
 
-def _totals(plan: Plan, slots: Sequence[Slot], whole: Estimate) -> list[str]:
-    """Runs and time of the whole, a line each."""
+def _totals(plan: Plan, slots: Sequence[Slot], total: Estimate) -> list[str]:
+    """Total runs and time, a line each."""
     on_gpu = slots[0].device == "cuda"
-    hours = whole.run_seconds / 3600 * (1 if on_gpu else slots[0].threads)
+    hours = total.run_seconds / 3600 * (1 if on_gpu else slots[0].threads)
     at_once = f"{counted(len(slots), 'run')} at a time on {slots[0].device}, {counted(slots[0].threads, 'thread')} each"
     lines = [f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished; {at_once}"]
     for count, what in ((len(plan.elsewhere), "in training elsewhere"), (len(plan.left_out), "left out by --only")):
         if count:
             lines.append(f"       {count} {what}")
-    if plan.todo and whole.unknown == len(plan.todo):
+    if plan.todo and total.unknown == len(plan.todo):
         lines.append("time   unknown: no record of such runs on this device, and nothing measured")
     elif plan.todo:
-        partly = f", without {counted(whole.unknown, 'run')} of unknown time" if whole.unknown else ""
+        partly = f", without {counted(total.unknown, 'run')} of unknown time" if total.unknown else ""
         lines.append(
             f"time   about {hours:,.1f} {'GPU' if on_gpu else 'core'}-hours, "
-            f"{duration(whole.wall_seconds)} here{partly}"
+            f"{duration(total.wall_seconds)} here{partly}"
         )
-        lines.append("       an estimate from runs alone on their device; runs that share one slow each other down")
+        lines.append("       estimated from runs alone on a device; runs that share one slow each other down")
     return lines
 
 
 def missing_data(table: Table, root: Path) -> str | None:
-    """What to fetch before these runs, None where the data are here."""
-    from repro.data.prepare import has_images
-    from repro.experiment.catalog import dataset_facts, fetch_command
-
+    """The line that says what to fetch before these runs; None where the data are here."""
     facts = dataset_facts(table.dataset.name)
     if has_images(facts, root):
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,31 @@ if TYPE_CHECKING:
     from repro.analysis.assessment import Assessment
     from repro.analysis.preregistration import Declaration
     from repro.analysis.sample_size import HoursPerRun
+    from repro.cli.sweep.request import SweepRequest
     from repro.experiment.schema import Run, Table
 
 PROPOSED_LOOKS = "5,10,20"
 
 
-def refuse_selection(**given: object) -> None:
+def sweep_until_decided(request: SweepRequest) -> int:
+    """Run to the next interim analysis, analyse, continue with undecided cells; returns the exit code."""
+    from repro.cli.sweep.steps import sweep_runs
+    from repro.machine import find_gpus
+
+    _refuse_selection(request)
+    on_cpu = request.device == "cpu" or not find_gpus()
+    hours = hours_from_records(request.results, "cpu" if on_cpu else "cuda")
+    if request.dry_run:
+        show_until_decided(request.table, request.results, hours)
+        return 0
+    train = partial(sweep_runs, request)
+    return run_until_decided(request.table, request.results, train, hours=hours, fail_fast=request.fail_fast)
+
+
+def _refuse_selection(request: SweepRequest) -> None:
     """Raise UserError where options choose runs that the declaration has chosen already."""
-    if options := [f"--{name}" for name, value in given.items() if value is not None]:
+    names = ("seeds", "rows", "columns", "only")
+    if options := [f"--{name}" for name in names if getattr(request, name) is not None]:
         raise UserError(
             f"--until-decided goes without {' and '.join(options)}",
             hint="The declaration says which cells are run, and the looks say how many seeds of each.",

@@ -20,8 +20,8 @@ from typing import Any
 
 from repro.errors import RunFailure, UserError
 from repro.machine import find_gpus, usable_cores
-from repro.sweep.backends import RayOptions
 from repro.sweep.cluster_node import Terms
+from repro.sweep.ray.backend import RayOptions
 
 ANSWER_SECONDS = 10.0  # for a head to take a connection
 CONNECT_SECONDS = 60.0  # for Ray to join its cluster

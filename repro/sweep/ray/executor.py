@@ -18,9 +18,9 @@ from repro.progress import Progress
 from repro.results.clock import file_time
 from repro.results.live import changed_at, read_live
 from repro.results.lock import SILENT_SECONDS, last_owner, owner_of
-from repro.sweep.backends import RayOptions
 from repro.sweep.cluster_node import RemoteEnd, RemoteJob, Terms, run_remote
 from repro.sweep.executor import Ended, Event, Job, Said, Started
+from repro.sweep.ray.backend import RayOptions
 from repro.sweep.ray.cluster import (
     HEAD_SECONDS,
     ClusterLost,

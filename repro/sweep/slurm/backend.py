@@ -1,57 +1,189 @@
-"""Sweeps on a SLURM cluster: what would be submitted, what is followed, and what is left to the cluster."""
+"""Sweeps on a SLURM cluster: the options of sbatch, what would be submitted, and what --detach and --stop need."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
-from repro.sweep.backends import SlurmOptions
-from repro.sweep.cluster_node import Terms
-from repro.sweep.executor import Job
-from repro.sweep.slurm.batch import packed, script
-from repro.sweep.slurm.executor import SlurmExecutor
-from repro.sweep.slurm.queue import SlurmError, cancel, look
+from repro.errors import UserError
+from repro.sweep.backends import Backend, Option, Reservation
+
+if TYPE_CHECKING:
+    from repro.sweep.cluster_node import Terms
+    from repro.sweep.executor import Job
+    from repro.sweep.slurm.executor import SlurmExecutor
+
+# Settings of sbatch by which jobs are found, or that say which runs a job trains.
+_RESERVED_KEYS = {"array", "job-name", "comment", "nodes", "ntasks", "ntasks-per-node", "output", "error", "open-mode"}
+_TIME = re.compile(r"(?:([0-9]+)-)?([0-9]+)(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?")
 
 
-class SlurmEngine:
-    """SLURM, as the command line knows it."""
+@dataclass(frozen=True)
+class SlurmOptions:
+    """What SLURM is told. None leaves a setting to the cluster's own default.
+
+    ``array`` is the most jobs at a time, ``setup`` are shell lines that come before the training (``module load``),
+    ``extra`` are further settings of sbatch as pairs (``("constraint", "a100")``). A job trains several runs at a time:
+    ``jobs_per_gpu`` on each of its GPUs.
+    """
+
+    partition: str | None = None
+    time_minutes: int | None = None
+    gpus_per_job: int | None = None
+    cpus_per_job: int | None = None
+    memory_gb: float | None = None
+    array: int | None = None
+    account: str | None = None
+    qos: str | None = None
+    setup: tuple[str, ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()
+    jobs_per_gpu: int = 1
+
+
+class SlurmBackend(Backend):
+    """SLURM."""
+
+    name = "slurm"
+    package = "submitit"
+    install = "pip install 'biasrepro[slurm]'"
+    own_options = (
+        Option("--partition", "the partition."),
+        Option("--time", "the walltime of a job; the next job resumes unfinished runs.", "H:MM:SS"),
+        Option("--array", "the most jobs at a time.", "N", kind=int, minimum=1),
+        Option("--account", "the account that is charged."),
+        Option("--qos", "the quality of service."),
+        Option("--setup", "a shell line to run before the training. May be repeated.", "LINE", repeatable=True),
+        Option("--sbatch", "any other setting of sbatch. May be repeated.", "KEY=VALUE", repeatable=True),
+    )
+    has_queue = True
 
     def __init__(self, options: SlurmOptions) -> None:
         self._options = options
 
+    @classmethod
+    def configured(cls, reservation: Reservation, given: Mapping[str, Any]) -> Self:
+        """As the command line says. Raises UserError for a walltime, a part of a device or a setting it cannot use."""
+        return cls(
+            SlurmOptions(
+                partition=given["partition"],
+                time_minutes=None if given["time"] is None else parse_minutes(given["time"]),
+                gpus_per_job=_whole("--gpus-per-job", reservation.gpus_per_job),
+                cpus_per_job=_whole("--cpus-per-job", reservation.cpus_per_job),
+                memory_gb=reservation.memory_gb,
+                array=given["array"],
+                account=given["account"],
+                qos=given["qos"],
+                setup=tuple(given["setup"] or ()),
+                extra=tuple(_setting(text) for text in given["sbatch"] or ()),
+                jobs_per_gpu=reservation.jobs_per_gpu,
+            )
+        )
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether a job reserves GPUs, by --gpus-per-job or by a setting of sbatch."""
+        settings = [f"{key}={value}" for key, value in self._options.extra]
+        return bool(self._options.gpus_per_job) or any("gres" in setting or "gpu" in setting for setting in settings)
+
     def submission(self, jobs: Sequence[Job], terms: Terms) -> str:
         """The sbatch file for ``jobs``."""
+        from repro.sweep.slurm.batch import packed, script
+
         return script(len(packed(jobs, self._options, terms)), self._options, terms)
 
     def connect(self, terms: Terms) -> SlurmExecutor:
         """The executor. Raises SlurmError where SLURM does not answer."""
+        from repro.sweep.slurm.executor import SlurmExecutor
+
         return SlurmExecutor(self._options, terms)
 
     def leave(self, jobs: Sequence[Job], terms: Terms) -> Mapping[str, str]:
         """Submit ``jobs`` and leave them; those in the queue already stay as they are."""
-        executor = SlurmExecutor(self._options, terms)
+        from repro.sweep.slurm.queue import SlurmError, cancel
+
+        executor = self.connect(terms)
         for job in jobs:
             executor.submit(job)
         try:
             executor.hand_in()
-        except SlurmError:  # after some of the arrays, perhaps: their tasks would find that there is no such sweep
+        except SlurmError:  # perhaps after some of the arrays: their tasks would find that there is no such sweep
             with contextlib.suppress(SlurmError):
                 cancel(_numbers(executor.left()))
             raise
         return executor.left()
 
-    def drop(self, left: Mapping[str, str]) -> None:
+    @classmethod
+    def drop(cls, left: Mapping[str, str]) -> None:
         """Cancel what is queued and has not begun. Raises SlurmError."""
+        from repro.sweep.slurm.queue import cancel
+
         if numbers := _numbers(left):
             cancel(numbers, only_pending=True)
 
-    def is_over(self, left: Mapping[str, str]) -> bool:
-        """Whether the queue has none of its tasks; not where SLURM does not answer."""
+    @classmethod
+    def is_over(cls, left: Mapping[str, str]) -> bool:
+        """Whether the queue has none of its tasks; False where SLURM does not answer."""
+        from repro.sweep.slurm.queue import SlurmError, look
+
         try:
-            return not {task.id.partition("_")[0] for task in look().values()} & set(_numbers(left))
+            queued = {task.id.partition("_")[0] for task in look().values()}
         except SlurmError:
             return False
+        return queued.isdisjoint(_numbers(left))
+
+    @classmethod
+    def queue_command(cls, left: Mapping[str, str]) -> str | None:
+        """``squeue`` with the numbers of the arrays."""
+        return f"squeue --jobs {left['slurm']}" if left.get("slurm") else None
+
+
+def parse_minutes(text: str) -> int:
+    """Minutes of a walltime as SLURM writes it: ``90`` minutes, ``H:MM:SS``, ``MM:SS``, ``D-HH``, ``D-HH:MM:SS``."""
+    if not (found := _TIME.fullmatch(text)):
+        raise UserError(
+            f"--time {text} is not a walltime",
+            hint="Such as --time 4:00:00 (hours), 1-12 (days-hours), 90 (minutes).",
+        )
+    days, *others = found.groups()
+    numbers = [int(part) for part in others if part is not None]
+    if days is not None:
+        hours, minutes, seconds = [*numbers, 0, 0][:3]
+    elif len(numbers) == 3:
+        hours, minutes, seconds = numbers
+    else:
+        hours, minutes, seconds = 0, numbers[0], (numbers[1:] or [0])[0]
+    total = int(days or 0) * 1440 + hours * 60 + minutes + (seconds > 0)
+    if not total:
+        raise UserError(f"--time {text} leaves no time to train")
+    return total
+
+
+def _whole(option: str, number: float | None) -> int | None:
+    if number is None:
+        return None
+    if number != int(number):
+        raise UserError(
+            f"{option} {number:g}: SLURM takes whole numbers only", hint="--jobs-per-gpu lets runs share a GPU."
+        )
+    return int(number)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    """A further setting of sbatch, as a pair."""
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[a-z][a-z0-9_-]*", key) or not value.isprintable():
+        raise UserError(f"--sbatch {text} is not of the form KEY=VALUE", hint="Such as --sbatch constraint=a100.")
+    if key in _RESERVED_KEYS:
+        hint = "--array N says how many jobs run at a time." if key == "array" else "Leave it out."
+        raise UserError(f"--sbatch {text}: biasrepro sets {key} itself", hint=hint)
+    return key, value
 
 
 def _numbers(left: Mapping[str, str]) -> list[str]:
     return [number for number in left.get("slurm", "").split(",") if number.isdecimal()]
+
+
+BACKEND = SlurmBackend

@@ -24,10 +24,10 @@ import submitit
 
 from repro.errors import UserError
 from repro.results.durable import make_folder, write_durably
-from repro.sweep.backends import SlurmOptions
 from repro.sweep.cluster_node import RemoteJob, Terms
 from repro.sweep.executor import Job
 from repro.sweep.registry import FOLDER
+from repro.sweep.slurm.backend import SlurmOptions
 from repro.sweep.slurm.queue import PREFIX, SlurmError, ask, refused
 from repro.sweep.slurm.task import NodeWork, ends_file
 

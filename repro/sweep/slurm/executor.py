@@ -18,10 +18,10 @@ from repro.progress import Progress
 from repro.results.clock import file_time
 from repro.results.live import changed_at, read_live
 from repro.results.lock import owner_of
-from repro.sweep.backends import SlurmOptions
 from repro.sweep.cluster_node import Terms
 from repro.sweep.executor import Ended, Event, Job, Noted, Said, Started
 from repro.sweep.registry import Registration
+from repro.sweep.slurm.backend import SlurmOptions
 from repro.sweep.slurm.batch import Batch, batches, packed, submit, sweep_up
 from repro.sweep.slurm.ended_jobs import lost, recorded, unsaid
 from repro.sweep.slurm.queue import Queued, SlurmError, cancel, how_it_ended, largest_array, look, queue_note

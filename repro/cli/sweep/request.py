@@ -1,0 +1,237 @@
+"""What ``biasrepro sweep`` was asked: the options, each a field, and the table and backend that they name."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from repro.cli.options import (
+    RESULTS_DEFAULT,
+    ROOT_DEFAULT,
+    AllowChanged,
+    Deterministic,
+    NodeData,
+    Results,
+    Root,
+    Settings,
+    TensorBoard,
+    Threads,
+)
+from repro.cli.references import complete_table, declared, with_settings
+from repro.errors import UserError
+from repro.sweep.backends import Backend, Option, Reservation, backends, require_installed
+
+if TYPE_CHECKING:
+    from repro.experiment.schema import Table
+
+    ExecutorName = str
+else:
+    ExecutorName = Literal[("local", *backends())]
+
+
+def _cluster(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="On a cluster", **settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest:
+    """The options of ``biasrepro sweep``; what a backend's ``own`` options said is kept by their names."""
+
+    table_name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TABLE",
+            help="A built-in table, such as table2 or demo, or a YAML file.",
+            autocompletion=complete_table,
+        ),
+    ] = None
+    seeds: Annotated[
+        str | None, typer.Option(help="How many (5 is 0 to 4), or which: 0,3,7 or 5-9. Default: the table's.")
+    ] = None
+    rows: Annotated[str | None, typer.Option(help="Only these rows: a,b.")] = None
+    columns: Annotated[str | None, typer.Option(help="Only these columns: a,b.")] = None
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the GPUs if there are any, else the CPU.")
+    ] = "auto"
+    gpus: Annotated[str | None, typer.Option(help="Only these of the visible GPUs, counted from 0: 0,1.")] = None
+    jobs_per_gpu: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Runs that share a GPU. auto measures how many raise throughput and fit in memory.",
+        ),
+    ] = "1"
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=1024, metavar="N", help="Runs at a time on the CPU. Default: one per core.")
+    ] = None
+    threads: Threads = None
+    settings: Settings = None
+    deterministic: Deterministic = False
+    only: Annotated[
+        Literal["failed", "missing"] | None,
+        typer.Option(help="failed: only runs whose last attempt failed. missing: all other unfinished runs."),
+    ] = None
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first failure; running runs save a checkpoint.")
+    ] = False
+    allow_changed: AllowChanged = False
+    tensorboard: TensorBoard = None
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Run to the next interim analysis, analyse, continue with undecided cells.",
+        ),
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing: list the runs, their estimated time and disk space.")
+    ] = False
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="With --dry-run: estimate from earlier records only.")
+    ] = False
+    results: Results = RESULTS_DEFAULT
+    root: Root = ROOT_DEFAULT
+    progress: Annotated[Literal["auto", "rich", "plain"], typer.Option(help="Progress display.")] = "auto"
+    executor: Annotated[
+        ExecutorName, _cluster(help="Where runs are trained: on this machine (local) or on a cluster.")
+    ] = "local"
+    gpus_per_job: Annotated[
+        float | None, _cluster(min=0, metavar="N", help="GPUs that a job reserves; --jobs-per-gpu runs share each.")
+    ] = None
+    cpus_per_job: Annotated[float | None, _cluster(min=0, metavar="N", help="CPUs that a job reserves.")] = None
+    memory_per_job: Annotated[float | None, _cluster(min=0, metavar="GB", help="Memory that a job reserves.")] = None
+    node_data: NodeData = None
+    detach: Annotated[bool, _cluster("--detach", help="Leave the work to the cluster, and return at once.")] = False
+    stop: Annotated[
+        bool, _cluster("--stop", help="Stop the running sweeps, of TABLE or all: their runs save a checkpoint and end.")
+    ] = False
+    own: Mapping[str, Any] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """The command that repeats or resumes the sweep."""
+        return shlex.join(["biasrepro", *(self.words or ("sweep", self.table_name or ""))])
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the runs are trained on this machine, without a backend."""
+        return self.executor == "local"
+
+    @cached_property
+    def table(self) -> Table:
+        """The table, with settings applied. Raises UserError where there is none of that name."""
+        from repro.experiment.config import builtin_names, find_table
+
+        if self.table_name is None:
+            raise UserError("TABLE is required", hint="Such as `biasrepro sweep demo`, or a YAML file.")
+        reference = with_settings(self.table_name, declared(self.settings, deterministic=self.deterministic))
+        name, plus, settings = reference.partition("+")
+        if not self.is_local and name not in builtin_names() and Path(name).exists():
+            # A node has another working folder: a YAML file is named by its absolute path.
+            reference = f"{Path(name).absolute()}{plus}{settings}"
+        return find_table(reference)
+
+    @cached_property
+    def backend(self) -> Backend | None:
+        """The backend with its options; None for this machine. Raises UserError for options that do not apply to it."""
+        self._refuse_foreign_options()
+        if self.is_local:
+            return None
+        from repro.cli.sweep.placement import parse_jobs_per_gpu
+
+        for option, value in (("--gpus", self.gpus), ("--jobs", self.jobs)):
+            if value is not None:
+                raise UserError(
+                    f"{option} chooses among this machine's devices, not a cluster's",
+                    hint="--gpus-per-job and --cpus-per-job say what a job reserves there.",
+                )
+        if self.node_data is not None and not str(self.node_data).startswith(("/", "$")):
+            raise UserError(
+                f"--node-data {self.node_data}: a node has another working folder",
+                hint="Give an absolute path, such as /tmp/biasrepro, or one that begins with a variable of the node's.",
+            )
+        jobs_per_gpu = parse_jobs_per_gpu(self.jobs_per_gpu)
+        if jobs_per_gpu is None:
+            raise UserError(
+                "--jobs-per-gpu auto measures the GPUs of this machine, not a cluster's",
+                hint="Measure on a node (`biasrepro sweep TABLE --jobs-per-gpu auto`), and give the number here.",
+            )
+        backend = backends()[self.executor]
+        require_installed(backend)
+        reservation = Reservation(
+            gpus_per_job=self.gpus_per_job,
+            cpus_per_job=self.cpus_per_job,
+            memory_gb=self.memory_per_job,
+            jobs_per_gpu=jobs_per_gpu,
+        )
+        return backend.configured(reservation, self.own)
+
+    def _refuse_foreign_options(self) -> None:
+        """Raise UserError for an option of a cluster that the executor does not have."""
+        given = {f"--{name.replace('_', '-')}": getattr(self, name) for name in _SHARED_BY_BACKENDS}
+        owners = {flag: list(backends()) for flag in given}
+        for option in own_options():
+            given[option.flag] = self.own.get(option.name) or None
+            owners[option.flag] = [
+                backend.name for backend in backends().values() if option.name in _names(backend.own_options)
+            ]
+        for flag, value in given.items():
+            if value is not None and value is not False and self.executor not in owners[flag]:
+                theirs = " or ".join(f"--executor {owner}" for owner in owners[flag])
+                raise UserError(f"{flag} is for {theirs}", hint="Add that, or leave the option out.")
+
+
+_SHARED_BY_BACKENDS = ("gpus_per_job", "cpus_per_job", "memory_per_job", "node_data", "detach")
+
+
+def own_options() -> list[Option]:
+    """The options that belong to some backend, each once."""
+    found: dict[str, Option] = {}
+    for backend in backends().values():
+        for option in backend.own_options:
+            found.setdefault(option.name, option)
+    return list(found.values())
+
+
+def as_command(run: Callable[[typer.Context, SweepRequest], None]) -> Callable[..., None]:
+    """``run`` as a command for Typer, whose parameters are the fields of a request and the backends' own options."""
+    hints = get_type_hints(SweepRequest, include_extras=True)
+    types: dict[str, Any] = {"context": typer.Context}
+    defaults: dict[str, Any] = {"context": inspect.Parameter.empty}
+    for option in fields(SweepRequest):
+        if option.name not in ("own", "words"):
+            types[option.name], defaults[option.name] = hints[option.name], option.default
+    for own in own_options():
+        types[own.name], defaults[own.name] = _typer_type(own), None
+
+    def command(context: typer.Context, **given: Any) -> None:
+        own = {option.name: given.pop(option.name) for option in own_options()}
+        run(context, SweepRequest(**given, own=own, words=tuple(context.obj or ())))
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind, annotation=types[name], default=defaults[name]) for name in types]
+    command.__doc__ = run.__doc__
+    command.__annotations__ = types
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _typer_type(option: Option) -> Any:
+    owners = [backend.name for backend in backends().values() if option.name in _names(backend.own_options)]
+    settings = _cluster(
+        option.flag, metavar=option.metavar, min=option.minimum, help=f"{', '.join(owners)}: {option.help}"
+    )
+    value: Any = list[str] if option.repeatable else option.kind
+    return Annotated[value | None, settings]
+
+
+def _names(options: Sequence[Option]) -> list[str]:
+    return [option.name for option in options]

@@ -1,0 +1,184 @@
+"""The steps of a sweep in their order: plan, place, run, summarise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from repro.cli.console import counted, say
+from repro.cli.data_ready import make_data_ready
+from repro.cli.preflight import require_space, require_writable
+from repro.cli.references import command_line
+from repro.cli.sweep.placement import choose_local_slots, listed
+from repro.cli.sweep.request import SweepRequest
+from repro.experiment.schema import Run
+from repro.results import RunFolder
+from repro.sweep.backends import Backend
+from repro.sweep.cluster_node import Terms
+from repro.sweep.devices.slots import Slot
+from repro.sweep.executor import Job
+from repro.sweep.registry import StopWatch, forget_resumed, register
+from repro.sweep.selection import Plan, make_plan, parse_seeds, refuse_blocked, selected_runs
+from repro.sweep.survey import survey
+from repro.sweep.sweep_state import SweepPicture
+
+
+def sweep_selection(request: SweepRequest) -> int:
+    """Sweep the runs that --seeds, --rows and --columns select; returns the exit code."""
+    rows, columns = listed("--rows", request.rows), listed("--columns", request.columns)
+    seeds = parse_seeds(request.seeds, request.table.seeds)
+    return sweep_runs(request, selected_runs(request.table, seeds, rows, columns))
+
+
+def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
+    """Train those of ``runs`` that are unfinished, or show what that would do; returns the exit code."""
+    backend = request.backend
+
+    # Plan: which runs are left?
+    plan = make_plan(runs, survey(request.results, runs), request.only)
+    refuse_blocked(plan)
+
+    # Place: where are they trained?
+    slots = choose_local_slots(request, plan.todo) if backend is None else ()
+    if request.tensorboard is not None:
+        from repro.cli.tensorboard import require_tensorboard
+
+        require_tensorboard()
+    if request.dry_run and backend is None:
+        from repro.cli.sweep.dry_run import show_dry_run
+
+        show_dry_run(request, plan, slots)
+        return 0
+    if not plan.todo and not plan.elsewhere:
+        forget_resumed(request.results, request.command)
+        _say_nothing_to_do(request, plan)
+        return 0
+    jobs = [job_of(request, run) for run in (*plan.todo, *plan.elsewhere)]
+    if request.dry_run and backend is not None:
+        from repro.cli.sweep.dry_run import show_submission
+
+        show_submission(request, plan, backend.submission(jobs, _terms(request)), uses_gpus=backend.uses_gpus)
+        return 0
+
+    # Run
+    make_data_ready(request.table.dataset.name, request.root)
+    require_writable(request.results)
+    require_space(request.results, plan, len(slots) or len(plan.todo))
+    if request.detach and backend is not None:
+        leave(request, backend, jobs)
+        return 0
+    say(_opening(request, plan, slots), "bold")
+    picture, stopped = _run(request, jobs, slots, finished_before=len(plan.finished))
+
+    # Summarise
+    return _summarise(request, picture, stopped)
+
+
+def job_of(request: SweepRequest, run: Run) -> Job:
+    """The run as a job: its folder, and the arguments of ``biasrepro`` that train it."""
+
+    def shared(path: Path) -> str:
+        return str(path if request.is_local else path.absolute())
+
+    reference = f"{request.table.reference}/{run.cell.row.id}/{run.cell.column.id}"
+    arguments = ["train", reference, "--seed", str(run.seed)]
+    arguments += ["--results", shared(request.results), "--root", shared(request.root)]
+    if request.allow_changed:
+        arguments.append("--allow-changed")
+    if request.tensorboard is not None:
+        arguments += ["--tensorboard", shared(request.tensorboard)]
+    if request.node_data is not None:
+        arguments += ["--node-data", str(request.node_data)]
+    return Job(run, RunFolder.of(request.results, run), tuple(arguments))
+
+
+def _terms(request: SweepRequest, sweep: str = "") -> Terms:
+    """What the nodes of a cluster are told; ``sweep`` is the id of the registered sweep."""
+    results = str(request.results.absolute())
+    return Terms(sweep, results, request.device, request.threads, int(request.jobs_per_gpu))
+
+
+def leave(request: SweepRequest, backend: Backend, jobs: Sequence[Job]) -> None:
+    """Leave ``jobs`` to the cluster, and say how to follow and how to stop them."""
+    table, results = request.table, request.results.absolute()
+    registration = register(results, table=table.id, executor=backend.name, command=request.command, detached=True)
+    try:
+        left = backend.leave(jobs, _terms(request, registration.id))
+        registration.note_left(left)
+    except BaseException:
+        registration.remove()
+        raise
+    if not left:
+        registration.remove()
+        say(f"{table.id}: all runs are in {backend.name}'s queue already, from an earlier sweep")
+        return
+    say(f"{table.id}: {counted(len(jobs), 'run')} left to {backend.name}, as sweep {registration.id}", "bold")
+    if (queue := backend.queue_command(left)) is not None:
+        say(f"queue   {queue}")
+    say(f"follow  {command_line('status', table.reference, '--watch', results=results)}")
+    say(f"stop    {command_line('sweep', table.reference, '--stop', results=results)}")
+
+
+def _opening(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> str:
+    """The first line: the runs to train, those that are finished or elsewhere, and where they are placed."""
+    parts = [f"{request.table.id}: {counted(len(plan.todo), 'run')} to train"]
+    if plan.finished:
+        parts.append(f"{len(plan.finished)} finished before")
+    if plan.elsewhere:
+        parts.append(f"{len(plan.elsewhere)} in training elsewhere")
+    places = Counter(slot.label for slot in slots)
+    placed = ", ".join(f"{count} at a time on {label}" for label, count in places.items())
+    return f"{', '.join(parts)}; {placed or f'on {request.executor}'}"
+
+
+def _run(
+    request: SweepRequest, jobs: Sequence[Job], slots: Sequence[Slot], *, finished_before: int
+) -> tuple[SweepPicture, int]:
+    """Train ``jobs``, registered and shown; returns how they ended, and the exit code of a request to stop, else 0."""
+    from repro.cli.sweep.view import choose_view
+    from repro.interruption import StopRequests
+    from repro.sweep.driver import conduct
+    from repro.sweep.local.executor import LocalExecutor
+
+    backend = request.backend
+    registration = register(request.results, table=request.table.id, executor=request.executor, command=request.command)
+    with registration.kept() as sweep:
+        watch = StopWatch(sweep)
+        executor = LocalExecutor(slots) if backend is None else backend.connect(_terms(request, sweep.id))
+        with StopRequests() as stops, choose_view(request.progress) as view:
+            picture = conduct(
+                jobs,
+                executor,
+                finished_before=finished_before,
+                fail_fast=request.fail_fast,
+                # An executor may pass a request on through the registry: that is the same request, not a second one.
+                stops_asked=lambda: max(stops.count, watch.count()),
+                listen=view,
+            )
+    return picture, stops.exit_code or 143 * watch.count()
+
+
+def _summarise(request: SweepRequest, picture: SweepPicture, stopped: int) -> int:
+    """Say how the sweep ended and what to do next; returns the exit code."""
+    from repro.cli.sweep.view import say_summary
+
+    interrupted = bool(stopped) and bool(picture.waiting or picture.count("interrupted"))
+    if not interrupted and not picture.waiting:
+        forget_resumed(request.results, request.command)
+    say_summary(picture, request.command, _next_command(request), interrupted=interrupted)
+    return stopped if interrupted else int(bool(picture.count("failed", "diverged")))
+
+
+def _next_command(request: SweepRequest) -> str:
+    return command_line("table", request.table.reference, results=request.results)
+
+
+def _say_nothing_to_do(request: SweepRequest, plan: Plan) -> None:
+    """Say why there is no run to train, and what is next."""
+    if request.only and plan.left_out:
+        others = counted(len(plan.left_out), "other unfinished run")
+        say(f"No run is left to train under --only {request.only}, which leaves out {others}.")
+    else:
+        say(f"All {len(plan.finished)} runs are finished.", "green")
+    say(f"next  {_next_command(request)}")
