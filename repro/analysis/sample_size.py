@@ -1,4 +1,4 @@
-"""What to run, before running it: seeds a cell, their cost, what a budget can answer, and in which order. Pure.
+"""Before a run: seeds each cell needs, their cost, the order of answers, and the verdicts to expect. Pure.
 
 Cells of a row share their cross-entropy runs, so what a cell costs depends on which were chosen before it. They are
 taken greedily, the one whose answer is cheapest next: no exact optimum, but the order in which answers come soonest.
@@ -10,16 +10,19 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import TypeVar
 
-from repro.analysis.assessment import Assessment, CellResult
+from repro.analysis.assessment import Assessment, CellResult, family_name
+from repro.analysis.stats.decision_rule import Verdict
 from repro.analysis.stats.power import GUESSED_RUN_STD, POWER, planning_std, seeds_to_confirm, seeds_to_refute
+from repro.analysis.stats.simulation import verdict_shares
 from repro.errors import UserError
 from repro.experiment.schema import BASELINE, Cell, Run, Table
 
 HoursPerRun = Callable[[Cell], float | None]
 _Wanted = TypeVar("_Wanted")
+_DRAWS = 4_000  # simulated tables
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,21 @@ class Design:
     def hours(self) -> float:
         """The time of all steps."""
         return sum(step.hours for step in self.steps)
+
+
+@dataclass(frozen=True)
+class ExpectedVerdict:
+    """What to expect of one cell after ``seeds`` seeds.
+
+    ``reproduced``: the chance of that verdict if every effect of its family is the paper's. ``refuted``: the chance of
+    "not reproduced" if there is no effect.
+    """
+
+    cell: str
+    paper_delta: float
+    seeds: int
+    reproduced: float
+    refuted: float
 
 
 def design(
@@ -144,6 +162,41 @@ def runs_to_last_look(table: Table, assessment: Assessment) -> tuple[Run, ...]:
             further = _runs_before(result.looks.seeds[-1], cell, _baseline(table, cell.row.id), assessment)
             runs |= {run.id: run for run in further}
     return tuple(runs.values())
+
+
+def expected_verdicts(
+    tables: Sequence[Table], assessment: Assessment, seeds: int, *, run_std: float = GUESSED_RUN_STD
+) -> list[ExpectedVerdict]:
+    """The verdict to expect on every printed difference of ``tables``, simulated with its whole family.
+
+    ``assessment`` covers the whole family, with or without runs. ``run_std`` is of one run over seeds, in points.
+    """
+    shown = {table.id for table in tables}
+    index = {verdict: place for place, verdict in enumerate(Verdict)}
+    expected = []
+    for family in dict.fromkeys(map(family_name, tables)):
+        rows = _printed_rows(assessment, family)
+        if not rows:
+            continue
+        deltas = [[cell.paper_delta or 0.0 for cell in row] for row in rows]
+        as_printed = verdict_shares(deltas, seeds, scale=1, run_std=run_std, draws=_DRAWS)
+        no_effect = verdict_shares(deltas, seeds, scale=0, run_std=run_std, draws=_DRAWS)
+        reproduced = as_printed[:, index[Verdict.REPRODUCED]]
+        refuted = no_effect[:, index[Verdict.NOT_REPRODUCED]]
+        for cell, yes, no in zip(chain.from_iterable(rows), reproduced, refuted, strict=True):
+            if cell.table in shown:
+                name = f"{cell.table}/{cell.row}/{cell.column}"
+                expected.append(ExpectedVerdict(name, cell.paper_delta or 0.0, seeds, float(yes), float(no)))
+    return expected
+
+
+def _printed_rows(assessment: Assessment, family: str) -> list[list[CellResult]]:
+    """The cells of a family that have a printed difference, row by row."""
+    rows: dict[tuple[str, str], list[CellResult]] = {}
+    for cell in assessment.cells.values():
+        if cell.paper_delta is not None and assessment.families[cell.table] == family:
+            rows.setdefault((cell.table, cell.row), []).append(cell)
+    return list(rows.values())
 
 
 def _need(table: Table, result: CellResult, assessment: Assessment, power: float, guessed_run_std: float) -> Need:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from repro.analysis.sample_size import Design, HoursPerRun, Need, Step
-    from repro.analysis.simulated_outcomes import Chance
+    from repro.analysis.sample_size import Design, ExpectedVerdict, HoursPerRun, Need, Step
     from repro.analysis.stats.alpha_spending import Looks
     from repro.experiment.schema import Table
 
@@ -80,8 +79,7 @@ def plan(
     """Plan before running: seeds for each cell, GPU-hours, the order for the soonest answers. Trains nothing."""
     from repro.analysis.assessment import assess
     from repro.analysis.preregistration import read_declarations
-    from repro.analysis.sample_size import design
-    from repro.analysis.simulated_outcomes import chances
+    from repro.analysis.sample_size import design, expected_verdicts
     from repro.analysis.stats.alpha_spending import Looks
     from repro.cli.console import say
     from repro.experiment.config import builtin_names, find_table
@@ -114,7 +112,9 @@ def plan(
         )
     if planned.needs:
         _show_cells(planned)
-    expected = [chances(tables, assessment, n, run_std=spread) for n in numbers or sorted({t.seeds for t in tables})]
+    expected = [
+        expected_verdicts(tables, assessment, n, run_std=spread) for n in numbers or sorted({t.seeds for t in tables})
+    ]
     if numbers:
         _show_chances(expected)
     in_force = [declared[table.id] for table in tables if table.id in declared]
@@ -205,7 +205,7 @@ def _summary(planned: Design) -> list[str]:
     return lines
 
 
-def _show_chances(expected: Sequence[Sequence[Chance]]) -> None:
+def _show_chances(expected: Sequence[Sequence[ExpectedVerdict]]) -> None:
     """A line a cell, and for each number of seeds the chance of a yes if the paper is right, and of a no if not."""
     from repro.cli.console import show_table
     from repro.tables.layout import signed
@@ -223,7 +223,7 @@ def _show_chances(expected: Sequence[Sequence[Chance]]) -> None:
     show_table(headers, rows, right=range(1, len(headers)))
 
 
-def _expectations(expected: Sequence[Sequence[Chance]]) -> list[str]:
+def _expectations(expected: Sequence[Sequence[ExpectedVerdict]]) -> list[str]:
     """What so many seeds a cell can be expected to answer in all; simulated."""
     lines = []
     for of_n in expected:

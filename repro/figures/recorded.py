@@ -14,7 +14,7 @@ from repro.results import Found, RunRecord, load_records
 from repro.tables import AssembledTable, assemble, variants_of
 from repro.tables.gather import family_of
 from repro.tables.interim_notes import stopping_notes
-from repro.tables.layout import label, standing
+from repro.tables.layout import caveat, label
 from repro.tables.structure import LeftOut
 
 
@@ -35,7 +35,7 @@ class Recorded:
     @property
     def heading(self) -> str:
         """The label, and what must be said at once of a demo, a study or a changed protocol."""
-        warning = standing(self.shown).replace("`", "")
+        warning = caveat(self.shown).replace("`", "")
         return f"{self.label}. {warning}" if warning else f"{self.label}."
 
     @property

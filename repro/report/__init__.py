@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from repro.report.contents import Report, gather_report
-from repro.report.page import render_html
-from repro.report.summary import render_markdown
+from repro.report.html_page import render_html
+from repro.report.markdown_summary import render_markdown
 
 __all__ = ["FORMATS", "SUFFIXES", "Report", "gather_report", "render_html", "render_markdown"]
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from repro.experiment.schema import BASELINE, Column, Row, Table
 from repro.results import Found, RunRecord
-from repro.tables.judge import CellKey, Judged, figure_of, judge
-from repro.tables.notes import (
+from repro.tables.footnotes import (
     Footnotes,
     accepted_text,
     exclusion_text,
@@ -19,6 +18,7 @@ from repro.tables.notes import (
     tally,
     variants_text,
 )
+from repro.tables.judge import CellKey, Judged, figure_of, judge
 from repro.tables.structure import (
     AssembledCell,
     AssembledRow,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from repro.analysis.stats.estimates import MIN_SEEDS
 from repro.tables.assemble import setting_text
-from repro.tables.notes import code, plain
+from repro.tables.footnotes import code, plain
 from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Sample
 from repro.tables.verdicts import stars
 
@@ -23,7 +23,7 @@ VERDICT = "verdict"
 INTERVAL = "95%"
 FIGURE_HEADING = "Top-1 (%)"
 
-_STANDING = {
+_CAVEATS = {
     "paper": "",
     "released": "Not a table of the paper.",
     "variants": "Not a table of the paper.",
@@ -73,15 +73,15 @@ def label(table: AssembledTable) -> str:
 def caption(table: AssembledTable) -> str:
     """What stands above, without the label: whose figures these are, and the title in the paper's words."""
     best = "Ours at the best epoch, selected on the test set." if table.metric == "best" else ""
-    return " ".join(part for part in (standing(table), plain(table.title), best) if part)
+    return " ".join(part for part in (caveat(table), plain(table.title), best) if part)
 
 
-def standing(table: AssembledTable) -> str:
+def caveat(table: AssembledTable) -> str:
     """What must be said before anything else: a demo, a study, a changed protocol. Empty for the paper's tables."""
     if table.comparable:
-        return _STANDING[table.kind]
+        return _CAVEATS[table.kind]
     settings = ", ".join(code(setting_text(key, value)) for key, value in table.overrides)
-    return f"{_STANDING[table.kind]} Modified protocol: {settings}; not comparable with the paper.".strip()
+    return f"{_CAVEATS[table.kind]} Modified protocol: {settings}; not comparable with the paper.".strip()
 
 
 def legend(table: AssembledTable, *, usual_n: int | None = None) -> list[str]:

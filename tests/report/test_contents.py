@@ -10,11 +10,11 @@ import pytest
 
 from repro.experiment.config import find_table, load_table
 from repro.experiment.schema import Run
-from repro.report.choices import assumptions, chapters, document
+from repro.report.assumptions import assumed_settings, chapters, reproducing_document
 from repro.report.contents import Report, gather_report
+from repro.report.headlines import Tally, paper_headline, paper_remarks, tally
 from repro.report.provenance import facts, peculiarities
-from repro.report.rows import accuracy_rows, delta_rows
-from repro.report.verdict import Tally, headline, remarks, tally
+from repro.report.table_rows import accuracy_rows, delta_rows
 from repro.results import Found, RunFolder, write_record
 
 
@@ -86,7 +86,7 @@ def test_every_printed_difference_has_one_answer(report_of: Callable[..., Report
 )
 def test_the_headline_says_what_is_answered_and_what_is_open(counts: tuple[int, ...], expected: str) -> None:
     words = ("reproduced", "partly", "not reproduced", "underpowered", "not run")
-    assert expected in headline(Tally(tuple(zip(words, counts, strict=True))))
+    assert expected in paper_headline(Tally(tuple(zip(words, counts, strict=True))))
 
 
 def test_a_far_baseline_and_a_secondary_metric_are_said_beside_the_headline(
@@ -94,10 +94,10 @@ def test_a_far_baseline_and_a_secondary_metric_are_said_beside_the_headline(
 ) -> None:
     run = Run(cell=find_table("table2").cells[0], seed=0)
     far = fake_runs.record(run, last_top1_percent=60.0, best_top1_percent=60.0)
-    said = " ".join(remarks(report_of([fake_runs.found(far)]).papers))
+    said = " ".join(paper_remarks(report_of([fake_runs.found(far)]).papers))
     assert "1 of 160 planned runs" in said
     assert "more than a point from the paper's for ShuffleNetV2 0.5x in Table 2" in said
-    assert "selected on the test set" in " ".join(remarks(report_of(metric="best").papers))
+    assert "selected on the test set" in " ".join(paper_remarks(report_of(metric="best").papers))
 
 
 def test_what_is_open_after_all_planned_runs_is_said_to_be_no_answer(
@@ -107,8 +107,8 @@ def test_what_is_open_after_all_planned_runs_is_said_to_be_no_answer(
     every = [one for table in tables for one in fake_runs.of(table, range(5))]
     report = report_of(every)
     assert tally(report.papers).of["underpowered"] > 0
-    assert "no answer against the paper" in " ".join(remarks(report.papers))
-    assert "no answer against the paper" not in " ".join(remarks(report_of(every[:-1]).papers))
+    assert "no answer against the paper" in " ".join(paper_remarks(report.papers))
+    assert "no answer against the paper" not in " ".join(paper_remarks(report_of(every[:-1]).papers))
 
 
 def test_a_cell_opens_to_every_seed(report_of: Callable[..., Report], some_found: list[Found]) -> None:
@@ -164,7 +164,7 @@ def test_execution_other_than_asked_for_is_said(report_of: Callable[..., Report]
 
 
 def test_what_was_read_how_is_the_document_itself() -> None:
-    found = chapters(document())
+    found = chapters(reproducing_document())
     headings = [chapter.heading for chapter in found]
     assert {"The losses", "Networks", "Which epoch", "Seeds"} <= set(headings)
     assert "Commands" not in headings
@@ -172,7 +172,7 @@ def test_what_was_read_how_is_the_document_itself() -> None:
     assert len(tables) == 2
     # one place that a reader would look for, from the document's source to the page
     assert "<td>momentum, weight decay</td>" in tables[0].html
-    assert any("momentum" in line for line in assumptions(document()))
+    assert any("momentum" in line for line in assumed_settings(reproducing_document()))
 
 
 def test_the_document_cannot_bring_anything_foreign_into_the_page() -> None:

@@ -8,8 +8,7 @@ Each look is held to what it may spend, and the sum over looks bounds the error 
 boundaries take account of it by the joint normal distribution. For the O'Brien-Fleming type that gains little (the
 last of looks at 3, 5 and 10 seeds has 0.0490 instead of 0.0469 of 0.05), and for Student's t at a few seeds it does
 not hold: simulated, the error is 0.051 then and 0.057 for a look after each seed from 3 to 10, for the Pocock type
-0.055 and 0.059. ``tests/stats/test_spending.py`` has these figures, and the published boundaries that ``spent`` is
-held against.
+0.055 and 0.059. ``tests/analysis/stats/test_alpha_spending.py`` has these figures and the published boundaries.
 """
 
 from __future__ import annotations

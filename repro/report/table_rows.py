@@ -9,7 +9,7 @@ from repro.analysis.assessment import CellResult
 from repro.analysis.stats.decision_rule import Verdict
 from repro.experiment.schema import Column, Row
 from repro.figures import Recorded
-from repro.report.verdict import answer_of
+from repro.report.headlines import answer_of
 from repro.results import RunRecord
 from repro.tables import AssembledTable
 from repro.tables.layout import MISSING, accuracy, interval, p_text, published_accuracy, signed, usual_number_of_seeds

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from repro.report import render_markdown
 from repro.report.contents import Report
-from repro.report.summary import difficult, easy
+from repro.report.markdown_summary import difficult, easy
 from repro.results import Found
 
 

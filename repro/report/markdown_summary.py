@@ -10,12 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from repro.figures import Recorded
 from repro.figures.deltas import delta_text
-from repro.report.choices import assumptions, document
+from repro.report.assumptions import assumed_settings, reproducing_document
 from repro.report.contents import Report
+from repro.report.headlines import (
+    MEANINGS,
+    paper_headline,
+    paper_remarks,
+    printed_cells,
+    study_headline,
+    study_remarks,
+    study_scope,
+    tally,
+)
 from repro.report.provenance import facts, peculiarities
-from repro.report.rows import delta_rows
-from repro.report.study import study_headline, study_remarks, whose
-from repro.report.verdict import MEANINGS, headline, printed_cells, remarks, tally
+from repro.report.table_rows import delta_rows
 from repro.tables import markdown_format as markdown
 from repro.tables.layout import MISSING, signed
 from repro.tables.markdown_format import escape
@@ -113,7 +121,7 @@ def difficult(report: Report) -> list[str]:
         found.append(f"{missing:,} planned runs{whose_runs} are not recorded.")
     if not report.on_paper:
         return found
-    assumed = assumptions(document())
+    assumed = assumed_settings(reproducing_document())
     found.append(
         f"{len(assumed)} settings had to be assumed ({'; '.join(assumed)}), and much had to be read one way or "
         "another: docs/reproducing.md has all of it."
@@ -130,7 +138,7 @@ def _title(report: Report) -> str:
 
 def _scope(report: Report) -> list[str]:
     if not report.on_paper:
-        return _bullets(whose(report.sections))
+        return _bullets(study_scope(report.sections))
     cells = sum(len(printed_cells(table)) for table in report.papers)
     return [
         f"Tables 1 and 2 of the supplementary material (ICCV 2021, arXiv 2107.11170): {cells} differences from "
@@ -174,11 +182,11 @@ def _results(report: Report) -> Iterator[str]:
 
 def _verdict_and_claims(report: Report) -> Iterator[str]:
     answers = tally(report.papers)
-    yield f"**{headline(answers)}**"
+    yield f"**{paper_headline(answers)}**"
     yield ""
     yield from _bullets(f"{answer}: {count} ({MEANINGS[answer]})" for answer, count in answers.counts)
     yield ""
-    yield from remarks(report.papers)
+    yield from paper_remarks(report.papers)
     yield ""
     yield "| Claim | Answer |"
     yield "| :--- | :--- |"

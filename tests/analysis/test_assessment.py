@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from repro.analysis.assessment import Assessment, CellResult, assess
 from repro.analysis.preregistration import Declaration
 from repro.analysis.runs import CellKey, LeftOut
-from repro.analysis.simulated_outcomes import chances
+from repro.analysis.sample_size import expected_verdicts
 from repro.analysis.stats.alpha_spending import Looks, look_levels
 from repro.analysis.stats.decision_rule import MARGIN, Verdict, cell_p, judge
 from repro.analysis.stats.estimates import paired
@@ -391,12 +391,12 @@ def test_and_gives_them_over_many_more_reproductions(papers: list[Table], as_pri
 def test_the_chances_that_a_plan_shows_are_those_of_the_protocol(papers: list[Table]) -> None:
     reproduced, _, not_reproduced, _ = range(4)
     there, none = (expected_shares(papers, scale, draws=4_000).mean(axis=0) for scale in (1.0, 0.0))
-    planned = [one for one in chances(papers, assess(papers, []), SEEDS) if abs(one.paper_delta) > LARGE]
+    planned = [one for one in expected_verdicts(papers, assess(papers, []), SEEDS) if abs(one.paper_delta) > LARGE]
     assert len(planned) == 8
     assert fmean(one.reproduced for one in planned) == pytest.approx(there[reproduced], abs=0.015)
     assert fmean(one.refuted for one in planned) == pytest.approx(none[not_reproduced], abs=0.015)
     # which tables are shown changes no chance: the family is the same
-    alone = chances(papers[1:], assess(papers, []), SEEDS)
+    alone = expected_verdicts(papers[1:], assess(papers, []), SEEDS)
     assert [one.cell for one in alone] == [result_id for result_id in _ids(papers) if result_id.startswith("table2")]
     assert {one.cell: one.reproduced for one in alone if abs(one.paper_delta) > LARGE}.items() <= {
         one.cell: one.reproduced for one in planned

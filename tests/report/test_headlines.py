@@ -12,7 +12,7 @@ from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.report import render_html, render_markdown
 from repro.report.contents import Report, report_on
-from repro.report.study import study_headline
+from repro.report.headlines import study_headline
 from repro.results import Found
 
 SHIFTS = {"ce": 0.0, "inverse_bias": -3.0, "mean_bias": 0.0, "bias": 2.0}

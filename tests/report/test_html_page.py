@@ -17,7 +17,7 @@ from repro.experiment.config import find_table
 from repro.figures import draw_figure, recorded
 from repro.report import render_html
 from repro.report.contents import Report, report_on
-from repro.report.inline import inline
+from repro.report.inline_figures import inline_figure
 from repro.results import Found
 
 COMMANDS = ["biasrepro sweep table1 --seeds 5", "biasrepro report -o report.html"]
@@ -149,7 +149,7 @@ def test_pointing_reads_what_the_records_say(fake_runs: Any) -> None:
     table = find_table("table1")
     found = [one for one in fake_runs.of(table, range(3)) if one.record.row == "resnet18"]
     source = recorded(table, found)
-    figure = inline(draw_figure("curves", [source]), "x", "Curves")
+    figure = inline_figure(draw_figure("curves", [source]), "x", "Curves")
     panel = next(one for one in figure.readings if one["title"] == "Table 1, ResNet 18")
     group = dict(panel["groups"])["Epoch 90"]
     values = [one.record.epochs[89].test_top1_percent for one in found if one.record.column == "ce"]

@@ -17,13 +17,20 @@ import repro
 from repro.analysis.claims import Answer, Claim
 from repro.analysis.stats.decision_rule import Verdict
 from repro.figures import Recorded, draw_figure
-from repro.report.choices import chapters, document
+from repro.report.assumptions import chapters, reproducing_document
 from repro.report.contents import Report
-from repro.report.inline import InlineFigure, inline
+from repro.report.headlines import (
+    MEANINGS,
+    paper_headline,
+    paper_remarks,
+    study_headline,
+    study_remarks,
+    study_scope,
+    tally,
+)
+from repro.report.inline_figures import InlineFigure, inline_figure
 from repro.report.provenance import Fact, facts, peculiarities
-from repro.report.rows import AccuracyRow, DeltaRow, accuracy_rows, delta_rows
-from repro.report.study import study_headline, study_remarks, whose
-from repro.report.verdict import MEANINGS, headline, remarks, tally
+from repro.report.table_rows import AccuracyRow, DeltaRow, accuracy_rows, delta_rows
 from repro.tables.layout import caption, legend, usual_number_of_seeds
 from repro.tables.structure import LeftOut, Note
 
@@ -86,18 +93,18 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         version=repro.__version__,
         on_paper=report.on_paper,
         title=", ".join(table.label for table in sections),
-        whose=" ".join(whose(sections)),
-        headline=headline(answers) if report.on_paper else study_headline(sections),
-        remarks=remarks(report.papers) if report.on_paper else study_remarks(sections),
+        scope=" ".join(study_scope(sections)),
+        headline=paper_headline(answers) if report.on_paper else study_headline(sections),
+        remarks=paper_remarks(report.papers) if report.on_paper else study_remarks(sections),
         answers=answers,
         meanings=MEANINGS,
         chips=CHIPS,
         claims=report.claims,
         sections=[_section(table, index) for index, table in enumerate(sections)],
-        figure_1=inline(draw_figure("1", []), "figure-1", "Figure 1 of the supplement"),
+        figure_1=inline_figure(draw_figure("1", []), "figure-1", "Figure 1 of the supplement"),
         facts=facts(records),
         peculiarities=peculiarities(records),
-        chapters=[(chapter.heading, Markup(chapter.html)) for chapter in chapters(document())],
+        chapters=[(chapter.heading, Markup(chapter.html)) for chapter in chapters(reproducing_document())],
         unknown=report.unknown,
         commands=Markup("\n").join(commands),
         metric=report.metric,
@@ -145,7 +152,7 @@ def _figures(table: Recorded, section_id: str) -> Iterator[InlineFigure]:
     ]
     for name, title, worth in wanted:
         if worth:
-            yield inline(draw_figure(name, [table]), f"{section_id}-{name}", f"{title}, {table.label}")
+            yield inline_figure(draw_figure(name, [table]), f"{section_id}-{name}", f"{title}, {table.label}")
 
 
 def _after_answer(claim: Claim) -> str:

@@ -26,7 +26,7 @@ class Chapter:
         return _to_html(self.markdown, self.heading)
 
 
-def document() -> str:
+def reproducing_document() -> str:
     """The document: inside an installed package, or in the docs of a checkout."""
     inside = Path(__file__).with_name("reproducing.md")
     return (inside if inside.is_file() else Path(__file__).parents[2] / "docs" / "reproducing.md").read_text("utf-8")
@@ -39,7 +39,7 @@ def chapters(text: str) -> list[Chapter]:
     return [chapter for chapter in found if chapter.heading not in _LEFT_OUT]
 
 
-def assumptions(text: str) -> list[str]:
+def assumed_settings(text: str) -> list[str]:
     """The lines of the document's tables that are marked as assumptions, as ``chapter: what: choice``."""
     found = []
     for chapter in chapters(text):

@@ -38,7 +38,7 @@ class InlineFigure:
     readings: list[dict[str, Any]]
 
 
-def inline(drawing: Drawing, figure_id: str, title: str) -> InlineFigure:
+def inline_figure(drawing: Drawing, figure_id: str, title: str) -> InlineFigure:
     """``drawing`` for the page; ``figure_id`` is unique in it."""
     svg = _svg(ET.fromstring(drawing.to_bytes("svg")), figure_id)  # first: drawing settles where the panels are
     return InlineFigure(figure_id, title, drawing.caption, svg, [_readings(drawing, panel) for panel in drawing.panels])
