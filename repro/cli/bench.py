@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from repro.cli.idle import refuse_idle
-from repro.cli.options import Threads
+from repro.cli.options import Threads, refuse_unused
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,13 +67,13 @@ def bench(
     cores = usable_cores()
     compared = choose_arms(arms, chosen.type)
     if "plain" not in compared:
-        refuse_idle(context, "workers", because="is of the plain loop, which --arms leaves out")
+        refuse_unused(context, "workers", because="is of the plain loop, which --arms leaves out")
     if not any(map(has_precision, compared)):
-        refuse_idle(context, "precision", because="is of the arms from format on, which --arms leaves out")
+        refuse_unused(context, "precision", because="is of the arms from format on, which --arms leaves out")
     recomputing = [network.name for network in NETWORKS.values() if "recompute" in network.options]
     models = models or [row.model for row in find_table("table2").rows]
     if not set(recomputing) & set(models):
-        refuse_idle(context, "recompute", because=f"is for DenseNets: {', '.join(recomputing)}")
+        refuse_unused(context, "recompute", because=f"is for DenseNets: {', '.join(recomputing)}")
     options = Options(
         arms=compared,
         rounds=rounds,

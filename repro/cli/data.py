@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.idle import refuse_idle
-from repro.cli.options import ROOT_DEFAULT, Root
+from repro.cli.options import ROOT_DEFAULT, Root, refuse_unused
 
 if TYPE_CHECKING:
     from repro.data.prepare import Report
@@ -39,7 +38,7 @@ def fetch(
 
     facts = dataset_facts(name)
     if facts.download is None:
-        refuse_idle(context, "source", because=f"changes nothing: {facts.title} is bundled with scikit-learn")
+        refuse_unused(context, "source", because=f"changes nothing: {facts.title} is bundled with scikit-learn")
         say(f"{facts.title} needs no fetching: it is bundled with scikit-learn.")
     else:
         with _progress() as report:

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from repro.cli.idle import refuse_idle
-from repro.cli.options import RESULTS_DEFAULT, Results
+from repro.cli.options import RESULTS_DEFAULT, Results, refuse_unused
 from repro.cli.references import complete_table
 from repro.errors import UserError, nearest
 
@@ -59,7 +58,7 @@ def export(
     if output:
         refuse_unwritable(output)
     if format_name == "schema":
-        refuse_idle(context, "tables", "level", because="changes nothing about the schema, which is that of any record")
+        refuse_unused(context, "tables", "level", because="has no effect on the schema")
         return _deliver(schema_to_bytes(), output)
     if format_name == "parquet" and output is None:
         raise UserError("Parquet is no text for a terminal", hint="Name a file: biasrepro export -o runs.parquet")

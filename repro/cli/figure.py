@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.idle import refuse_idle
-from repro.cli.options import RESULTS_DEFAULT, Results, Settings
+from repro.cli.options import RESULTS_DEFAULT, Results, Settings, refuse_unused
 from repro.cli.references import complete_table
 from repro.errors import UserError, nearest
 
@@ -67,9 +66,9 @@ def figure(
         if given not in valid:
             raise UserError(f"no {kind} is called '{given}'", hint=nearest(given, valid))
     if name in NEEDS_NO_RUNS:
-        refuse_idle(context, "tables", "metric", "settings", because=f"changes nothing: figure {name} shows no run")
+        refuse_unused(context, "tables", "metric", "settings", because=f"changes nothing: figure {name} shows no run")
     if name in SHOWS_EVERY_EPOCH:
-        refuse_idle(context, "metric", because=f"changes nothing: figure {name} shows every epoch")
+        refuse_unused(context, "metric", because=f"changes nothing: figure {name} shows every epoch")
     chosen = [] if name in NEEDS_NO_RUNS else chosen_tables(tables or [], settings or [])
     gathered = gather_recorded(chosen, results, cast("Metric", metric))
     drawing = draw_figure(name, gathered)

@@ -84,3 +84,20 @@ NodeData = Annotated[
 
 RESULTS_DEFAULT = Path("results")
 ROOT_DEFAULT = Path("data")
+ADD_OR_LEAVE_OUT = "Add that, or leave the option out."
+
+
+def refuse_unused(context: typer.Context, *names: str, because: str, hint: str = "Leave it out.") -> None:
+    """Raise UserError where the command line gave one of these parameters, since it would have no effect.
+
+    The message is the options' names, then ``because``. Defaults and environment variables do not count: nobody typed
+    them for this command.
+    """
+    given = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            is_option = parameter.param_type_name == "option"
+            given.append(parameter.opts[0] if is_option else parameter.metavar or names[0])
+    if given:
+        raise UserError(f"{' and '.join(given)} {because}", hint=hint)

@@ -43,8 +43,8 @@ def refuse_unwritable(output: Path) -> None:
 def write_output(output: Path, content: bytes) -> None:
     """Write ``content`` and say so. Raises UserError where the disk or its permissions refuse."""
     from repro.cli.console import size
+    from repro.results.disk_space import free_bytes
     from repro.results.durable import write_durably
-    from repro.results.space import free_bytes
 
     try:
         if output.exists() and not output.is_file():  # a pipe or a terminal, which a rename would replace

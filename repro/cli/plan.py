@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from repro.cli.idle import ADD_OR_LEAVE_OUT, refuse_idle
-from repro.cli.options import RESULTS_DEFAULT, Results
+from repro.cli.options import ADD_OR_LEAVE_OUT, RESULTS_DEFAULT, Results, refuse_unused
 from repro.cli.references import command_line
 from repro.errors import UserError
 
@@ -88,12 +87,12 @@ def plan(
     shown = Looks.parse(looks, spending) if looks is not None else None
     numbers = _numbers(at) if at is not None else None
     if looks is None:
-        refuse_idle(context, "spending", because="is for --looks", hint=ADD_OR_LEAVE_OUT)
+        refuse_unused(context, "spending", because="is for --looks", hint=ADD_OR_LEAVE_OUT)
     if not declare:
-        refuse_idle(context, "unseen", because="is for --declare", hint=ADD_OR_LEAVE_OUT)
+        refuse_unused(context, "unseen", because="is for --declare", hint=ADD_OR_LEAVE_OUT)
     if declare:
         of_plans = ("power", "gpu_hours", "hours_per_run", "spread", "at")
-        refuse_idle(context, *of_plans, because="and --declare exclude each other: that plans nothing")
+        refuse_unused(context, *of_plans, because="and --declare exclude each other: that plans nothing")
         from repro.cli.declare import declare_looks
 
         return declare_looks(names or [], shown, unseen=unseen, results=results)

@@ -1,7 +1,8 @@
-"""Before runs start: their results can be written and will fit, or there is one message instead of one a run."""
+"""Checks before any run starts, so that one message replaces one per run: results folder, disk space, data set."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,30 +10,82 @@ from typing import TYPE_CHECKING
 from repro.errors import UserError
 
 if TYPE_CHECKING:
+    from repro.experiment.catalog import DatasetFacts
     from repro.sweep.selection import Plan
 
 
 def require_writable(results: Path) -> None:
-    """Raise UserError where nothing can be written to the results: once and now, not once a run."""
+    """Raise UserError where nothing can be written to the results folder."""
     try:
         results.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=results):
             pass
     except OSError as error:
-        hint = "Mend its permissions or free some disk, or give another --results folder."
-        raise UserError(f"nothing can be written here: {error.strerror}", where=str(results), hint=hint) from error
+        hint = "Change its permissions, free disk space, or choose another folder with --results."
+        raise UserError(
+            f"cannot write to the results folder: {error.strerror}", where=str(results), hint=hint
+        ) from error
 
 
 def require_space(results: Path, plan: Plan, at_once: int) -> None:
-    """Raise UserError where the records and checkpoints of the runs to train do not fit on the disk of the results."""
+    """Raise UserError where the records and checkpoints of the remaining runs would not fit on the disk."""
     from repro.cli.console import counted, size
-    from repro.results.space import free_bytes
+    from repro.results.disk_space import free_bytes
     from repro.sweep.cost.estimate import estimate
 
     needed, free = estimate(plan.todo, {}, at_once).disk_bytes, free_bytes(results)
     if free < needed:
         raise UserError(
-            f"the disk is too full: {counted(len(plan.todo), 'run')} may need {size(needed)}, {size(free)} are free",
+            f"not enough disk space: {counted(len(plan.todo), 'run')} may need {size(needed)}; {size(free)} free",
             where=str(results),
-            hint="Make room, or give a --results folder on another disk. `biasrepro verify` lists what may go.",
+            hint="Free disk space (`biasrepro verify` lists what may be deleted), or choose another --results folder.",
         )
+
+
+def decode_with_progress(name: str, root: Path) -> None:
+    """Decode a data set of which only the archive is there; otherwise do nothing."""
+    from repro.data.prepare import cache_path, find_source
+    from repro.experiment.catalog import dataset_facts
+
+    facts = dataset_facts(name)
+    if facts.archives and not cache_path(facts, root).exists() and find_source(facts, root) is not None:
+        make_data_ready(name, root)
+
+
+def make_data_ready(name: str, root: Path) -> None:
+    """Open the decoded images of a data set, decoding its archive first if necessary.
+
+    Raises DataError where the data are missing, with the command that fetches them and their size.
+    """
+    from repro.data.prepare import open_decoded
+    from repro.experiment.catalog import dataset_facts
+
+    facts = dataset_facts(name)
+    if not facts.archives:
+        return
+    if sys.stdout.isatty():
+        _open_with_bar(facts, root)
+        return
+    told: set[str] = set()
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in told:
+            told.add(stage)
+            print(f"{stage} {facts.title}", flush=True)
+
+    open_decoded(facts, root, report)
+
+
+def _open_with_bar(facts: DatasetFacts, root: Path) -> None:
+    from rich.progress import Progress
+
+    from repro.cli.console import console
+    from repro.data.prepare import open_decoded
+
+    with Progress(console=console(), transient=True) as bar:
+        task = bar.add_task(facts.title, total=None)
+
+        def report(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{stage} {facts.title}", completed=done, total=total)
+
+        open_decoded(facts, root, report)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.idle import ADD_OR_LEAVE_OUT, refuse_idle
-from repro.cli.options import RESULTS_DEFAULT, Results, Settings
+from repro.cli.options import ADD_OR_LEAVE_OUT, RESULTS_DEFAULT, Results, Settings, refuse_unused
 from repro.cli.references import command_line, complete_table, with_settings
 from repro.errors import UserError
 
@@ -45,7 +44,7 @@ def status(
     from repro.cli.watching import show_in_training, show_sweeps, watched
 
     if not watch:
-        refuse_idle(context, "every", because="is for --watch", hint=ADD_OR_LEAVE_OUT)
+        refuse_unused(context, "every", because="is for --watch", hint=ADD_OR_LEAVE_OUT)
     if settings and table_name is None:
         raise UserError("--set needs a table to set it on", hint="Name one: biasrepro status table1 --set KEY=VALUE")
 

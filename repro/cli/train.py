@@ -61,12 +61,12 @@ def train(
 
     Without an argument: the demo's bias cell, on handwritten digits, in some ten seconds.
     """
-    from repro.cli.data_ready import decode_with_progress
+    from repro.cli.preflight import decode_with_progress
     from repro.cli.tensorboard import TensorBoardLog, require_tensorboard
     from repro.experiment.schema import Run
     from repro.interruption import StopRequests, leave_at_once
     from repro.results import RunFolder
-    from repro.results.live import publishing
+    from repro.results.progress_file import publishing
 
     cell, reference = find_target(target, declared(settings, deterministic=deterministic))
     run = Run(cell=cell, seed=seed)

@@ -34,9 +34,9 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
     """A line for each run in training: where, how far, when last heard of. Whether there is one."""
     from repro.cli.train_view import epoch_line
     from repro.results import RunFolder
-    from repro.results.clock import file_time
-    from repro.results.live import read_live
+    from repro.results.files import file_time
     from repro.results.lock import last_owner
+    from repro.results.progress_file import read_progress
     from repro.sweep.survey import Stage
 
     runs = [entry for one in overviews for entry in one.in_training]
@@ -45,7 +45,7 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
     now = file_time(results)
     for run_id, state in runs[:MOST_SHOWN]:
         folder = RunFolder(results / run_id)
-        owner, live = last_owner(folder, lambda: now), read_live(folder)
+        owner, live = last_owner(folder, lambda: now), read_progress(folder)
         if owner is None:
             continue
         if state.stage is Stage.LOST:
@@ -65,7 +65,7 @@ def show_sweeps(results: Path, table: str | None) -> bool:
 
     One that was left to a cluster's queue does until its last task, or --stop, removes it: it has no heartbeat.
     """
-    from repro.results.clock import file_time
+    from repro.results.files import file_time
     from repro.sweep.backends import queue_of
     from repro.sweep.registry import registered
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from repro.errors import DataError
+from repro.results.checkpoint_file import Header, seal, unseal
 from repro.results.durable import Writer, write_durably
 from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file
-from repro.results.sealed import Header, seal, unseal
 from repro.results.store import RunFolder
 
 

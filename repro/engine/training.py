@@ -23,9 +23,9 @@ from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Run
 from repro.progress import Listener, Progress, ignore
 from repro.results import RunFolder, RunRecord, find_record, write_record
+from repro.results.checkpoint_file import Header
+from repro.results.disk_space import failed_writes_explained, require_space
 from repro.results.lock import Ownership, own
-from repro.results.sealed import Header
-from repro.results.space import failed_writes_explained, require_space
 
 CHECKPOINT_SECONDS = 180.0
 REPORT_SECONDS = 0.25

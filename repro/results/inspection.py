@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from repro.errors import DataError
+from repro.results.checkpoint_file import check_checkpoint
 from repro.results.files import read_file
 from repro.results.lock import owner_of
 from repro.results.record import unsealed
-from repro.results.sealed import check_checkpoint
 from repro.results.store import RunFolder, read_record
 
 Kind = Literal["damaged", "unreadable", "put aside", "left over", "stranger"]

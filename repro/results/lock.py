@@ -30,9 +30,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from repro.errors import UserError
-from repro.results.clock import file_time
 from repro.results.durable import link_new, make_folder, write_durably
-from repro.results.files import read_file
+from repro.results.files import file_time, read_file
 from repro.results.process import is_alive, process_start, this_place
 from repro.results.store import RunFolder
 

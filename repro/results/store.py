@@ -18,8 +18,7 @@ from pathlib import Path
 from repro.errors import DataError
 from repro.experiment.schema import Run
 from repro.results.durable import Writer, make_folder, write_durably
-from repro.results.files import read_file
-from repro.results.reading import read_each
+from repro.results.files import read_each, read_file
 from repro.results.record import RunRecord, from_bytes, to_bytes
 
 
@@ -60,8 +59,8 @@ class RunFolder:
         return self.path / "failure.json"
 
     @property
-    def live(self) -> Path:
-        """Where the run stands while it is in training."""
+    def progress(self) -> Path:
+        """The run's latest progress, while it is in training."""
         return self.path / "progress.json"
 
     @property
@@ -95,9 +94,10 @@ def write_record(folder: RunFolder, record: RunRecord, write: Writer = write_dur
     """
     make_folder(folder.path, below=folder.results)
     write(folder.record, to_bytes(record), only_new=True)
-    of_killed_writers = folder.path.glob(".*.part")
-    for leftover in (folder.checkpoint, folder.previous_checkpoint, folder.failure, folder.live, *of_killed_writers):
-        leftover.unlink(missing_ok=True)
+    no_longer_needed = [folder.checkpoint, folder.previous_checkpoint, folder.failure, folder.progress]
+    no_longer_needed += folder.path.glob(".*.part")  # left by killed writers
+    for path in no_longer_needed:
+        path.unlink(missing_ok=True)
 
 
 def read_record(path: Path, *, epochs: bool = True) -> RunRecord:

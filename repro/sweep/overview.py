@@ -10,8 +10,7 @@ from pathlib import Path
 from repro.errors import DataError, UserError
 from repro.experiment.config import find_table, runs_of
 from repro.experiment.schema import Table
-from repro.results.files import read_file
-from repro.results.reading import read_each
+from repro.results.files import read_each, read_file
 from repro.results.record import header_from_bytes
 from repro.sweep.survey import RunState, Stage, survey
 

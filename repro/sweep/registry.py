@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from repro.results.clock import file_time
 from repro.results.durable import make_folder, write_durably
+from repro.results.files import file_time
 from repro.results.lock import HEARTBEAT_SECONDS, SILENT_SECONDS
 from repro.results.process import is_alive, process_start, this_place
 

@@ -16,10 +16,8 @@ from typing import Any
 from repro.errors import DataError
 from repro.experiment.schema import Run
 from repro.results import RunFolder, read_failure
-from repro.results.clock import file_time
-from repro.results.files import read_file
+from repro.results.files import file_time, read_each, read_file
 from repro.results.lock import HEARTBEAT_SECONDS, SILENT_SECONDS, last_owner
-from repro.results.reading import read_each
 from repro.results.record import header_from_bytes
 
 

@@ -255,7 +255,7 @@ def test_a_results_folder_that_is_a_file_is_refused(say: Say, tmp_path: Path) ->
         said = say("sweep", "demo", "--results", folder)
         assert said.code == 2
         assert str(folder) in said.err
-        assert (folder.name == "file") or "nothing can be written here" in said.err
+        assert (folder.name == "file") or "cannot write to the results folder" in said.err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -263,7 +263,7 @@ def test_a_results_folder_without_permission_is_refused(say: Say, results: Path)
     results.chmod(0o500)
     said = say("sweep", "demo", "--results", results / "below")
     assert said.code == 2
-    assert "nothing can be written here: Permission denied" in said.err
+    assert "cannot write to the results folder: Permission denied" in said.err
 
 
 def test_a_dry_run_lists_runs_time_and_disk_and_starts_nothing(

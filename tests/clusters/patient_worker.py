@@ -15,9 +15,9 @@ from pathlib import Path
 
 from repro.interruption import StopRequests
 from repro.results import RunFolder, lock, write_record
+from repro.results.checkpoint_file import Header, seal, unseal
 from repro.results.lock import OwnedElsewhere, own
 from repro.results.record import from_bytes
-from repro.results.sealed import Header, seal, unseal
 
 STEP_SECONDS = 0.2
 

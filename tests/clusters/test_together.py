@@ -12,7 +12,7 @@ from drivers import ENGINES, Drivers
 from slurm_cluster import slurm_cluster, why_not
 
 from repro.results import load_records
-from repro.results.clock import file_time
+from repro.results.files import file_time
 from repro.results.lock import owner_of
 from repro.sweep.registry import registered
 

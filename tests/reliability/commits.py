@@ -11,8 +11,8 @@ from repro.engine import checkpoint
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.results import Provenance, RunFolder, RunRecord
+from repro.results.checkpoint_file import Header
 from repro.results.durable import Writer, write_durably
-from repro.results.sealed import Header
 
 
 def a_run(seed: int = 0, column: str = "bias") -> Run:

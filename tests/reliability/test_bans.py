@@ -17,10 +17,10 @@ PACKAGE = Path(__file__).parents[2] / "repro"
 # Who may write files other than through repro.results.durable, and why that breaks no promise.
 MAY_WRITE = {
     "engine/checkpoint.py": "torch.save writes into memory there, and durable.py the bytes",
-    "results/clock.py": "an empty file, for the server's time",
+    "results/files.py": "an empty file, for the server's time",
     "results/durable.py": "it is how files are written",
     "results/lock.py": "the owner's file, whose name is what counts; it is made anew or not at all",
-    "results/live.py": "a temporary file of its own, renamed; it only informs, and need not be on disk",
+    "results/progress_file.py": "a temporary file of its own, renamed; it only informs, and need not be on disk",
     "data/cache.py": "a temporary file of its own, synced and renamed",
     "data/node_copy.py": "a .part file, which gets its name once it is whole, verified and synced",
     "data/download.py": "a .part file, which gets its name once its checksum is right",

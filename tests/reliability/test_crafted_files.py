@@ -28,8 +28,8 @@ from repro.data.cifar100 import _ArrayUnpickler
 from repro.engine import checkpoint
 from repro.errors import DataError
 from repro.results import load_records, read_record
+from repro.results.checkpoint_file import Header, seal
 from repro.results.record import to_bytes
-from repro.results.sealed import Header, seal
 
 Prove = Callable[[str], None]
 CANARY = "canary"

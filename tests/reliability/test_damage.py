@@ -20,8 +20,8 @@ from repro.engine import checkpoint
 from repro.errors import DataError
 from repro.experiment.schema import Run
 from repro.results import load_records, read_record, write_record
+from repro.results.checkpoint_file import MAGIC, Header, check_checkpoint, unseal
 from repro.results.record import header_from_bytes, to_bytes
-from repro.results.sealed import MAGIC, Header, check_checkpoint, unseal
 
 Prove = Callable[[str], None]
 Damage = Callable[[bytes, random.Random], bytes]

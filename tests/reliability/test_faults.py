@@ -31,8 +31,8 @@ from repro.experiment.schema import Run
 from repro.progress import Progress
 from repro.results import RunFolder, durable, read_record, write_record
 from repro.results import lock as lock_module
+from repro.results.checkpoint_file import Header, seal
 from repro.results.lock import OwnedElsewhere, own
-from repro.results.sealed import Header, seal
 
 SHORT = ("recipe.epochs=3", "recipe.batch_size=97", "recipe.decay_epochs=[1]", "recipe.warmup_epochs=0")
 

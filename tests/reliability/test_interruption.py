@@ -15,8 +15,8 @@ import pytest
 from killing import EXPERIMENT, Zygote, place_of, record_of, without_times, zygote
 
 from repro.results import RunFolder
+from repro.results.checkpoint_file import check_checkpoint
 from repro.results.lock import owner_of
-from repro.results.sealed import check_checkpoint
 
 CELL = "shufflenetv2/bias"
 Train = Callable[..., tuple[str, ...]]

@@ -193,10 +193,10 @@ def test_workers_that_cannot_be_started_fail_one_by_one(
 def test_too_little_space_for_a_sweep_is_said_before_anything_starts(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, proved: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr("repro.results.space.free_bytes", lambda folder: 10_000)
+    monkeypatch.setattr("repro.results.disk_space.free_bytes", lambda folder: 10_000)
     scene.sweep({})
     assert scene.code == 2
-    assert "the disk is too full: 6 runs may need" in scene.said
+    assert "not enough disk space: 6 runs may need" in scene.said
     assert not scene.recorded()
     assert not (scene.folder / "audit.jsonl").exists()
     proved("fault in a sweep: too little space: said before anything starts, exit 2")

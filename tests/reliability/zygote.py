@@ -22,7 +22,7 @@ import torch
 
 import repro.cli
 import repro.cli.console
-import repro.cli.data_ready
+import repro.cli.preflight
 import repro.cli.tensorboard
 import repro.cli.train_view
 import repro.data.digits
@@ -31,7 +31,7 @@ import repro.engine.training
 import repro.experiment.config
 import repro.interruption
 import repro.results.durable
-import repro.results.live
+import repro.results.progress_file
 
 COMMIT_CALLS = ("open", "write", "fsync", "close", "replace", "link", "unlink", "mkdir")
 

@@ -1,13 +1,17 @@
-"""What is read is a file: no pipe is waited for, no device read without end, no huge file taken into memory."""
+"""Only regular files of limited size are read, many at a time; the file server's time and the version of a file."""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from repro.results.files import read_file
+from repro.results.files import ITEMS_AT_ONCE, READERS, file_time, file_version, read_each, read_file
+
+MANY = 3 * READERS * ITEMS_AT_ONCE + 1
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
@@ -35,3 +39,53 @@ def test_what_is_too_large_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(1 << 40)  # a hole: it takes no room
     with pytest.raises(OSError, match="1,099,511,627,776 bytes"):
         read_file(tmp_path / "large")
+
+
+@pytest.mark.parametrize("count", [0, 1, ITEMS_AT_ONCE, ITEMS_AT_ONCE + 1, MANY])
+def test_results_come_in_the_order_of_the_items(count: int) -> None:
+    assert list(read_each(str, iter(range(count)))) == [str(number) for number in range(count)]
+
+
+def test_several_are_read_at_a_time() -> None:
+    all_there = threading.Barrier(READERS, timeout=30)
+
+    def read(number: int) -> int:
+        if number % ITEMS_AT_ONCE == 0:  # the first that a reader is given
+            all_there.wait()  # breaks, and raises, unless as many wait as there are readers
+        return number
+
+    count = READERS * ITEMS_AT_ONCE
+    assert list(read_each(read, range(count))) == list(range(count))
+
+
+@pytest.mark.parametrize("count", [3, MANY])
+def test_what_a_reader_raises_is_raised_here(count: int) -> None:
+    def read(number: int) -> int:
+        if number == 2:
+            raise OSError("the disk is gone")
+        return number
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(read_each(read, range(count)))
+
+
+def test_no_reader_thread_is_left_after_an_early_stop() -> None:
+    reading = read_each(str, range(MANY))
+    assert next(reading) == "0"
+    reading.close()  # type: ignore[attr-defined]
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("reader")] == []
+
+
+def test_the_servers_time_leaves_no_file_behind(tmp_path: Path) -> None:
+    assert abs(file_time(tmp_path) - time.time()) < 60
+    assert list(tmp_path.iterdir()) == []
+    assert abs(file_time(tmp_path / "absent") - time.time()) < 60
+
+
+def test_a_replaced_file_has_another_version(tmp_path: Path) -> None:
+    assert file_version(tmp_path / "file") is None
+    (tmp_path / "file").write_text("one")
+    before = file_version(tmp_path / "file")
+    (tmp_path / "new").write_text("two")
+    (tmp_path / "new").replace(tmp_path / "file")
+    assert None is not file_version(tmp_path / "file") != before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.results.clock import file_time
+from repro.results.files import file_time
 from repro.sweep.registry import FOLDER, FORGOTTEN_SECONDS, Registration, StopWatch, register, registered
 
 

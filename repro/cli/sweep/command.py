@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from repro.cli.idle import ADD_OR_LEAVE_OUT, refuse_idle
+from repro.cli.options import ADD_OR_LEAVE_OUT, refuse_unused
 from repro.cli.sweep.request import SweepRequest, as_command
 
 
@@ -36,11 +36,11 @@ def _refuse_conflicts(context: typer.Context, request: SweepRequest) -> None:
     """Raise UserError for options that exclude each other, or would change nothing."""
     if request.stop:
         because = "and --stop exclude each other"
-        refuse_idle(context, "seeds", "rows", "columns", "only", "dry_run", because=because)
+        refuse_unused(context, "seeds", "rows", "columns", "only", "dry_run", because=because)
     if request.detach:
         because = "and --detach exclude each other: no process stays to act on how the runs end"
-        refuse_idle(context, "fail_fast", "until_decided", because=because)
+        refuse_unused(context, "fail_fast", "until_decided", because=because)
     if request.device == "cpu" and request.is_local:  # on a cluster, runs may reserve GPUs and train on the CPU
-        refuse_idle(context, "jobs_per_gpu", because="and --device cpu exclude each other")
+        refuse_unused(context, "jobs_per_gpu", because="and --device cpu exclude each other")
     if not request.dry_run:
-        refuse_idle(context, "no_measure", because="is for --dry-run", hint=ADD_OR_LEAVE_OUT)
+        refuse_unused(context, "no_measure", because="is for --dry-run", hint=ADD_OR_LEAVE_OUT)

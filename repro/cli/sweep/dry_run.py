@@ -14,7 +14,7 @@ from repro.errors import UserError
 from repro.experiment.catalog import dataset_facts, fetch_command
 from repro.experiment.schema import Cell, Run, Table
 from repro.machine import device_name
-from repro.results.space import free_bytes
+from repro.results.disk_space import free_bytes
 from repro.sweep.cost.estimate import (
     Cost,
     Estimate,

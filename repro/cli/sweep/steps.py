@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.cli.console import counted, say
-from repro.cli.data_ready import make_data_ready
-from repro.cli.preflight import require_space, require_writable
+from repro.cli.preflight import make_data_ready, require_space, require_writable
 from repro.cli.references import command_line
 from repro.cli.sweep.placement import choose_local_slots, listed
 from repro.cli.sweep.request import SweepRequest

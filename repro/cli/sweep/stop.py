@@ -93,6 +93,6 @@ def _wait_for(asked: list[_Asked], wait_seconds: float) -> int:
 
 
 def _lives(sweep: Registration) -> bool:
-    from repro.results.clock import file_time
+    from repro.results.files import file_time
 
     return sweep.lives(file_time(sweep.results))

@@ -15,9 +15,9 @@ from typing import Any
 
 from repro.errors import UserError
 from repro.progress import Progress
-from repro.results.clock import file_time
-from repro.results.live import changed_at, read_live
+from repro.results.files import file_time, file_version
 from repro.results.lock import SILENT_SECONDS, last_owner, owner_of
+from repro.results.progress_file import read_progress
 from repro.sweep.cluster_node import RemoteEnd, RemoteJob, Terms, run_remote
 from repro.sweep.executor import Ended, Event, Job, Said, Started
 from repro.sweep.ray.backend import RayOptions
@@ -86,7 +86,7 @@ class RayExecutor:
             num_gpus=gpus, num_cpus=self._reserved.cpus, memory=self._reserved.memory_bytes, name=job.id
         )
         former = last_owner(job.folder)
-        seen, token = changed_at(job.folder.live), former.token if former is not None else None
+        seen, token = file_version(job.folder.progress), former.token if former is not None else None
         reference = task.remote(RemoteJob.of(job), self._terms)
         self._out[job.id] = _Out(job, reference, shared=0 < gpus < 1, seen=seen, former_owner=token)
         self._turns.append(job.id)
@@ -229,11 +229,11 @@ class _Out:
 
     def news(self) -> list[Event]:
         """What the run said since it was last looked at."""
-        changed = changed_at(self.job.folder.live)
+        changed = file_version(self.job.folder.progress)
         if changed is None or changed == self.seen:
             return []
         self.seen = changed
-        if (live := read_live(self.job.folder)) is None:
+        if (live := read_progress(self.job.folder)) is None:
             return []
         events: list[Event] = self.begun(live.place)
         self.last = live.progress

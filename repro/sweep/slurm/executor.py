@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 
 from repro.progress import Progress
-from repro.results.clock import file_time
-from repro.results.live import changed_at, read_live
+from repro.results.files import file_time, file_version
 from repro.results.lock import owner_of
+from repro.results.progress_file import read_progress
 from repro.sweep.cluster_node import Terms
 from repro.sweep.executor import Ended, Event, Job, Noted, Said, Started
 from repro.sweep.registry import Registration
@@ -237,8 +237,8 @@ class SlurmExecutor:
         if owner is not None and not out.started:
             out.started = True
             events.append(Started(out.job, queued.node))
-        changed = changed_at(out.job.folder.live)
-        if out.started and changed != out.seen and (live := read_live(out.job.folder)) is not None:
+        changed = file_version(out.job.folder.progress)
+        if out.started and changed != out.seen and (live := read_progress(out.job.folder)) is not None:
             out.seen, out.last = changed, live.progress
             events.append(Said(out.job, live.progress))
         return events

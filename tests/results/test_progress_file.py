@@ -8,7 +8,7 @@ import pytest
 
 from repro.progress import Progress
 from repro.results import RunFolder
-from repro.results.live import Publisher, publishing, read_live
+from repro.results.progress_file import Publisher, publishing, read_progress
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def said(epoch: int) -> Progress:
 def test_what_a_run_says_is_in_its_folder_until_its_end(folder: RunFolder) -> None:
     with publishing(folder) as live:
         live.hear(said(3))
-        found = read_live(folder)
+        found = read_progress(folder)
         assert found is not None
         assert found.progress == said(3)
         assert found.place
@@ -37,11 +37,11 @@ def test_it_is_replaced_at_most_every_two_seconds(folder: RunFolder) -> None:
     publisher = Publisher(folder, clock=lambda: now)
     publisher.hear(said(1))
     publisher.hear(said(2))
-    assert (found := read_live(folder)) is not None
+    assert (found := read_progress(folder)) is not None
     assert found.progress.epoch == 1
     now = 102.0
     publisher.hear(said(3))
-    assert (found := read_live(folder)) is not None
+    assert (found := read_progress(folder)) is not None
     assert found.progress.epoch == 3
 
 
@@ -49,7 +49,7 @@ def test_who_said_nothing_leaves_the_word_of_another(folder: RunFolder) -> None:
     Publisher(folder).hear(said(1))
     with publishing(folder):
         pass
-    assert read_live(folder) is not None
+    assert read_progress(folder) is not None
 
 
 GOOD: dict[str, Any] = {"run_id": "a", "phase": "training", "epoch": 1, "epochs": 2, "step": 0, "steps": 0}
@@ -62,13 +62,13 @@ NONES: dict[str, Any] = dict.fromkeys((*UNKNOWN, "message", "trouble"))
     [{"epoch": "1"}, {"epoch": True}, {"phase": "sleeping"}, {"train_loss": "x"}, {"more": 1}, {"trouble": "none"}],
 )
 def test_a_file_of_other_fields_or_types_is_nobody_s_word(folder: RunFolder, changed: dict[str, Any]) -> None:
-    folder.live.write_text(json.dumps({"place": "here", "progress": {**GOOD, **NONES}}))
-    assert read_live(folder) is not None
-    folder.live.write_text(json.dumps({"place": "here", "progress": {**GOOD, **NONES, **changed}}))
-    assert read_live(folder) is None
+    folder.progress.write_text(json.dumps({"place": "here", "progress": {**GOOD, **NONES}}))
+    assert read_progress(folder) is not None
+    folder.progress.write_text(json.dumps({"place": "here", "progress": {**GOOD, **NONES, **changed}}))
+    assert read_progress(folder) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b'{"place": 1, "progress": {}}', b"[" * 30_000])
 def test_a_damaged_file_is_nobody_s_word(folder: RunFolder, content: bytes) -> None:
-    folder.live.write_bytes(content)
-    assert read_live(folder) is None
+    folder.progress.write_bytes(content)
+    assert read_progress(folder) is None
