@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from repro.errors import ConfigError
+from repro.experiment.added_keys import with_neutral
 from repro.experiment.schema import Run
 
 # Another network, other images, another order of them: no half of this run can be continued with these.
@@ -19,7 +20,7 @@ def check_changes(
 
     Raises ConfigError naming them, where there are any and they are not ``accepted``, or no run could accept them.
     """
-    configuration = differences(saved["configuration"], run.configuration())
+    configuration = differences(with_neutral(saved["configuration"]), with_neutral(run.configuration()))
     epochs = run.cell.recipe.epochs
     final = [line for key, line in configuration.items() if _is_in(key, _ANOTHER_RUN)]
     if saved["epoch"] > epochs:

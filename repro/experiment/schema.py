@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from repro.experiment.added_keys import without_neutral
 from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS
 from repro.experiment.fields import Identifier, Strict, Title, known, whole_number
 from repro.experiment.papers import PaperChoice
@@ -141,7 +142,13 @@ class Cell(Strict):
         return f"{self.table}/{self.row.id}/{self.column.id}"
 
     def determinants(self) -> dict[str, Any]:
-        """What determines the numbers of this cell's runs, the seed apart, as plain JSON data."""
+        """What determines the numbers of this cell's runs, the seed apart, as plain JSON data.
+
+        A key of ``ADDED_KEYS`` is in it only where it has another value than its neutral one.
+        """
+        return without_neutral(self._sections())
+
+    def _sections(self) -> dict[str, Any]:
         return {
             "dataset": self.dataset.model_dump(mode="json"),
             "recipe": self.recipe.model_dump(mode="json"),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.errors import DataError
+from repro.experiment.added_keys import with_neutral
 from repro.experiment.schema import Run
 from repro.results import RunFolder, read_failure
 from repro.results.files import file_time, read_each, read_file
@@ -69,7 +70,7 @@ def look_at(folder: RunFolder, run: Run, now: Callable[[], float] | None = None)
     if header["id"] != run.id:
         return RunState(Stage.DAMAGED, f"the record of another run, {header['id']}, lies here", header)
     if header["configuration_hash"] != run.hash:
-        return RunState(Stage.FOREIGN, _first_difference(header["configuration"], run.configuration()), header)
+        return RunState(Stage.FOREIGN, _difference(header["configuration"], run), header)
     if header["status"] == "diverged":
         return RunState(Stage.DIVERGED, header["reason"], header)
     return RunState(Stage.COMPLETED, None, header)
@@ -101,6 +102,10 @@ def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:
     if folder.checkpoint.exists():
         return RunState(Stage.INTERRUPTED)
     return RunState(Stage.MISSING)
+
+
+def _difference(recorded: dict[str, Any], run: Run) -> str:
+    return _first_difference(with_neutral(recorded), with_neutral(run.configuration()))
 
 
 def _first_difference(recorded: Any, wanted: Any, key: str = "") -> str:

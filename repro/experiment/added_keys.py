@@ -1,0 +1,44 @@
+"""Keys that came after the first records, and how those records stay valid.
+
+A run is identified by a hash over its configuration, defaults included. A new key would therefore give every recorded
+run another hash. List it here with its neutral value, the one under which a run computes what it computed before the
+key existed. At this value it is left out of configurations and hashes; at any other value it is part of both.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+# Section of the configuration ("" for a new section), key, neutral value as JSON data. Append; never change a line.
+# Example: ("recipe", "label_smoothing", 0.0)
+ADDED_KEYS: list[tuple[str, str, Any]] = []
+
+
+def without_neutral(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration (``Cell.determinants``) without the added keys that have their neutral value."""
+    kept = copy.deepcopy(dict(configuration))
+    for section, key, neutral in reversed(ADDED_KEYS):  # a new section goes once the keys added to it are gone
+        place = _section(kept, section)
+        if place is not None and key in place and place[key] == neutral:
+            del place[key]
+    return kept
+
+
+def with_neutral(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration with every added key: for comparing two of them key by key."""
+    full = copy.deepcopy(dict(configuration))
+    for section, key, neutral in ADDED_KEYS:
+        place = _section(full, section)
+        if place is not None:
+            place.setdefault(key, copy.deepcopy(neutral))
+    return full
+
+
+def _section(configuration: dict[str, Any], section: str) -> dict[str, Any] | None:
+    """The mapping at a dotted path; None where there is none, as the weighting of cross-entropy."""
+    place: Any = configuration
+    for part in section.split(".") if section else ():
+        place = place.get(part) if isinstance(place, dict) else None
+    return place if isinstance(place, dict) else None
