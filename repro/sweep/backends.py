@@ -20,7 +20,7 @@ import repro.sweep
 from repro.errors import UserError
 
 if TYPE_CHECKING:
-    from repro.sweep.cluster_node import Terms
+    from repro.sweep.cluster_node import NodeSettings
     from repro.sweep.executor import Executor, Job
 
 
@@ -75,15 +75,15 @@ class Backend(ABC):
         """Whether its jobs have GPUs, as far as the options tell."""
 
     @abstractmethod
-    def submission(self, jobs: Sequence[Job], terms: Terms) -> str:
+    def submission(self, jobs: Sequence[Job], terms: NodeSettings) -> str:
         """The text of what would be submitted, for ``--dry-run``. Submits nothing, and does not contact the cluster."""
 
     @abstractmethod
-    def connect(self, terms: Terms) -> Executor:
+    def connect(self, terms: NodeSettings) -> Executor:
         """The executor that trains on the cluster. Raises UserError where the cluster does not answer."""
 
     @abstractmethod
-    def leave(self, jobs: Sequence[Job], terms: Terms) -> Mapping[str, str]:
+    def leave(self, jobs: Sequence[Job], terms: NodeSettings) -> Mapping[str, str]:
         """Leave the jobs to the cluster, for ``--detach``; returns what finds them there again.
 
         Returns nothing where all of them are in its queue already, from an earlier sweep.

@@ -1,7 +1,7 @@
 """What happens on a node of a cluster, whichever engine got the jobs there.
 
-An engine gives a node plain data: jobs, and the terms of their sweep. The node trains them as this machine would train
-a sweep of its own, on the devices that the engine gave to this process: with the same workers, logs, owners and
+An engine gives a node plain data: jobs, and the settings of their sweep. The node trains them as this machine would
+train a sweep of its own, on the devices that the engine gave to this process: with the same workers, logs, owners and
 second attempts. What is true of a run stands in its folder; what comes back here is a summary.
 
 The results folder has to be the same one everywhere. The sweep's registration in it is the proof: a node that does not
@@ -29,13 +29,13 @@ from repro.machine import find_gpus, usable_cores
 from repro.progress import Progress
 from repro.results import RunFolder
 from repro.sweep.devices.slots import VISIBLE, Slot, choose_slots, cpu_slots, gpu_slots
-from repro.sweep.driver import conduct
+from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Ended, Event, Fate, Job
-from repro.sweep.local.executor import LocalExecutor, Room
-from repro.sweep.local.gpu_memory import GpuRoom
-from repro.sweep.local.watchdog import LOOK_SECONDS, LOOKS, SilenceWatch
+from repro.sweep.local.executor import LocalExecutor, Reservations
+from repro.sweep.local.gpu_memory import GpuMemoryReservations
+from repro.sweep.local.watchdog import LOOK_SECONDS, LOOKS, Watchdog
 from repro.sweep.registry import Registration, StopWatch
-from repro.sweep.sweep_state import SweepPicture
+from repro.sweep.sweep_state import SweepState
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -48,7 +48,7 @@ class NotShared(UserError):
 
 
 @dataclass(frozen=True)
-class Terms:
+class NodeSettings:
     """What the jobs of a sweep have in common on a node. Plain data.
 
     ``results`` is the results folder, an absolute path, and ``sweep`` the id under which the sweep is registered in it.
@@ -92,7 +92,7 @@ class RemoteJob:
 
 
 @dataclass(frozen=True)
-class RemoteEnd:
+class RemoteResult:
     """What became of a job on a node. Plain data.
 
     ``fate`` and ``cause`` are the node's judgement after so many ``attempts``; fate ``interrupted`` means that the
@@ -125,9 +125,9 @@ class RemoteEnd:
         )
 
 
-def run_remote(
-    jobs: Sequence[RemoteJob], terms: Terms, *, stops_asked: Callable[[], int] = lambda: 0
-) -> list[RemoteEnd]:
+def run_on_node(
+    jobs: Sequence[RemoteJob], settings: NodeSettings, *, stops_asked: Callable[[], int] = lambda: 0
+) -> list[RemoteResult]:
     """Train ``jobs`` on the devices that this process was given, and say what became of each, in their order.
 
     ``CUDA_VISIBLE_DEVICES`` as the engine set it decides over the GPUs. A run that fails for reasons of its own is
@@ -137,22 +137,22 @@ def run_remote(
 
     Raises NotShared where the results folder is another one here, and UserError where a device is missing.
     """
-    results = Path(terms.results)
-    registration = find_registration(results, terms.sweep)
-    slots = slots_here(terms)
-    room = GpuRoom() if terms.shares_gpus or terms.jobs_per_gpu > 1 else None
-    executor = _Witness(slots, terms.command, room)
+    results = Path(settings.results)
+    registration = find_registration(results, settings.sweep)
+    slots = slots_here(settings)
+    room = GpuMemoryReservations() if settings.shares_gpus or settings.jobs_per_gpu > 1 else None
+    executor = _NodeExecutor(slots, settings.command, room)
     wanted = [job.job(results) for job in jobs]
     requests = StopWatch(registration)
     with _signals() as stop:
-        picture = conduct(
+        sweep = run_sweep(
             wanted,
             executor,
             wait_for_others=False,
             # Engines repeat themselves, and several ways lead here: no second request means impatience.
             stops_asked=lambda: min(1, stop.count + stops_asked() + requests.count()),
         )
-    return [_end(job, picture, executor) for job in wanted]
+    return [_end(job, sweep, executor) for job in wanted]
 
 
 def find_registration(results: Path, sweep: str, *, seconds: float = VISIBLE_SECONDS) -> Registration:
@@ -172,36 +172,36 @@ def find_registration(results: Path, sweep: str, *, seconds: float = VISIBLE_SEC
     return registration
 
 
-def slots_here(terms: Terms) -> tuple[Slot, ...]:
+def slots_here(settings: NodeSettings) -> tuple[Slot, ...]:
     """The slots of this process: on the GPUs that the engine named, else on those of the machine, else on the CPU."""
     inherited = os.environ.get(VISIBLE)
     named = [entry.strip() for entry in (inherited or "").split(",") if entry.strip() not in ("", "-1", "NoDevFiles")]
     cores = usable_cores()
-    if terms.device == "cpu" or (terms.device == "auto" and inherited is not None and not named):
-        return cpu_slots(cores=cores, jobs=terms.jobs, threads=terms.threads)
+    if settings.device == "cpu" or (settings.device == "auto" and inherited is not None and not named):
+        return cpu_slots(cores=cores, jobs=settings.jobs, threads=settings.threads)
     if named:  # the engine knows its devices; asking the driver again would take a second for each run
-        return gpu_slots(named, wanted=None, jobs_per_gpu=terms.jobs_per_gpu, cores=cores, threads=terms.threads)
+        return gpu_slots(named, wanted=None, jobs_per_gpu=settings.jobs_per_gpu, cores=cores, threads=settings.threads)
     return choose_slots(
-        device=terms.device,
+        device=settings.device,
         gpus=find_gpus(),
         inherited=inherited,
         wanted=None,
-        jobs_per_gpu=terms.jobs_per_gpu,
-        jobs=terms.jobs,
+        jobs_per_gpu=settings.jobs_per_gpu,
+        jobs=settings.jobs,
         cores=cores,
-        threads=terms.threads,
+        threads=settings.threads,
     )
 
 
-class _Witness(LocalExecutor):
+class _NodeExecutor(LocalExecutor):
     """The executor of this machine, which remembers how each job ended, and ends workers that fell silent."""
 
-    def __init__(self, slots: Sequence[Slot], command: Sequence[str] | None, room: Room | None) -> None:
+    def __init__(self, slots: Sequence[Slot], command: Sequence[str] | None, room: Reservations | None) -> None:
         super().__init__(slots, command, room)
         self.ends: dict[str, Ended] = {}
         self.attempts: Counter[str] = Counter()
         self.place = place_of(slots)
-        self._watch = SilenceWatch()
+        self._watch = Watchdog()
         self._silent: set[str] = set()
 
     def poll(self, timeout_seconds: float) -> list[Event]:
@@ -232,12 +232,12 @@ def place_of(slots: Sequence[Slot]) -> str:
     return f"{socket.gethostname()} {'GPU ' + ','.join(entries) if entries else 'cpu'}"
 
 
-def _end(job: Job, picture: SweepPicture, executor: _Witness) -> RemoteEnd:
+def _end(job: Job, sweep: SweepState, executor: _NodeExecutor) -> RemoteResult:
     """What is to be said of ``job``; one that nobody came to is interrupted."""
-    finished = next((run for run in picture.finished if run.job.id == job.id), None)
+    finished = next((run for run in sweep.finished if run.job.id == job.id), None)
     last = executor.ends.get(job.id)
     fate: Fate = finished.fate if finished is not None else "interrupted"
-    return RemoteEnd(
+    return RemoteResult(
         job.id,
         fate,
         finished.cause if finished is not None else None,

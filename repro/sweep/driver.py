@@ -16,10 +16,10 @@ from typing import Protocol
 from repro.progress import Progress
 from repro.results import write_failure
 from repro.results.lock import OwnedElsewhere, owner_of
-from repro.sweep.executor import Ended, Event, Executor, Job, Noted, Said, Started
-from repro.sweep.retries import MOST_DISPLACEMENTS, Displacements, another_attempt
+from repro.sweep.executor import Ended, Event, Executor, Job, Notice, Reported, Started
+from repro.sweep.retries import MAX_DISPLACEMENTS, DisplacementCounter, retry_job
 from repro.sweep.survey import Stage, look_at
-from repro.sweep.sweep_state import Fate, Finished, RunningRun, SweepPicture
+from repro.sweep.sweep_state import Fate, FinishedRun, RunningRun, SweepState
 
 POLL_SECONDS = 0.2
 RECHECK_SECONDS = 2.0  # between two looks at a run that another process trains
@@ -33,44 +33,44 @@ _ASKED_TO_STOP |= {-signal.SIGINT, -signal.SIGUSR1, -signal.SIGUSR2, -signal.SIG
 class SweepListener(Protocol):
     """Whoever shows a sweep; each call says what just changed in the picture."""
 
-    def started(self, picture: SweepPicture, run: RunningRun) -> None:
+    def started(self, sweep: SweepState, run: RunningRun) -> None:
         """A run began."""
 
-    def said(self, picture: SweepPicture, run: RunningRun) -> None:
+    def said(self, sweep: SweepState, run: RunningRun) -> None:
         """A run reported."""
 
-    def ended(self, picture: SweepPicture, run: Finished) -> None:
+    def ended(self, sweep: SweepState, run: FinishedRun) -> None:
         """A run ended."""
 
-    def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
+    def postponed(self, sweep: SweepState, job: Job, why: str) -> None:
         """A run waits: for another attempt, or for the process that trains it."""
 
     def noted(self, text: str) -> None:
         """The executor says something of the whole."""
 
-    def stopping(self, picture: SweepPicture, why: str) -> None:
+    def stopping(self, sweep: SweepState, why: str) -> None:
         """No further run is started; those in training commit their state."""
 
-    def tick(self, picture: SweepPicture) -> None:
+    def tick(self, sweep: SweepState) -> None:
         """Time went by."""
 
 
 class _Quiet:
     """A listener that shows nothing."""
 
-    def started(self, picture: SweepPicture, run: RunningRun) -> None: ...
-    def said(self, picture: SweepPicture, run: RunningRun) -> None: ...
-    def ended(self, picture: SweepPicture, run: Finished) -> None: ...
-    def postponed(self, picture: SweepPicture, job: Job, why: str) -> None: ...
+    def started(self, sweep: SweepState, run: RunningRun) -> None: ...
+    def said(self, sweep: SweepState, run: RunningRun) -> None: ...
+    def ended(self, sweep: SweepState, run: FinishedRun) -> None: ...
+    def postponed(self, sweep: SweepState, job: Job, why: str) -> None: ...
     def noted(self, text: str) -> None: ...
-    def stopping(self, picture: SweepPicture, why: str) -> None: ...
-    def tick(self, picture: SweepPicture) -> None: ...
+    def stopping(self, sweep: SweepState, why: str) -> None: ...
+    def tick(self, sweep: SweepState) -> None: ...
 
 
 QUIET: SweepListener = _Quiet()
 
 
-def conduct(
+def run_sweep(
     jobs: Sequence[Job],
     executor: Executor,
     *,
@@ -80,7 +80,7 @@ def conduct(
     stops_asked: Callable[[], int] = lambda: 0,
     listen: SweepListener = QUIET,
     clock: Callable[[], float] = time.monotonic,
-) -> SweepPicture:
+) -> SweepState:
     """Run ``jobs`` and return the picture at the end; a run that fails is noted in its folder, and the rest goes on.
 
     A run that another process trains is waited for, and taken on if that process ends without finishing it. Without
@@ -90,32 +90,32 @@ def conduct(
     second they are killed. With ``fail_fast`` the first failure is such a request, and so is an exception in a
     listener. Nothing is left running, however this returns.
     """
-    picture = SweepPicture(jobs, before=finished_before, capacity=executor.capacity)
-    conductor = _Conductor(picture, executor, listen, clock, wait_for_others=wait_for_others)
+    sweep = SweepState(jobs, before=finished_before, capacity=executor.capacity)
+    driver = _Driver(sweep, executor, listen, clock, wait_for_others=wait_for_others)
     stopping = killed = False
     try:
-        while conductor.out or (picture.waiting and not stopping):
-            if not stopping and (why := _reason_to_stop(picture, stops_asked(), fail_fast)):
+        while driver.out or (sweep.waiting and not stopping):
+            if not stopping and (why := _reason_to_stop(sweep, stops_asked(), fail_fast)):
                 stopping = True
                 executor.stop()
-                listen.stopping(picture, why)
+                listen.stopping(sweep, why)
             if not killed and stops_asked() > 1:
                 killed = True
                 executor.kill()
             if not stopping:
-                conductor.hand_out()
-            conductor.follow(stopping=stopping)
-            listen.tick(picture)
+                driver.hand_out()
+            driver.follow(stopping=stopping)
+            listen.tick(sweep)
     except BaseException:
         # A defect, or output that nobody reads any more: the state of what runs is still worth keeping.
-        _let_commit(executor, conductor.out, stops_asked)
+        _let_commit(executor, driver.out, stops_asked)
         raise
     finally:
         executor.close()
-    return picture
+    return sweep
 
 
-class _Conductor:
+class _Driver:
     """Hands jobs to the executor, and takes note of what becomes of them.
 
     ``out`` are the jobs that the executor has taken on and that have not ended.
@@ -123,14 +123,14 @@ class _Conductor:
 
     def __init__(
         self,
-        picture: SweepPicture,
+        sweep: SweepState,
         executor: Executor,
         listen: SweepListener,
         clock: Callable[[], float],
         *,
         wait_for_others: bool,
     ) -> None:
-        self.picture = picture
+        self.sweep = sweep
         self.executor = executor
         self.listen = listen
         self.clock = clock
@@ -138,7 +138,7 @@ class _Conductor:
         self._wait_for_others = wait_for_others
         self._heard_at: dict[str, float] = {}
         self._attempts: Counter[str] = Counter()
-        self._displaced = Displacements()
+        self._displaced = DisplacementCounter()
         self._hidden: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
         self._elsewhere: set[str] = set()
@@ -148,12 +148,12 @@ class _Conductor:
         room = self.executor.capacity
         if len(self.out) >= room:
             return
-        for run in list(self.picture.waiting):
+        for run in list(self.sweep.waiting):
             if len(self.out) >= room:
                 return
             if run in self.out or self._not_before.get(run, 0.0) > self.clock():
                 continue
-            if self._is_ours(job := self.picture.waiting[run]):
+            if self._is_ours(job := self.sweep.waiting[run]):
                 self.out.add(run)
                 self._attempts[run] += 1
                 self.executor.submit(job)
@@ -164,12 +164,12 @@ class _Conductor:
         self.out -= _ended(events)
         for event in events:
             if isinstance(event, Started):
-                self.picture.start(event.job, event.place, self.clock())
-                self.listen.started(self.picture, self.picture.running[event.job.id])
-            elif isinstance(event, Said):
-                self.picture.hear(event.job, event.progress)
-                self.listen.said(self.picture, self.picture.running[event.job.id])
-            elif isinstance(event, Noted):
+                self.sweep.start(event.job, event.place, self.clock())
+                self.listen.started(self.sweep, self.sweep.running[event.job.id])
+            elif isinstance(event, Reported):
+                self.sweep.hear(event.job, event.progress)
+                self.listen.said(self.sweep, self.sweep.running[event.job.id])
+            elif isinstance(event, Notice):
                 self.listen.noted(event.text)
             else:
                 self._note_end(event, stopping=stopping)
@@ -202,29 +202,29 @@ class _Conductor:
         job = ended.job
         if ended.displaced and not stopping:
             why = ended.cause or ended.last_words or "its place was lost"
-            if self._displaced.may_go_on(ended):
+            if self._displaced.may_continue(ended):
                 self._attempts[job.id] -= 1
-                self.picture.put_back(job)
-                self.listen.postponed(self.picture, job, f"{why}; it goes on elsewhere from its last checkpoint")
+                self.sweep.put_back(job)
+                self.listen.postponed(self.sweep, job, f"{why}; it goes on elsewhere from its last checkpoint")
                 return
-            why += f"\nThat was {MOST_DISPLACEMENTS} times in a row without coming any further."
+            why += f"\nThat was {MAX_DISPLACEMENTS} times in a row without coming any further."
             ended = replace(ended, fate="failed", cause=why)
         self._attempts[job.id] += ended.attempts - 1
-        fate, cause = judge(ended, stopping=stopping)
+        fate, cause = fate_of(ended, stopping=stopping)
         if fate == "elsewhere":
             owner = owner_of(job.folder)
             self._attempts[job.id] -= 1
-            self.picture.put_back(job)
+            self.sweep.put_back(job)
             self._leave(job, f"by {owner}" if owner else None)
             return
         if fate == "failed":
             # The note only informs; a full disk, which may be the failure's own cause, must not end the sweep.
             with contextlib.suppress(OSError):
                 write_failure(job.folder, cause or "")
-            again = None if stopping or ended.displaced else another_attempt(ended, self._attempts[job.id])
+            again = None if stopping or ended.displaced else retry_job(ended, self._attempts[job.id])
             if again is not None:
-                self.picture.put_back(again)
-                self.listen.postponed(self.picture, again, f"{cause}\nIt is tried again from its last checkpoint.")
+                self.sweep.put_back(again)
+                self.listen.postponed(self.sweep, again, f"{cause}\nIt is tried again from its last checkpoint.")
                 return
         self._end(job, fate, cause)
 
@@ -234,10 +234,10 @@ class _Conductor:
         self._not_before[job.id] = self.clock() + RECHECK_SECONDS * min(2 ** self._hidden[job.id], 30)
         if job.id not in self._elsewhere:
             self._elsewhere.add(job.id)
-            self.listen.postponed(self.picture, job, f"in training {owner or 'by another process'}; it is waited for")
+            self.listen.postponed(self.sweep, job, f"in training {owner or 'by another process'}; it is waited for")
 
     def _end(self, job: Job, fate: Fate, cause: str | None) -> None:
-        self.listen.ended(self.picture, self.picture.end(job, fate, cause, self.clock()))
+        self.listen.ended(self.sweep, self.sweep.end(job, fate, cause, self.clock()))
 
 
 def _let_commit(executor: Executor, out: set[str], stops_asked: Callable[[], int]) -> None:
@@ -252,7 +252,7 @@ def _ended(events: Sequence[Event]) -> set[str]:
     return {event.job.id for event in events if isinstance(event, Ended)}
 
 
-def judge(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
+def fate_of(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
     """What became of a job, and the cause where it did not complete."""
     if ended.fate is not None:
         return ended.fate, ended.cause
@@ -269,11 +269,11 @@ def judge(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
     return "failed", _cause(status, last, ended.last_words)
 
 
-def _reason_to_stop(picture: SweepPicture, stops_asked: int, fail_fast: bool) -> str | None:
+def _reason_to_stop(sweep: SweepState, stops_asked: int, fail_fast: bool) -> str | None:
     if stops_asked:
         return "interrupted"
-    if fail_fast and picture.count("failed", "diverged"):
-        first = picture.having("failed", "diverged")[0]
+    if fail_fast and sweep.count("failed", "diverged"):
+        first = sweep.having("failed", "diverged")[0]
         return f"{first.job.id} {first.fate}, and --fail-fast was given"
     return None
 

@@ -43,7 +43,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Said:
+class Reported:
     """A job reported where it stands."""
 
     job: Job
@@ -75,13 +75,13 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Noted:
+class Notice:
     """What a person should know of the whole, such as where its jobs wait."""
 
     text: str
 
 
-Event = Started | Said | Ended | Noted
+Event = Started | Reported | Ended | Notice
 
 
 class Executor(Protocol):

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from repro.sweep.executor import Ended, Job
 
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 # Of a run that lost its place so often in a row without a step's advance, something of its own takes its places down.
-MOST_DISPLACEMENTS = 10
+MAX_DISPLACEMENTS = 10
 
 
-def another_attempt(ended: Ended, attempts: int) -> Job | None:
+def retry_job(ended: Ended, attempts: int) -> Job | None:
     """The job to try again, None where that makes no sense; ``attempts`` were made so far.
 
     A killed or crashed worker and a lost GPU are tried again, from the last checkpoint. A run that found no memory on
@@ -23,17 +23,17 @@ def another_attempt(ended: Ended, attempts: int) -> Job | None:
     if trouble == "out_of_memory":
         return replace(ended.job, alone=True) if ended.shared and not ended.job.alone else None
     was_killed = ended.returncode < 0 or ended.returncode in (128 + signal.SIGTERM, 128 + signal.SIGINT)
-    return ended.job if attempts < MOST_ATTEMPTS and (was_killed or trouble == "device_lost") else None
+    return ended.job if attempts < MAX_ATTEMPTS and (was_killed or trouble == "device_lost") else None
 
 
-class Displacements:
+class DisplacementCounter:
     """How often each run lost its place in a row without having come any further meanwhile."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._reached: dict[str, tuple[int, int]] = {}
 
-    def may_go_on(self, ended: Ended) -> bool:
+    def may_continue(self, ended: Ended) -> bool:
         """Note that a run lost its place; whether it may have another."""
         run = ended.job.id
         reached = (ended.last.epoch, ended.last.step) if ended.last is not None else (0, 0)
@@ -41,4 +41,4 @@ class Displacements:
             self._reached[run] = reached
             self._counts[run] = 0
         self._counts[run] += 1
-        return self._counts[run] < MOST_DISPLACEMENTS
+        return self._counts[run] < MAX_DISPLACEMENTS

@@ -13,7 +13,7 @@ from dataclasses import InitVar, dataclass, field, replace
 from repro.progress import Progress
 from repro.sweep.executor import Fate, Job
 
-__all__ = ["Fate", "Finished", "RunningRun", "SweepPicture"]
+__all__ = ["Fate", "FinishedRun", "RunningRun", "SweepState"]
 
 
 @dataclass
@@ -33,7 +33,7 @@ class RunningRun:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """A run that ended in this sweep: its fate, the cause where it failed or diverged, its seconds and accuracy."""
 
     job: Job
@@ -56,7 +56,7 @@ class _Lengths:
 
 
 @dataclass
-class SweepPicture:
+class SweepState:
     """All runs of a sweep: ``jobs`` waiting (by id, in turn), in training and ended; ``before`` counts those finished
     earlier."""
 
@@ -65,7 +65,7 @@ class SweepPicture:
     capacity: int
     waiting: dict[str, Job] = field(init=False, default_factory=dict)
     running: dict[str, RunningRun] = field(default_factory=dict)
-    finished: list[Finished] = field(default_factory=list)
+    finished: list[FinishedRun] = field(default_factory=list)
     _waiting_of_row: Counter[str] = field(init=False, default_factory=Counter)
     _ended: Counter[Fate] = field(init=False, default_factory=Counter)
     _completed_of_row: dict[str, _Lengths] = field(init=False, default_factory=dict)
@@ -83,7 +83,7 @@ class SweepPicture:
         """How many runs ended in this sweep with one of these fates."""
         return sum(self._ended[fate] for fate in fates)
 
-    def having(self, *fates: Fate) -> list[Finished]:
+    def having(self, *fates: Fate) -> list[FinishedRun]:
         """The runs that ended in this sweep with one of these fates."""
         return [run for run in self.finished if run.fate in fates]
 
@@ -105,14 +105,14 @@ class SweepPicture:
             self._wait_no_more(job)
         self._wait(job)
 
-    def end(self, job: Job, fate: Fate, cause: str | None, now: float) -> Finished:
+    def end(self, job: Job, fate: Fate, cause: str | None, now: float) -> FinishedRun:
         """A run ends, or turns out to be in other hands before it began."""
         run = self.running.pop(job.id, None)
         if run is None:
             self._wait_no_more(job)
-            ended = Finished(job, fate, cause, 0.0)
+            ended = FinishedRun(job, fate, cause, 0.0)
         else:
-            ended = Finished(job, fate, cause, now - run.since, run.progress.test_top1_percent)
+            ended = FinishedRun(job, fate, cause, now - run.since, run.progress.test_top1_percent)
         self.finished.append(ended)
         self._ended[fate] += 1
         if fate == "completed":

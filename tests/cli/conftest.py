@@ -21,7 +21,7 @@ FAKE_WORKER = Path(__file__).parents[1] / "sweep" / "fake_worker.py"
 
 
 @dataclass(frozen=True)
-class Said:
+class Reported:
     """What a command said, and its exit code."""
 
     code: int
@@ -30,13 +30,13 @@ class Said:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Reported]:
     """Runs a command in this process."""
 
-    def run(*arguments: object) -> Said:
+    def run(*arguments: object) -> Reported:
         code = cli.run([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
-        return Said(code, out, err)
+        return Reported(code, out, err)
 
     return run
 

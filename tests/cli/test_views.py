@@ -15,7 +15,7 @@ from repro.progress import Progress
 from repro.results import RunFolder
 from repro.sweep.executor import Job
 from repro.sweep.selection import selected_runs
-from repro.sweep.sweep_state import SweepPicture
+from repro.sweep.sweep_state import SweepState
 
 
 class Clock:
@@ -35,17 +35,17 @@ def jobs() -> list[Job]:
 
 
 @pytest.fixture
-def picture(jobs: list[Job]) -> SweepPicture:
+def sweep(jobs: list[Job]) -> SweepState:
     """Two runs in training, the first half done; four waiting; one failed, one done; three done before."""
-    picture = SweepPicture(jobs, before=3, capacity=2)
-    picture.start(jobs[2], "cuda:0", now=0.0)
-    picture.end(jobs[2], "failed", "the pixels ran out", now=1.0)
-    picture.start(jobs[3], "cuda:0", now=0.0)
-    picture.end(jobs[3], "completed", None, now=20.0)
+    sweep = SweepState(jobs, before=3, capacity=2)
+    sweep.start(jobs[2], "cuda:0", now=0.0)
+    sweep.end(jobs[2], "failed", "the pixels ran out", now=1.0)
+    sweep.start(jobs[3], "cuda:0", now=0.0)
+    sweep.end(jobs[3], "completed", None, now=20.0)
     for job, epoch in ((jobs[0], 6), (jobs[1], 1)):
-        picture.start(job, "cuda:1", now=0.0)
-        picture.hear(job, progress(job, epoch))
-    return picture
+        sweep.start(job, "cuda:1", now=0.0)
+        sweep.hear(job, progress(job, epoch))
+    return sweep
 
 
 def progress(job: Job, epoch: int, step: int = 0, eta_seconds: float = 30.0) -> Progress:
@@ -71,10 +71,10 @@ def drawn(view: RichSweepView, height: int = 30) -> str:
     return console.file.getvalue()
 
 
-def test_the_live_picture_has_a_line_a_running_run_and_one_for_the_whole(picture: SweepPicture) -> None:
+def test_the_live_picture_has_a_line_a_running_run_and_one_for_the_whole(sweep: SweepState) -> None:
     view = RichSweepView(clock=lambda: 10.0)
     assert "starting" in drawn(view)
-    view.tick(picture)
+    view.tick(sweep)
     first, second, whole = drawn(view).splitlines()
     for text in ("cuda:1", "shufflenetv2/ce/seed-0", "6/10", "loss 0.123", "91.5 %", "2,140 images/s", "0:30"):
         assert text in first
@@ -82,10 +82,10 @@ def test_the_live_picture_has_a_line_a_running_run_and_one_for_the_whole(picture
     assert "4 of 11 done  1 failed  2 running  4 waiting  about" in whole
 
 
-def test_the_live_picture_fits_the_terminal(picture: SweepPicture) -> None:
+def test_the_live_picture_fits_the_terminal(sweep: SweepState) -> None:
     view = RichSweepView(clock=lambda: 10.0)
-    view.tick(picture)
-    view.stopping(picture, "interrupted")
+    view.tick(sweep)
+    view.stopping(sweep, "interrupted")
     shown = drawn(view, height=5)
     assert "… and 1 more" in shown
     assert "stopping, interrupted: 2 runs in training commit their state" in shown
@@ -94,9 +94,9 @@ def test_the_live_picture_fits_the_terminal(picture: SweepPicture) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
-def test_on_a_narrow_terminal_the_name_gives_way_and_no_figure_does(picture: SweepPicture, width: int) -> None:
+def test_on_a_narrow_terminal_the_name_gives_way_and_no_figure_does(sweep: SweepState, width: int) -> None:
     console = Console(width=width, file=io.StringIO())
-    console.print(running_table(list(picture.running.values()), width))
+    console.print(running_table(list(sweep.running.values()), width))
     assert isinstance(console.file, io.StringIO)
     first, second = console.file.getvalue().splitlines()
     for text in ("cuda:1", "/seed-0", "6/10", "loss 0.123", "91.5 %", "2,140 images/s", "0:30"):
@@ -105,8 +105,8 @@ def test_on_a_narrow_terminal_the_name_gives_way_and_no_figure_does(picture: Swe
 
 
 def test_the_whole_says_nothing_of_what_is_not(jobs: list[Job]) -> None:
-    assert whole_line(SweepPicture([], before=12, capacity=2), now=0.0) == "12 of 12 done"
-    assert whole_line(SweepPicture(jobs, before=0, capacity=2), now=0.0) == "0 of 8 done  8 waiting"
+    assert whole_line(SweepState([], before=12, capacity=2), now=0.0) == "12 of 12 done"
+    assert whole_line(SweepState(jobs, before=0, capacity=2), now=0.0) == "0 of 8 done  8 waiting"
 
 
 def test_off_a_terminal_a_run_speaks_each_tenth_but_not_too_often(
@@ -114,16 +114,16 @@ def test_off_a_terminal_a_run_speaks_each_tenth_but_not_too_often(
 ) -> None:
     clock = Clock()
     view = PlainSweepView(clock)
-    picture = SweepPicture(jobs, before=0, capacity=2)
-    picture.start(jobs[0], "cpu", now=0.0)
-    view.started(picture, picture.running[jobs[0].id])
+    sweep = SweepState(jobs, before=0, capacity=2)
+    sweep.start(jobs[0], "cpu", now=0.0)
+    view.started(sweep, sweep.running[jobs[0].id])
     capsys.readouterr()
     spoken = []
     reports = [(1, 1, 2), (4, 2, 1), (6, 3, 0), (7, 4, 0), (20, 4, 1), (65, 4, 2), (81, 4, 2), (82, 5, 0), (90, 5, 1)]
     for now, epoch, step in reports:
         clock.now = float(now)
-        picture.hear(jobs[0], progress(jobs[0], epoch, step))
-        view.said(picture, picture.running[jobs[0].id])
+        sweep.hear(jobs[0], progress(jobs[0], epoch, step))
+        view.said(sweep, sweep.running[jobs[0].id])
         if capsys.readouterr().out:
             spoken.append(now)
     # At 6, 20 and 90 it is a tenth further and 5 s have passed; at 81 it is no further, but a minute has passed.
@@ -132,12 +132,12 @@ def test_off_a_terminal_a_run_speaks_each_tenth_but_not_too_often(
 
 def test_messages_of_a_run_are_shown_once_it_runs(jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
     view = PlainSweepView(Clock())
-    picture = SweepPicture(jobs, before=0, capacity=2)
-    picture.start(jobs[0], "cpu", now=0.0)
-    view.started(picture, picture.running[jobs[0].id])
+    sweep = SweepState(jobs, before=0, capacity=2)
+    sweep.start(jobs[0], "cpu", now=0.0)
+    view.started(sweep, sweep.running[jobs[0].id])
     for steps, message in ((0, "a processor"), (4, "resumed at epoch 3")):
-        picture.hear(jobs[0], Progress(jobs[0].id, "starting", epochs=10, steps=steps, message=message))
-        view.said(picture, picture.running[jobs[0].id])
+        sweep.hear(jobs[0], Progress(jobs[0].id, "starting", epochs=10, steps=steps, message=message))
+        view.said(sweep, sweep.running[jobs[0].id])
     out = capsys.readouterr().out
     assert f"note   {jobs[0].id}: resumed at epoch 3" in out
     assert "a processor" not in out

@@ -20,15 +20,15 @@ from repro.results.durable import write_durably
 from repro.results.record import to_bytes
 from repro.sweep import driver as conducting
 from repro.sweep.backends import Backend
-from repro.sweep.cluster_node import Terms
+from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.devices.slots import cpu_slots
-from repro.sweep.driver import conduct
+from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Job
 from repro.sweep.local.executor import LocalExecutor
 from repro.sweep.registry import register
 from repro.sweep.selection import selected_runs
 from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
-from repro.sweep.sweep_state import SweepPicture
+from repro.sweep.sweep_state import SweepState
 
 WORKER = Path(__file__).with_name("patient_worker.py")
 PLAIN = SlurmOptions()
@@ -58,8 +58,8 @@ class Sweep:
         arguments = ("train", reference, "--seed", str(run.seed), "--results", str(results), "--root", str(self.folder))
         return Job(run, RunFolder.of(results, run), arguments)
 
-    def terms(self, sweep: str, *, jobs: int | None = None) -> Terms:
-        return Terms(sweep, str(self.results), device="cpu", jobs=jobs, command=self.command)
+    def terms(self, sweep: str, *, jobs: int | None = None) -> NodeSettings:
+        return NodeSettings(sweep, str(self.results), device="cpu", jobs=jobs, command=self.command)
 
     def on(
         self,
@@ -67,26 +67,26 @@ class Sweep:
         *,
         jobs: int | None = None,
         tick: Callable[[], object] = lambda: None,
-    ) -> SweepPicture:
+    ) -> SweepState:
         registration = register(self.results, table="tiny", executor=backend.name, command="biasrepro sweep tiny")
         with registration.kept():
             executor = backend.connect(self.terms(registration.id, jobs=jobs))
             watch = Watch(tick, slurm=backend.name == "slurm", patience_seconds=self.patience_seconds)
-            return conduct(self.jobs(), executor, listen=watch)
+            return run_sweep(self.jobs(), executor, listen=watch)
 
     def on_slurm(
         self, options: SlurmOptions = PLAIN, *, jobs: int | None = None, tick: Callable[[], object] = lambda: None
-    ) -> SweepPicture:
+    ) -> SweepState:
         return self.on(SlurmBackend(options), jobs=jobs, tick=tick)
 
-    def beside(self) -> SweepPicture:
+    def beside(self) -> SweepState:
         """The same sweep by this machine itself, over the same results folder."""
         registration = register(self.results, table="tiny", executor="local", command="biasrepro sweep tiny")
         with registration.kept():
-            return conduct(self.jobs(), LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1), self.command))
+            return run_sweep(self.jobs(), LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1), self.command))
 
-    def here(self) -> SweepPicture:
-        return conduct(self.jobs(self.folder / "here"), LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1)))
+    def here(self) -> SweepState:
+        return run_sweep(self.jobs(self.folder / "here"), LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1)))
 
     def audit(self) -> list[dict[str, Any]]:
         try:
@@ -115,8 +115,8 @@ class Watch(conducting._Quiet):
         self._pending: set[str] = set()
         self._deadline = time.monotonic() + patience_seconds
 
-    def tick(self, picture: SweepPicture) -> None:
-        assert time.monotonic() < self._deadline, f"{picture}\n{queue() if self._slurm else ''}"
+    def tick(self, state: SweepState) -> None:
+        assert time.monotonic() < self._deadline, f"{state}\n{queue() if self._slurm else ''}"
         self._tick()
         if self._slurm and time.monotonic() > self._next:
             self._next = time.monotonic() + 1
@@ -147,8 +147,8 @@ class Once:
             self.does()
 
 
-def fates(picture: SweepPicture) -> list[str]:
-    return [run.fate for run in picture.finished]
+def fates(state: SweepState) -> list[str]:
+    return [run.fate for run in state.finished]
 
 
 def bare(results: Path) -> dict[str, bytes]:

@@ -79,16 +79,16 @@ def main(folder: str, by: str, address: str, seeds: str, steps: str) -> None:
     from repro.sweep.slurm import executor as slurm_executor
     from repro.sweep.slurm.backend import SlurmOptions
 
-    conduct.RECHECK_SECONDS, slurm_executor.LAST_LOOK_SECONDS, slurm_executor.LAST_WORD_SECONDS = 0.5, 1.0, 2.0
+    conduct.RECHECK_SECONDS, slurm_executor.LAST_POLL_SECONDS, slurm_executor.RESULT_SECONDS = 0.5, 1.0, 2.0
     sweep = Sweep(Path(folder), seeds=int(seeds), steps=int(steps))
     sweep.patience_seconds = 1800
     if by == "local":
-        picture = sweep.beside()
+        state = sweep.beside()
     elif by == "ray":
-        picture = sweep.on(RayBackend(RayOptions(address, gpus_per_job=0.5)))
+        state = sweep.on(RayBackend(RayOptions(address, gpus_per_job=0.5)))
     else:
-        picture = sweep.on_slurm(SlurmOptions(array=2))
-    print(sorted(set(fates(picture))), len(picture.finished))
+        state = sweep.on_slurm(SlurmOptions(array=2))
+    print(sorted(set(fates(state))), len(state.finished))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ import ray_cluster
 from repro.cli.sweep.view import PlainSweepView
 from repro.experiment.config import load_table
 from repro.results import RunFolder
-from repro.sweep.cluster_node import Terms
-from repro.sweep.driver import conduct
+from repro.sweep.cluster_node import NodeSettings
+from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Job
 from repro.sweep.ray.backend import RayBackend, RayOptions
 from repro.sweep.registry import register
@@ -77,13 +77,13 @@ def measure(address: str, folder: Path, count: int) -> Overhead:
     runs = selected_runs(load_table(folder / "idle.yaml"), range(count // 2))
     jobs = [Job(run, RunFolder.of(results, run), ("train", run.cell.id)) for run in runs]
     with register(results, table="idle", executor="ray", command="biasrepro sweep idle").kept() as sweep:
-        terms = Terms(sweep.id, str(results), device="cpu", threads=1, command=("true",))
+        terms = NodeSettings(sweep.id, str(results), device="cpu", threads=1, command=("true",))
         executor = RayBackend(RayOptions(address=address, gpus_per_job=0.5)).connect(terms)
         began, on_processor = time.monotonic(), time.process_time()
         with (folder / "shown.txt").open("w") as shown, contextlib.redirect_stdout(shown):
-            picture = conduct(jobs, executor, listen=PlainSweepView())
+            state = run_sweep(jobs, executor, listen=PlainSweepView())
         seconds, driver_seconds = time.monotonic() - began, time.process_time() - on_processor
-    assert picture.count("completed") == len(jobs)
+    assert state.count("completed") == len(jobs)
     return Overhead(len(jobs), seconds, driver_seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

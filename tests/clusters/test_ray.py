@@ -21,11 +21,11 @@ from killing import EXPERIMENT, without_times
 from repro.experiment.config import load_table
 from repro.results import RunFolder, load_records
 from repro.results.lock import SILENT_SECONDS, owner_of
-from repro.sweep.cluster_node import Terms
-from repro.sweep.driver import conduct
+from repro.sweep.cluster_node import NodeSettings
+from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Job
 from repro.sweep.ray.backend import RayBackend, RayOptions
-from repro.sweep.ray.cluster import LEAVE_SECONDS, Reserved
+from repro.sweep.ray.cluster import LEAVE_SECONDS, TaskResources
 from repro.sweep.registry import register, registered
 from repro.sweep.selection import selected_runs
 
@@ -238,8 +238,8 @@ def test_a_run_that_nobody_has_heard_of_is_given_out_again(cluster: Any, folder:
             (owner,) = job.folder.path.glob("owner-*.json")
             os.utime(owner, (time.time() - SILENT_SECONDS,) * 2)
 
-    picture = sweep.on(RayBackend(RayOptions(cluster.address)), tick=fall_silent)
-    assert fates(picture) == ["completed"]
+    state = sweep.on(RayBackend(RayOptions(cluster.address)), tick=fall_silent)
+    assert fates(state) == ["completed"]
     assert len(stopped) == 1
     with contextlib.suppress(ProcessLookupError):  # where Ray did not end it with its task, it notices by itself
         os.kill(stopped[0], signal.SIGCONT)
@@ -253,9 +253,9 @@ def test_two_runs_have_halves_of_a_gpu_and_memory_for_one(cluster: Any, folder: 
     jobs = [Job(run, RunFolder.of(folder / "results", run), ("train", run.cell.id)) for run in runs]
     worker = ("sh", "-c", f"echo begins >> {folder}/audit; sleep 1; echo ends >> {folder}/audit")
     with register(folder / "results", table="tiny", executor="ray", command="biasrepro sweep tiny").kept() as sweep:
-        terms = Terms(sweep.id, str(folder / "results"), device="cuda", threads=1, command=worker)
-        picture = conduct(jobs, RayBackend(RayOptions(cluster.address, jobs_per_gpu=2)).connect(terms))
-    assert [run.fate for run in picture.finished] == ["completed"] * 2
+        terms = NodeSettings(sweep.id, str(folder / "results"), device="cuda", threads=1, command=worker)
+        state = run_sweep(jobs, RayBackend(RayOptions(cluster.address, jobs_per_gpu=2)).connect(terms))
+    assert [run.fate for run in state.finished] == ["completed"] * 2
     assert (folder / "audit").read_text().split() == ["begins", "ends"] * 2
     logs = [job.folder.log.read_text() for job in jobs]
     assert sum("it waits, for it takes up to" in log for log in logs) == 1, logs
@@ -273,4 +273,4 @@ def test_two_runs_have_halves_of_a_gpu_and_memory_for_one(cluster: Any, folder: 
     ],
 )
 def test_slots_of_a_node(gpus: float, node: dict[str, float], slots: int) -> None:
-    assert Reserved(gpus, 1, None).slots(node) == slots
+    assert TaskResources(gpus, 1, None).slots(node) == slots

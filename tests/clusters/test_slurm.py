@@ -22,11 +22,11 @@ from repro.cli.sweep.stop import stop_sweeps
 from repro.results import load_records
 from repro.results.lock import owner_of
 from repro.sweep import driver as conducting
-from repro.sweep.cluster_node import Terms
+from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.registry import register, registered
 from repro.sweep.slurm import executor as slurm_executor
 from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
-from repro.sweep.slurm.queue import SlurmError, look
+from repro.sweep.slurm.queue import SlurmError, queued_tasks
 
 pytestmark = [
     pytest.mark.slurm,
@@ -48,8 +48,8 @@ def cluster() -> Iterator[SlurmCluster]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slurm_executor, "LAST_LOOK_SECONDS", 1.0)
-    monkeypatch.setattr(slurm_executor, "LAST_WORD_SECONDS", 2.0)
+    monkeypatch.setattr(slurm_executor, "LAST_POLL_SECONDS", 1.0)
+    monkeypatch.setattr(slurm_executor, "RESULT_SECONDS", 2.0)
     monkeypatch.setattr(conducting, "RECHECK_SECONDS", 0.5)
 
 
@@ -109,8 +109,8 @@ def test_the_walltime_is_survived_as_often_as_it_takes(cluster: SlurmCluster, tm
             cluster.run("scontrol", "update", f"jobid={task}", f"TimeLimit={int(used.split(':')[-2]) + 2}")
 
     options = SlurmOptions(time_minutes=60, extra=(("signal", "B:USR2@100"),))
-    picture = sweep.on_slurm(options, tick=cut_short)
-    assert fates(picture) == ["completed"], picture.finished[0].cause
+    state = sweep.on_slurm(options, tick=cut_short)
+    assert fates(state) == ["completed"], state.finished[0].cause
     assert sweep.trained_once(15)
     assert sweep.lives() == 3
     assert len({event["task"] for event in sweep.audit()}) == 1
@@ -128,9 +128,9 @@ def test_a_time_too_short_to_get_anywhere_is_said(cluster: SlurmCluster, tmp_pat
             began.append(time.monotonic())
             cluster.run("scancel", "--batch", "--signal=USR2", queue("%i").split()[0])
 
-    picture = sweep.on_slurm(tick=signal_once)
-    assert fates(picture) == ["failed"]
-    assert "longer --time" in str(picture.finished[0].cause)
+    state = sweep.on_slurm(tick=signal_once)
+    assert fates(state) == ["failed"]
+    assert "longer --time" in str(state.finished[0].cause)
 
 
 @pytest.mark.slow
@@ -151,9 +151,9 @@ def test_a_killed_job_is_submitted_again(cluster: SlurmCluster, tmp_path: Path) 
 def test_a_job_that_somebody_cancels_is_not_submitted_again(cluster: SlurmCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, runs=1, steps=1000)
     once = Once(sweep, 3, lambda: cluster.run("scancel", queue("%i").split()[0]))
-    picture = sweep.on_slurm(tick=once)
-    assert fates(picture) == ["failed"]
-    assert "was cancelled" in str(picture.finished[0].cause)
+    state = sweep.on_slurm(tick=once)
+    assert fates(state) == ["failed"]
+    assert "was cancelled" in str(state.finished[0].cause)
 
 
 DRIVER = """
@@ -176,8 +176,8 @@ def test_the_work_outlives_its_driver_and_is_taken_up_by_the_next(cluster: Slurm
         driver.kill()
     names = set(queue("%j").split())
     assert len(names) == 1
-    picture = sweep.on_slurm(tick=lambda: names.update(queue("%j").split()))
-    assert set(fates(picture)) <= {"completed", "elsewhere"}
+    state = sweep.on_slurm(tick=lambda: names.update(queue("%j").split()))
+    assert set(fates(state)) <= {"completed", "elsewhere"}
     assert len(load_records(sweep.results)) == 4
     assert len(names) == 1  # nothing was submitted a second time
     assert (sweep.trained_once(40), sweep.lives()) == (True, 4)
@@ -191,7 +191,7 @@ def test_what_a_killed_driver_left_in_the_queue_is_stopped_cleanly(cluster: Slur
         wait_for(lambda: len(sweep.audit()) > 2, "the first steps")
         driver.kill()
     assert stop_sweeps(sweep.results, None)
-    assert (registered(sweep.results), dict(look())) == ([], {})
+    assert (registered(sweep.results), dict(queued_tasks())) == ([], {})
     assert all(owner_of(job.folder) is None for job in sweep.jobs())
 
 
@@ -206,7 +206,7 @@ def test_what_was_left_to_slurm_is_stopped_cleanly(cluster: SlurmCluster, tmp_pa
     wait_for(lambda: len({event["run"] for event in sweep.audit()}) == 2, "two runs to begin")
     assert stop_sweeps(sweep.results, None)
     assert registered(sweep.results) == []
-    assert not look()
+    assert not queued_tasks()
     begun = {event["run"] for event in sweep.audit()}
     assert len(begun) == 2
     assert all(
@@ -229,10 +229,10 @@ def test_a_node_whose_daemon_dies_is_done_without(cluster: SlurmCluster, tmp_pat
     sweep = Sweep(tmp_path, runs=2, steps=60)
     once = Once(sweep, 6, lambda: cluster.kill("n1"))
     try:
-        picture = sweep.on_slurm(SlurmOptions(cpus_per_job=3), tick=once)
+        state = sweep.on_slurm(SlurmOptions(cpus_per_job=3), tick=once)
     finally:
         cluster.start("n1")
-    assert set(fates(picture)) <= {"completed", "elsewhere"}
+    assert set(fates(state)) <= {"completed", "elsewhere"}
     assert sweep.trained_once(60)
     wait_for(lambda: cluster.idle() == set(NODES), "both nodes to be idle")
 
@@ -247,16 +247,16 @@ def test_the_controller_may_be_away_for_a_while(
 
     def looking() -> Any:
         try:
-            return look()
+            return queued_tasks()
         except SlurmError:
             unanswered.append(len(sweep.audit()))
             raise
 
-    monkeypatch.setattr(slurm_executor, "look", looking)
+    monkeypatch.setattr(slurm_executor, "queued_tasks", looking)
 
     def answers() -> bool:
         try:
-            look()
+            queued_tasks()
         except SlurmError:
             return False
         return True  # the queue may be empty by then
@@ -270,9 +270,9 @@ def test_the_controller_may_be_away_for_a_while(
             cluster.start("slurmctld")
             wait_for(answers, "the controller to be back")
 
-    picture = sweep.on_slurm(tick=kill_and_restart)
+    state = sweep.on_slurm(tick=kill_and_restart)
     assert unanswered[0] > killed[0]  # runs went on meanwhile
-    assert fates(picture) == ["completed"] * 2
+    assert fates(state) == ["completed"] * 2
     assert (sweep.trained_once(60), sweep.lives()) == (True, 2)
 
 
@@ -285,14 +285,14 @@ def test_a_job_that_could_not_be_launched_is_not_waited_for(
 
     def looking() -> Any:
         """The queue, where the first task of the sweep waits for a person to release it."""
-        found = dict(look())
+        found = dict(queued_tasks())
         held.extend(task.id for task in found.values() if not held)
         return {
             key: replace(task, state="PENDING", reason="launch failed requeued held") if task.id in held else task
             for key, task in found.items()
         }
 
-    monkeypatch.setattr(slurm_executor, "look", looking)
+    monkeypatch.setattr(slurm_executor, "queued_tasks", looking)
     assert fates(sweep.on_slurm()) == ["completed"]
     assert (len(held), sweep.trained_once(10)) == (1, True)
     assert sweep.audit()[-1]["task"] != held[0]
@@ -311,22 +311,22 @@ def test_a_job_that_hangs_is_cancelled_and_its_runs_are_submitted_again(
 
 
 def test_a_partition_that_is_not_there_is_named(cluster: SlurmCluster, tmp_path: Path) -> None:
-    before = set(look())  # a former test's task may be about to leave
+    before = set(queued_tasks())  # a former test's task may be about to leave
     with pytest.raises(SlurmError, match="invalid partition"):
         Sweep(tmp_path, steps=1).on_slurm(SlurmOptions(partition="nowhere"))
-    assert set(look()) <= before
+    assert set(queued_tasks()) <= before
 
 
 def test_slurm_out_of_reach_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SlurmError, match="squeue cannot be run here"):
-        SlurmBackend(PLAIN).connect(Terms("0" * 12, str(tmp_path)))
+        SlurmBackend(PLAIN).connect(NodeSettings("0" * 12, str(tmp_path)))
 
 
 def test_what_would_be_submitted_can_be_read(tmp_path: Path) -> None:
     options = SlurmOptions(partition="gpu", time_minutes=240, gpus_per_job=1, array=64, setup=("module load cuda",))
     sweep = Sweep(tmp_path)
-    text = SlurmBackend(options).submission(sweep.jobs(), Terms("0" * 12, str(tmp_path), jobs_per_gpu=2))
+    text = SlurmBackend(options).submission(sweep.jobs(), NodeSettings("0" * 12, str(tmp_path), jobs_per_gpu=2))
     lines = text.splitlines()
     for line in ("--partition=gpu", "--time=240", "--gpus-per-node=1", "--array=0-1%2", "--requeue"):
         assert f"#SBATCH {line}" in lines

@@ -17,8 +17,8 @@ import pytest
 from repro.experiment.schema import Run
 from repro.results import RunFolder, find_record, read_failure
 from repro.sweep.devices.slots import VISIBLE, Slot, cpu_slots, gpu_slots
-from repro.sweep.driver import conduct
-from repro.sweep.executor import Ended, Event, Job, Said, Started
+from repro.sweep.driver import run_sweep
+from repro.sweep.executor import Ended, Event, Job, Reported, Started
 from repro.sweep.local.executor import LocalExecutor
 
 Started_ = Callable[[], list[dict[str, Any]]]
@@ -73,7 +73,7 @@ def test_a_job_starts_reports_and_ends_in_this_order(executor: LocalExecutor, jo
     events = run_to_the_end(executor, jobs[0])
     assert isinstance(events[0], Started)
     assert events[0].place == "cpu"
-    assert [event.progress.phase for event in events if isinstance(event, Said)] == [
+    assert [event.progress.phase for event in events if isinstance(event, Reported)] == [
         "starting",
         *["epoch_done"] * jobs[0].run.cell.recipe.epochs,
         "completed",
@@ -90,7 +90,7 @@ def test_each_job_sees_the_gpu_of_its_slot_alone(
 ) -> None:
     monkeypatch.setenv(VISIBLE, "7,GPU-abc,MIG-x")
     slots = gpu_slots(("7", "GPU-abc", "MIG-x"), wanted=[2, 1], jobs_per_gpu=1, cores=8, threads=None)
-    conduct(jobs[:2], LocalExecutor(slots, worker_command))
+    run_sweep(jobs[:2], LocalExecutor(slots, worker_command))
     noted = {note["gpu"]: (note["device"], note["threads"], note["omp"]) for note in started()}
     assert noted == {"MIG-x": ("cuda", "4", "4"), "GPU-abc": ("cuda", "4", "4")}
 
@@ -99,8 +99,8 @@ def test_a_slot_that_is_free_again_takes_the_next_job(
     jobs: list[Job], worker_command: tuple[str, ...], started: Started_
 ) -> None:
     slot = Slot("cuda:0", "cuda", 1, {VISIBLE: "3"})
-    picture = conduct(jobs[:3], LocalExecutor([slot], worker_command))
-    assert len(picture.having("completed")) == 3
+    sweep = run_sweep(jobs[:3], LocalExecutor([slot], worker_command))
+    assert len(sweep.having("completed")) == 3
     assert [note["gpu"] for note in started()] == ["3"] * 3
 
 
@@ -182,11 +182,11 @@ def test_a_worker_that_dies_without_a_word_is_a_failure_with_the_signal(
     name: str,
 ) -> None:
     behave({jobs[0].id: name})
-    picture = conduct(jobs[:2], LocalExecutor(TWO_SLOTS, worker_command))
-    (failed,) = picture.having("failed")
+    sweep = run_sweep(jobs[:2], LocalExecutor(TWO_SLOTS, worker_command))
+    (failed,) = sweep.having("failed")
     assert failed.job is jobs[0]
     assert f"killed by {name}" in (failed.cause or "")
-    assert len(picture.having("completed")) == 1
+    assert len(sweep.having("completed")) == 1
     failure = read_failure(RunFolder.of(results, jobs[0].run))
     assert failure is not None
     assert name in failure.cause
@@ -203,8 +203,8 @@ def test_a_closed_output_is_not_the_end_of_a_worker(
 
 
 def test_a_program_that_is_not_there_is_a_failure_of_each_job(jobs: list[Job]) -> None:
-    picture = conduct(jobs[:2], LocalExecutor(TWO_SLOTS, ("/no/such/program",)))
-    assert ["No such file" in (ended.cause or "") for ended in picture.having("failed")] == [True, True]
+    sweep = run_sweep(jobs[:2], LocalExecutor(TWO_SLOTS, ("/no/such/program",)))
+    assert ["No such file" in (ended.cause or "") for ended in sweep.having("failed")] == [True, True]
 
 
 def test_stop_lets_workers_commit(
@@ -223,7 +223,7 @@ def test_stop_lets_workers_commit(
 
 
 def _is_training(event: Event) -> bool:
-    return isinstance(event, Said) and event.progress.phase == "training"
+    return isinstance(event, Reported) and event.progress.phase == "training"
 
 
 def test_close_leaves_nothing_running_however_deaf_it_is(
@@ -262,7 +262,7 @@ import sys
 from pathlib import Path
 from repro.experiment.config import find_table
 from repro.results import RunFolder
-from repro.sweep.driver import conduct
+from repro.sweep.driver import run_sweep
 from repro.sweep.devices.slots import cpu_slots
 from repro.sweep.executor import Job
 from repro.sweep.local.executor import LocalExecutor
@@ -271,7 +271,7 @@ from repro.sweep.selection import selected_runs
 results = Path({str(jobs[0].folder.path.parents[3])!r})
 arguments = lambda run: ("train", run.cell.id, "--seed", str(run.seed), "--results", str(results))
 jobs = [Job(run, RunFolder.of(results, run), arguments(run)) for run in selected_runs(find_table("demo"), (0, 1))]
-conduct(jobs, LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1), {worker_command!r}))
+run_sweep(jobs, LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1), {worker_command!r}))
 """)
     sweep = subprocess.Popen([sys.executable, str(script)])
     try:

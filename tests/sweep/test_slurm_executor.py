@@ -12,13 +12,13 @@ import pytest
 
 from repro.experiment.schema import Run
 from repro.results.lock import own
-from repro.sweep.cluster_node import RemoteEnd, Terms
-from repro.sweep.executor import Ended, Job, Noted
+from repro.sweep.cluster_node import NodeSettings, RemoteResult
+from repro.sweep.executor import Ended, Job, Notice
 from repro.sweep.slurm import executor as slurm_executor
 from repro.sweep.slurm import queue as slurm_queue
 from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
 from repro.sweep.slurm.batch import Batch
-from repro.sweep.slurm.executor import HUNG_SECONDS, LAST_LOOK_SECONDS, PENDING_LOOK_SECONDS, SlurmExecutor
+from repro.sweep.slurm.executor import HUNG_SECONDS, LAST_POLL_SECONDS, PENDING_POLL_SECONDS, SlurmExecutor
 from repro.sweep.slurm.queue import Queued, SlurmError
 from repro.sweep.slurm.task import to_bytes
 
@@ -34,7 +34,7 @@ class Cluster:
         self.queue: dict[tuple[str, int], Queued] = {}
         self.cancelled: list[str] = []
         self.notes: list[str] = []
-        fake = {"look": lambda: dict(self.queue), "largest_array": lambda: 1, "submit": self.submit}
+        fake = {"queued_tasks": lambda: dict(self.queue), "largest_array": lambda: 1, "submit": self.submit}
         for name, does in {**fake, "cancel": self.cancel}.items():
             monkeypatch.setattr(slurm_executor, name, does)
         monkeypatch.setattr(slurm_queue, "cancel", self.cancel)
@@ -58,11 +58,11 @@ class Cluster:
         until = self.now + seconds
         while self.now <= until:
             for event in executor.poll(0.0):
-                if isinstance(event, Noted):
+                if isinstance(event, Notice):
                     self.notes.append(event.text)
                 elif isinstance(event, Ended):
                     ends.append(event)
-            self.now += LAST_LOOK_SECONDS
+            self.now += LAST_POLL_SECONDS
         return ends
 
 
@@ -77,7 +77,9 @@ def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[Job]:
 
 
 def executor_of(cluster: Cluster, jobs: list[Job], *, together: int = 1) -> SlurmExecutor:
-    executor = SlurmExecutor(SlurmOptions(cpus_per_job=together), Terms("0" * 12, str(cluster.results), threads=1))
+    executor = SlurmExecutor(
+        SlurmOptions(cpus_per_job=together), NodeSettings("0" * 12, str(cluster.results), threads=1)
+    )
     for job in jobs:
         executor.submit(job)
     return executor
@@ -90,7 +92,7 @@ def test_a_job_is_not_hung_as_long_as_one_of_its_runs_lives(cluster: Cluster, jo
             os.utime(ownership.path, (beat, beat))
             cluster.polls(executor, HUNG_SECONDS / 3)
         assert cluster.cancelled == []
-        cluster.polls(executor, HUNG_SECONDS + 3 * LAST_LOOK_SECONDS)
+        cluster.polls(executor, HUNG_SECONDS + 3 * LAST_POLL_SECONDS)
         assert set(cluster.cancelled) == {"1"}
 
 
@@ -115,7 +117,7 @@ def test_what_is_out_is_followed_while_slurm_takes_no_more(cluster: Cluster, job
     assert cluster.polls(executor, 100) == []
     assert cluster.notes[0].startswith("too many jobs; what is out goes on meanwhile")
     assert len(cluster.notes) == 2  # said once, beside where the other waits
-    end = RemoteEnd(jobs[0].id, "failed", "the pixels ran out", "n1", 1, 1)
+    end = RemoteResult(jobs[0].id, "failed", "the pixels ran out", "n1", 1, 1)
     (cluster.results / ".sweeps" / "slurm" / f"{0:012x}" / "ends-0.json").write_bytes(to_bytes([end]))
     assert [(event.job, event.cause) for event in cluster.polls(executor, 0)] == [(jobs[0], "the pixels ran out")]
 
@@ -138,12 +140,12 @@ def test_folders_of_runs_that_have_not_begun_are_looked_into_now_and_then(
     looks: list[Job] = []
     monkeypatch.setattr(slurm_executor, "recorded", looks.append)
     cluster.state = "PENDING"
-    cluster.polls(executor_of(cluster, jobs), 10 * PENDING_LOOK_SECONDS)
+    cluster.polls(executor_of(cluster, jobs), 10 * PENDING_POLL_SECONDS)
     assert 10 <= looks.count(jobs[0]) <= 12
 
 
 def test_what_cannot_be_left_whole_is_not_left_in_part(cluster: Cluster, jobs: list[Job]) -> None:
     cluster.room = 1
     with pytest.raises(SlurmError, match="too many jobs"):
-        SlurmBackend(SlurmOptions()).leave(jobs, Terms("0" * 12, str(cluster.results)))
+        SlurmBackend(SlurmOptions()).leave(jobs, NodeSettings("0" * 12, str(cluster.results)))
     assert cluster.cancelled == ["1"]

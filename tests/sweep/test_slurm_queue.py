@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.sweep.slurm.queue import Queued, SlurmError, ask, parse_queue
+from repro.sweep.slurm.queue import Queued, SlurmError, parse_queue, run_command
 
 
 def test_our_tasks_are_found_by_batch_and_index() -> None:
@@ -60,7 +60,7 @@ def test_a_command_that_fails_is_one_line_of_its_own_words(
     if conf is not None:
         monkeypatch.setenv("SLURM_CONF", conf)
     with pytest.raises(SlurmError) as caught:
-        ask("squeue", "--all")
+        run_command("squeue", "--all")
     assert what in caught.value.what
     assert "\n" not in caught.value.what
     assert hint in (caught.value.hint or "")

@@ -71,7 +71,7 @@ def choose_jobs_per_gpu(runs: Sequence[Run], slots: Sequence[Slot], cores: int) 
     from repro.experiment.catalog import dataset_facts
     from repro.machine import mps_is_running
     from repro.sweep.cost.estimate import cost_key
-    from repro.sweep.cost.gpu_sharing import free_memory, measure_sharing
+    from repro.sweep.cost.gpu_sharing import free_memory, measure_together
     from repro.sweep.devices.packing import explore, pack
 
     slot = slots[0]
@@ -89,7 +89,7 @@ def choose_jobs_per_gpu(runs: Sequence[Run], slots: Sequence[Slot], cores: int) 
         facts = dataset_facts(cell.dataset.name)
         share_of_classes = cell.dataset.num_classes / facts.num_classes
         kind, measured = explore(
-            partial(measure_sharing, cell, slot),
+            partial(measure_together, cell, slot),
             runs=len(alike),
             images=len(alike) * cell.recipe.epochs * facts.train_count * share_of_classes,
             free_bytes=free,

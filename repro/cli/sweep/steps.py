@@ -14,13 +14,13 @@ from repro.cli.sweep.request import SweepRequest
 from repro.experiment.schema import Run
 from repro.results import RunFolder
 from repro.sweep.backends import Backend
-from repro.sweep.cluster_node import Terms
+from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.devices.slots import Slot
 from repro.sweep.executor import Job
 from repro.sweep.registry import StopWatch, forget_resumed, register
 from repro.sweep.selection import Plan, make_plan, parse_seeds, refuse_blocked, selected_runs
 from repro.sweep.survey import survey
-from repro.sweep.sweep_state import SweepPicture
+from repro.sweep.sweep_state import SweepState
 
 
 def sweep_selection(request: SweepRequest) -> int:
@@ -68,10 +68,10 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
         leave(request, backend, jobs)
         return 0
     say(_opening(request, plan, slots), "bold")
-    picture, stopped = _run(request, jobs, slots, finished_before=len(plan.finished))
+    state, stopped = _run(request, jobs, slots, finished_before=len(plan.finished))
 
     # Summarise
-    return _summarise(request, picture, stopped)
+    return _summarise(request, state, stopped)
 
 
 def job_of(request: SweepRequest, run: Run) -> Job:
@@ -92,10 +92,10 @@ def job_of(request: SweepRequest, run: Run) -> Job:
     return Job(run, RunFolder.of(request.results, run), tuple(arguments))
 
 
-def _terms(request: SweepRequest, sweep: str = "") -> Terms:
+def _terms(request: SweepRequest, sweep: str = "") -> NodeSettings:
     """What the nodes of a cluster are told; ``sweep`` is the id of the registered sweep."""
     results = str(request.results.absolute())
-    return Terms(sweep, results, request.device, request.threads, int(request.jobs_per_gpu))
+    return NodeSettings(sweep, results, request.device, request.threads, int(request.jobs_per_gpu))
 
 
 def leave(request: SweepRequest, backend: Backend, jobs: Sequence[Job]) -> None:
@@ -133,11 +133,11 @@ def _opening(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> str:
 
 def _run(
     request: SweepRequest, jobs: Sequence[Job], slots: Sequence[Slot], *, finished_before: int
-) -> tuple[SweepPicture, int]:
+) -> tuple[SweepState, int]:
     """Train ``jobs``, registered and shown; returns how they ended, and the exit code of a request to stop, else 0."""
     from repro.cli.sweep.view import choose_view
     from repro.interruption import StopRequests
-    from repro.sweep.driver import conduct
+    from repro.sweep.driver import run_sweep
     from repro.sweep.local.executor import LocalExecutor
 
     backend = request.backend
@@ -146,7 +146,7 @@ def _run(
         watch = StopWatch(sweep)
         executor = LocalExecutor(slots) if backend is None else backend.connect(_terms(request, sweep.id))
         with StopRequests() as stops, choose_view(request.progress) as view:
-            picture = conduct(
+            state = run_sweep(
                 jobs,
                 executor,
                 finished_before=finished_before,
@@ -155,18 +155,18 @@ def _run(
                 stops_asked=lambda: max(stops.count, watch.count()),
                 listen=view,
             )
-    return picture, stops.exit_code or 143 * watch.count()
+    return state, stops.exit_code or 143 * watch.count()
 
 
-def _summarise(request: SweepRequest, picture: SweepPicture, stopped: int) -> int:
+def _summarise(request: SweepRequest, state: SweepState, stopped: int) -> int:
     """Say how the sweep ended and what to do next; returns the exit code."""
     from repro.cli.sweep.view import say_summary
 
-    interrupted = bool(stopped) and bool(picture.waiting or picture.count("interrupted"))
-    if not interrupted and not picture.waiting:
+    interrupted = bool(stopped) and bool(state.waiting or state.count("interrupted"))
+    if not interrupted and not state.waiting:
         forget_resumed(request.results, request.command)
-    say_summary(picture, request.command, _next_command(request), interrupted=interrupted)
-    return stopped if interrupted else int(bool(picture.count("failed", "diverged")))
+    say_summary(state, request.command, _next_command(request), interrupted=interrupted)
+    return stopped if interrupted else int(bool(state.count("failed", "diverged")))
 
 
 def _next_command(request: SweepRequest) -> str:

@@ -18,7 +18,7 @@ from repro.cli.console import console, counted, duration, percent, rate, say
 from repro.cli.train_view import epoch_line, fraction_done
 from repro.sweep.driver import SweepListener
 from repro.sweep.executor import Job
-from repro.sweep.sweep_state import Fate, Finished, RunningRun, SweepPicture
+from repro.sweep.sweep_state import Fate, FinishedRun, RunningRun, SweepState
 
 SweepStyle = Literal["auto", "rich", "plain"]
 
@@ -49,7 +49,7 @@ def choose_view(style: SweepStyle) -> SweepView:
     return RichSweepView() if style == "rich" or (style == "auto" and sys.stdout.isatty()) else PlainSweepView()
 
 
-def ending(run: Finished) -> str:
+def ending(run: FinishedRun) -> str:
     """What a run's end is worth saying: result and time, or cause and log."""
     what = f"{_MARK.get(run.fate, run.fate):<6} {run.job.id}"
     if run.fate == "completed":
@@ -60,15 +60,15 @@ def ending(run: Finished) -> str:
     return what
 
 
-def whole_line(picture: SweepPicture, now: float) -> str:
+def whole_line(sweep: SweepState, now: float) -> str:
     """``3 of 12 done  1 failed  2 running  6 left  about 1:20 left``."""
-    done = picture.before + picture.count("completed", "elsewhere")
-    parts = [f"{done} of {picture.total} done"]
-    parts += [f"{count} {_OF_WHOLE.get(fate, fate)}" for fate in _WORTH_COUNTING if (count := picture.count(fate))]
-    for count, what in ((len(picture.running), "running"), (len(picture.waiting), "waiting")):
+    done = sweep.before + sweep.count("completed", "elsewhere")
+    parts = [f"{done} of {sweep.total} done"]
+    parts += [f"{count} {_OF_WHOLE.get(fate, fate)}" for fate in _WORTH_COUNTING if (count := sweep.count(fate))]
+    for count, what in ((len(sweep.running), "running"), (len(sweep.waiting), "waiting")):
         if count:
             parts.append(f"{count} {what}")
-    if left := picture.eta_seconds(now):
+    if left := sweep.eta_seconds(now):
         parts.append(f"about {duration(left)} left")
     return "  ".join(parts)
 
@@ -88,12 +88,12 @@ class PlainSweepView:
     ) -> None:
         return None
 
-    def started(self, picture: SweepPicture, run: RunningRun) -> None:
+    def started(self, sweep: SweepState, run: RunningRun) -> None:
         """A line when a run starts."""
         self._shown[run.job.id] = (self._clock(), 0)
         print(f"start  {run.job.id} on {run.place}", flush=True)
 
-    def said(self, picture: SweepPicture, run: RunningRun) -> None:
+    def said(self, sweep: SweepState, run: RunningRun) -> None:
         """A line each tenth of a run's way, within bounds."""
         progress = run.progress
         if progress.message and progress.steps and progress.phase in ("starting", "training"):
@@ -106,11 +106,11 @@ class PlainSweepView:
             self._shown[run.job.id] = (now, tenth_now)
             print(f"       {run.job.id}  {epoch_line(progress)}", flush=True)
 
-    def ended(self, picture: SweepPicture, run: Finished) -> None:
+    def ended(self, sweep: SweepState, run: FinishedRun) -> None:
         """A line when a run ends, and how the whole stands."""
-        print(f"{ending(run)}\n       {whole_line(picture, self._clock())}", flush=True)
+        print(f"{ending(run)}\n       {whole_line(sweep, self._clock())}", flush=True)
 
-    def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
+    def postponed(self, sweep: SweepState, job: Job, why: str) -> None:
         """A line when a run has to wait."""
         print(f"later  {job.id}: {_indented(why)}", flush=True)
 
@@ -118,11 +118,11 @@ class PlainSweepView:
         """A line."""
         print(f"note   {text}", flush=True)
 
-    def stopping(self, picture: SweepPicture, why: str) -> None:
+    def stopping(self, sweep: SweepState, why: str) -> None:
         """A line when the sweep stops early."""
-        print(f"stop   {why}: {_waiting_for(picture)}", flush=True)
+        print(f"stop   {why}: {_waiting_for(sweep)}", flush=True)
 
-    def tick(self, picture: SweepPicture) -> None:
+    def tick(self, sweep: SweepState) -> None:
         """Nothing to redraw."""
 
 
@@ -132,7 +132,7 @@ class RichSweepView:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._console = console()
-        self._picture: SweepPicture | None = None
+        self._sweep: SweepState | None = None
         self._why = ""
         self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4, transient=True)
 
@@ -145,53 +145,53 @@ class RichSweepView:
     ) -> None:
         self._live.stop()
 
-    def started(self, picture: SweepPicture, run: RunningRun) -> None:
+    def started(self, sweep: SweepState, run: RunningRun) -> None:
         """The live table shows it."""
-        self._picture = picture
+        self._sweep = sweep
 
-    def said(self, picture: SweepPicture, run: RunningRun) -> None:
+    def said(self, sweep: SweepState, run: RunningRun) -> None:
         """The live table shows it; messages go above."""
         progress = run.progress
         if progress.message and progress.steps and progress.phase in ("starting", "training"):
             self._console.print(f"{run.job.id}: {progress.message}", style="dim", soft_wrap=True)
 
-    def ended(self, picture: SweepPicture, run: Finished) -> None:
+    def ended(self, sweep: SweepState, run: FinishedRun) -> None:
         """A line above the live table."""
-        self._picture = picture
+        self._sweep = sweep
         self._console.print(Text(ending(run), style=_STYLE.get(run.fate, "")), soft_wrap=True)
 
-    def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
+    def postponed(self, sweep: SweepState, job: Job, why: str) -> None:
         """A line above the live table."""
-        self._picture = picture
+        self._sweep = sweep
         self._console.print(Text(f"later  {job.id}: {_indented(why)}", style="yellow"), soft_wrap=True)
 
     def noted(self, text: str) -> None:
         """A line above the live table."""
         self._console.print(text, style="dim", soft_wrap=True)
 
-    def stopping(self, picture: SweepPicture, why: str) -> None:
+    def stopping(self, sweep: SweepState, why: str) -> None:
         """A line under the live table."""
-        self._picture = picture
-        self._why = f"stopping, {why}: {_waiting_for(picture)}"
+        self._sweep = sweep
+        self._why = f"stopping, {why}: {_waiting_for(sweep)}"
 
-    def tick(self, picture: SweepPicture) -> None:
+    def tick(self, sweep: SweepState) -> None:
         """The live table redraws itself."""
-        self._picture = picture
+        self._sweep = sweep
 
     def _draw(self) -> RenderableType:
-        picture = self._picture
-        if picture is None:
+        sweep = self._sweep
+        if sweep is None:
             return Text("starting")
         room = max(1, self._console.height - 4)
-        running = sorted(picture.running.values(), key=lambda run: run.since)
+        running = sorted(sweep.running.values(), key=lambda run: run.since)
         parts: list[RenderableType] = [running_table(running[:room], self._console.width)] if running else []
         if len(running) > room:
             parts.append(Text(f"… and {len(running) - room} more", style="dim"))
-        ended = picture.before + len(picture.finished)
+        ended = sweep.before + len(sweep.finished)
         now = sum(fraction_done(run.progress) for run in running)
         bar = Table.grid(padding=(0, 2))
-        whole = Text(whole_line(picture, self._clock()), style="bold")
-        bar.add_row(ProgressBar(total=max(1, picture.total), completed=ended + now, width=24), whole)
+        whole = Text(whole_line(sweep, self._clock()), style="bold")
+        bar.add_row(ProgressBar(total=max(1, sweep.total), completed=ended + now, width=24), whole)
         parts.append(bar)
         if self._why:
             parts.append(Text(self._why, style="yellow"))
@@ -234,28 +234,28 @@ def _indented(text: str) -> str:
     return text.replace("\n", "\n    ")
 
 
-def _waiting_for(picture: SweepPicture) -> str:
-    return f"{counted(len(picture.running), 'run')} in training commit their state"
+def _waiting_for(sweep: SweepState) -> str:
+    return f"{counted(len(sweep.running), 'run')} in training commit their state"
 
 
-def say_summary(picture: SweepPicture, again: str, following: str, *, interrupted: bool) -> None:
+def say_summary(sweep: SweepState, again: str, following: str, *, interrupted: bool) -> None:
     """The last word on a sweep: what became of its runs, which failed and why, what to do next."""
-    counts = [f"{picture.count('completed')} done"]
-    counts += [f"{count} {_MARK.get(fate, fate)}" for fate in _WORTH_COUNTING if (count := picture.count(fate))]
-    if picture.before:
-        counts.append(f"{picture.before} done before")
-    if picture.waiting:
-        counts.append(f"{len(picture.waiting)} not begun")
-    failed = picture.having("failed", "diverged")
-    say(f"{counted(picture.total, 'run')}: {', '.join(counts)}", "bold red" if failed else "bold")
+    counts = [f"{sweep.count('completed')} done"]
+    counts += [f"{count} {_MARK.get(fate, fate)}" for fate in _WORTH_COUNTING if (count := sweep.count(fate))]
+    if sweep.before:
+        counts.append(f"{sweep.before} done before")
+    if sweep.waiting:
+        counts.append(f"{len(sweep.waiting)} not begun")
+    failed = sweep.having("failed", "diverged")
+    say(f"{counted(sweep.total, 'run')}: {', '.join(counts)}", "bold red" if failed else "bold")
     for run in failed:
         say(f"  {run.fate}  {run.job.id}: {(run.cause or 'no cause was given').splitlines()[0]}", "red")
         say(f"    log: {run.job.folder.log}")
     if interrupted:
         say("interrupted; every run goes on from its last committed state", "yellow", stderr=True)
-    if interrupted or picture.waiting:
+    if interrupted or sweep.waiting:
         say(f"go on with  {again}", stderr=interrupted)
-    elif picture.count("failed"):
+    elif sweep.count("failed"):
         say(f"again   {again}    (trains what failed; finished runs are skipped)")
     if not interrupted:
         say(f"next    {following}")

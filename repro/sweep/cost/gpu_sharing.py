@@ -24,7 +24,7 @@ from repro.sweep.devices.slots import Slot
 SECONDS = 4.0
 
 
-def measure_sharing(cell: Cell, slot: Slot, jobs: int, seconds: float = SECONDS) -> Shared:
+def measure_together(cell: Cell, slot: Slot, jobs: int, seconds: float = SECONDS) -> Shared:
     """Train ``jobs`` runs of ``cell`` on ``slot`` at once. Raises UserError where one of them cannot."""
     request = json.dumps(
         {

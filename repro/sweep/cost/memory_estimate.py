@@ -29,7 +29,7 @@ _EAGER, _GRAPHED = 1.5, 3.0
 _known: dict[str, int] = {}
 
 
-def needed_bytes(cell: Cell) -> int:
+def estimated_bytes(cell: Cell) -> int:
     """Bytes that a run of ``cell`` takes at most, asked of a process. Raises UserError where that cannot say."""
     key = cost_key(cell)
     if key not in _known:

@@ -79,7 +79,7 @@ def fits(kinds: Sequence[Kind], jobs: int, free_bytes: int) -> bool:
     return memory_of(kinds, jobs) <= (1 - RESERVE) * free_bytes
 
 
-def may_join(needed: int | None, memory: GpuMemory, promised: Sequence[int]) -> bool:
+def has_room_for(needed: int | None, memory: GpuMemory, promised: Sequence[int]) -> bool:
     """Whether a run that takes ``needed`` bytes at most (None: nobody knows) may begin on a GPU now.
 
     ``promised`` are the bytes of the runs of ours there: some have not taken theirs yet, so what is free is not what

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from repro.sweep.devices.slots import Slot
-from repro.sweep.executor import Ended, Event, Job, Said, Started
+from repro.sweep.executor import Ended, Event, Job, Reported, Started
 from repro.sweep.local.worker import Worker
 
 # The public command itself: what a worker does, anybody can do by hand.
@@ -21,7 +21,7 @@ WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "repro")
 _TICK_SECONDS = 0.1  # how soon a worker is missed whose output something else keeps open
 
 
-class Room(Protocol):
+class Reservations(Protocol):
     """Whether devices that runs share have room for one more."""
 
     def admits(self, job: Job, slot: Slot) -> bool:
@@ -34,7 +34,7 @@ class Room(Protocol):
         """The job needs its room no longer."""
 
 
-class _AlwaysRoom:
+class _NoReservations:
     def admits(self, job: Job, slot: Slot) -> bool:
         return True
 
@@ -45,8 +45,10 @@ class _AlwaysRoom:
 class LocalExecutor:
     """Runs jobs as processes on the slots of this machine."""
 
-    def __init__(self, slots: Sequence[Slot], command: Sequence[str] | None = None, room: Room | None = None) -> None:
-        self._room = room or _AlwaysRoom()
+    def __init__(
+        self, slots: Sequence[Slot], command: Sequence[str] | None = None, room: Reservations | None = None
+    ) -> None:
+        self._room = room or _NoReservations()
         self._free = deque(slots)
         self._capacity = len(slots)
         self._command = tuple(command or WORKER_COMMAND)
@@ -72,7 +74,7 @@ class LocalExecutor:
             left = deadline - time.monotonic()
             for key, _ in self._selector.select(max(0.0, min(left, _TICK_SECONDS))):
                 worker: Worker = key.data
-                events += [Said(worker.job, progress) for progress in worker.read()]
+                events += [Reported(worker.job, progress) for progress in worker.read()]
                 if worker.silent:
                     self._selector.unregister(worker.output)
             events += self._collect_ended()
@@ -131,7 +133,7 @@ class LocalExecutor:
     def _collect_ended(self) -> list[Event]:
         events: list[Event] = []
         for worker in [worker for worker in self._workers if worker.ended]:
-            events += [Said(worker.job, progress) for progress in worker.read()]
+            events += [Reported(worker.job, progress) for progress in worker.read()]
             events.append(self._retire(worker))
         return events
 

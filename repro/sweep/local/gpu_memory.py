@@ -29,15 +29,15 @@ from repro.experiment.schema import Cell
 from repro.machine import GpuMemory, gpu_memory
 from repro.results.process import is_alive, process_start, this_place
 from repro.sweep.cost.gpu_sharing import memory_by_torch
-from repro.sweep.cost.memory_estimate import needed_bytes
-from repro.sweep.devices.packing import may_join
+from repro.sweep.cost.memory_estimate import estimated_bytes
+from repro.sweep.devices.packing import has_room_for
 from repro.sweep.devices.slots import VISIBLE, Slot
 from repro.sweep.executor import Job
 
 LOOK_SECONDS = 5.0  # between two looks at a GPU on which a run found no room
 
 
-def memory_of_slot(slot: Slot) -> GpuMemory | None:
+def slot_memory(slot: Slot) -> GpuMemory | None:
     """The memory of the GPU of ``slot``, as the driver tells, or else torch; None where neither does."""
     if (memory := gpu_memory(slot.environment[VISIBLE])) is not None:
         return memory
@@ -53,13 +53,13 @@ class _Promise:
     taken: int
 
 
-class GpuRoom:
+class GpuMemoryReservations:
     """The room on this machine's GPUs, for one executor; ``memory`` says what one has, ``needed`` what a run takes."""
 
     def __init__(
         self,
-        memory: Callable[[Slot], GpuMemory | None] = memory_of_slot,
-        needed: Callable[[Cell], int] = needed_bytes,
+        memory: Callable[[Slot], GpuMemory | None] = slot_memory,
+        needed: Callable[[Cell], int] = estimated_bytes,
         folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,7 +86,7 @@ class GpuRoom:
         if (memory := self._memory(slot)) is None:
             return True
         with contextlib.suppress(OSError), self._promised(memory.uuid) as (folder, promised):
-            if not may_join(needed, memory, promised):
+            if not has_room_for(needed, memory, promised):
                 if job.id not in self._next_look:
                     _note_wait(job, slot, needed, memory, promised)
                 self._next_look[job.id] = self._clock() + LOOK_SECONDS

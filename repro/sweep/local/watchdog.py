@@ -25,7 +25,7 @@ class _Heard:
     silent_looks: int = 0
 
 
-class SilenceWatch:
+class Watchdog:
     """Looks at the heartbeats of workers every now and then."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from repro.sweep.backends import Backend, Option, Reservation
 
 if TYPE_CHECKING:
-    from repro.sweep.cluster_node import Terms
+    from repro.sweep.cluster_node import NodeSettings
     from repro.sweep.executor import Job
     from repro.sweep.ray.executor import RayExecutor
 
@@ -64,13 +64,13 @@ class RayBackend(Backend):
         """Yes, where the cluster has some."""
         return True
 
-    def submission(self, jobs: Sequence[Job], terms: Terms) -> str:
+    def submission(self, jobs: Sequence[Job], terms: NodeSettings) -> str:
         """The tasks, and what each reserves."""
-        from repro.sweep.ray.cluster import reserved
+        from repro.sweep.ray.cluster import task_resources
 
         where = self._options.address or "a Ray on this machine, for the time of the sweep"
-        on_gpus = f"{reserved(self._options, terms, gpus_there=True)}"
-        on_cpus = f"{reserved(self._options, terms, gpus_there=False)}"
+        on_gpus = f"{task_resources(self._options, terms, gpus_there=True)}"
+        on_cpus = f"{task_resources(self._options, terms, gpus_there=False)}"
         each = on_gpus if on_gpus == on_cpus else f"{on_gpus}; where there are no GPUs, {on_cpus}"
         lines = [f"ray    {where}", f"tasks  {len(jobs)}, each reserves {each}"]
         lines += [f"       {job.id}" for job in jobs[:3]]
@@ -78,7 +78,7 @@ class RayBackend(Backend):
             lines.append("       …")
         return "\n".join(lines)
 
-    def connect(self, terms: Terms) -> RayExecutor:
+    def connect(self, terms: NodeSettings) -> RayExecutor:
         """Join the cluster, or start a Ray on this machine. Raises UserError where neither is possible."""
         from repro.sweep.ray.cluster import join, shut_down
         from repro.sweep.ray.executor import RayExecutor
@@ -86,7 +86,7 @@ class RayBackend(Backend):
         join(self._options.address)
         return RayExecutor(self._options, terms, leave=lambda answers: shut_down(answers=answers))
 
-    def leave(self, jobs: Sequence[Job], terms: Terms) -> Mapping[str, str]:
+    def leave(self, jobs: Sequence[Job], terms: NodeSettings) -> Mapping[str, str]:
         """Let an actor on the cluster conduct the sweep; it reads the request to stop, and ends the registration."""
         from repro.sweep.ray.detached import leave
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from repro.errors import RunFailure, UserError
 from repro.machine import find_gpus, usable_cores
-from repro.sweep.cluster_node import Terms
+from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.ray.backend import RayOptions
 
 ANSWER_SECONDS = 10.0  # for a head to take a connection
@@ -44,7 +44,7 @@ class ClusterLost(RunFailure):
 
 
 @dataclass(frozen=True)
-class Reserved:
+class TaskResources:
     """What Ray reserves for a run."""
 
     gpus: float
@@ -68,14 +68,14 @@ class Reserved:
         return f"{self.gpus:g} GPU, {self.cpus:g} CPU{memory}"
 
 
-def reserved(options: RayOptions, terms: Terms, *, gpus_there: bool) -> Reserved:
+def task_resources(options: RayOptions, settings: NodeSettings, *, gpus_there: bool) -> TaskResources:
     """What each run of a sweep reserves on a cluster with GPUs, or without."""
     gpus = options.gpus_per_job
     if gpus is None:
-        gpus = 1.0 if gpus_there and terms.device != "cpu" else 0.0
-    cpus = options.cpus_per_job if options.cpus_per_job is not None else float(terms.threads or 1)
+        gpus = 1.0 if gpus_there and settings.device != "cpu" else 0.0
+    cpus = options.cpus_per_job if options.cpus_per_job is not None else float(settings.threads or 1)
     memory = None if options.memory_gb is None else round(options.memory_gb * 1e9)
-    return Reserved(gpus / options.jobs_per_gpu, cpus, memory)
+    return TaskResources(gpus / options.jobs_per_gpu, cpus, memory)
 
 
 class Head:
@@ -151,7 +151,7 @@ def join(address: str | None) -> None:
         begin()  # in this thread: the kernel ends Ray's processes with the thread that started them
     else:
         with _unheard() as words:
-            is_over = within(CONNECT_SECONDS, begin)
+            is_over = finishes_within(CONNECT_SECONDS, begin)
             said = words()
         if not is_over:
             _end_without_ray()
@@ -203,7 +203,7 @@ def _unreachable(address: str | None, why: str) -> ClusterLost:
     )
 
 
-def told(error: BaseException) -> UserError:
+def as_user_error(error: BaseException) -> UserError:
     """What a person should know of an error on a node that is no run's own."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, UserError):
@@ -219,7 +219,7 @@ def shut_down(*, answers: bool = True) -> None:
     """Leave the cluster; one that does not answer is left behind, at the end of this process too."""
     from ray._private.worker import shutdown
 
-    if not answers or not within(LEAVE_SECONDS, shutdown):
+    if not answers or not finishes_within(LEAVE_SECONDS, shutdown):
         _end_without_ray()
 
 
@@ -234,7 +234,7 @@ def _end_without_ray() -> None:
     atexit.register(end)
 
 
-def within(seconds: float, act: Callable[[], None]) -> bool:
+def finishes_within(seconds: float, act: Callable[[], None]) -> bool:
     """Whether ``act`` came to its end in that time; else it is left to itself."""
     thread = threading.Thread(target=act, daemon=True, name=f"ray-{secrets.token_hex(2)}")
     thread.start()

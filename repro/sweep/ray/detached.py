@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from repro.errors import UserError
-from repro.sweep.cluster_node import RemoteJob, Terms, find_registration
-from repro.sweep.driver import conduct
+from repro.sweep.cluster_node import NodeSettings, RemoteJob, find_registration
+from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Job
 from repro.sweep.ray.backend import RayOptions
-from repro.sweep.ray.cluster import CONNECT_SECONDS, NAMESPACE, join, shut_down, told
+from repro.sweep.ray.cluster import CONNECT_SECONDS, NAMESPACE, as_user_error, join, shut_down
 from repro.sweep.ray.executor import RayExecutor
 from repro.sweep.registry import StopWatch
 
 
-def leave(jobs: Sequence[Job], terms: Terms, options: RayOptions) -> Mapping[str, str]:
+def leave(jobs: Sequence[Job], terms: NodeSettings, options: RayOptions) -> Mapping[str, str]:
     """Start the actor that conducts the sweep; it outlives this process. Ray restarts it where its node is lost.
 
     Raises UserError without an address, or where the cluster does not answer.
@@ -38,7 +38,7 @@ def leave(jobs: Sequence[Job], terms: Terms, options: RayOptions) -> Mapping[str
         )
         ray.get(actor.ready.remote(), timeout=CONNECT_SECONDS)
     except ray.exceptions.RayError as error:
-        raise told(error) from error
+        raise as_user_error(error) from error
     finally:
         shut_down()
     return {"address": options.address, "actor": name, "namespace": NAMESPACE}
@@ -47,7 +47,7 @@ def leave(jobs: Sequence[Job], terms: Terms, options: RayOptions) -> Mapping[str
 class _Conductor:
     """The actor that conducts a detached sweep. Ray restarts it on another node where its own is lost."""
 
-    def __init__(self, jobs: Sequence[RemoteJob], terms: Terms, options: RayOptions) -> None:
+    def __init__(self, jobs: Sequence[RemoteJob], terms: NodeSettings, options: RayOptions) -> None:
         self._jobs = jobs
         self._terms = terms
         self._options = options
@@ -67,7 +67,7 @@ class _Conductor:
             with registration.beating():
                 try:
                     jobs = [job.job(results) for job in self._jobs]
-                    conduct(jobs, RayExecutor(self._options, self._terms), stops_asked=watch.count)
+                    run_sweep(jobs, RayExecutor(self._options, self._terms), stops_asked=watch.count)
                     registration.remove()
                 except UserError as error:
                     registration.note_trouble(str(error))

@@ -18,15 +18,15 @@ from repro.progress import Progress
 from repro.results.files import file_time, file_version
 from repro.results.lock import SILENT_SECONDS, last_owner, owner_of
 from repro.results.progress_file import read_progress
-from repro.sweep.cluster_node import RemoteEnd, RemoteJob, Terms, run_remote
-from repro.sweep.executor import Ended, Event, Job, Said, Started
+from repro.sweep.cluster_node import NodeSettings, RemoteJob, RemoteResult, run_on_node
+from repro.sweep.executor import Ended, Event, Job, Reported, Started
 from repro.sweep.ray.backend import RayOptions
 from repro.sweep.ray.cluster import (
     HEAD_SECONDS,
     ClusterLost,
     Head,
-    reserved,
-    told,
+    as_user_error,
+    task_resources,
 )
 from repro.sweep.registry import Registration
 
@@ -39,20 +39,20 @@ class RayExecutor:
     """Runs jobs as Ray tasks. The process is connected to its cluster; ``leave`` is called when all is over."""
 
     def __init__(
-        self, options: RayOptions, terms: Terms, *, leave: Callable[[bool], None] = lambda answers: None
+        self, options: RayOptions, settings: NodeSettings, *, leave: Callable[[bool], None] = lambda answers: None
     ) -> None:
         import ray
 
         self._ray: Any = ray
         self._leave = leave
-        self._results = Path(terms.results)
+        self._results = Path(settings.results)
         self._head = Head(str(self._ray.get_runtime_context().gcs_address), self._resources)
-        self._reserved = reserved(options, terms, gpus_there=self._ray.cluster_resources().get("GPU", 0) > 0)
-        threads = terms.threads or max(1, int(self._reserved.cpus))
-        shares = 0 < self._reserved.gpus < 1
-        self._terms = replace(terms, threads=threads, jobs_per_gpu=1, jobs=1, shares_gpus=shares)
+        self._needs = task_resources(options, settings, gpus_there=self._ray.cluster_resources().get("GPU", 0) > 0)
+        threads = settings.threads or max(1, int(self._needs.cpus))
+        shares = 0 < self._needs.gpus < 1
+        self._settings = replace(settings, threads=threads, jobs_per_gpu=1, jobs=1, shares_gpus=shares)
         self._task = self._ray.remote(max_retries=0)(_train)
-        self._sweep = terms.sweep
+        self._sweep = settings.sweep
         self._out: dict[str, _Out] = {}
         self._ready: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._turns: deque[str] = deque()
@@ -63,7 +63,7 @@ class RayExecutor:
         try:
             if not self.capacity:
                 raise UserError(
-                    f"no node of this Ray cluster has what a run reserves: {self._reserved}",
+                    f"no node of this Ray cluster has what a run reserves: {self._needs}",
                     hint="--gpus-per-job, --cpus-per-job and --memory-per-job say what a run reserves; "
                     "`ray status` what there is.",
                 )
@@ -75,19 +75,22 @@ class RayExecutor:
     @property
     def capacity(self) -> int:
         """How many runs the nodes that are there take at a time."""
-        slots = sum(self._reserved.slots(resources) for resources in self._head.nodes)
+        slots = sum(self._needs.slots(resources) for resources in self._head.nodes)
         self._capacity = slots or min(1, self._capacity)  # nodes that are lost may come back
         return self._capacity
 
     def submit(self, job: Job) -> None:
         """Hand a job to Ray, which places it as soon as its resources are free."""
-        gpus = max(1.0, self._reserved.gpus) if job.alone and self._reserved.gpus else self._reserved.gpus
+        gpus = max(1.0, self._needs.gpus) if job.alone and self._needs.gpus else self._needs.gpus
         task = self._task.options(
-            num_gpus=gpus, num_cpus=self._reserved.cpus, memory=self._reserved.memory_bytes, name=job.id
+            num_gpus=gpus,
+            num_cpus=self._needs.cpus,
+            memory=self._needs.memory_bytes,
+            name=job.id,
         )
         former = last_owner(job.folder)
         seen, token = file_version(job.folder.progress), former.token if former is not None else None
-        reference = task.remote(RemoteJob.of(job), self._terms)
+        reference = task.remote(RemoteJob.of(job), self._settings)
         self._out[job.id] = _Out(job, reference, shared=0 < gpus < 1, seen=seen, former_owner=token)
         self._turns.append(job.id)
         reference.future().add_done_callback(partial(self._note_ready, job.id))
@@ -194,11 +197,11 @@ class RayExecutor:
         """How a task ended. Raises UserError where nothing but the cluster itself is at fault."""
         errors = self._ray.exceptions
         try:
-            end: RemoteEnd = self._ray.get(out.reference)
+            end: RemoteResult = self._ray.get(out.reference)
         except errors.TaskCancelledError:
             return [*out.begun("a node"), Ended(out.job, -signal.SIGTERM, out.last, displaced=True)]
         except errors.RayTaskError as error:
-            raise told(error) from error
+            raise as_user_error(error) from error
         except errors.LocalRayletDiedError as error:
             self._out[out.job.id] = out  # no fault of the run, whose node may not even know
             raise self._cluster_lost("Ray's raylet on this machine is gone") from error
@@ -207,7 +210,7 @@ class RayExecutor:
             return [*out.begun("a node"), Ended(out.job, -signal.SIGKILL, out.last, cause=cause, displaced=True)]
         events: list[Event] = out.begun(end.place)
         if end.last is not None:
-            events.append(Said(out.job, end.last))
+            events.append(Reported(out.job, end.last))
         return [*events, end.ended(out.job, shared=out.shared)]
 
 
@@ -237,7 +240,7 @@ class _Out:
             return []
         events: list[Event] = self.begun(live.place)
         self.last = live.progress
-        return [*events, Said(self.job, live.progress)]
+        return [*events, Reported(self.job, live.progress)]
 
     def begun(self, place: str) -> list[Event]:
         """That the run began, where that was not told yet."""
@@ -247,6 +250,6 @@ class _Out:
         return [Started(self.job, place)]
 
 
-def _train(job: RemoteJob, terms: Terms) -> RemoteEnd:
+def _train(job: RemoteJob, settings: NodeSettings) -> RemoteResult:
     """The task: one run, on the node where Ray placed it."""
-    return run_remote([job], terms)[0]
+    return run_on_node([job], settings)[0]

@@ -12,7 +12,7 @@ from repro.errors import UserError
 from repro.sweep.backends import Backend, Option, Reservation
 
 if TYPE_CHECKING:
-    from repro.sweep.cluster_node import Terms
+    from repro.sweep.cluster_node import NodeSettings
     from repro.sweep.executor import Job
     from repro.sweep.slurm.executor import SlurmExecutor
 
@@ -88,19 +88,19 @@ class SlurmBackend(Backend):
         settings = [f"{key}={value}" for key, value in self._options.extra]
         return bool(self._options.gpus_per_job) or any("gres" in setting or "gpu" in setting for setting in settings)
 
-    def submission(self, jobs: Sequence[Job], terms: Terms) -> str:
+    def submission(self, jobs: Sequence[Job], terms: NodeSettings) -> str:
         """The sbatch file for ``jobs``."""
-        from repro.sweep.slurm.batch import packed, script
+        from repro.sweep.slurm.batch import into_tasks, script
 
-        return script(len(packed(jobs, self._options, terms)), self._options, terms)
+        return script(len(into_tasks(jobs, self._options, terms)), self._options, terms)
 
-    def connect(self, terms: Terms) -> SlurmExecutor:
+    def connect(self, terms: NodeSettings) -> SlurmExecutor:
         """The executor. Raises SlurmError where SLURM does not answer."""
         from repro.sweep.slurm.executor import SlurmExecutor
 
         return SlurmExecutor(self._options, terms)
 
-    def leave(self, jobs: Sequence[Job], terms: Terms) -> Mapping[str, str]:
+    def leave(self, jobs: Sequence[Job], terms: NodeSettings) -> Mapping[str, str]:
         """Submit ``jobs`` and leave them; those in the queue already stay as they are."""
         from repro.sweep.slurm.queue import SlurmError, cancel
 
@@ -126,10 +126,10 @@ class SlurmBackend(Backend):
     @classmethod
     def is_over(cls, left: Mapping[str, str]) -> bool:
         """Whether the queue has none of its tasks; False where SLURM does not answer."""
-        from repro.sweep.slurm.queue import SlurmError, look
+        from repro.sweep.slurm.queue import SlurmError, queued_tasks
 
         try:
-            queued = {task.id.partition("_")[0] for task in look().values()}
+            queued = {task.id.partition("_")[0] for task in queued_tasks().values()}
         except SlurmError:
             return False
         return queued.isdisjoint(_numbers(left))

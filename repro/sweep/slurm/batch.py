@@ -24,12 +24,12 @@ import submitit
 
 from repro.errors import UserError
 from repro.results.durable import make_folder, write_durably
-from repro.sweep.cluster_node import RemoteJob, Terms
+from repro.sweep.cluster_node import NodeSettings, RemoteJob
 from repro.sweep.executor import Job
 from repro.sweep.registry import FOLDER
 from repro.sweep.slurm.backend import SlurmOptions
-from repro.sweep.slurm.queue import PREFIX, SlurmError, ask, refused
-from repro.sweep.slurm.task import NodeWork, ends_file
+from repro.sweep.slurm.queue import PREFIX, SlurmError, refused, run_command
+from repro.sweep.slurm.task import ArrayTask, ends_file
 
 # SLURM signals up to a minute earlier than it is asked to; what a run needs to commit is less.
 _SIGNAL_SECONDS, _LEAST_SIGNAL_SECONDS = 120, 15
@@ -82,42 +82,42 @@ def batches(results: Path) -> Iterator[Batch]:
                     yield Batch(folder, str(plan["sweep"]), tasks)
 
 
-def sweep_up(batch: Batch) -> None:
+def remove_if_stale(batch: Batch) -> None:
     """Remove the files of a batch that is not in the queue, once nobody can want them any more."""
     with contextlib.suppress(OSError):
         if time.time() - max(path.stat().st_mtime for path in batch.folder.iterdir()) > _FORGOTTEN_SECONDS:
             batch.remove()
 
 
-def packed(jobs: Sequence[Job], options: SlurmOptions, terms: Terms) -> list[tuple[Job, ...]]:
+def into_tasks(jobs: Sequence[Job], options: SlurmOptions, settings: NodeSettings) -> list[tuple[Job, ...]]:
     """The jobs by task: as many as a task trains at a time, and a job that is to be alone by itself."""
-    size = runs_of_a_task(options, terms)
+    size = runs_of_a_task(options, settings)
     together = [job for job in jobs if not job.alone]
     tasks = [tuple(together[start : start + size]) for start in range(0, len(together), size)]
     return [*tasks, *((job,) for job in jobs if job.alone)]
 
 
-def runs_of_a_task(options: SlurmOptions, terms: Terms) -> int:
+def runs_of_a_task(options: SlurmOptions, settings: NodeSettings) -> int:
     """How many runs a task trains at a time: those of its GPUs, or those of its CPUs."""
-    if options.gpus_per_job and terms.device != "cpu":
-        return options.gpus_per_job * terms.jobs_per_gpu
-    return terms.jobs or max(1, (options.cpus_per_job or 1) // (terms.threads or 1))
+    if options.gpus_per_job and settings.device != "cpu":
+        return options.gpus_per_job * settings.jobs_per_gpu
+    return settings.jobs or max(1, (options.cpus_per_job or 1) // (settings.threads or 1))
 
 
 def submit(
-    tasks: Sequence[tuple[Job, ...]], options: SlurmOptions, terms: Terms, *, at_a_time: int | None
+    tasks: Sequence[tuple[Job, ...]], options: SlurmOptions, settings: NodeSettings, *, at_a_time: int | None
 ) -> tuple[Batch, str]:
     """Submit the tasks as one array; returns the batch and SLURM's number for it. Raises SlurmError."""
-    results = Path(terms.results)
+    results = Path(settings.results)
     folder = results / FOLDER / "slurm" / secrets.token_hex(6)
-    batch = Batch(folder, terms.sweep, tuple(tuple(job.id for job in task) for task in tasks))
+    batch = Batch(folder, settings.sweep, tuple(tuple(job.id for job in task) for task in tasks))
     try:
         make_folder(folder, below=results)
-        write_durably(folder / "plan.json", json.dumps({"sweep": terms.sweep, "tasks": batch.tasks}).encode())
+        write_durably(folder / "plan.json", json.dumps({"sweep": settings.sweep, "tasks": batch.tasks}).encode())
     except OSError as error:
         raise SlurmError(f"nothing can be written here: {error.strerror}", where=str(folder)) from error
     work = [
-        NodeWork(str(folder), index, tuple(RemoteJob.of(job) for job in task), terms)
+        ArrayTask(str(folder), index, tuple(RemoteJob.of(job) for job in task), settings)
         for index, task in enumerate(tasks)
     ]
     said = io.StringIO()  # submitit prints what sbatch had to say
@@ -126,15 +126,15 @@ def submit(
             submitted = _submitter(folder, options, len(tasks), at_a_time).submit_array(work)
     except Exception as error:  # whatever it was: what may be queued all the same would find nothing to do
         with contextlib.suppress(SlurmError):
-            ask("scancel", "--quiet", f"--name={PREFIX}{batch.id}")
+            run_command("scancel", "--quiet", f"--name={PREFIX}{batch.id}")
         batch.remove()
         raise _explained(error, said.getvalue()) from error
     return batch, str(submitted[0].job_id).partition("_")[0]
 
 
-def script(count: int, options: SlurmOptions, terms: Terms) -> str:
+def script(count: int, options: SlurmOptions, settings: NodeSettings) -> str:
     """The sbatch file for an array of so many tasks."""
-    folder = Path(terms.results) / FOLDER / "slurm" / ("0" * 12)
+    folder = Path(settings.results) / FOLDER / "slurm" / ("0" * 12)
     submitter = _submitter(folder, options, count, options.array)
     if count > 1:
         submitter.parameters["map_count"] = count

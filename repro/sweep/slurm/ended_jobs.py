@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from repro.progress import Progress
-from repro.sweep.executor import Ended, Event, Job, Said, Started
-from repro.sweep.slurm.queue import Gone
+from repro.sweep.executor import Ended, Event, Job, Reported, Started
+from repro.sweep.slurm.queue import EndedTask
 from repro.sweep.survey import Stage, look_at
 
 # States of a task that is gone through no fault of its own.
@@ -13,7 +13,7 @@ _DISPLACED = ("NODE_FAIL", "PREEMPTED", "TIMEOUT", "BOOT_FAIL", "DEADLINE", "REV
 _NO_LOG = 53
 
 
-def lost(job: Job, task: str, gone: Gone | None, last_words: str, *, stopping: bool) -> Ended:
+def lost(job: Job, task: str, gone: EndedTask | None, last_words: str, *, stopping: bool) -> Ended:
     """The end of a job whose task left the queue without a word."""
     where = f"SLURM's job {task}"
     if stopping:
@@ -49,4 +49,4 @@ def unsaid(ended: Ended, last: Progress | None, *, started: bool) -> list[Event]
     """What the run was not seen to say before it was over, so that its end shows what it came to."""
     if ended.last is None or ended.last == last:
         return []
-    return [*([] if started else [Started(ended.job, "a node")]), Said(ended.job, ended.last)]
+    return [*([] if started else [Started(ended.job, "a node")]), Reported(ended.job, ended.last)]

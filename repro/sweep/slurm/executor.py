@@ -18,21 +18,21 @@ from repro.progress import Progress
 from repro.results.files import file_time, file_version
 from repro.results.lock import owner_of
 from repro.results.progress_file import read_progress
-from repro.sweep.cluster_node import Terms
-from repro.sweep.executor import Ended, Event, Job, Noted, Said, Started
+from repro.sweep.cluster_node import NodeSettings
+from repro.sweep.executor import Ended, Event, Job, Notice, Reported, Started
 from repro.sweep.registry import Registration
 from repro.sweep.slurm.backend import SlurmOptions
-from repro.sweep.slurm.batch import Batch, batches, packed, submit, sweep_up
+from repro.sweep.slurm.batch import Batch, batches, into_tasks, remove_if_stale, submit
 from repro.sweep.slurm.ended_jobs import lost, recorded, unsaid
-from repro.sweep.slurm.queue import Queued, SlurmError, cancel, how_it_ended, largest_array, look, queue_note
+from repro.sweep.slurm.queue import Queued, SlurmError, cancel, ended_task, largest_array, queue_note, queued_tasks
 from repro.sweep.slurm.task import read_ends
 
 # Looks at the queue are a burden for everybody's controller: ever rarer while nothing changes.
-FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 1.0, 30.0
+FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 1.0, 30.0
 # Between two looks at the folder of a run whose task has not begun: somebody else may have finished it.
-PENDING_LOOK_SECONDS = 60.0
+PENDING_POLL_SECONDS = 60.0
 # An NFS client that found no last word of a task may go on finding none for 60 s (acdirmax) after it was written.
-LAST_WORD_SECONDS = 70.0
+RESULT_SECONDS = 70.0
 # What a task needs to end after the last of its runs did.
 LEAVING_SECONDS = 20.0
 # A task that SLURM believes to be running, and none of whose runs gave a sign of life for so long, hangs.
@@ -64,11 +64,11 @@ class _Out:
 class SlurmExecutor:
     """Runs jobs as tasks of SLURM arrays. Raises SlurmError where the controller does not answer at the start."""
 
-    def __init__(self, options: SlurmOptions, terms: Terms) -> None:
+    def __init__(self, options: SlurmOptions, settings: NodeSettings) -> None:
         self._options = options
-        self._terms = terms
-        self._results = Path(terms.results)
-        self._queue = look()
+        self._settings = settings
+        self._results = Path(settings.results)
+        self._queue = queued_tasks()
         self._largest = largest_array()
         self._known: dict[str, Batch] = {}
         self._places: dict[str, tuple[Batch, int]] = {}
@@ -81,7 +81,7 @@ class SlurmExecutor:
         self._cancelled: dict[str, str] = {}  # by us, and why: the runs of these tasks are submitted again
         self._stopping = False
         self._trouble = ""  # what SLURM said last that it does not do
-        self._pause = FIRST_LOOK_SECONDS
+        self._pause = FIRST_POLL_SECONDS
         self._next_look = self._next_hand_in = 0.0
 
     @property
@@ -99,11 +99,11 @@ class SlurmExecutor:
 
     def hand_in(self) -> None:
         """Submit what waits, as one array, or several where it has more tasks than SLURM allows. Raises SlurmError."""
-        tasks = packed(list(self._waiting.values()), self._options, self._terms)
+        tasks = into_tasks(list(self._waiting.values()), self._options, self._settings)
         arrays = [tasks[start : start + self._largest] for start in range(0, len(tasks), self._largest)]
         for array in arrays:
             share = None if self._options.array is None else max(1, self._options.array // len(arrays))
-            batch, number = submit(array, self._options, self._terms, at_a_time=share)
+            batch, number = submit(array, self._options, self._settings, at_a_time=share)
             self._known[batch.id] = batch
             self._numbers.append(number)
             for index, jobs in enumerate(array):
@@ -111,7 +111,7 @@ class SlurmExecutor:
                     task = f"{number}_{index}" if len(array) > 1 else number
                     self._out[job.id] = _Out(job, batch, index, task)
                     del self._waiting[job.id]
-            if (registration := Registration.read(self._results, self._terms.sweep)) is not None:
+            if (registration := Registration.read(self._results, self._settings.sweep)) is not None:
                 with contextlib.suppress(OSError):  # what --stop cannot cancel then sees for itself when it begins
                     registration.note_left(self.left())
 
@@ -128,7 +128,7 @@ class SlurmExecutor:
         self._dropped.clear()
         if time.monotonic() >= self._next_look:
             events += self._look()
-            self._pause = FIRST_LOOK_SECONDS if events else min(1.5 * self._pause, LAST_LOOK_SECONDS)
+            self._pause = FIRST_POLL_SECONDS if events else min(1.5 * self._pause, LAST_POLL_SECONDS)
             self._next_look = time.monotonic() + self._pause
         if not events:
             time.sleep(max(0.0, deadline - time.monotonic()))
@@ -137,7 +137,7 @@ class SlurmExecutor:
     def stop(self) -> None:
         """Cancel what has not begun, and ask the nodes to commit and end: they look at the sweep's registration."""
         self._stopping = True
-        self._next_look, self._pause = 0.0, FIRST_LOOK_SECONDS
+        self._next_look, self._pause = 0.0, FIRST_POLL_SECONDS
         self._dropped += [Ended(job, 0, fate="interrupted") for job in self._waiting.values()]
         self._waiting.clear()
         for sweep in {out.batch.sweep for out in self._out.values()}:
@@ -157,20 +157,20 @@ class SlurmExecutor:
         with contextlib.suppress(SlurmError):
             while (left := self._still_queued()) and time.monotonic() < deadline:
                 cancel([task.id for task in left.values()], only_pending=True)  # requeued, with nothing left to do
-                time.sleep(FIRST_LOOK_SECONDS)
+                time.sleep(FIRST_POLL_SECONDS)
             for batch in self._known.values():
                 if batch.id not in {one for one, _ in left}:
                     batch.remove()
 
     def _still_queued(self) -> dict[tuple[str, int], Queued]:
-        return {key: task for key, task in look().items() if key[0] in self._known}
+        return {key: task for key, task in queued_tasks().items() if key[0] in self._known}
 
     def _adopt(self) -> None:
         """Find the runs of this results folder in the queue; files of batches long gone are swept up."""
         queued = {batch for batch, _ in self._queue}
         for batch in batches(self._results):
             if batch.id not in queued:
-                sweep_up(batch)
+                remove_if_stale(batch)
                 continue
             for index, runs in enumerate(batch.tasks):
                 if (batch.id, index) in self._queue:
@@ -180,13 +180,13 @@ class SlurmExecutor:
         events: list[Event] = []
         try:
             if self._waiting and time.monotonic() >= self._next_hand_in:
-                self._next_hand_in = time.monotonic() + LAST_LOOK_SECONDS
+                self._next_hand_in = time.monotonic() + LAST_POLL_SECONDS
                 self.hand_in()
                 self._next_hand_in = 0.0
         except SlurmError as error:  # too many jobs for now, perhaps: what is out is followed all the same
             events += self._troubled(error)
         try:
-            self._queue = look()
+            self._queue = queued_tasks()
         except SlurmError as error:  # the controller is away: what is out goes on without it
             return events + self._troubled(error)
         if not self._waiting:
@@ -205,7 +205,7 @@ class SlurmExecutor:
         if error.what == self._trouble:
             return []
         self._trouble = error.what
-        return [Noted(f"{error.what}; what is out goes on meanwhile, and SLURM is asked again")]
+        return [Notice(f"{error.what}; what is out goes on meanwhile, and SLURM is asked again")]
 
     def _waits(self) -> list[Event]:
         """Where the jobs wait that are in the queue since the last look, or were found there."""
@@ -218,7 +218,7 @@ class SlurmExecutor:
         now = time.monotonic()
         if queued is not None and queued.state == "PENDING" and not queued.is_held and now < out.next_look:
             return []
-        out.next_look = now + PENDING_LOOK_SECONDS
+        out.next_look = now + PENDING_POLL_SECONDS
         if (ended := self._end_of(out, queued)) is not None:
             del self._out[out.job.id]
             return [*unsaid(ended, out.last, started=out.started), ended]
@@ -240,7 +240,7 @@ class SlurmExecutor:
         changed = file_version(out.job.folder.progress)
         if out.started and changed != out.seen and (live := read_progress(out.job.folder)) is not None:
             out.seen, out.last = changed, live.progress
-            events.append(Said(out.job, live.progress))
+            events.append(Reported(out.job, live.progress))
         return events
 
     def _end_of(self, out: _Out, queued: Queued | None) -> Ended | None:
@@ -254,13 +254,13 @@ class SlurmExecutor:
             out.gone_since = None
             return None
         out.gone_since = out.gone_since or time.monotonic()
-        if time.monotonic() - out.gone_since < LAST_WORD_SECONDS and not self._stopping:
+        if time.monotonic() - out.gone_since < RESULT_SECONDS and not self._stopping:
             return None
         words = out.batch.last_words(out.task)
         if (why := self._cancelled.get(out.task)) is not None and not self._stopping:
             cause = f"SLURM's job {out.task} {why}: it was cancelled"
             return Ended(out.job, 0, out.last, cause=cause, displaced=True)
-        ended = lost(out.job, out.task, how_it_ended(out.task), words, stopping=self._stopping)
+        ended = lost(out.job, out.task, ended_task(out.task), words, stopping=self._stopping)
         return replace(ended, last=out.last)
 
     def _cancel(self, *, only_pending: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from repro.errors import UserError
-from repro.sweep.executor import Noted
+from repro.sweep.executor import Notice
 
 PREFIX = "biasrepro-"  # of our jobs' names; the batch's id follows
 _COMMAND_SECONDS = 60.0
@@ -40,7 +40,7 @@ class Queued:
 
 
 @dataclass(frozen=True)
-class Gone:
+class EndedTask:
     """How a task ended that left the queue, on ``node``; ``signal`` is 0 where none killed it."""
 
     state: str
@@ -49,7 +49,7 @@ class Gone:
     node: str = ""
 
 
-def ask(*command: str) -> str:
+def run_command(*command: str) -> str:
     """The output of one of SLURM's commands. Raises SlurmError with its own words, where it fails or is missing."""
     try:
         done = subprocess.run(
@@ -95,9 +95,9 @@ def _telling(said: str) -> str:
     return "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in fatal[:1] or lines)
 
 
-def look() -> Mapping[tuple[str, int], Queued]:
+def queued_tasks() -> Mapping[tuple[str, int], Queued]:
     """The tasks of ours in the queue, by batch and index (0 for a job that is no array). Raises SlurmError."""
-    text = ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--format={_FORMAT}")
+    text = run_command("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--format={_FORMAT}")
     return parse_queue(text)
 
 
@@ -114,42 +114,42 @@ def parse_queue(text: str) -> Mapping[tuple[str, int], Queued]:
     return found
 
 
-def queue_note(runs: int, numbers: Iterable[str]) -> Noted:
+def queue_note(runs: int, numbers: Iterable[str]) -> Notice:
     """Where so many runs are in the queue, and how to see what they wait for."""
     jobs = ",".join(sorted(numbers, key=int))
     what, who = ("1 run is", "it waits") if runs == 1 else (f"{runs} runs are", "they wait")
-    return Noted(f"{what} in SLURM's queue, as job {jobs}; squeue --jobs {jobs} shows what {who} for")
+    return Notice(f"{what} in SLURM's queue, as job {jobs}; squeue --jobs {jobs} shows what {who} for")
 
 
-def how_it_ended(task: str) -> Gone | None:
+def ended_task(task: str) -> EndedTask | None:
     """How the task ended, as the controller remembers for some minutes; None once it does not."""
     try:
-        return parse_ended(ask("scontrol", "--oneliner", "show", "job", task))
+        return parse_ended_task(run_command("scontrol", "--oneliner", "show", "job", task))
     except SlurmError:
         return None
 
 
-def parse_ended(text: str) -> Gone | None:
+def parse_ended_task(text: str) -> EndedTask | None:
     """What ``scontrol show job`` printed for one task."""
     state = re.search(r"\bJobState=([A-Z_]+)", text)
     code = re.search(r"\bExitCode=(\d+):(\d+)", text)
     if state is None or code is None:
         return None
     node = re.search(r"\bNodeList=([^\s()]+)", text)
-    return Gone(state[1], int(code[1]), int(code[2]), node[1] if node is not None else "")
+    return EndedTask(state[1], int(code[1]), int(code[2]), node[1] if node is not None else "")
 
 
 def is_running(task: str) -> bool | None:
     """Whether SLURM itself has not decided anything about the task yet; None where it does not answer."""
     try:
-        return ask("squeue", "--noheader", f"--jobs={task}", "--format=%T").split() == ["RUNNING"]
+        return run_command("squeue", "--noheader", f"--jobs={task}", "--format=%T").split() == ["RUNNING"]
     except SlurmError:
         return None
 
 
 def requeue(task: str) -> None:
     """Put a running task back into the queue. Raises SlurmError."""
-    ask("scontrol", "requeue", task)
+    run_command("scontrol", "requeue", task)
 
 
 def cancel(tasks: Iterable[str], *, only_pending: bool = False) -> None:
@@ -157,10 +157,10 @@ def cancel(tasks: Iterable[str], *, only_pending: bool = False) -> None:
     chosen = list(tasks)
     options = ["--quiet", *(["--state=PENDING"] if only_pending else [])]
     for start in range(0, len(chosen), 500):
-        ask("scancel", *options, *chosen[start : start + 500])
+        run_command("scancel", *options, *chosen[start : start + 500])
 
 
 def largest_array() -> int:
     """The most tasks that an array may have here (MaxArraySize of slurm.conf, by default 1001, is one more)."""
-    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", run_command("scontrol", "show", "config"), re.MULTILINE)
     return max(1, int(match[1]) - 1) if match else 1000

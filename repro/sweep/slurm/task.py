@@ -25,7 +25,7 @@ from repro.errors import UserError
 from repro.progress import Progress
 from repro.results import RunFolder, write_failure
 from repro.results.durable import write_durably
-from repro.sweep.cluster_node import NotShared, RemoteEnd, RemoteJob, Terms, run_remote
+from repro.sweep.cluster_node import NodeSettings, NotShared, RemoteJob, RemoteResult, run_on_node
 from repro.sweep.registry import Registration
 from repro.sweep.slurm.queue import SlurmError, is_running, requeue
 
@@ -37,29 +37,29 @@ _TRIES, _TRY_SECONDS = 5, 5.0  # to reach the controller
 
 
 @dataclass(frozen=True)
-class NodeWork:
+class ArrayTask:
     """The runs of one task of the batch in ``folder``. Plain data, and what submitit calls on the node."""
 
     folder: str
     index: int
     jobs: tuple[RemoteJob, ...]
-    terms: Terms
+    settings: NodeSettings
 
     def __call__(self) -> None:
         """Train the runs; returns once nothing is left to do for this task, else ends the process."""
-        results = Path(self.terms.results)
+        results = Path(self.settings.results)
         folders = {job.id: RunFolder(results / job.id) for job in self.jobs}
         before = _standing(folders.values())
         try:
-            ends = run_remote(self.jobs, self.terms)
+            ends = run_on_node(self.jobs, self.settings)
         except UserError as error:
             ends = self._refused(error, folders.values())
-        if any(end.fate == "interrupted" for end in ends) and not _was_stopped(results, self.terms.sweep):
+        if any(end.fate == "interrupted" for end in ends) and not _was_stopped(results, self.settings.sweep):
             if _standing(folders.values()) != before or not _is_still_running():
                 _go_on_in_another_life()
             ends = [_too_short(end, folders[end.id]) if end.fate == "interrupted" else end for end in ends]
         write_durably(ends_file(Path(self.folder), self.index), to_bytes(ends))
-        _end_where_nobody_conducts(Path(self.folder), Registration.read(results, self.terms.sweep))
+        _end_where_nobody_conducts(Path(self.folder), Registration.read(results, self.settings.sweep))
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit requeues at a signal that comes before or after the training: the same again."""
@@ -67,12 +67,12 @@ class NodeWork:
 
         return DelayedSubmission(self)
 
-    def _refused(self, error: UserError, folders: Iterable[RunFolder]) -> list[RemoteEnd]:
+    def _refused(self, error: UserError, folders: Iterable[RunFolder]) -> list[RemoteResult]:
         """The ends where this node cannot train at all; noted in the runs' folders where these are the right ones."""
         if not isinstance(error, NotShared):
             for folder in folders:
                 _note_failure(folder, str(error))
-        return [RemoteEnd(job.id, "failed", str(error), socket.gethostname(), 1, 1) for job in self.jobs]
+        return [RemoteResult(job.id, "failed", str(error), socket.gethostname(), 1, 1) for job in self.jobs]
 
 
 def _end_where_nobody_conducts(folder: Path, registration: Registration | None) -> None:
@@ -93,15 +93,15 @@ def ends_file(folder: Path, index: int) -> Path:
     return folder / f"ends-{index}.json"
 
 
-def to_bytes(ends: Sequence[RemoteEnd]) -> bytes:
+def to_bytes(ends: Sequence[RemoteResult]) -> bytes:
     """The ends as JSON."""
     return json.dumps([asdict(end) for end in ends]).encode() + b"\n"
 
 
-def read_ends(path: Path) -> dict[str, RemoteEnd] | None:
+def read_ends(path: Path) -> dict[str, RemoteResult] | None:
     """The ends in the file at ``path`` by run, None where it is not there or not to be read."""
     try:
-        read = [RemoteEnd(**fields) for fields in json.loads(path.read_bytes())]
+        read = [RemoteResult(**fields) for fields in json.loads(path.read_bytes())]
         return {end.id: replace(end, last=_progress(end.last)) for end in read}
     except (OSError, ValueError, TypeError, RecursionError):
         return None
@@ -156,7 +156,7 @@ def _go_on_in_another_life() -> None:
     sys.exit(INTERRUPTED)
 
 
-def _too_short(end: RemoteEnd, folder: RunFolder) -> RemoteEnd:
+def _too_short(end: RemoteResult, folder: RunFolder) -> RemoteResult:
     """The failure of a run that was interrupted before it came any further than it was."""
     cause = "the job's time was up before anything could be committed: give it a longer --time"
     _note_failure(folder, cause)

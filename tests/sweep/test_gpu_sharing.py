@@ -11,7 +11,7 @@ from repro.errors import UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
 from repro.machine import mps_is_running
-from repro.sweep.cost.gpu_sharing import measure_sharing
+from repro.sweep.cost.gpu_sharing import measure_together
 from repro.sweep.devices.packing import Shared
 from repro.sweep.devices.slots import Slot
 
@@ -21,7 +21,7 @@ GPU = Slot("cuda:0", "cuda", 1)
 
 @pytest.mark.slow
 def test_two_runs_are_measured_together() -> None:
-    shared = measure_sharing(find_table("demo").cells[0], CPU, jobs=2, seconds=0.3)
+    shared = measure_together(find_table("demo").cells[0], CPU, jobs=2, seconds=0.3)
     assert shared.jobs == 2
     assert shared.images_per_second > 0
     assert shared.memory_bytes == 0  # of a GPU
@@ -31,7 +31,7 @@ def test_two_runs_are_measured_together() -> None:
 def test_a_run_that_cannot_be_measured_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = Slot("cuda:9", "cuda:9", 1)
     with pytest.raises(UserError, match="could not be measured"):
-        measure_sharing(find_table("demo").cells[0], nowhere, jobs=1, seconds=0.1)
+        measure_together(find_table("demo").cells[0], nowhere, jobs=1, seconds=0.1)
 
 
 def test_auto_or_a_number() -> None:
@@ -54,7 +54,7 @@ def test_auto_measures_each_kind_once_and_says_what_it_chose(
         asked.append((cell.row.id, jobs))
         return Shared(jobs, 1000.0 * min(jobs, 2), 10**9)
 
-    monkeypatch.setattr("repro.sweep.cost.gpu_sharing.measure_sharing", fake)
+    monkeypatch.setattr("repro.sweep.cost.gpu_sharing.measure_together", fake)
     monkeypatch.setattr("repro.sweep.cost.gpu_sharing.free_memory", lambda slot: 80 * 10**9)
     table = find_table("table2")
     runs = [Run(cell=cell, seed=seed) for seed in range(2) for cell in table.cells if cell.row.id != "nasnet_a"]
@@ -67,7 +67,7 @@ def test_auto_measures_each_kind_once_and_says_what_it_chose(
 
 def test_cores_limit_what_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "repro.sweep.cost.gpu_sharing.measure_sharing", lambda cell, slot, jobs: Shared(jobs, 1000.0 * jobs, 10**9)
+        "repro.sweep.cost.gpu_sharing.measure_together", lambda cell, slot, jobs: Shared(jobs, 1000.0 * jobs, 10**9)
     )
     monkeypatch.setattr("repro.sweep.cost.gpu_sharing.free_memory", lambda slot: 80 * 10**9)
     runs = [Run(cell=find_table("demo").cells[0], seed=seed) for seed in range(20)]

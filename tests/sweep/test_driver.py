@@ -13,10 +13,10 @@ from repro.experiment.schema import Run
 from repro.progress import Progress, Trouble
 from repro.results import RunFolder, read_failure
 from repro.results.lock import own
-from repro.sweep.driver import conduct, judge
-from repro.sweep.executor import Ended, Event, Executor, Job, Said, Started
-from repro.sweep.retries import MOST_DISPLACEMENTS, another_attempt
-from repro.sweep.sweep_state import Finished, RunningRun, SweepPicture
+from repro.sweep.driver import fate_of, run_sweep
+from repro.sweep.executor import Ended, Event, Executor, Job, Reported, Started
+from repro.sweep.retries import MAX_DISPLACEMENTS, retry_job
+from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
 
 
 class Scripted:
@@ -47,7 +47,7 @@ class Scripted:
         self.out = [job for job in self.out if job not in ending] + self.fresh
         for job in self.fresh:
             self.began.append(job.id)
-            events += [Started(job, "here"), Said(job, Progress(job.id, "training", epoch=1, epochs=10))]
+            events += [Started(job, "here"), Reported(job, Progress(job.id, "training", epoch=1, epochs=10))]
         self.fresh = []
         self.most_at_once = max(self.most_at_once, len(self.out))
         return events
@@ -75,21 +75,21 @@ class Scripted:
         self.closes += 1
 
 
-class Noted:
+class Notice:
     """A listener that notes which runs are put off, and why."""
 
     def __init__(self, waits: list[tuple[str, str]]) -> None:
         self.waits = waits
 
-    def started(self, picture: SweepPicture, run: RunningRun) -> None: ...
-    def said(self, picture: SweepPicture, run: RunningRun) -> None: ...
-    def ended(self, picture: SweepPicture, run: Finished) -> None: ...
-    def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
+    def started(self, sweep: SweepState, run: RunningRun) -> None: ...
+    def said(self, sweep: SweepState, run: RunningRun) -> None: ...
+    def ended(self, sweep: SweepState, run: FinishedRun) -> None: ...
+    def postponed(self, sweep: SweepState, job: Job, why: str) -> None:
         self.waits.append((job.id, why))
 
     def noted(self, text: str) -> None: ...
-    def stopping(self, picture: SweepPicture, why: str) -> None: ...
-    def tick(self, picture: SweepPicture) -> None: ...
+    def stopping(self, sweep: SweepState, why: str) -> None: ...
+    def tick(self, sweep: SweepState) -> None: ...
 
 
 @pytest.fixture
@@ -104,25 +104,25 @@ def test_the_double_is_an_executor() -> None:
 
 def test_all_jobs_run_and_never_more_than_there_is_room_for(jobs: list[Job]) -> None:
     executor = Scripted()
-    picture = conduct(jobs, executor, finished_before=3)
+    sweep = run_sweep(jobs, executor, finished_before=3)
     assert executor.began == [job.id for job in jobs]
     assert executor.most_at_once == 2
-    assert len(picture.having("completed")) == len(jobs)
-    assert picture.total == len(jobs) + 3
+    assert len(sweep.having("completed")) == len(jobs)
+    assert sweep.total == len(jobs) + 3
     assert executor.closes == 1
 
 
 def test_no_jobs_are_no_trouble() -> None:
     executor = Scripted()
-    assert conduct([], executor).finished == []
+    assert run_sweep([], executor).finished == []
     assert executor.closes == 1
 
 
 def test_a_failure_is_noted_and_the_rest_goes_on(jobs: list[Job], results: Path) -> None:
     executor = Scripted({jobs[1].id: 1})
-    picture = conduct(jobs, executor)
-    assert [(ended.job.id, ended.cause) for ended in picture.having("failed")] == [(jobs[1].id, "the pixels ran out")]
-    assert len(picture.having("completed")) == len(jobs) - 1
+    sweep = run_sweep(jobs, executor)
+    assert [(ended.job.id, ended.cause) for ended in sweep.having("failed")] == [(jobs[1].id, "the pixels ran out")]
+    assert len(sweep.having("completed")) == len(jobs) - 1
     failure = read_failure(RunFolder.of(results, jobs[1].run))
     assert failure is not None
     assert (failure.cause, failure.attempts) == ("the pixels ran out", 1)
@@ -134,37 +134,37 @@ def test_a_failure_that_cannot_be_noted_is_still_a_failure(jobs: list[Job], monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("repro.sweep.driver.write_failure", full)
-    picture = conduct(jobs, Scripted({jobs[1].id: 1}))
-    assert len(picture.having("failed")) == 1
-    assert len(picture.having("completed")) == len(jobs) - 1
+    sweep = run_sweep(jobs, Scripted({jobs[1].id: 1}))
+    assert len(sweep.having("failed")) == 1
+    assert len(sweep.having("completed")) == len(jobs) - 1
 
 
 def test_fail_fast_begins_nothing_more_and_asks_the_others_to_commit(jobs: list[Job]) -> None:
     executor = Scripted({jobs[0].id: 1})
-    picture = conduct(jobs, executor, fail_fast=True)
+    sweep = run_sweep(jobs, executor, fail_fast=True)
     assert executor.stops == 1
     assert executor.kills == 0
     # The failure makes room for the third before it is looked at; nothing begins after that.
-    assert len(picture.waiting) >= len(jobs) - 3
-    assert picture.having("failed")
+    assert len(sweep.waiting) >= len(jobs) - 3
+    assert sweep.having("failed")
 
 
 def test_a_request_to_stop_ends_what_runs_and_keeps_the_rest_for_later(jobs: list[Job]) -> None:
     executor = Scripted(endless=True)
     asked = iter([0, 0, 1])
-    picture = conduct(jobs, executor, stops_asked=lambda: next(asked, 1))
+    sweep = run_sweep(jobs, executor, stops_asked=lambda: next(asked, 1))
     assert executor.stops == 1
     assert executor.kills == 0
-    assert len(picture.having("interrupted")) == 2
-    assert len(picture.waiting) == len(jobs) - 2
-    assert not picture.running
+    assert len(sweep.having("interrupted")) == 2
+    assert len(sweep.waiting) == len(jobs) - 2
+    assert not sweep.running
 
 
 def test_a_second_request_kills(jobs: list[Job]) -> None:
     executor = Scripted(endless=True)
-    picture = conduct(jobs, executor, stops_asked=lambda: 2 if executor.began else 0)
+    sweep = run_sweep(jobs, executor, stops_asked=lambda: 2 if executor.began else 0)
     assert (executor.stops, executor.kills) == (1, 1)
-    assert len(picture.having("interrupted")) == 2
+    assert len(sweep.having("interrupted")) == 2
 
 
 @pytest.fixture
@@ -186,9 +186,9 @@ def test_a_run_that_another_process_finishes_is_waited_for(
         return events
 
     monkeypatch.setattr(executor, "poll", meanwhile)
-    picture = conduct(jobs, executor, listen=Noted(waits))
-    assert [ended.job.id for ended in picture.having("elsewhere")] == [jobs[2].id]
-    assert len(picture.having("completed")) == len(jobs) - 1
+    sweep = run_sweep(jobs, executor, listen=Notice(waits))
+    assert [ended.job.id for ended in sweep.having("elsewhere")] == [jobs[2].id]
+    assert len(sweep.having("completed")) == len(jobs) - 1
     assert executor.began.count(jobs[2].id) == 1
     assert waits == [(jobs[2].id, "in training by another process; it is waited for")]
 
@@ -197,14 +197,14 @@ def test_a_run_that_another_process_finishes_is_waited_for(
 def test_a_run_that_another_process_is_seen_to_train_is_not_begun(jobs: list[Job], finish: Callable[..., None]) -> None:
     waits: list[tuple[str, str]] = []
 
-    class Finishing(Noted):
-        def postponed(self, picture: SweepPicture, job: Job, why: str) -> None:
-            super().postponed(picture, job, why)
+    class Finishing(Notice):
+        def postponed(self, sweep: SweepState, job: Job, why: str) -> None:
+            super().postponed(sweep, job, why)
             finish(job.run)
 
     with own(jobs[2].folder):
-        picture = conduct(jobs, executor := Scripted({}), listen=Finishing(waits))
-    assert [ended.job.id for ended in picture.having("elsewhere")] == [jobs[2].id]
+        sweep = run_sweep(jobs, executor := Scripted({}), listen=Finishing(waits))
+    assert [ended.job.id for ended in sweep.having("elsewhere")] == [jobs[2].id]
     assert jobs[2].id not in executor.began
     [(_, why)] = waits
     assert why.startswith(f"in training by process {os.getpid()} on ")
@@ -212,8 +212,8 @@ def test_a_run_that_another_process_is_seen_to_train_is_not_begun(jobs: list[Job
 
 @pytest.mark.usefixtures("impatient")
 def test_a_run_that_another_process_leaves_unfinished_is_taken_on(jobs: list[Job]) -> None:
-    picture = conduct(jobs, executor := Scripted({jobs[2].id: [75, 75, 0]}))
-    assert len(picture.having("completed")) == len(jobs)
+    sweep = run_sweep(jobs, executor := Scripted({jobs[2].id: [75, 75, 0]}))
+    assert len(sweep.having("completed")) == len(jobs)
     assert executor.began.count(jobs[2].id) == 3
 
 
@@ -222,9 +222,9 @@ def test_a_run_that_is_recorded_by_now_is_not_begun(jobs: list[Job], finish: Cal
     finish(jobs[1].run, status="diverged", reason="not finite", last_top1_percent=None)
     jobs[2].folder.path.mkdir(parents=True)
     jobs[2].folder.record.write_text("edited")
-    picture = conduct(jobs[:3], executor := Scripted())
+    sweep = run_sweep(jobs[:3], executor := Scripted())
     assert executor.began == []
-    assert [(ended.job.id, ended.fate) for ended in picture.finished] == [
+    assert [(ended.job.id, ended.fate) for ended in sweep.finished] == [
         (jobs[0].id, "elsewhere"),
         (jobs[1].id, "diverged"),
         (jobs[2].id, "failed"),
@@ -234,9 +234,9 @@ def test_a_run_that_is_recorded_by_now_is_not_begun(jobs: list[Job], finish: Cal
 def test_a_killed_worker_is_tried_again_and_again_and_then_shown(jobs: list[Job]) -> None:
     waits: list[tuple[str, str]] = []
     codes: dict[str, int | list[int]] = {jobs[0].id: [-9, -11, 0], jobs[1].id: [-9, 143, -9], jobs[2].id: 1}
-    picture = conduct(jobs, executor := Scripted(codes), listen=Noted(waits))
-    assert {ended.job.id for ended in picture.having("failed")} == {jobs[1].id, jobs[2].id}
-    assert len(picture.having("completed")) == len(jobs) - 2
+    sweep = run_sweep(jobs, executor := Scripted(codes), listen=Notice(waits))
+    assert {ended.job.id for ended in sweep.having("failed")} == {jobs[1].id, jobs[2].id}
+    assert len(sweep.having("completed")) == len(jobs) - 2
     assert [executor.began.count(job.id) for job in jobs[:4]] == [3, 3, 1, 1]
     assert sorted(run for run, _ in waits) == sorted([jobs[0].id] * 2 + [jobs[1].id] * 2)
     assert all("tried again from its last checkpoint" in why for _, why in waits)
@@ -266,26 +266,26 @@ def test_what_is_worth_another_attempt(
     last = Progress("x", "failed", message="no luck", trouble=trouble)
     ended = Ended(jobs[0], returncode, last, "last words", shared)
     expected = {None: None, "same": jobs[0], "alone": replace(jobs[0], alone=True)}[again]
-    assert another_attempt(ended, attempts) == expected
+    assert retry_job(ended, attempts) == expected
     if again == "alone":
-        assert another_attempt(replace(ended, job=replace(jobs[0], alone=True)), attempts) is None
+        assert retry_job(replace(ended, job=replace(jobs[0], alone=True)), attempts) is None
 
 
 def test_nothing_is_left_running_when_the_listener_breaks(jobs: list[Job]) -> None:
     class Broken:
-        def started(self, picture: SweepPicture, run: RunningRun) -> None: ...
-        def said(self, picture: SweepPicture, run: RunningRun) -> None: ...
-        def ended(self, picture: SweepPicture, run: Finished) -> None:
+        def started(self, sweep: SweepState, run: RunningRun) -> None: ...
+        def said(self, sweep: SweepState, run: RunningRun) -> None: ...
+        def ended(self, sweep: SweepState, run: FinishedRun) -> None:
             raise BrokenPipeError
 
-        def postponed(self, picture: SweepPicture, job: Job, why: str) -> None: ...
+        def postponed(self, sweep: SweepState, job: Job, why: str) -> None: ...
         def noted(self, text: str) -> None: ...
-        def stopping(self, picture: SweepPicture, why: str) -> None: ...
-        def tick(self, picture: SweepPicture) -> None: ...
+        def stopping(self, sweep: SweepState, why: str) -> None: ...
+        def tick(self, sweep: SweepState) -> None: ...
 
     executor = Scripted()
     with pytest.raises(BrokenPipeError):
-        conduct(jobs, executor, listen=Broken())
+        run_sweep(jobs, executor, listen=Broken())
     assert (executor.stops, executor.kills, executor.closes) == (1, 0, 1)
     assert not executor.out, "what ran was not waited for"
 
@@ -327,7 +327,7 @@ def test_what_became_of_a_worker(
     cause: str | None,
 ) -> None:
     ended = Ended(make_job(demo_runs[0]), returncode, last, "last words")
-    assert judge(ended, stopping=stopping) == (fate, cause)
+    assert fate_of(ended, stopping=stopping) == (fate, cause)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_a_run_that_takes_its_places_down_is_shown_as_failed(jobs: list[Job], ho
             return [Ended(event.job, displaced=True, **how) if isinstance(event, Ended) else event for event in events]
 
     executor = TakesDown()
-    (finished,) = conduct(jobs[:1], executor).finished
-    assert (finished.fate, len(executor.began)) == ("failed", MOST_DISPLACEMENTS)
+    (finished,) = run_sweep(jobs[:1], executor).finished
+    assert (finished.fate, len(executor.began)) == ("failed", MAX_DISPLACEMENTS)
     assert "10 times in a row without coming any further" in str(finished.cause)
     assert str(how.get("cause", "its place was lost")) in str(finished.cause)

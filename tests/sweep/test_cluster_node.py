@@ -12,7 +12,7 @@ import pytest
 
 from repro.experiment.schema import Run
 from repro.sweep import cluster_node as remote
-from repro.sweep.cluster_node import NotShared, RemoteJob, Terms, run_remote, slots_here
+from repro.sweep.cluster_node import NodeSettings, NotShared, RemoteJob, run_on_node, slots_here
 from repro.sweep.devices.slots import VISIBLE
 from repro.sweep.executor import Job
 from repro.sweep.local import watchdog as silence
@@ -27,8 +27,8 @@ def sweep(results: Path) -> Registration:
 
 
 @pytest.fixture
-def terms(sweep: Registration, results: Path, worker_command: tuple[str, ...]) -> Terms:
-    return Terms(sweep.id, str(results), device="cpu", threads=1, jobs=2, command=worker_command)
+def terms(sweep: Registration, results: Path, worker_command: tuple[str, ...]) -> NodeSettings:
+    return NodeSettings(sweep.id, str(results), device="cpu", threads=1, jobs=2, command=worker_command)
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[RemoteJob
 
 
 def test_a_node_trains_its_jobs_and_says_what_became_of_each(
-    jobs: list[RemoteJob], terms: Terms, behave: Behave
+    jobs: list[RemoteJob], terms: NodeSettings, behave: Behave
 ) -> None:
     behave({jobs[1].id: "fail", jobs[2].id: "diverge"})
-    ends = run_remote(jobs, terms)
+    ends = run_on_node(jobs, terms)
     assert [end.id for end in ends] == [job.id for job in jobs]
     assert [end.fate for end in ends] == ["completed", "failed", "diverged"]
     assert ends[1].cause == "the pixels ran out\n  Buy more pixels."
@@ -54,34 +54,34 @@ def test_a_worker_without_a_heartbeat_is_ended_and_its_run_tried_again(
     fate: str,
     attempts: int,
     jobs: list[RemoteJob],
-    terms: Terms,
+    terms: NodeSettings,
     behave: Behave,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(silence, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(silence, "LOOKS", 3)
     behave({jobs[0].id: does})
-    (end,) = run_remote(jobs[:1], terms)
+    (end,) = run_on_node(jobs[:1], terms)
     assert (end.fate, end.attempts) == (fate, attempts)
     if fate == "failed":
         assert "gave no sign of life for 10 minutes, and was ended" in str(end.cause)
 
 
 def test_a_run_that_fails_is_tried_three_times_at_most_and_not_again_by_the_driver(
-    jobs: list[RemoteJob], terms: Terms, behave: Behave, demo_runs: list[Run], make_job: Callable[[Run], Job]
+    jobs: list[RemoteJob], terms: NodeSettings, behave: Behave, demo_runs: list[Run], make_job: Callable[[Run], Job]
 ) -> None:
-    from repro.sweep.retries import another_attempt
+    from repro.sweep.retries import retry_job
 
     behave({jobs[0].id: "SIGKILL"})
-    (end,) = run_remote(jobs[:1], terms)
+    (end,) = run_on_node(jobs[:1], terms)
     assert (end.fate, end.attempts, end.returncode) == ("failed", 3, -signal.SIGKILL)
     ended = end.ended(make_job(demo_runs[0]))
-    assert another_attempt(ended, ended.attempts) is None
+    assert retry_job(ended, ended.attempts) is None
 
 
 @pytest.mark.parametrize("how", ["signal", "register"])
 def test_runs_commit_and_are_interrupted_when_the_node_is_told_to_stop(
-    how: str, jobs: list[RemoteJob], terms: Terms, behave: Behave, sweep: Registration, results: Path
+    how: str, jobs: list[RemoteJob], terms: NodeSettings, behave: Behave, sweep: Registration, results: Path
 ) -> None:
     behave({job.id: "wait" for job in jobs})
 
@@ -97,7 +97,7 @@ def test_runs_commit_and_are_interrupted_when_the_node_is_told_to_stop(
 
     teller = threading.Thread(target=tell)
     teller.start()
-    ends = run_remote(jobs, terms)
+    ends = run_on_node(jobs, terms)
     teller.join()
     assert [end.fate for end in ends] == ["interrupted"] * 3
     assert [end.attempts for end in ends] == [1, 1, 0]
@@ -105,12 +105,12 @@ def test_runs_commit_and_are_interrupted_when_the_node_is_told_to_stop(
 
 
 def test_a_folder_that_is_not_the_sweep_s_is_refused_and_nothing_written(
-    jobs: list[RemoteJob], terms: Terms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    jobs: list[RemoteJob], terms: NodeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote.find_registration, "__kwdefaults__", {"seconds": 0.1})
     other = tmp_path / "other"
     with pytest.raises(NotShared, match="not the results folder"):
-        run_remote(jobs, Terms(terms.sweep, str(other), device="cpu", command=terms.command))
+        run_on_node(jobs, NodeSettings(terms.sweep, str(other), device="cpu", command=terms.command))
     assert not other.exists()
 
 
@@ -127,5 +127,5 @@ def test_the_engine_s_devices_are_taken_as_they_are(
     inherited: str, device: Any, expected: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VISIBLE, inherited)
-    slots = slots_here(Terms("0" * 12, "/results", device=device, threads=1, jobs=1, jobs_per_gpu=2))
+    slots = slots_here(NodeSettings("0" * 12, "/results", device=device, threads=1, jobs=1, jobs_per_gpu=2))
     assert [(slot.device, slot.environment.get(VISIBLE)) for slot in slots] == expected

@@ -9,7 +9,7 @@ import pytest
 
 from repro.errors import UserError
 from repro.results import RunFolder
-from repro.sweep.cluster_node import RemoteJob, Terms
+from repro.sweep.cluster_node import NodeSettings, RemoteJob
 from repro.sweep.slurm import task as slurm_node
 
 # Array 25 has two tasks that run; to SLURM, the second one's job is 25 as well.
@@ -46,6 +46,6 @@ def test_a_failure_that_cannot_be_noted_is_the_task_s_word_all_the_same(
 
     monkeypatch.setattr(slurm_node, "write_failure", full)
     job = RemoteJob("demo/a/b/seed-0", {}, ())
-    work = slurm_node.NodeWork(str(tmp_path), 0, (job,), Terms("0" * 12, str(tmp_path)))
+    work = slurm_node.ArrayTask(str(tmp_path), 0, (job,), NodeSettings("0" * 12, str(tmp_path)))
     (end,) = work._refused(UserError("no GPU is visible here"), [RunFolder(tmp_path / job.id)])
     assert (end.fate, end.cause) == ("failed", "no GPU is visible here")

@@ -7,7 +7,7 @@ from typing import Any
 
 from repro.results import RunFolder
 from repro.results.lock import own
-from repro.sweep.local.watchdog import LOOK_SECONDS, LOOKS, SilenceWatch
+from repro.sweep.local.watchdog import LOOK_SECONDS, LOOKS, Watchdog
 
 
 class Clock:
@@ -21,7 +21,7 @@ def worker_of(folder: RunFolder, pid: int) -> Any:
     return SimpleNamespace(process=SimpleNamespace(pid=pid), job=SimpleNamespace(folder=folder))
 
 
-def looks(watch: SilenceWatch, clock: Clock, worker: Any, count: int) -> list[bool]:
+def looks(watch: Watchdog, clock: Clock, worker: Any, count: int) -> list[bool]:
     found = []
     for _ in range(count):
         found.append(watch.silent([worker]) == [worker])
@@ -31,7 +31,7 @@ def looks(watch: SilenceWatch, clock: Clock, worker: Any, count: int) -> list[bo
 
 def test_only_so_many_looks_without_a_heartbeat_are_silence(tmp_path: Path) -> None:
     folder, clock = RunFolder(tmp_path / "run"), Clock()
-    watch, worker = SilenceWatch(clock), worker_of(folder, os.getpid())
+    watch, worker = Watchdog(clock), worker_of(folder, os.getpid())
     with own(folder) as ownership:
         assert not any(looks(watch, clock, worker, LOOKS))
         os.utime(ownership.path, (1.0, 1.0))  # a heartbeat, by whatever clock
@@ -41,7 +41,7 @@ def test_only_so_many_looks_without_a_heartbeat_are_silence(tmp_path: Path) -> N
 
 def test_a_node_that_was_suspended_took_no_looks_meanwhile(tmp_path: Path) -> None:
     folder, clock = RunFolder(tmp_path / "run"), Clock()
-    watch, worker = SilenceWatch(clock), worker_of(folder, os.getpid())
+    watch, worker = Watchdog(clock), worker_of(folder, os.getpid())
     with own(folder):
         looks(watch, clock, worker, 2)
         clock.now += 10 * LOOKS * LOOK_SECONDS
@@ -50,6 +50,6 @@ def test_a_node_that_was_suspended_took_no_looks_meanwhile(tmp_path: Path) -> No
 
 def test_a_worker_that_owns_no_run_yet_is_not_silent(tmp_path: Path) -> None:
     folder, clock = RunFolder(tmp_path / "run"), Clock()
-    assert not any(looks(SilenceWatch(clock), clock, worker_of(folder, os.getpid()), LOOKS + 2))
+    assert not any(looks(Watchdog(clock), clock, worker_of(folder, os.getpid()), LOOKS + 2))
     with own(folder):
-        assert not any(looks(SilenceWatch(clock), clock, worker_of(folder, os.getpid() + 1), LOOKS + 2))
+        assert not any(looks(Watchdog(clock), clock, worker_of(folder, os.getpid() + 1), LOOKS + 2))

@@ -18,12 +18,12 @@ from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
 from repro.machine import GpuMemory
 from repro.sweep import cluster_node as remote
-from repro.sweep.cluster_node import RemoteJob, Terms, run_remote
+from repro.sweep.cluster_node import NodeSettings, RemoteJob, run_on_node
 from repro.sweep.cost import memory_estimate as needs
-from repro.sweep.devices.packing import CONTEXT_BYTES, may_join
+from repro.sweep.devices.packing import CONTEXT_BYTES, has_room_for
 from repro.sweep.devices.slots import VISIBLE, Slot
 from repro.sweep.executor import Job
-from repro.sweep.local.gpu_memory import GpuRoom, memory_of_slot
+from repro.sweep.local.gpu_memory import GpuMemoryReservations, slot_memory
 from repro.sweep.registry import register
 
 GB = 10**9
@@ -48,7 +48,7 @@ SLOT = Slot("cuda:0", "cuda", 1, {VISIBLE: "0"})
 def test_a_run_begins_where_memory_holds_it_beside_what_was_promised(
     needed: int | None, free: int, promised: tuple[int, ...], may: bool
 ) -> None:
-    assert may_join(needed, GpuMemory("GPU-a", 80, free), promised) is may
+    assert has_room_for(needed, GpuMemory("GPU-a", 80, free), promised) is may
 
 
 class Gpu:
@@ -59,8 +59,8 @@ class Gpu:
         self.memory: GpuMemory | None = GpuMemory("GPU-a", total, total)
         self.now = 0.0
 
-    def room(self) -> GpuRoom:
-        return GpuRoom(lambda slot: self.memory, self.needed, self.folder, lambda: self.now)
+    def room(self) -> GpuMemoryReservations:
+        return GpuMemoryReservations(lambda slot: self.memory, self.needed, self.folder, lambda: self.now)
 
     def needed(self, cell: Cell) -> int:
         return (30 if cell.column.id == "ce" else 50) * GB
@@ -121,7 +121,7 @@ def test_a_run_of_which_nothing_is_known_is_placed_alone(gpu: Gpu, jobs: list[Jo
         asked.append(cell.id)
         raise UserError("it could not be estimated")
 
-    room = GpuRoom(lambda slot: gpu.memory, unknown, gpu.folder, lambda: gpu.now)
+    room = GpuMemoryReservations(lambda slot: gpu.memory, unknown, gpu.folder, lambda: gpu.now)
     assert room.admits(jobs[0], SLOT)
     for _ in range(3):
         assert not room.admits(jobs[1], SLOT)
@@ -144,11 +144,11 @@ def test_where_no_promise_can_be_kept_runs_begin_as_they_were_placed(gpu: Gpu, j
 
 def test_the_driver_is_asked_for_the_gpu_of_the_slot(fake_driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_driver({"uuid": "GPU-fake", "memory": [1000 * 2**20, 900 * 2**20]})
-    assert memory_of_slot(SLOT) == GpuMemory("GPU-fake", 1000 * 2**20, 900 * 2**20)
+    assert slot_memory(SLOT) == GpuMemory("GPU-fake", 1000 * 2**20, 900 * 2**20)
     fake_driver({"uuid": "GPU-fake"})  # where the driver does not tell, torch is asked
     by_torch = GpuMemory("MIG-a", 10, 5)
     monkeypatch.setattr("repro.sweep.local.gpu_memory.memory_by_torch", lambda slot: by_torch)
-    assert memory_of_slot(SLOT) == by_torch
+    assert slot_memory(SLOT) == by_torch
 
 
 @pytest.mark.parametrize("how", ["one job on SLURM", "two tasks on Ray"])
@@ -165,17 +165,17 @@ def test_a_node_trains_one_after_the_other_what_does_not_fit_together(
     monkeypatch.setenv(VISIBLE, "0")
     gpu.now = time.monotonic()
     monkeypatch.setattr("repro.sweep.local.gpu_memory.LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(remote, "GpuRoom", gpu.room)
+    monkeypatch.setattr(remote, "GpuMemoryReservations", gpu.room)
     behave({job.id: "slow" for job in jobs})
     sweep = register(results, table="demo", executor="ray", command="biasrepro sweep demo")
-    terms = Terms(sweep.id, str(results), threads=1, command=worker_command)
+    terms = NodeSettings(sweep.id, str(results), threads=1, command=worker_command)
     sent = [RemoteJob.of(jobs[0]), RemoteJob.of(jobs[2])]  # 30 and 50 of 80 GB: some is held back
     if how == "one job on SLURM":
-        ends = run_remote(sent, replace(terms, jobs_per_gpu=2))
+        ends = run_on_node(sent, replace(terms, jobs_per_gpu=2))
     else:
         ends = []
         shared = replace(terms, shares_gpus=True)
-        tasks = [threading.Thread(target=lambda one=one: ends.extend(run_remote([one], shared))) for one in sent]
+        tasks = [threading.Thread(target=lambda one=one: ends.extend(run_on_node([one], shared))) for one in sent]
         for task in tasks:
             task.start()
         for task in tasks:
@@ -202,10 +202,10 @@ def test_the_estimate_counts_what_a_batch_keeps() -> None:
 def test_the_estimate_is_a_process_s_and_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = find_table("demo").cells[0]
     monkeypatch.setattr(needs, "_known", {})
-    estimated = needs.needed_bytes(cell)
+    estimated = needs.estimated_bytes(cell)
     assert estimated == needs.estimate(Run(cell=cell, seed=0))
     monkeypatch.setattr(sys, "executable", "/nowhere")
-    assert needs.needed_bytes(find_table("demo").cells[1]) == estimated
+    assert needs.estimated_bytes(find_table("demo").cells[1]) == estimated
     monkeypatch.setattr(needs, "_known", {})
     with pytest.raises(UserError, match="could not be estimated"):
-        needs.needed_bytes(cell)
+        needs.estimated_bytes(cell)
