@@ -247,10 +247,10 @@ def machine() -> dict[str, Any]:
     """The machine, the versions and how busy it was."""
     import torch
 
-    from repro.engine.environment import static_provenance
+    from repro.engine.provenance import environment_facts
     from repro.machine import usable_cores
 
-    facts = static_provenance(torch.device("cpu"))
+    facts = environment_facts(torch.device("cpu"))
     kept = ("biasrepro", "git_commit", "git_dirty", "python", "packages", "platform", "device_name")
     return {
         **{key: facts[key] for key in kept},

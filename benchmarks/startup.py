@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from repro.data import load_dataset
-from repro.engine import environment
+from repro.engine.device import choose_device
+from repro.engine.provenance import environment_facts
 from repro.errors import DataError
 from repro.machine import usable_cores
 from repro.progress import Progress
@@ -94,7 +95,7 @@ def main() -> None:
     seconds = measure(chosen.root, chosen.rounds)
     for name, times in seconds.items():
         print(f"{name:<40} {statistics.median(times):5.2f} s  ({min(times):.2f}-{max(times):.2f})")
-    facts = environment.static_provenance(environment.choose_device("auto"))
+    facts = environment_facts(choose_device("auto"))
     kept = ("biasrepro", "git_commit", "git_dirty", "python", "packages", "platform", "device_name")
     record: dict[str, Any] = {
         "kind": "startup",

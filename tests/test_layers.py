@@ -16,18 +16,8 @@ import repro
 PACKAGE = Path(repro.__file__).parent
 
 LAYERS = (
-    *(
-        "errors",
-        "progress",
-        "interruption",
-        "machine",
-        "experiment",
-        "results",
-        "analysis",
-        "tables",
-        "figures",
-        "report",
-    ),
+    *("errors", "progress", "interruption", "machine"),
+    *("experiment", "results", "analysis", "tables", "figures", "report"),
     *("data", "losses", "models", "engine", "bench"),
     *("sweep", "cli", "__main__"),
 )

@@ -108,10 +108,10 @@ def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> 
 
 def _machine(device: str) -> dict[str, Any]:
     """The machine and the versions, as the records of runs have them."""
-    from repro.engine import environment
+    from repro.engine.device import choose_device
+    from repro.engine.provenance import environment_facts
 
-    chosen = environment.choose_device(device)
-    facts = environment.static_provenance(chosen)
+    facts = environment_facts(choose_device(device))
     kept = ("biasrepro", "git_commit", "git_dirty", "python", "packages", "platform", "device", "device_name", "driver")
     return {
         **{key: facts[key] for key in kept},

@@ -40,7 +40,7 @@ def main() -> None:
     first = loop.epoch()
     answer(
         weights=loop.weights,
-        in_force=loop.in_force,
+        in_force=loop.settings.to_record(),
         start_seconds=ready - began,
         first_epoch_seconds=first,
     )
@@ -55,11 +55,12 @@ def _bound(device: str, precision: str, threads: int) -> dict[str, float]:
     import torch
 
     from repro.bench.bound import measure_bound
-    from repro.engine import environment
+    from repro.engine.device import choose_device, set_up_device
     from repro.experiment.schema import Execution
 
-    chosen = environment.choose_device(device)
-    environment.prepare(chosen, Execution.model_validate({"precision": precision}), threads, "none")
+    chosen = choose_device(device)
+    execution = Execution.model_validate({"precision": precision, "memory_format": "contiguous"})
+    set_up_device(chosen, execution, threads, "none")
     with torch.no_grad():
         return dict(measure_bound(chosen, precision).__dict__)
 

@@ -12,9 +12,9 @@ from torch import nn
 from repro.bench.configurations import Setting, keeps_memory
 from repro.bench.plain import PlainLoop
 from repro.data import Dataset
-from repro.engine import environment
+from repro.engine.device import DeviceSettings, choose_device, keep_freed_memory, set_up_device
+from repro.engine.learner import Learner
 from repro.engine.randomness import derived_seed, seed_device
-from repro.engine.stepping import Stepper
 from repro.experiment.schema import Run
 from repro.losses import losses_and_weights
 
@@ -47,10 +47,9 @@ class Loop:
     """
 
     def __init__(self, setting: Setting) -> None:
-        self.device = environment.choose_device(setting.device)
+        self.device = choose_device(setting.device)
         run, threads = setting.run, setting.threads
-        in_force = environment.prepare(self.device, run.cell.execution, threads, run.cell.row.model)
-        self.in_force = in_force
+        self.settings = set_up_device(self.device, run.cell.execution, threads, run.cell.row.model)
         self.feed: Callable[[], object] | None = None
         dataset = random_images(run, setting.images)
         if setting.arm == "plain":
@@ -65,10 +64,10 @@ class Loop:
             model = resident.loop.model
         else:
             if self.device.type == "cpu" and keeps_memory(setting.arm):
-                environment.keep_freed_memory()
-            engine = _Engine(run, dataset, self.device, in_force)
+                keep_freed_memory()
+            engine = _Engine(run, dataset, self.settings)
             self._train, self.feed = engine.epoch, engine.feed_alone
-            model = engine.stepper.state.model
+            model = engine.learner.state.model
         self.weights = _hash(model)
 
     def epoch(self) -> float:
@@ -117,19 +116,19 @@ class _Resident:
 class _Engine:
     """The engine's own steps, epoch after epoch."""
 
-    def __init__(self, run: Run, dataset: Dataset, device: torch.device, in_force: dict[str, object]) -> None:
-        self.stepper = Stepper(run, dataset, device, in_force)
+    def __init__(self, run: Run, dataset: Dataset, settings: DeviceSettings) -> None:
+        self.learner = Learner(run, dataset, settings)
 
     def epoch(self) -> None:
-        stepper = self.stepper
-        stepper.feed.begin_epoch(stepper.state.epoch)
-        for step in range(stepper.feed.steps):
-            stepper.take(step)
-        stepper.state.epoch += 1
+        learner = self.learner
+        learner.feed.begin_epoch(learner.state.epoch)
+        for step in range(learner.feed.steps):
+            learner.train_on_batch(step)
+        learner.state.epoch += 1
 
     def feed_alone(self) -> None:
-        feed = self.stepper.feed
-        feed.begin_epoch(self.stepper.state.epoch)
+        feed = self.learner.feed
+        feed.begin_epoch(self.learner.state.epoch)
         for step in range(feed.steps):
             images, _targets = feed.batch(step)
             feed.prepare(images)

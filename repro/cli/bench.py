@@ -56,7 +56,7 @@ def bench(
     from repro.bench.benchmark import Options, benchmark
     from repro.bench.configurations import choose_arms, has_precision
     from repro.cli.console import say
-    from repro.engine.environment import choose_device
+    from repro.engine.device import choose_device
     from repro.experiment.catalog import NETWORKS
     from repro.experiment.config import find_table
     from repro.machine import usable_cores

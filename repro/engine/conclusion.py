@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
-
-import torch
 
 from repro.data import Dataset
-from repro.engine import environment
+from repro.engine.device import DeviceSettings
+from repro.engine.provenance import environment_facts, hash_of_code
 from repro.engine.state import TrainingState
 from repro.experiment.schema import Run
 from repro.results import Provenance, RunRecord
 
 
 def conclude(
-    run: Run,
-    state: TrainingState,
-    device: torch.device,
-    in_force: dict[str, Any],
-    reason: str | None,
-    dataset: Dataset,
+    run: Run, state: TrainingState, settings: DeviceSettings, reason: str | None, dataset: Dataset
 ) -> RunRecord:
-    """The record of a run on ``dataset`` that ended; ``reason`` says why it diverged, None where it completed."""
+    """The record of a run on ``dataset`` that has ended; ``reason`` says why it diverged, None where it completed."""
     cell, history = run.cell, state.history
     best = max(history, key=lambda epoch: epoch.test_top1_percent) if history else None
     train_seconds = sum(epoch.train_seconds for epoch in history)
@@ -42,9 +35,10 @@ def conclude(
         best_top1_percent=best.test_top1_percent if best else None,
         best_epoch=best.epoch if best else None,
         state_hash=None if reason else state.hash(),
-        execution_in_force=in_force,
+        execution_in_force=settings.to_record(),
         provenance=Provenance(
-            **environment.static_provenance(device),
+            **environment_facts(settings.device),
+            code_hash=hash_of_code(run),
             data_source=dataset.source,
             data_fingerprint=dataset.fingerprint,
             started_at=state.started_at,

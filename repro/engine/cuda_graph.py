@@ -1,12 +1,12 @@
 """A training step as a CUDA graph: captured once for each batch size, then replayed with one launch.
 
-Small networks leave a GPU idle while the host launches their hundreds of kernels one by one; a graph holds them all.
-It holds addresses, not values. So whatever changes from step to step stands in memory that stays where it is: images
-and targets are copied into the graph's own, the learning rate is a tensor, weights, momentum, statistics and totals
-are updated in place. Dropout draws from the device's generator, whose seed every replay reads anew.
+Small networks leave a GPU idle while the host launches their hundreds of kernels one by one; a graph launches them all
+at once. A graph holds addresses, not values, so everything that changes from step to step keeps its place in memory:
+images and targets are copied into the graph's own tensors, the learning rate is a tensor, weights, momentum, statistics
+and totals are updated in place. Dropout draws from the device's generator, whose seed every replay reads anew.
 
-What a capture needs first, a few steps that are really taken (they choose cuDNN's algorithms and reserve memory), is
-undone afterwards bit for bit. https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs is what this follows.
+A capture needs a few real steps first: they choose cuDNN's algorithms and reserve memory. They are undone bit for bit.
+See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from repro.errors import RunFailure
 
 WARM_UP_STEPS = 3
 
-Step = Callable[[Tensor, Tensor], None]
+BatchFunction = Callable[[Tensor, Tensor], None]
 """Takes images and targets of a batch, and changes state in place."""
 
 
 @dataclass(frozen=True)
 class Captured:
-    """A step over inputs of its own: what is copied there before, and what runs it."""
+    """A captured step: its own input tensors, and what replays it."""
 
     images: Tensor
     targets: Tensor
     replay: Callable[[], None]
 
 
-class GraphedStep:
-    """``step`` by graphs, one for each batch size that comes: a full batch, and the short one at an epoch's end.
+class GraphedBatch:
+    """``function`` as graphs, one for each batch size: a full batch, and the short one at an epoch's end.
 
-    ``state`` lists every tensor that ``step`` changes. ``capture`` turns work without arguments into what repeats it;
-    ``CudaCapture`` does, and a test may do otherwise.
+    ``state`` lists every tensor that ``function`` changes. ``capture`` turns work without arguments into a function
+    that repeats it, as ``CudaCapture`` does.
     """
 
-    def __init__(self, step: Step, state: Callable[[], Iterable[Tensor]], capture: Capture) -> None:
-        self._step = step
+    def __init__(self, function: BatchFunction, state: Callable[[], Iterable[Tensor]], capture: Capture) -> None:
+        self._function = function
         self._state = state
         self._capture = capture
         self._captured: dict[int, Captured] = {}
 
     def __call__(self, images: Tensor, targets: Tensor) -> None:
-        """Take the step on images (N, 3, H, W) and targets (N,)."""
+        """Run on images (N, 3, H, W) and targets (N,)."""
         size = len(targets)
         if size not in self._captured:
             self._captured[size] = self._prepare(images, targets)
@@ -63,7 +63,7 @@ class GraphedStep:
         before = [(tensor, tensor.detach().clone()) for tensor in self._state()]
 
         def work() -> None:
-            self._step(images, targets)
+            self._function(images, targets)
 
         def undo() -> None:
             with torch.no_grad():
@@ -74,13 +74,13 @@ class GraphedStep:
 
 
 Capture = Callable[[Callable[[], None], Callable[[], None]], Callable[[], None]]
-"""Takes the work and what undoes it (weights and all; the capture itself sees to the generator)."""
+"""Takes the work and what undoes its changes to the state; the generator's state is restored by the capture itself."""
 
 
 class CudaCapture:
-    """Captures on ``device``, the current one; all graphs share one pool of memory, for they never run at once.
+    """Captures on ``device``, the current one. All graphs share a memory pool, since they never run at once.
 
-    None of them leaves anything in the pool that another might overwrite: gradients are made and used within a replay.
+    Nothing in the pool outlives a replay: gradients are made and used within it.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.engine.cuda_graph import Capture, GraphedStep, Step
+from repro.engine.cuda_graph import BatchFunction, Capture, GraphedBatch
+from repro.engine.device import DeviceSettings
 
-# No more than are trained on at once: what fits in memory then fits now.
+# No more than a training batch, so that what fits in memory there fits here.
 EVALUATION_BATCH = 128
 
 
@@ -32,15 +32,16 @@ class Evaluator:
         self,
         model: nn.Module,
         prepare: Callable[[Tensor], Tensor],
-        autocast: Callable[[], AbstractContextManager[object]],
-        device: torch.device,
+        settings: DeviceSettings,
         capture: Capture | None = None,
     ) -> None:
         self._model = model
         self._prepare = prepare
-        self._autocast = autocast
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
-        self._add: Step = GraphedStep(self._add_batch, lambda: [self._sums], capture) if capture else self._add_batch
+        self._autocast = settings.autocast
+        self._sums = torch.zeros(3, dtype=torch.float64, device=settings.device)
+        self._add: BatchFunction = self._add_batch
+        if capture is not None:
+            self._add = GraphedBatch(self._add_batch, lambda: [self._sums], capture)
 
     def __call__(self, *, images: Tensor, labels: Tensor) -> Evaluation:
         """Evaluate on uint8 images (N, 3, H, W) and int64 labels (N,). Waits for the device once, at the end."""

@@ -1,4 +1,4 @@
-"""Whether the loss is still finite, asked at every step and without stopping a GPU for the answer."""
+"""Whether the loss is still finite: checked at every step, without making a GPU wait."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor
 
 from repro.engine.step import NO_BAD_STEP
 
-STEPS_BETWEEN_LOOKS = 16
-LOOKS_UNDER_WAY = 2
+STEPS_BETWEEN_COPIES = 16
+COPIES_UNDER_WAY = 2
 _NAP_SECONDS = 0.0005
 
 
-class Look(Protocol):
+class PendingCopy(Protocol):
     """A copy of the first bad step, on its way from the device."""
 
     def arrived(self) -> bool:
-        """Whether it is here; asks without waiting."""
+        """Whether it is complete; does not wait."""
 
     def value(self) -> int:
-        """The first bad step as it was when the look began; only once it arrived."""
+        """The first bad step at the time of the copy; only once it arrived."""
 
 
 @dataclass(frozen=True)
-class _CudaLook:
+class _CudaCopy:
     """A copy into pinned memory, and the event behind it in the stream."""
 
     copy: Tensor
@@ -42,37 +42,37 @@ class _CudaLook:
         return int(self.copy)
 
 
-def cuda_look(bad_step: Tensor) -> Look:
-    """Begin to copy ``bad_step`` from the device; nothing waits."""
+def start_cuda_copy(bad_step: Tensor) -> PendingCopy:
+    """Start copying ``bad_step`` from the device, without waiting."""
     copy = torch.empty((), dtype=torch.int64, pin_memory=True)
     copy.copy_(bad_step, non_blocking=True)
     event = torch.cuda.Event()
     event.record()
-    return _CudaLook(copy, event)
+    return _CudaCopy(copy, event)
 
 
-class Watch:
-    """Tells the first bad step of the epoch: on a CPU at once, on a GPU at most some 50 steps later.
+class FiniteCheck:
+    """Finds the first step of the epoch with a loss that is not finite: on a CPU at once, on a GPU within 50 steps.
 
-    On a GPU it also holds the host back, so that no more than that many steps are queued: a stop that is asked for
-    comes soon, and progress means what the device has done. The queue never runs dry by it.
+    On a GPU it also limits the steps that are queued to about as many, so that a request to stop takes effect soon and
+    progress shows what the device has done. The queue never runs empty because of it.
     """
 
-    def __init__(self, bad_step: Tensor, begin_look: Callable[[Tensor], Look] | None = None) -> None:
+    def __init__(self, bad_step: Tensor, start_copy: Callable[[Tensor], PendingCopy] | None = None) -> None:
         self._bad_step = bad_step
-        self._begin_look = begin_look or (cuda_look if bad_step.is_cuda else None)
-        self._under_way: deque[Look] = deque()
+        self._start_copy = start_copy or (start_cuda_copy if bad_step.is_cuda else None)
+        self._under_way: deque[PendingCopy] = deque()
         self._steps = 0
 
     def after_step(self) -> int | None:
         """The first bad step so far (from 1), None where none is known. Call it after every step."""
-        if self._begin_look is None:
+        if self._start_copy is None:
             return self.now()
         self._steps += 1
-        if self._steps % STEPS_BETWEEN_LOOKS:
+        if self._steps % STEPS_BETWEEN_COPIES:
             return None
-        self._under_way.append(self._begin_look(self._bad_step))
-        if len(self._under_way) <= LOOKS_UNDER_WAY:
+        self._under_way.append(self._start_copy(self._bad_step))
+        if len(self._under_way) <= COPIES_UNDER_WAY:
             return None
         oldest = self._under_way.popleft()
         while not oldest.arrived():

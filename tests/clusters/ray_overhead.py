@@ -139,10 +139,10 @@ def main() -> None:
         import ray
         import torch
 
-        from repro.engine.environment import static_provenance
+        from repro.engine.provenance import environment_facts
         from repro.machine import usable_cores
 
-        facts = static_provenance(torch.device("cpu"))
+        facts = environment_facts(torch.device("cpu"))
         record = {
             "kind": "scale, Ray",
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -18,10 +18,10 @@ from torchvision.transforms import functional
 
 from repro.data import Dataset
 from repro.data.augment import draw_augmentation
-from repro.engine import environment
+from repro.engine.device import choose_device, set_up_device
+from repro.engine.learner import Learner
 from repro.engine.randomness import derived_seed, generator, seed_device
 from repro.engine.schedule import learning_rate
-from repro.engine.stepping import Stepper
 from repro.experiment.schema import Run
 from repro.losses import CrossEntropy, build_loss, losses_and_weights
 from repro.models import build_model
@@ -109,29 +109,27 @@ def plainly_trained(
     return model
 
 
-def engine(run: Run, dataset: Dataset, device: str = "cpu") -> Stepper:
-    chosen = environment.choose_device(device)
-    in_force = environment.prepare(chosen, run.cell.execution, 1, run.cell.row.model)
-    return Stepper(run, dataset, chosen, in_force)
+def engine(run: Run, dataset: Dataset, device: str = "cpu") -> Learner:
+    return Learner(run, dataset, set_up_device(choose_device(device), run.cell.execution, 1, run.cell.row.model))
 
 
-def to_float64(stepper: Stepper, monkeypatch: pytest.MonkeyPatch) -> None:
+def to_float64(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the engine compute in float64, which no run does."""
-    state, prepare = stepper.state, stepper.feed.prepare
+    state, prepare = learner.state, learner.feed.prepare
     state.model.double()
     state.loss = InFloat64()
     for buffers in state.optimizer.state.values():
         buffers["momentum_buffer"] = buffers["momentum_buffer"].double()
-    monkeypatch.setattr(stepper.feed, "prepare", lambda images: prepare(images).double())
+    monkeypatch.setattr(learner.feed, "prepare", lambda images: prepare(images).double())
 
 
-def trained(stepper: Stepper) -> nn.Module:
+def trained(learner: Learner) -> nn.Module:
     for epoch in range(1, EPOCHS + 1):
-        stepper.state.epoch = epoch
-        stepper.feed.begin_epoch(epoch)
-        for step in range(stepper.feed.steps):
-            stepper.take(step)
-    return stepper.state.model
+        learner.state.epoch = epoch
+        learner.feed.begin_epoch(epoch)
+        for step in range(learner.feed.steps):
+            learner.train_on_batch(step)
+    return learner.state.model
 
 
 def distance(model: nn.Module, reference: nn.Module) -> float:
@@ -159,9 +157,9 @@ def test_the_engine_trains_as_the_plain_path_does(make_run: MakeRun, small_datas
 def test_so_it_does_in_another_layout_of_memory(make_run: MakeRun, small_dataset: Dataset) -> None:
     """For SqueezeNet, which has no batch normalization; dropout apart, whose draws follow the order of memory."""
     run = with_model(make_run(*RECIPE, "execution.memory_format=channels_last"), "squeezenet")
-    stepper = engine(run, small_dataset)
-    without_dropout(stepper.state.model)
-    assert distance(trained(stepper), plainly_trained(run, small_dataset, dropout=False)) < 1e-5
+    learner = engine(run, small_dataset)
+    without_dropout(learner.state.model)
+    assert distance(trained(learner), plainly_trained(run, small_dataset, dropout=False)) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -172,10 +170,10 @@ def test_layout_and_batch_normalization_differ_by_rounding_alone(
     make_run: MakeRun, small_dataset: Dataset, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = with_model(make_run(*RECIPE, "execution.memory_format=channels_last"), model)
-    stepper = engine(run, small_dataset)
-    to_float64(stepper, monkeypatch)
+    learner = engine(run, small_dataset)
+    to_float64(learner, monkeypatch)
     reference = plainly_trained(run, small_dataset, dtype=torch.float64)
-    assert distance(trained(stepper), reference) < 1e-12
+    assert distance(trained(learner), reference) < 1e-12
 
 
 def test_recomputation_changes_no_bit(make_run: MakeRun, small_dataset: Dataset) -> None:
@@ -185,12 +183,12 @@ def test_recomputation_changes_no_bit(make_run: MakeRun, small_dataset: Dataset)
     hashes = []
     for recompute in ("false", "true"):
         run = with_model(make_run("recipe.batch_size=4", f"execution.recompute={recompute}"), "densenet100_k24")
-        stepper = engine(run, few)
-        stepper.feed.begin_epoch(1)
-        for step in range(stepper.feed.steps):
-            stepper.take(step)
-        assert stepper.in_force["recompute"] == (recompute == "true")
-        hashes.append((stepper.state.hash(), stepper.evaluate()))
+        learner = engine(run, few)
+        learner.feed.begin_epoch(1)
+        for step in range(learner.feed.steps):
+            learner.train_on_batch(step)
+        assert learner.settings.recompute == (recompute == "true")
+        hashes.append((learner.state.hash(), learner.evaluate()))
     assert hashes[0] == hashes[1]
 
 

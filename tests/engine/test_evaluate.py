@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from repro.engine import evaluate as module
+from repro.engine.device import set_up_device
 from repro.engine.evaluate import Evaluator
+from repro.experiment.schema import Execution
 
 
 class Lookup(nn.Module):
@@ -26,7 +26,8 @@ def test_counts_every_image_once_at_any_batch_size(batch: int, monkeypatch: pyte
     images = torch.randint(256, (30, 3, 4, 4), generator=random, dtype=torch.uint8)
     labels = torch.randint(10, (30,), generator=random)
     model = Lookup().train()
-    evaluate = Evaluator(model, lambda x: x.float() / 16, contextlib.nullcontext, torch.device("cpu"))
+    settings = set_up_device(torch.device("cpu"), Execution(), None, "squeezenet")
+    evaluate = Evaluator(model, lambda x: x.float() / 16, settings)
     result = evaluate(images=images, labels=labels)
     assert evaluate(images=images, labels=labels) == result
 

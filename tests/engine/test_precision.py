@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from repro.data import Dataset
-from repro.engine import environment
-from repro.engine.stepping import Stepper
+from repro.engine.device import memory_format, set_up_device
+from repro.engine.learner import Learner
 from repro.engine.training import train_run
 from repro.errors import ConfigError
 from repro.experiment.config import load_table
@@ -23,9 +23,9 @@ from repro.experiment.schema import Execution, Run
 MakeRun = Callable[..., Run]
 
 
-def engine(run: Run, dataset: Dataset) -> Stepper:
+def engine(run: Run, dataset: Dataset) -> Learner:
     device = torch.device("cpu")
-    return Stepper(run, dataset, device, environment.prepare(device, run.cell.execution, 1, run.cell.row.model))
+    return Learner(run, dataset, set_up_device(device, run.cell.execution, 1, run.cell.row.model))
 
 
 @pytest.mark.slow
@@ -49,13 +49,13 @@ def test_bf16_learns_digits_as_well_as_fp32_within_the_noise_of_seeds(tmp_path: 
 
 
 def test_bf16_keeps_weights_loss_and_momentum_in_float32(make_run: MakeRun, small_dataset: Dataset) -> None:
-    stepper = engine(make_run("execution.precision=bf16"), small_dataset)
+    learner = engine(make_run("execution.precision=bf16"), small_dataset)
     seen: list[torch.dtype] = []
-    stepper.state.model.register_forward_hook(lambda _model, _inputs, outputs: seen.append(outputs[1].dtype))
-    stepper.feed.begin_epoch(1)
-    stepper.take(0)
+    learner.state.model.register_forward_hook(lambda _model, _inputs, outputs: seen.append(outputs[1].dtype))
+    learner.feed.begin_epoch(1)
+    learner.train_on_batch(0)
     assert seen == [torch.bfloat16]
-    floats = [tensor for tensor in stepper.state.tensors() if tensor.is_floating_point()]
+    floats = [tensor for tensor in learner.state.tensors() if tensor.is_floating_point()]
     assert {tensor.dtype for tensor in floats} == {torch.float32, torch.float64}  # float64: the totals
 
 
@@ -74,13 +74,13 @@ def test_only_full_batches_are_compiled_and_evaluation_is_not(
         return forward
 
     monkeypatch.setattr(torch, "compile", compiler)
-    stepper = engine(make_run("execution.compile=true"), small_dataset)
-    stepper.feed.begin_epoch(1)
-    for step in range(stepper.feed.steps):
-        stepper.take(step)
-    stepper.evaluate()
+    learner = engine(make_run("execution.compile=true"), small_dataset)
+    learner.feed.begin_epoch(1)
+    for step in range(learner.feed.steps):
+        learner.train_on_batch(step)
+    learner.evaluate()
     assert compiled == [32, 32]
-    assert stepper.in_force["compile"]
+    assert learner.settings.compile
 
 
 @pytest.mark.slow
@@ -91,14 +91,14 @@ def test_a_compiled_step_is_the_eager_one_up_to_rounding(make_run: MakeRun, smal
     for compile_ in ("false", "true"):
         run = make_run("recipe.learning_rate=0.002", f"execution.compile={compile_}")
         row = run.cell.row.model_copy(update={"model": "squeezenet"})
-        stepper = engine(run.model_copy(update={"cell": run.cell.model_copy(update={"row": row})}), small_dataset)
-        for module in stepper.state.model.modules():
+        learner = engine(run.model_copy(update={"cell": run.cell.model_copy(update={"row": row})}), small_dataset)
+        for module in learner.state.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # compiled kernels draw their own
-        stepper.feed.begin_epoch(1)
-        for step in range(stepper.feed.steps):
-            stepper.take(step)
-        models.append(torch.cat([value.detach().flatten() for value in stepper.state.model.parameters()]))
+        learner.feed.begin_epoch(1)
+        for step in range(learner.feed.steps):
+            learner.train_on_batch(step)
+        models.append(torch.cat([value.detach().flatten() for value in learner.state.model.parameters()]))
     torch.testing.assert_close(models[1], models[0], rtol=1e-4, atol=1e-6)
 
 
@@ -114,19 +114,17 @@ def test_a_compiled_step_is_the_eager_one_up_to_rounding(make_run: MakeRun, smal
     ],
 )
 def test_auto_is_the_format_that_suits_the_device(execution: dict[str, Any], device: str, expected: str) -> None:
-    from repro.engine.defaults import memory_format
-
     assert memory_format(Execution(**execution), "squeezenet", device) == expected
 
 
 def test_what_is_in_force_is_what_is_done_not_what_was_asked_for() -> None:
     device = torch.device("cpu")
-    in_force = environment.prepare(device, Execution(precision="tf32"), 1, "squeezenet")
-    assert (in_force["precision"], in_force["cuda_graph"]) == ("fp32", False)
+    settings = set_up_device(device, Execution(precision="tf32"), 1, "squeezenet")
+    assert (settings.precision, settings.cuda_graph) == ("fp32", False)
 
 
 def test_deterministic_max_pooling_in_channels_last_is_refused_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     execution = Execution(deterministic=True, memory_format="channels_last")
-    with pytest.raises(ConfigError, match="deterministic does not hold"):
-        environment.prepare(torch.device("cuda", 0), execution, 1, "squeezenet")
+    with pytest.raises(ConfigError, match="deterministic cannot be combined"):
+        set_up_device(torch.device("cuda", 0), execution, 1, "squeezenet")

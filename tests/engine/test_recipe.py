@@ -8,7 +8,6 @@ grows ten-thousandfold in a step.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 from collections.abc import Callable
@@ -23,14 +22,15 @@ from torchvision.transforms import functional as transforms
 
 from repro.data import Dataset
 from repro.data.augment import draw_augmentation
-from repro.engine import stepping
+from repro.engine import learner
 from repro.engine import training as train
 from repro.engine.batches import Feed
+from repro.engine.device import set_up_device
 from repro.engine.evaluate import Evaluator
 from repro.engine.randomness import derived_seed, generator
 from repro.engine.training import train_run
 from repro.experiment.config import load_table
-from repro.experiment.schema import Run
+from repro.experiment.schema import Execution, Run
 from repro.models import build_model
 
 MakeRun = Callable[..., Run]
@@ -120,10 +120,10 @@ def test_every_step_is_the_textbooks_with_every_field_off_its_default(
     file.write_text(EVERY_FIELD)
     table = load_table(file)
     run = Run(cell=table.cell(table.rows[0], table.columns[1]), seed=0)
-    take = stepping.Stepper.take
+    take = learner.Learner.train_on_batch
     taken: list[tuple[int, int]] = []
 
-    def compared(self: stepping.Stepper, step: int) -> int:
+    def compared(self: learner.Learner, step: int) -> int:
         model, optimizer, epoch = self.state.model, self.state.optimizer, self.state.epoch
         before = copy.deepcopy(model)
         if not taken:
@@ -140,7 +140,7 @@ def test_every_step_is_the_textbooks_with_every_field_off_its_default(
         taken.append((epoch, step))
         return count
 
-    monkeypatch.setattr(stepping.Stepper, "take", compared)
+    monkeypatch.setattr(learner.Learner, "train_on_batch", compared)
     record = train_run(run, results=tmp_path, data_root=tmp_path, device="cpu", threads=1)
     assert taken == [(epoch, step) for epoch in (1, 2, 3) for step in (0, 1, 2)]
     assert [epoch.learning_rate for epoch in record.epochs] == pytest.approx([rates[-1] for rates in RATES])
@@ -172,7 +172,7 @@ def test_all_losses_of_a_seed_begin_alike_and_see_the_same_batches(
                 kept += [tensor.clone() for tensor in model.state_dict().values()]
                 return model
 
-            patch.setattr(stepping, "build_model", building)
+            patch.setattr(learner, "build_model", building)
             run = make_run("recipe.epochs=1", column=column, seed=5)
             train_run(run, results=tmp_path, data_root=tmp_path, device="cpu", threads=1)
         begun[column] = (weights, batches)
@@ -211,7 +211,8 @@ def test_evaluation_uses_running_statistics_and_no_dropout() -> None:
         logits, _ = model.eval()(images.float() / 255)
     expected = 100 * float((logits.argmax(dim=1) == labels).double().mean())
     model.train()
-    evaluator = Evaluator(model, lambda batch: batch.float() / 255, contextlib.nullcontext, torch.device("cpu"), None)
+    settings = set_up_device(torch.device("cpu"), Execution(), None, "mobilenetv2_x0_75")
+    evaluator = Evaluator(model, lambda batch: batch.float() / 255, settings)
     tested = evaluator(images=images, labels=labels)
     assert tested.top1_percent == pytest.approx(expected)
     assert tested.loss == pytest.approx(float(nn.functional.cross_entropy(logits, labels)), rel=1e-4)

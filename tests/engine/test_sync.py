@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from repro.data import Dataset
-from repro.engine import environment
+from repro.engine.device import choose_device, set_up_device
 from repro.engine.training import Training
 from repro.experiment.schema import Run
 from repro.progress import Progress
@@ -43,35 +43,33 @@ def test_an_epoch_never_waits(
     make_run: MakeRun, small_dataset: Dataset, no_waiting: Callable[[], None], graph: str, precision: str
 ) -> None:
     run = make_run(f"execution.cuda_graph={graph}", f"execution.precision={precision}")
-    device = environment.choose_device("cuda")
-    in_force = environment.prepare(device, run.cell.execution, None, run.cell.row.model)
+    settings = set_up_device(choose_device("cuda"), run.cell.execution, None, run.cell.row.model)
     heard: list[Progress] = []
-    training = Training(run, small_dataset, device, in_force, heard.append, lambda: False)
-    stepper = training.stepper
-    stepper.feed.begin_epoch(1)
-    for step in range(stepper.feed.steps):  # warm-up and capture wait, once
-        stepper.take(step)
+    training = Training(run, small_dataset, settings, heard.append, lambda: False)
+    learner = training.learner
+    learner.feed.begin_epoch(1)
+    for step in range(learner.feed.steps):  # warm-up and capture wait, once
+        learner.train_on_batch(step)
     torch.cuda.synchronize()
 
     no_waiting()
     for epoch in range(2, 12):
-        stepper.state.epoch = epoch
-        stepper.feed.begin_epoch(epoch)
-        for step in range(stepper.feed.steps):
-            stepper.take(step)
-            assert training._watch.after_step() is None
-            training.listen(training.progress("training"))
-    assert len(heard) == 10 * stepper.feed.steps
+        learner.state.epoch = epoch
+        learner.feed.begin_epoch(epoch)
+        for step in range(learner.feed.steps):
+            learner.train_on_batch(step)
+            assert training._finite.after_step() is None
+            training.reporter.report("training")
+    assert len(heard) == 10 * learner.feed.steps
 
 
 def test_a_diverged_run_stops_soon_and_names_the_step(
     make_run: MakeRun, small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run("recipe.epochs=40")
-    device = environment.choose_device("cuda")
-    in_force = environment.prepare(device, run.cell.execution, None, run.cell.row.model)
-    training = Training(run, small_dataset, device, in_force, lambda progress: None, lambda: False)
-    take, taken = training.stepper.take, []
+    settings = set_up_device(choose_device("cuda"), run.cell.execution, None, run.cell.row.model)
+    training = Training(run, small_dataset, settings, lambda progress: None, lambda: False)
+    take, taken = training.learner.train_on_batch, []
 
     def poisoned(step: int) -> int:
         taken.append(step)
@@ -80,8 +78,8 @@ def test_a_diverged_run_stops_soon_and_names_the_step(
                 next(training.state.model.parameters()).fill_(float("nan"))
         return take(step)
 
-    monkeypatch.setattr(training.stepper, "take", poisoned)
+    monkeypatch.setattr(training.learner, "train_on_batch", poisoned)
     with own(RunFolder.of(tmp_path, run)) as ownership:
-        reason = training.to_the_end(ownership)
+        reason = training.train(ownership)
     assert reason == "the loss was not finite at epoch 2, step 2"
     assert len(taken) <= 6  # the epoch's end at the latest

@@ -23,7 +23,7 @@ from commits import a_record
 from killing import EXPERIMENT, without_times
 
 import repro.cli
-from repro.engine import checkpoint, environment, step, stepping
+from repro.engine import checkpoint, learner, provenance, step
 from repro.engine import training as train
 from repro.errors import ConfigError, Interrupted
 from repro.experiment.config import load_table
@@ -112,14 +112,14 @@ class Stage:
 
     def failing_step(self, error: Exception, at: int = 3) -> None:
         """The ``at``-th step of training raises ``error``, once."""
-        real, steps = stepping.Stepper.take, itertools.count(1)
+        real, steps = learner.Learner.train_on_batch, itertools.count(1)
 
-        def take(stepper: stepping.Stepper, step: int) -> int:
+        def take(stepper: learner.Learner, step: int) -> int:
             if next(steps) == at:
                 raise error
             return real(stepper, step)
 
-        self.patch.setattr(stepping.Stepper, "take", take)
+        self.patch.setattr(learner.Learner, "train_on_batch", take)
 
     def undo(self) -> None:
         self.patch.undo()
@@ -153,7 +153,7 @@ def fails_on_the_gpu(stage: Stage, error: Exception, trouble: str, *words: str) 
         sizes.append(len(targets))
         real(*arguments, targets=targets, **options)
 
-    stage.patch.setattr(stepping, "train_step", noting)
+    stage.patch.setattr(learner, "train_step", noting)
     stage.failing_step(error)
     said = stage.command()
     assert said.code == 1
@@ -163,7 +163,7 @@ def fails_on_the_gpu(stage: Stage, error: Exception, trouble: str, *words: str) 
         assert word in (said.messages[-1].message or "")
         assert word in said.err
     stage.undo()
-    stage.patch.setattr(stepping, "train_step", noting)
+    stage.patch.setattr(learner, "train_step", noting)
     stage.ends_as_if_nothing_had_happened()
     assert read_record(stage.files.record).configuration["recipe"]["batch_size"] == 97
     of_an_epoch = sizes[-3:]
@@ -199,15 +199,15 @@ def _(stage: Stage) -> None:
 
 @fault("a loss that is not finite", "a record that says diverged and where; exit 1; never tried again")
 def _(stage: Stage) -> None:
-    real = stepping.Stepper.take
+    real = learner.Learner.train_on_batch
 
-    def poison(stepper: stepping.Stepper, step: int) -> int:
+    def poison(stepper: learner.Learner, step: int) -> int:
         if stepper.state.epoch == 2:
             with torch.no_grad():
                 next(iter(stepper.state.model.parameters())).fill_(float("nan"))
         return real(stepper, step)
 
-    stage.patch.setattr(stepping.Stepper, "take", poison)
+    stage.patch.setattr(learner.Learner, "train_on_batch", poison)
     said = stage.command()
     assert said.code == 1
     assert said.messages[-1].phase == "diverged"
@@ -530,7 +530,7 @@ def changed(stage: Stage, line: str) -> None:
 @fault("code that changed between two halves", "refused with a line; accepted on demand, and the record says so")
 def _(stage: Stage) -> None:
     stage.begin()
-    stage.patch.setattr(environment, "code_hash", lambda: "another")
+    stage.patch.setattr(provenance, "code_hash", lambda *_: "another")
     changed(stage, "is another")
 
 
@@ -544,7 +544,7 @@ def _(stage: Stage) -> None:
 @fault("another processor between two halves", "the same")
 def _(stage: Stage) -> None:
     stage.begin()
-    stage.patch.setattr(environment, "device_name", lambda device: "another processor")
+    stage.patch.setattr(provenance, "device_name", lambda device: "another processor")
     changed(stage, "is another processor")
 
 

@@ -26,7 +26,7 @@ import repro.cli.preflight
 import repro.cli.tensorboard
 import repro.cli.train_view
 import repro.data.digits
-import repro.engine.environment
+import repro.engine.code_hash
 import repro.engine.training
 import repro.experiment.config
 import repro.interruption
@@ -97,7 +97,8 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests under nohup start with it ignored, which a run respects
     torch.set_num_threads(1)
     sklearn.datasets.load_digits()
-    repro.engine.environment.code_hash()  # of the code that is imported, whatever happens to its files meanwhile
+    # Of the code that is imported, whatever happens to its files later.
+    repro.engine.code_hash.code_hash("shufflenetv2_x0_5", "bias", "digits")
     for line in sys.stdin:
         pid = os.fork()
         if not pid:

@@ -125,17 +125,17 @@ class _Share:
         self._resident_bytes = round(part * facts.decoded_bytes)
         self._training.feed.begin_epoch(1)
         for step in range(self._training.steps):
-            self._training.stepper.take(step)
-        self._training.stepper.evaluate()
+            self._training.learner.train_on_batch(step)
+        self._training.learner.evaluate()
 
     def images_per_second(self, seconds: float) -> float:
         """Train for about so long."""
-        stepper = self._training.stepper
+        learner = self._training.learner
         began = time.monotonic()
         images = 0
         while (elapsed := time.monotonic() - began) < seconds:
             for step in range(self._training.steps):
-                images += stepper.take(step)
+                images += learner.train_on_batch(step)
             self._wait()
         return images / elapsed if elapsed else 0.0
 

@@ -108,7 +108,7 @@ def training_on_random_images(run: Run, count: int, device: str, threads: int) -
     import torch
 
     from repro.data import Dataset
-    from repro.engine import environment
+    from repro.engine.device import choose_device, keep_freed_memory, set_up_device
     from repro.engine.training import Training
     from repro.progress import ignore
 
@@ -127,10 +127,9 @@ def training_on_random_images(run: Run, count: int, device: str, threads: int) -
         std=(0.25, 0.25, 0.25),
         source="random",
     )
-    chosen = environment.choose_device(device)
-    in_force = environment.prepare(chosen, run.cell.execution, threads, run.cell.row.model)
-    environment.keep_freed_memory()
-    return Training(run, dataset, chosen, in_force, ignore, lambda: False)
+    settings = set_up_device(choose_device(device), run.cell.execution, threads, run.cell.row.model)
+    keep_freed_memory()
+    return Training(run, dataset, settings, ignore, lambda: False)
 
 
 def _seconds_per_step(training: Training, seconds: float) -> float:
@@ -141,7 +140,7 @@ def _seconds_per_step(training: Training, seconds: float) -> float:
 
     def step(number: int) -> float:
         began = time.monotonic()
-        training.stepper.take(number % training.steps)
+        training.learner.train_on_batch(number % training.steps)
         if training.device.type == "cuda":
             torch.cuda.synchronize(training.device)
         return time.monotonic() - began

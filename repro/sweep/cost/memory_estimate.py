@@ -53,7 +53,7 @@ def estimate(run: Run) -> int:
     """``upper_bound`` of ``run``, from a forward pass of a small batch."""
     import torch
 
-    from repro.engine.stepping import fresh_state
+    from repro.engine.learner import fresh_state
     from repro.losses import losses_and_weights
 
     cell = run.cell

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from repro.data import Dataset
-from repro.engine import environment
-from repro.engine.cuda_graph import WARM_UP_STEPS, CudaCapture, GraphedStep
-from repro.engine.stepping import Stepper
+from repro.engine.cuda_graph import WARM_UP_STEPS, CudaCapture, GraphedBatch
+from repro.engine.device import choose_device, set_up_device
+from repro.engine.learner import Learner
 from repro.experiment.schema import Run
 
 MakeRun = Callable[..., Run]
@@ -36,23 +36,21 @@ class Repeat:
         return work
 
 
-def stepper_of(run: Run, dataset: Dataset, device: str = "cpu") -> Stepper:
-    chosen = environment.choose_device(device)
-    in_force = environment.prepare(chosen, run.cell.execution, None, run.cell.row.model)
-    return Stepper(run, dataset, chosen, in_force)
+def learner_of(run: Run, dataset: Dataset, device: str = "cpu") -> Learner:
+    return Learner(run, dataset, set_up_device(choose_device(device), run.cell.execution, None, run.cell.row.model))
 
 
-def train(stepper: Stepper) -> list[str]:
+def train(learner: Learner) -> list[str]:
     """Train all epochs, evaluation included; the state's hash and what was evaluated after each of them."""
     seen = []
     for epoch in range(1, EPOCHS + 1):
-        stepper.state.epoch = epoch
-        stepper.feed.begin_epoch(epoch)
-        for step in range(stepper.feed.steps):
-            stepper.take(step)
-        totals = {name: tensor.tolist() for name, tensor in stepper.state.totals.tensors().items()}
-        seen.append(f"{stepper.state.hash()} {totals} {stepper.evaluate()}")
-        stepper.state.totals.reset()
+        learner.state.epoch = epoch
+        learner.feed.begin_epoch(epoch)
+        for step in range(learner.feed.steps):
+            learner.train_on_batch(step)
+        totals = {name: tensor.tolist() for name, tensor in learner.state.totals.tensors().items()}
+        seen.append(f"{learner.state.hash()} {totals} {learner.evaluate()}")
+        learner.state.totals.reset()
     return seen
 
 
@@ -70,28 +68,28 @@ def with_dropout(make_run: MakeRun) -> Callable[..., Run]:
 
 def test_replayed_steps_change_the_state_as_eager_ones_do(make_run: MakeRun, small_dataset: Dataset) -> None:
     run = make_run(*RECIPE, "weighting.normalization=running")
-    graphed, capture = stepper_of(run, small_dataset), Repeat()
-    graphed._take = GraphedStep(graphed._step(), graphed.state.tensors, capture)
-    assert train(graphed) == train(stepper_of(run, small_dataset))
+    graphed, capture = learner_of(run, small_dataset), Repeat()
+    graphed._train = GraphedBatch(graphed.batch_function(), graphed.state.tensors, capture)
+    assert train(graphed) == train(learner_of(run, small_dataset))
     assert capture.captures == 2  # of the full batch and of the short one, each once
 
 
 def test_warming_up_leaves_the_state_and_the_generator_as_they_were(make_run: MakeRun, small_dataset: Dataset) -> None:
-    stepper = stepper_of(make_run("weighting.normalization=running"), small_dataset)
-    stepper.feed.begin_epoch(1)
-    stepper.take(0)
-    before, seed = stepper.state.hash(), torch.get_rng_state()
-    totals = stepper.state.totals.sums.clone()
+    learner = learner_of(make_run("weighting.normalization=running"), small_dataset)
+    learner.feed.begin_epoch(1)
+    learner.train_on_batch(0)
+    before, seed = learner.state.hash(), torch.get_rng_state()
+    totals = learner.state.totals.sums.clone()
 
     def capture(work: Callable[[], None], undo: Callable[[], None]) -> Callable[[], None]:
         work()
-        assert stepper.state.hash() != before
+        assert learner.state.hash() != before
         undo()
         return lambda: None
 
-    GraphedStep(stepper._step(), stepper.state.tensors, capture)(*stepper.feed.batch(1))
-    assert stepper.state.hash() == before
-    assert torch.equal(stepper.state.totals.sums, totals)
+    GraphedBatch(learner.batch_function(), learner.state.tensors, capture)(*learner.feed.batch(1))
+    assert learner.state.hash() == before
+    assert torch.equal(learner.state.totals.sums, totals)
     assert torch.equal(torch.get_rng_state(), seed)
 
 
@@ -103,7 +101,7 @@ def test_each_batch_is_copied_into_the_memory_of_its_graph() -> None:
         addresses.add((images.data_ptr(), targets.data_ptr()))
         seen.append(images.clone())
 
-    graphed = GraphedStep(step, lambda: [], lambda work, undo: work)
+    graphed = GraphedBatch(step, lambda: [], lambda work, undo: work)
     batches = [torch.full((size, 3, 2, 2), index) for index, size in enumerate((4, 4, 2, 4, 2))]
     for batch in batches:
         graphed(batch, torch.zeros(len(batch)))
@@ -116,10 +114,10 @@ def test_each_batch_is_copied_into_the_memory_of_its_graph() -> None:
 @pytest.mark.parametrize("overrides", [(), ("execution.precision=bf16",)])
 def test_graphs_equal_eager_steps_on_cuda(with_dropout: MakeRun, small_dataset: Dataset, overrides: tuple[str]) -> None:
     deterministic = ("execution.deterministic=true", *overrides)
-    graphed = stepper_of(with_dropout(*deterministic), small_dataset, "cuda")
-    eager = stepper_of(with_dropout(*deterministic, "execution.cuda_graph=false"), small_dataset, "cuda")
-    assert graphed.in_force["cuda_graph"]
-    assert not eager.in_force["cuda_graph"]
+    graphed = learner_of(with_dropout(*deterministic), small_dataset, "cuda")
+    eager = learner_of(with_dropout(*deterministic, "execution.cuda_graph=false"), small_dataset, "cuda")
+    assert graphed.settings.cuda_graph
+    assert not eager.settings.cuda_graph
     assert train(graphed) == train(eager)
 
 
@@ -136,11 +134,11 @@ def test_every_network_is_captured_and_equals_eager_steps(
         run = make_run("weighting.normalization=running", *overrides)
         row = run.cell.row.model_copy(update={"model": model})
         run = run.model_copy(update={"cell": run.cell.model_copy(update={"row": row})})
-        stepper = stepper_of(run, small_dataset, "cuda")
-        stepper.feed.begin_epoch(1)
-        for step in range(stepper.feed.steps):
-            stepper.take(step)
-        hashes.append(stepper.state.hash())
+        learner = learner_of(run, small_dataset, "cuda")
+        learner.feed.begin_epoch(1)
+        for step in range(learner.feed.steps):
+            learner.train_on_batch(step)
+        hashes.append(learner.state.hash())
     assert hashes[0] == hashes[1]
 
 
@@ -153,7 +151,7 @@ def test_dropout_of_a_replay_follows_the_seed_of_its_step() -> None:
     def step(images: Tensor, targets: Tensor) -> None:
         kept.copy_(torch.nn.functional.dropout(images, 0.5))
 
-    graphed = GraphedStep(step, lambda: [kept], CudaCapture(device))
+    graphed = GraphedBatch(step, lambda: [kept], CudaCapture(device))
     images, targets = torch.ones(64, device=device), torch.zeros(64, device=device)
     drawn = []
     for seed in (1, 2, 1):

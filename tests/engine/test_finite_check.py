@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.engine.finite_check import LOOKS_UNDER_WAY, STEPS_BETWEEN_LOOKS, Watch
+from repro.engine.finite_check import COPIES_UNDER_WAY, STEPS_BETWEEN_COPIES, FiniteCheck
 from repro.engine.step import NO_BAD_STEP
 
-QUEUED_AT_MOST = (LOOKS_UNDER_WAY + 1) * STEPS_BETWEEN_LOOKS
+QUEUED_AT_MOST = (COPIES_UNDER_WAY + 1) * STEPS_BETWEEN_COPIES
 
 
 class SlowLook:
@@ -36,7 +36,7 @@ class Device:
 
 def test_on_a_cpu_the_bad_step_is_known_at_once() -> None:
     bad_step = torch.tensor(NO_BAD_STEP)
-    watch = Watch(bad_step)
+    watch = FiniteCheck(bad_step)
     assert watch.after_step() is None
     bad_step.fill_(2)
     assert watch.after_step() == 2
@@ -50,10 +50,10 @@ def test_on_a_gpu_it_is_known_soon_and_the_host_never_runs_far_ahead(
     device = Device()
     bad_step = torch.tensor(NO_BAD_STEP)
 
-    def begin_look(tensor: Tensor) -> SlowLook:
+    def start_copy(tensor: Tensor) -> SlowLook:
         return SlowLook(device, int(tensor))
 
-    watch = Watch(bad_step, begin_look)
+    watch = FiniteCheck(bad_step, start_copy)
     for step in range(1, 1000):
         device.queued = step
         if step == bad_at:

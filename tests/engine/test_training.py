@@ -125,7 +125,7 @@ def test_a_recorded_run_is_not_trained_again(
     ("cell", "device", "why"),
     [
         ("demo/shufflenetv2/bias", "cuda:99", "CUDA"),
-        ("demo/shufflenetv2/bias", "tpu", "no device"),
+        ("demo/shufflenetv2/bias", "tpu", "unknown device"),
         ("table2/squeezenet/bias", "cpu", "CIFAR-100 is not here"),
     ],
 )
@@ -176,7 +176,7 @@ def test_what_changed_between_two_halves_is_refused_or_marked(
     run = make_run()
     with pytest.raises(Interrupted):
         run_it(run, tmp_path, should_stop=stopper(2))
-    monkeypatch.setattr("repro.engine.environment.code_hash", lambda: "another")
+    monkeypatch.setattr("repro.engine.provenance.code_hash", lambda *_: "another")
     with pytest.raises(ConfigError, match=r"code: was .*, is another"):
         run_it(run, tmp_path)
     record = run_it(run, tmp_path, allow_changed=True)

@@ -1,0 +1,83 @@
+"""What a record says of the machine, the code and the packages, and what both halves of a resumed run must share."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import repro
+from repro import machine
+from repro.engine.code_hash import code_hash
+from repro.experiment.schema import Run
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pandas", "pydantic", "pyyaml", "scikit-learn", "scipy")
+
+
+def fingerprint(run: Run, device: torch.device, data: str) -> dict[str, str]:
+    """What two halves of ``run`` must share for its bits to be the same; ``data`` is the data set's fingerprint."""
+    shared = {
+        "code": hash_of_code(run),
+        "torch": str(torch.__version__),  # a str subclass, which weights_only loading would refuse
+        "device": device.type,
+        "device_name": device_name(device),
+        "data": data,
+    }
+    # A GPU's arithmetic does not depend on the number of CPU threads.
+    return shared if device.type == "cuda" else {**shared, "threads": str(torch.get_num_threads())}
+
+
+def hash_of_code(run: Run) -> str:
+    """SHA-256 (hex) of the code that determines the numbers of ``run``."""
+    return code_hash(run.cell.row.model, run.cell.column.loss, run.cell.dataset.name)
+
+
+def environment_facts(device: torch.device) -> dict[str, Any]:
+    """Versions, commit, machine and command: the fields of a record's provenance that do not depend on the run."""
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "biasrepro": repro.__version__,
+        "git_commit": commit,
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "device": device.type,
+        "device_name": device_name(device),
+        "driver": machine.driver_version() if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "command": shlex.join(["biasrepro", *sys.argv[1:]]),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The product name of the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor_name()
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the checkout this code lies in; None where it is installed rather than checked out."""
+    top = Path(repro.__file__).resolve().parent.parent
+    if not (top / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(top), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,56 @@
+"""What a run tells its listener: the phase it is in, how far it has come, how fast it is."""
+
+from __future__ import annotations
+
+import time
+
+from repro.engine.state import TrainingState
+from repro.experiment.schema import Run
+from repro.progress import Listener, Phase, Progress
+
+REPORT_SECONDS = 0.25
+
+
+class Reporter:
+    """Sends ``listen`` the progress of ``run``, whose epochs have ``steps`` batches."""
+
+    def __init__(self, run: Run, state: TrainingState, steps: int, listen: Listener) -> None:
+        self._run, self._state, self._steps, self._listen = run, state, steps, listen
+        self._images = 0
+        self._began = self._reported = time.monotonic()
+
+    def begin(self) -> None:
+        """Start measuring the speed."""
+        self._began = time.monotonic()
+
+    def count(self, images: int) -> None:
+        """Note a batch of so many images, and report from time to time."""
+        self._images += images
+        if time.monotonic() - self._reported >= REPORT_SECONDS:
+            self._reported = time.monotonic()
+            self.report("training")
+
+    def report(self, phase: Phase, message: str | None = None) -> None:
+        """Send a message. Reads nothing from the device."""
+        state, epochs = self._state, self._run.cell.recipe.epochs
+        last = state.history[-1] if state.history else None
+        elapsed = time.monotonic() - self._began
+        speed = self._images / elapsed if elapsed > 0 else None
+        steps_left = max(0, (epochs - state.epoch + 1) * self._steps - state.step)
+        images_left = steps_left * self._run.cell.recipe.batch_size
+        self._listen(
+            Progress(
+                self._run.id,
+                phase,
+                epoch=min(state.epoch, epochs),
+                epochs=epochs,
+                step=state.step,
+                steps=self._steps,
+                train_loss=last.train_loss if last else None,
+                train_top1_percent=last.train_top1_percent if last else None,
+                test_top1_percent=last.test_top1_percent if last else None,
+                images_per_second=speed,
+                eta_seconds=images_left / speed if speed else None,
+                message=message,
+            )
+        )

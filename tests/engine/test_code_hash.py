@@ -1,0 +1,162 @@
+"""The code hash follows what determines a run's numbers, and nothing else: held on edited copies of the package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from repro.engine import code_hash as module
+from repro.engine.code_hash import PACKAGE, ROOTS, code_hash, hash_of
+from repro.experiment.catalog import LOSSES, NETWORKS, Loss, dataset_facts
+
+Edit = Callable[[str, str, str], None]
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+OTHER_PYTHONS = sorted(PYENV.glob("3.1[1-9].*/bin/python3"))
+
+# What: a file, a text in it, and what takes its place.
+IMMATERIAL = {
+    "a comment": ("engine/step.py", "    with autocast:\n", "    # Autocast, where it is on.\n    with autocast:\n"),
+    "a docstring": ("engine/schedule.py", '"""The learning rate of ``step``', '"""Learning rate of ``step``'),
+    "a module's docstring": ("models/densenet.py", '"""DenseNet-100', '"""The DenseNet-100'),
+    "layout": ("losses.py", "low, high = torch.aminmax(spread_over)", "(low, high) = torch.aminmax( spread_over )"),
+    "an annotation": ("engine/step.py", "images: Tensor,", "images: torch.Tensor,"),
+    "an error": ("losses.py", "have no variance within a sample", "lack a variance"),
+    "a hint": ("engine/training.py", "delete it to start over", "remove it to start over"),
+    "a progress message": ("engine/training.py", "resumed at epoch", "continued at epoch"),
+    "reports": ("engine/reporting.py", "REPORT_SECONDS = 0.25", "REPORT_SECONDS = 0.5"),
+    "provenance": ("engine/provenance.py", '"scipy")', '"scipy", "rich")'),
+    "another network": ("models/squeezenet.py", "kernel_size=1)", "kernel_size=3)"),
+    "another network of the same file": ("models/densenet.py", "_densenet100(24, num", "_densenet100(25, num"),
+    "another loss": ("losses.py", "return functional.cross_entropy(", "return 2 * functional.cross_entropy("),
+    "another decoder": ("data/tiny_imagenet.py", "import annotations", "import annotations\nSIZE = 64"),
+    "a loss more": ("losses.py", "class BiasLoss(", "class Focal(nn.Module):\n    gamma = 2\n\n\nclass BiasLoss("),
+    "a network more": ("models/densenet.py", "class DenseNet(", "def densenet9():\n    return 9\n\n\nclass DenseNet("),
+    "another part": ("tables/layout.py", "import annotations", "import annotations\nWIDTH = 1"),
+}
+MATERIAL = {
+    "the network": ("models/densenet.py", "int(channels * compression)", "int(channels + compression)"),
+    "an argument of the network": ("models/densenet.py", "_densenet100(12, num", "_densenet100(13, num"),
+    "what a name stands for": ("models/densenet.py", "import torch.nn.functional as F", "import torch.special as F"),
+    "the loss": ("losses.py", "- self.beta)", "+ self.beta)"),
+    "a helper of the loss": ("losses.py", "activations.shape[1] - 1", "activations.shape[1]"),
+    "the mean of the losses": ("engine/step.py", "losses.mean()", "losses.sum()"),
+    "the optimizer": ("engine/step.py", "nesterov=recipe.nesterov", "nesterov=False"),
+    "the schedule": ("engine/schedule.py", "complete >= milestone", "complete > milestone"),
+    "augmentation": ("data/augment.py", "< 0.5", "< 0.25"),
+    "the order of images": ("engine/batches.py", 'self.seed, "order", epoch', 'self.seed, "order", 1'),
+    "seeds": ("engine/randomness.py", '"/".join', '"-".join'),
+    "evaluation": ("engine/evaluate.py", "100 * top1", "99 * top1"),
+    "the loop": ("engine/training.py", "state.step = step + 1", "state.step = step + 2"),
+    "the decoder": ("data/digits.py", "_GREATEST_VALUE = 16", "_GREATEST_VALUE = 15"),
+    "the mean of the images": ("data/decoded.py", "total / (255 * count)", "total / (256 * count)"),
+    "what is recorded": ("engine/conclusion.py", "history[-1].test_top1_percent", "history[0].test_top1_percent"),
+    "device settings": ("engine/device.py", "benchmark = on_cuda and", "benchmark = on_cuda or"),
+    "how networks are built": ("models/__init__.py", "DEFAULT_STEM_STRIDES = {32: 1", "DEFAULT_STEM_STRIDES = {32: 2"),
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    shutil.copytree(PACKAGE, tmp_path / "repro", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "repro"
+
+
+@pytest.fixture
+def edit(package: Path) -> Edit:
+    """Replaces a text in a file of the copied package."""
+
+    def replace(file: str, before: str, after: str) -> None:
+        text = (package / file).read_text()
+        assert before in text, f"{file}: {before}"
+        (package / file).write_text(text.replace(before, after))
+        module._parsed.cache_clear()
+
+    return replace
+
+
+def hash_in(package: Path) -> str:
+    """The hash of a run by the code in a copy of the package."""
+    entries = (NETWORKS["densenet100_k12"].builder, LOSSES["bias"].builder, dataset_facts("digits").decoder)
+    return hash_of(package, (*ROOTS, *entries))
+
+
+@pytest.mark.parametrize("what", IMMATERIAL)
+def test_what_changes_no_number_changes_no_hash(what: str, package: Path, edit: Edit) -> None:
+    before = hash_in(package)
+    edit(*IMMATERIAL[what])
+    assert hash_in(package) == before
+
+
+@pytest.mark.parametrize("what", MATERIAL)
+def test_what_may_change_numbers_changes_the_hash(what: str, package: Path, edit: Edit) -> None:
+    before = hash_in(package)
+    edit(*MATERIAL[what])
+    assert hash_in(package) != before
+
+
+def test_networks_losses_and_data_sets_have_hashes_of_their_own() -> None:
+    runs = [
+        (model, loss, dataset)
+        for model in ("densenet100_k12", "densenet100_k24", "squeezenet")
+        for loss in LOSSES
+        for dataset in ("digits", "cifar100")
+    ]
+    hashes = {code_hash(*run) for run in runs}
+    assert len(hashes) == len(runs)
+    assert all(len(digest) == 64 and int(digest, 16) for digest in hashes)
+
+
+def test_what_cannot_be_followed_by_name_includes_all(package: Path, edit: Edit) -> None:
+    edit("engine/schedule.py", "    complete = epoch - 1", "    import_module(recipe)\n    complete = epoch - 1")
+    before = hash_in(package)
+    edit("models/squeezenet.py", "kernel_size=1)", "kernel_size=3)")
+    assert hash_in(package) != before
+
+
+def test_a_users_own_file_is_hashed_with_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, beside = tmp_path / "own_loss_of_a_test.py", tmp_path / "beside_of_a_test.py"
+    own.write_text("import beside_of_a_test\nUNIT = 1\ndef build():\n    return beside_of_a_test.FACTOR\n")
+    beside.write_text("FACTOR = 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(LOSSES, "own", Loss("own", "own_loss_of_a_test:build"))
+
+    def hash_now() -> str:
+        module._parsed.cache_clear()
+        code_hash.cache_clear()
+        return code_hash("squeezenet", "own", "digits")
+
+    first = hash_now()
+    own.write_text("# A comment.\n" + own.read_text())
+    assert hash_now() == first
+    own.write_text(own.read_text().replace("UNIT = 1", "UNIT = 3"))
+    second = hash_now()
+    beside.write_text("FACTOR = 4\n")
+    assert len({first, second, hash_now()}) == 3
+
+
+def test_arguments_of_a_loss_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = code_hash("squeezenet", "bias", "digits")
+    code_hash.cache_clear()
+    monkeypatch.setitem(LOSSES, "bias", Loss("bias", LOSSES["bias"].builder, {"measures": ("mean",)}, weighted=True))
+    assert code_hash("squeezenet", "bias", "digits") != before
+    code_hash.cache_clear()
+
+
+PROGRAM = """
+import sys
+from repro.engine.code_hash import code_hash
+print(code_hash("nasnet_a", "bias", "tiny_imagenet"), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("python", [Path(sys.executable), *OTHER_PYTHONS], ids=lambda path: path.parts[-3])
+def test_every_python_gives_the_same_hash_and_imports_no_torch(python: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([python, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [code_hash("nasnet_a", "bias", "tiny_imagenet"), "False"]
