@@ -1,8 +1,8 @@
-"""Looks declared for a table before there are results: ``<results>/<table>/looks.json``, sealed, and never replaced.
+"""Preregistration of interim analyses: ``<results>/<table>/looks.json``, sealed and never replaced.
 
-Whoever may look, and then choose when to look, can find anything. So the looks are written down first, with the date
-and the version, and with every run that was there already. The file belongs into version control beside the records:
-the seal shows that it was edited, the history when it came.
+Choosing when to analyse after seeing results inflates the error rate. So the analyses are written down first, with the
+date, the version and every run that already had a record. Commit the file beside the records: the seal shows edits, the
+history shows when it was added. The file and its keys keep the older word "looks" for interim analyses.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ _MOST_NAMED = 3
 
 
 class Declaration(BaseModel):
-    """What was declared: to look at ``cells`` of ``table`` when their first ``seeds`` are in, and how alpha is spent.
+    """Preregistered interim analyses of ``cells`` of ``table`` at ``seeds`` paired seeds, and how alpha is spent.
 
-    ``configurations`` holds the hash of every cell concerned, cross-entropy's too, so that the looks are of these
-    experiments and no others. ``recorded_before`` are the runs of them that had a record when it was declared, and
-    ``unseen`` says that the person who declared stated that nobody had looked at these. ``declared_at`` is in UTC.
+    ``configurations``: the hash of each of these cells and of their cross-entropy cells. ``recorded_before``: their
+    runs that already had a record; ``unseen``: its author stated that nobody had seen these. ``declared_at``: ISO, UTC.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -53,18 +52,23 @@ class Declaration(BaseModel):
 
     @property
     def looks(self) -> Looks:
-        """The looks, as the statistics take them."""
+        """The schedule of interim analyses, for the statistics."""
         return Looks(self.seeds, self.spending)
 
     @property
     def words(self) -> str:
-        """``looks at 5, 10, 20 seeds (Pocock type), declared on 2026-01-01 10:00 UTC``."""
-        return f"{looks_text(self.looks)}, declared on {self.declared_at[:16].replace('T', ' ')} UTC"
+        """``interim analyses at 5, 10, 20 seeds (Pocock spending), preregistered on 2026-01-01 10:00 UTC``."""
+        return f"{looks_text(self.looks)}, preregistered on {self.declared_on}"
+
+    @property
+    def declared_on(self) -> str:
+        """``2026-01-01 10:00 UTC``."""
+        return f"{self.declared_at[:16].replace('T', ' ')} UTC"
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A declaration in force; ``new`` where it was written just now."""
+    """The preregistration of a table; ``new`` if it was written by this call."""
 
     declaration: Declaration
     path: Path
@@ -72,15 +76,15 @@ class Declared:
 
 
 def looks_text(looks: Looks) -> str:
-    """``looks at 5, 10, 20 seeds (Pocock type)``."""
-    return f"looks at {', '.join(map(str, looks.seeds))} seeds ({_TYPES[looks.spending]} type)"
+    """``interim analyses at 5, 10, 20 seeds (Pocock spending)``."""
+    return f"interim analyses at {', '.join(map(str, looks.seeds))} seeds ({_SPENDING_NAMES[looks.spending]} spending)"
 
 
-_TYPES: dict[Spending, str] = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
+_SPENDING_NAMES: dict[Spending, str] = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
 
 
 def looked_at(table: Table) -> list[Cell]:
-    """The cells of ``table`` that can be looked at: those with a difference printed to hold ours against."""
+    """The cells of ``table`` with a published difference: those that interim analyses test."""
     return [
         table.cell(row, column)
         for row in table.rows
@@ -98,7 +102,7 @@ def draw_up(
     unseen: bool = False,
     at: datetime | None = None,
 ) -> Declaration:
-    """The declaration of ``looks`` for every cell of ``table`` with a printed difference; nothing is written."""
+    """The preregistration of ``looks`` for every cell of ``table`` with a published difference; nothing is written."""
     cells = looked_at(table)
     return Declaration(
         table=table.id,
@@ -115,17 +119,17 @@ def draw_up(
 
 
 def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) -> Declared:
-    """Write down the looks for every cell of ``table`` with a printed difference; the same ones twice are no matter.
+    """Preregister ``looks`` for every cell of ``table`` with a published difference; repeating it changes nothing.
 
-    Raises UserError where others are in force, where nothing is printed, and where a difference could have been seen
-    already (a cell and its cross-entropy share a recorded seed) unless it is stated that nobody has looked.
+    Raises UserError if other analyses are preregistered, if nothing is published, and if a difference could have been
+    seen already (a cell and its cross-entropy share a recorded seed), unless ``unseen`` states that nobody has.
     """
     cells = looked_at(table)
     if not cells:
         raise UserError(
-            f"nothing is published in {table.label} to decide on",
+            f"{table.label} has no published differences to test",
             where=table.id,
-            hint="Looks are for tables with published differences: table1, table2, released, or a file of your own.",
+            hint="Interim analyses need published differences: table1, table2, released, or a table of your own.",
         )
     path = results / table.id / FILE_NAME
     there = read_declaration(results, table)
@@ -136,10 +140,10 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
     seen = _seen(recorded, cells)
     if seen and not unseen:
         raise UserError(
-            f"results are there already: {_named(seen)}. Looks chosen after one has seen results keep no error",
+            f"results exist already: {_named(seen)}. Analyses chosen after seeing results do not control the error",
             where=str(results / table.id),
-            hint="If nobody has looked at them (no table, no report, no log), state it with --unseen: the declaration "
-            "names these runs, and the report says so. Otherwise fix a number of seeds: biasrepro sweep --seeds N.",
+            hint="If nobody has seen them (no table, report or log), state it with --unseen: the preregistration lists "
+            "these runs, and the report says so. Otherwise use a fixed number of seeds: biasrepro sweep --seeds N.",
         )
     runs = [f"{cell.id}/seed-{seed}" for cell in arms for seed in sorted(recorded[cell.id])]
     declaration = draw_up(table, looks, recorded_before=runs, unseen=bool(seen))
@@ -154,9 +158,9 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
 
 
 def read_declaration(results: Path, table: Table) -> Declaration | None:
-    """What was declared of ``table`` under ``results``, None where nothing was.
+    """The preregistration of ``table`` under ``results``, None if there is none.
 
-    Raises DataError where the file was damaged or edited, and where the table has changed since.
+    Raises DataError if the file was damaged or edited, or the table has changed since.
     """
     path = results / table.id / FILE_NAME
     try:
@@ -164,59 +168,59 @@ def read_declaration(results: Path, table: Table) -> Declaration | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path), hint=_MEND) from error
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path), hint=_RESTORE) from error
     try:
-        declaration = Declaration.model_validate_json(unsealed(raw, where=str(path), what="declaration") + b"\n}")
+        declaration = Declaration.model_validate_json(unsealed(raw, where=str(path), what="preregistration") + b"\n}")
         looks = declaration.looks
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "the whole"
-        raise DataError(f"no declaration of this version: {key}: {first['msg']}", where=str(path)) from error
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(f"not a valid preregistration: {key}: {first['msg']}", where=str(path)) from error
     except UserError as error:
-        raise DataError(error.what, where=str(path), hint=_MEND) from error
+        raise DataError(error.what, where=str(path), hint=_RESTORE) from error
     if declaration.table != table.id:
-        raise DataError(f"the declaration of another table, {declaration.table}, lies here", where=str(path))
+        raise DataError(f"this preregistration is for another table, {declaration.table}", where=str(path))
     if declaration.alpha != ALPHA:
-        raise DataError(f"{looks_text(looks)} at alpha {declaration.alpha:g}, not {ALPHA:g}", where=str(path))
+        raise DataError(f"{looks_text(looks)} use alpha {declaration.alpha:g}, not {ALPHA:g}", where=str(path))
     now = {cell.id: cell.hash for cell in table.cells}
     changed = [cell for cell, digest in declaration.configurations.items() if now.get(cell) != digest]
     if changed:
         raise DataError(
-            f"the looks were declared for another configuration of {_named(changed)}",
+            f"the preregistration is for a different configuration of {_named(changed)}",
             where=str(path),
-            hint="A changed experiment is another one: give another --results folder.",
+            hint="A changed experiment needs a results folder of its own: use --results.",
         )
     return declaration
 
 
 def read_declarations(results: Path, tables: Iterable[Table]) -> dict[str, Declaration]:
-    """What was declared of each of ``tables``, by its id. Raises DataError as ``read_declaration`` does."""
+    """The preregistrations of ``tables``, by table id. Raises DataError as ``read_declaration`` does."""
     found = {table.id: read_declaration(results, table) for table in tables}
     return {name: declaration for name, declaration in found.items() if declaration is not None}
 
 
-_MEND = "Restore the file from version control: without it, verdicts would be those of nobody's plan."
+_RESTORE = "Restore the file from version control: the verdicts depend on it."
 
 
 def _same_or_refused(there: Declaration, looks: Looks, path: Path) -> Declared:
     if there.looks == looks:
         return Declared(there, path, new=False)
     raise UserError(
-        f"other looks are in force: {there.words}",
+        f"different analyses are already preregistered: {there.words}",
         where=str(path),
-        hint="Looks are declared once. A declaration that could be changed after a look would keep no error.",
+        hint="A preregistration cannot be changed: changing it after an analysis would not control the error rate.",
     )
 
 
 def _arms(table: Table, cells: Iterable[Cell]) -> list[Cell]:
-    """``cells`` and the cross-entropy that each is held against, in the table's order."""
+    """``cells`` and the cross-entropy cells that they are compared with, in the table's order."""
     wanted = {cell.id for cell in cells}
     rows = {cell.row.id for cell in cells}
     return [cell for cell in table.cells if cell.id in wanted or (cell.column.id == BASELINE and cell.row.id in rows)]
 
 
 def _recorded(results: Path, arms: Iterable[Cell]) -> dict[str, set[int]]:
-    """The seeds of each arm that have a record, sound or not, whatever it says."""
+    """The seeds of each cell that have a record, valid or not."""
     return {
         cell.id: {
             int(number)
@@ -228,7 +232,7 @@ def _recorded(results: Path, arms: Iterable[Cell]) -> dict[str, set[int]]:
 
 
 def _seen(recorded: dict[str, set[int]], cells: Iterable[Cell]) -> list[str]:
-    """The cells of which a difference could have been seen."""
+    """The cells whose difference from cross-entropy could have been seen."""
     return [cell.id for cell in cells if recorded[cell.id] & recorded[f"{cell.table}/{cell.row.id}/{BASELINE}"]]
 
 

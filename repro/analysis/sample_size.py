@@ -143,7 +143,10 @@ def next_runs(table: Table, assessment: Assessment, hours_per_run: HoursPerRun =
     cell of its row is open. Raises UserError where no looks were declared.
     """
     if table.id not in assessment.looks:
-        raise UserError(f"no looks are declared for {table.id}", hint="biasrepro plan --declare does so.")
+        raise UserError(
+            f"no interim analyses are preregistered for {table.id}",
+            hint=f"Preregister them: biasrepro plan {table.reference} --looks 5,10,20 --declare",
+        )
     left = []
     for cell in table.cells:
         result = assessment.cells[table.id, cell.row.id, cell.column.id]

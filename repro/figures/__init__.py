@@ -1,4 +1,4 @@
-"""Figures: what the records say, drawn; what is missing is drawn as missing. No torch."""
+"""Figures of recorded results; missing results are shown as missing. No torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SHOWS_EVERY_EPOCH = ("curves", "weights")
 
 
 def draw_figure(name: str, tables: Sequence[Recorded]) -> Drawing:
-    """The figure called ``name`` of ``FIGURES``, in our style; its caption says how many records it leaves out."""
+    """The figure ``name`` of ``FIGURES``; its caption says how many records were left out."""
     with our_style():
         drawing = FIGURES[name](tables)
     count = len(unusable(tables))

@@ -1,4 +1,4 @@
-"""Training curves: test top-1 by epoch, mean and spread over seeds by loss, and the last quarter of it enlarged."""
+"""Training curves: test top-1 by epoch, mean and standard deviation over seeds, with the last quarter enlarged."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     return Drawing(
         figure,
         f"{headings} Test top-1 by epoch: mean over seeds, and ± one sample standard deviation where there are "
-        "several; on the right the last quarter, enlarged. A thin line that ends in a cross is a run that diverged; it "
-        "is in no mean.",
+        "several; on the right the last quarter, enlarged. A thin line that ends in a cross is a diverged run, "
+        "which is not in the mean.",
         tuple(drawn),
     )
 
@@ -101,7 +101,8 @@ def _curve(axes: Axes, points: Sequence[tuple[int, float, float | None, int]], c
 
 def _draw_diverged(axes: Axes, record: RunRecord, colour: str) -> None:
     if record.epochs:
-        epochs, values = zip(*((one.epoch, one.test_top1_percent) for one in record.epochs), strict=True)
+        epochs = [epoch.epoch for epoch in record.epochs]
+        values = [epoch.test_top1_percent for epoch in record.epochs]
         axes.plot(epochs, values, color=colour, linewidth=0.5)
         axes.plot(epochs[-1:], values[-1:], color=INK, marker="x", markersize=4, linestyle="none")
 
@@ -113,7 +114,7 @@ def _lines(table: Recorded) -> list[tuple[Recorded, Row | str]]:
     lines: list[tuple[Recorded, Row | str]] = [(table, row) for row in rows if row not in without]
     if without:
         whom = ", ".join(row.title for row in without)
-        lines.append((table, f"Nothing is recorded for {table.label if len(without) == len(rows) else whom}."))
+        lines.append((table, f"No runs recorded for {table.label if len(without) == len(rows) else whom}."))
     return lines
 
 
@@ -123,7 +124,7 @@ def _has_curves(table: Recorded, row: Row) -> bool:
 
 
 def _note(tables: Sequence[Recorded]) -> list[str]:
-    """How many runs were stopped before their first epoch, which leaves nothing to draw of them."""
+    """The number of runs that diverged before their first epoch ended, so that nothing can be drawn."""
     cells = [(table, row, column) for table in tables for row in table.table.rows for column in table.table.columns]
     at_once = sum(not record.epochs for table, row, column in cells for record in table.diverged(row, column))
-    return [f"{at_once} more diverged within the first epoch."] if at_once else []
+    return [f"{at_once} more run{'' if at_once == 1 else 's'} diverged within the first epoch."] if at_once else []

@@ -32,7 +32,7 @@ class _Line:
 
 
 def draw(tables: Sequence[Recorded]) -> Drawing:
-    """A panel a table, a line a cell: the paper's delta as a diamond, ours as a point with its 95% interval."""
+    """A panel for each table, a line for each cell: the paper's delta a diamond, ours a point with its 95% interval."""
     lines = [list(_lines(table)) for table in tables]
     heights = [max(len(of_table), 4) for of_table in lines]
     figure = new_figure(COLUMN_INCHES, _LINE_INCHES * sum(heights) + 0.45 * len(tables) + 0.5)
@@ -42,19 +42,19 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     ]
     for axes, table, of_table in zip(all_axes, tables, lines, strict=True):
         if not of_table:
-            say_missing(axes, f"{table.label} has no loss beside cross-entropy.")
+            say_missing(axes, f"{table.label} has no loss other than cross-entropy.")
     all_axes[-1].set_xlabel("difference from cross-entropy (points of top-1)")
     printed = any_printed(drawn)
     if drawn:
         add_legend(figure, printed=printed)
     add_note(figure, _far_baselines(tables))
     headings = " ".join(table.heading for table in tables)
-    whose = f"ours with its 95% interval (hollow, and without one, below three seeds){PRINTED_TOO if printed else ''}"
+    whose = f"ours with its 95% interval (hollow, without interval, below three seeds){PRINTED_TOO if printed else ''}"
     declared = "".join(f" {table.label}: {table.declared.words}." for table in tables if table.declared)
     return Drawing(
         figure,
-        f"{headings} Top-1 minus that of cross-entropy, paired by seed, in points: {whose}."
-        f"{declared and f' Repeated intervals.{declared}'}",
+        f"{headings} Top-1 difference from cross-entropy, paired by seed, in points: {whose}."
+        f"{declared and f' Intervals hold at all interim analyses together.{declared}'}",
         tuple(drawn),
     )
 
@@ -141,7 +141,7 @@ def _outcome(result: CellResult) -> str:
 
 
 def _far_baselines(tables: Sequence[Recorded]) -> list[str]:
-    """What weakens every line of a network: a cross-entropy far from the printed one."""
+    """A note on networks whose cross-entropy accuracy is far from the printed one."""
     far = [
         f"{row.title} ({table.label}, {signed(offset, 1)})"
         for table in tables
@@ -149,4 +149,4 @@ def _far_baselines(tables: Sequence[Recorded]) -> list[str]:
         if (result := table.assessment.cells[table.table.id, row.id, BASELINE]).baseline_is_far
         and (offset := result.baseline_offset) is not None
     ]
-    return [f"Our cross-entropy is more than a point off the paper's: {', '.join(far)}."] if far else []
+    return [f"Our cross-entropy is more than a point from the paper's: {', '.join(far)}."] if far else []

@@ -36,7 +36,7 @@ def draw(tables: Sequence[Recorded] = ()) -> Drawing:
     return Drawing(
         figure,
         "Figure 1 of the supplement: the inverse bias function of eq. 1, z = 1 / (exp(α v) − β), over the scaled "
-        "variance v; what has less variance gets more weight. The pairs of α and β are those legible in a damaged scan "
+        "variance v; lower variance gets more weight. The pairs of α and β are those legible in a damaged scan "
         "of the original's legend, whose axis reaches 2.5 = 1 / (1 − 0.6).",
         (Panel(axes, "Weight by scaled variance", "x", tuple(traces)),),
     )

@@ -34,7 +34,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         if column and sizes:
             drawn.append(_panel(axes, table, column, sizes))
         else:
-            lacking = "column of the bias loss" if column is None else "network whose number of parameters is known"
+            lacking = "bias loss column" if column is None else "network with a known number of parameters"
             say_missing(axes, f"{table.label} has no {lacking}.")
     printed = any_printed(drawn)
     if drawn:
@@ -42,15 +42,13 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     add_note(figure, list(_notes(tables)))
     headings = " ".join(table.heading for table in tables)
     both_sides = any(_spans_the_change(_sizes(table)) for table in tables)
-    shaded = (
-        f"Shaded: from {COMPACT_UP_TO:g}M to {LARGE_FROM:g}M the paper sees the sign change. " if both_sides else ""
-    )
+    shaded = f"Shaded: from {COMPACT_UP_TO:g}M to {LARGE_FROM:g}M the sign changes in the paper. " if both_sides else ""
     sizes_are = "as printed" if any(map(_any_size_printed, tables)) else "as counted"
     return Drawing(
         figure,
-        f"{headings} Top-1 of the bias loss minus that of cross-entropy, paired by seed, in points: ours with its 95% "
-        f"interval{PRINTED_TOO if printed else ''}, against the number of parameters {sizes_are}. {shaded}"
-        "Networks that differ in size differ in much else.",
+        f"{headings} Top-1 difference of the bias loss from cross-entropy, paired by seed, in points: ours with its "
+        f"95% interval{PRINTED_TOO if printed else ''}, against the number of parameters {sizes_are}. {shaded}"
+        "The networks differ in more than size.",
         tuple(drawn),
     )
 
@@ -135,7 +133,7 @@ def _name_networks(axes: Axes, sizes: Sequence[tuple[Row, float]]) -> None:
 
 
 def _notes(tables: Sequence[Recorded]) -> Iterator[str]:
-    """What is missing, by name, and whose size is not the printed one."""
+    """Notes on missing networks, and on sizes that are counted rather than printed."""
     if any(_printed(row) is None for table in tables for row, _ in _sizes(table)):
         yield f"Parameters as counted{' where none are printed' if any(map(_any_size_printed, tables)) else ''}."
     for table in tables:
@@ -143,4 +141,4 @@ def _notes(tables: Sequence[Recorded]) -> Iterator[str]:
         without = [row.title for row in table.table.rows if column and not table.result(row, column).delta]
         if without:
             whom = "any network" if len(without) == len(table.table.rows) else ", ".join(without)
-            yield f"{table.label}: no pair of runs of {whom}."
+            yield f"{table.label}: no pair of runs for {whom}."

@@ -1,7 +1,6 @@
-"""How figures look: one width, one set of colours that colour-blind readers can tell apart, and no other's settings.
+"""The style of all figures: one width and one colour-blind safe palette; a user's matplotlibrc has no effect.
 
-The colours are Okabe and Ito's (2008, Color Universal Design); a line also differs in its dashes and a point in its
-shape, so that a grey print can be read.
+The colours are Okabe and Ito's (2008, Color Universal Design). Dashes and marker shapes differ too, for grey prints.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ _STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Series:
-    """How one loss is drawn, in every figure of its table."""
+    """The style of one loss in every figure of its table."""
 
     colour: str
     dashes: Dashes
@@ -82,13 +81,13 @@ _MORE = [
 
 
 def series_of(columns: Sequence[Column]) -> dict[str, Series]:
-    """The look of each column, by id: its loss's own where no column before it has that."""
+    """The style of each column, by id: its loss's own, or the next unused one."""
     chosen: dict[str, Series] = {}
     for column in columns:
         loss = LOSSES[column.loss]
         own = [Series(loss.colour, loss.dashes, loss.marker or "o")] if loss.colour else []
-        free = (series for series in (*own, *_MORE) if series not in chosen.values())
-        chosen[column.id] = next(free, _MORE[len(chosen) % len(_MORE)])
+        unused = (series for series in (*own, *_MORE) if series not in chosen.values())
+        chosen[column.id] = next(unused, _MORE[len(chosen) % len(_MORE)])
     return chosen
 
 

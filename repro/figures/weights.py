@@ -1,4 +1,4 @@
-"""The weights z that each loss gave its samples, over training."""
+"""The sample weights z of each loss over training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     heights = [_PANEL_INCHES if any(one.epochs for one in runs) else _EMPTY_INCHES for *_, runs in panels]
     figure = new_figure(COLUMN_INCHES, sum(heights) + _EMPTY_INCHES)
     if not panels:
-        say_missing(figure.add_subplot(), "There is no loss beside cross-entropy, whose weights are all 1.")
+        say_missing(figure.add_subplot(), "There is no loss other than cross-entropy, whose weights are all 1.")
         return Drawing(figure, "No loss weights its samples.")
     drawn = []
     all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -47,12 +47,12 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
             axes.set_title(title)
             drawn.append(_panel(axes, table, column, spreads, records))
         else:
-            say_missing(axes, f"Nothing is recorded under {title}.")
+            say_missing(axes, f"No runs recorded for {title}.")
     headings = " ".join(table.heading for table in tables)
     return Drawing(
         figure,
         f"{headings} The weights z over training, by loss, over all networks and seeds: mean (line), ± one standard "
-        "deviation (dark band), least to greatest (light band). Under cross-entropy every weight is 1 (thin line).",
+        "deviation (dark band), minimum to maximum (light band). Under cross-entropy every weight is 1 (thin line).",
         tuple(drawn),
     )
 

@@ -1,4 +1,4 @@
-"""The report: from records to a page, or a summary, that a reviewer can read without us. No torch."""
+"""The report: an HTML page or a Markdown summary from the records. No torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from repro.report.markdown_summary import render_markdown
 
 __all__ = ["FORMATS", "SUFFIXES", "Report", "gather_report", "render_html", "render_markdown"]
 
-# The second argument is the commands that make it again.
+# The second argument: the commands that reproduce the report.
 FORMATS: dict[str, Callable[[Report, Sequence[str]], str]] = {"html": render_html, "markdown": render_markdown}
 SUFFIXES = {".html": "html", ".htm": "html", ".md": "markdown"}

@@ -1,4 +1,4 @@
-"""What the paper leaves open and what was chosen: ``docs/reproducing.md`` itself, so that no second text can differ."""
+"""Assumptions and interpretations: the chapters of ``docs/reproducing.md``, so that there is one text only."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from html import escape
 from itertools import count
 from pathlib import Path
 
-# The rest of the document is about commands, and claims that the report answers.
+# Not assumptions: the report has its own commands and claims.
 _LEFT_OUT = ("Commands", "What the paper claims")
+_LINKS = ("link_open", "link_close", "image")
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter of the document: its heading, its text as Markdown and as HTML (nothing in it links elsewhere)."""
+    """A chapter of the document: its heading, and its text as Markdown and as HTML without links."""
 
     heading: str
     markdown: str
@@ -27,20 +28,20 @@ class Chapter:
 
 
 def reproducing_document() -> str:
-    """The document: inside an installed package, or in the docs of a checkout."""
+    """The text of ``reproducing.md``: in an installed package, or in the docs of a checkout."""
     inside = Path(__file__).with_name("reproducing.md")
     return (inside if inside.is_file() else Path(__file__).parents[2] / "docs" / "reproducing.md").read_text("utf-8")
 
 
 def chapters(text: str) -> list[Chapter]:
-    """The chapters on what was read how, in the document's order."""
+    """The chapters on assumptions and interpretations, in the document's order."""
     parts = re.split(r"^## +(.+)$", text, flags=re.MULTILINE)[1:]
     found = [Chapter(heading.strip(), body.strip()) for heading, body in zip(parts[::2], parts[1::2], strict=True)]
     return [chapter for chapter in found if chapter.heading not in _LEFT_OUT]
 
 
 def assumed_settings(text: str) -> list[str]:
-    """The lines of the document's tables that are marked as assumptions, as ``chapter: what: choice``."""
+    """The table rows that are marked as assumptions, as ``chapter: what: choice``."""
     found = []
     for chapter in chapters(text):
         for line in chapter.markdown.splitlines():
@@ -60,8 +61,8 @@ def _to_html(markdown: str, heading: str) -> str:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1:]) + 1, 6)}"
         if token.children:
-            # a link leads out of a page that needs nothing else: its words stay
-            token.children = [one for one in token.children if one.type not in ("link_open", "link_close", "image")]
+            # The page is self-contained: drop links, keep their words.
+            token.children = [child for child in token.children if child.type not in _LINKS]
     html: str = renderer.renderer.render(tokens, renderer.options, {})
     html = html.replace("<th></th>", "<td></td>").replace("</table>", "</table></div>")
     numbers = count(1)

@@ -2,7 +2,7 @@
 "use strict";
 document.documentElement.classList.add("js");
 
-// Tables: a heading sorts by its column, upwards, downwards, and back to the order of the paper.
+// Tables: clicking a heading sorts ascending, then descending, then restores the paper's order.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const original = [...body.rows];
@@ -18,7 +18,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// What is missing stays last either way.
+// Missing values stay last in both directions.
 function sorted(rows, column, direction) {
   const key = (row) => {
     const cell = row.cells[column];
@@ -31,7 +31,7 @@ function sorted(rows, column, direction) {
   return [...present.sort((a, b) => direction * compare(key(a), key(b))), ...missing];
 }
 
-// Charts: pointing, or the arrow keys, read the nearest group of points.
+// Charts: the pointer or the arrow keys show the values of the nearest group of points.
 for (const plot of document.querySelectorAll(".plot")) {
   const frame = plot.querySelector(".frame");
   const svg = frame.querySelector("svg");
@@ -81,7 +81,7 @@ for (const plot of document.querySelectorAll(".plot")) {
   };
   frame.addEventListener("pointermove", point);
   frame.addEventListener("pointerdown", point);
-  // a finger that lifts is not one that leaves: the reading stays until another place is touched
+  // On touch screens the values stay when the finger lifts, until another place is touched.
   frame.addEventListener("pointerleave", (event) => event.pointerType === "touch" || hide());
   addEventListener("pointerdown", (event) => frame.contains(event.target) || hide());
   frame.addEventListener("blur", hide);
@@ -108,14 +108,14 @@ for (const plot of document.querySelectorAll(".plot")) {
   });
 }
 
-// On paper everything is open.
+// Open all details for printing.
 let opened = [];
 addEventListener("beforeprint", () => {
   opened = [...document.querySelectorAll("details:not([open]):not(.seeds)")];
-  for (const one of opened) one.open = true;
+  for (const details of opened) details.open = true;
 });
 addEventListener("afterprint", () => {
-  for (const one of opened) one.open = false;
+  for (const details of opened) details.open = false;
 });
 
 function element(name, text) {

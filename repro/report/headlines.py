@@ -15,33 +15,33 @@ from repro.tables.layout import caption
 MEANINGS: dict[str, str] = {
     Verdict.REPRODUCED.value: "significant after Holm's adjustment, in the paper's direction, at least half as large, "
     "and the paper's difference within the 95% prediction interval",
-    Verdict.PARTLY.value: "significant and in the paper's direction, but smaller than half, or the paper's difference "
-    "outside the prediction interval",
+    Verdict.PARTLY.value: "significant and in the paper's direction, but less than half as large, or the paper's "
+    "difference outside the prediction interval",
     Verdict.NOT_REPRODUCED.value: "the 95% interval excludes half of the paper's difference",
     Verdict.UNDERPOWERED.value: "too few seeds to tell",
-    "not run": "no pair of runs that count",
+    "not run": "no completed pair of runs",
 }
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How many printed differences have which answer, in the order of ``MEANINGS``."""
+    """The number of printed differences with each verdict, in the order of ``MEANINGS``."""
 
     counts: tuple[tuple[str, int], ...]
 
     @property
     def total(self) -> int:
-        """All differences that are printed."""
+        """The number of printed differences."""
         return sum(count for _, count in self.counts)
 
     @property
     def of(self) -> dict[str, int]:
-        """The counts by answer."""
+        """The counts by verdict."""
         return dict(self.counts)
 
 
 def tally(tables: Iterable[Recorded]) -> Tally:
-    """Count the answers over every cell for which a difference is printed."""
+    """Count the verdicts over all cells with a printed difference."""
     answers = Counter(answer_of(result) for table in tables for result in printed_cells(table))
     return Tally(tuple((answer, answers[answer]) for answer in MEANINGS))
 
@@ -53,7 +53,7 @@ def printed_cells(table: Recorded) -> list[CellResult]:
 
 
 def answer_of(result: CellResult) -> str:
-    """The verdict's word, or that there is nothing to judge."""
+    """The verdict, or ``not run``."""
     return result.verdict.value if result.verdict else "not run"
 
 
@@ -62,38 +62,37 @@ def paper_headline(answers: Tally) -> str:
     counts, total = answers.of, answers.total
     open_cells = counts[Verdict.UNDERPOWERED.value] + counts["not run"]
     if counts["not run"] == total:
-        return f"No verdict yet: none of the {total} differences that the paper prints has a pair of runs."
+        return f"No verdict yet: none of the paper's {total} differences has been run."
     if open_cells == total:
-        return f"No verdict yet: none of the {total} differences that the paper prints has enough seeds to be judged."
-    judged = [
-        f"{counts[verdict.value]} {'is' if counts[verdict.value] == 1 else 'are'} {words}"
-        for verdict, words in (
-            (Verdict.REPRODUCED, "reproduced"),
-            (Verdict.PARTLY, "partly reproduced"),
-            (Verdict.NOT_REPRODUCED, "not reproduced"),
-        )
-        if counts[verdict.value]
-    ]
+        return f"No verdict yet: none of the paper's {total} differences has enough seeds."
+    words = {
+        Verdict.REPRODUCED: "reproduced",
+        Verdict.PARTLY: "partly reproduced",
+        Verdict.NOT_REPRODUCED: "not reproduced",
+    }
+    judged = []
+    for verdict, word in words.items():
+        count = counts[verdict.value]
+        if count:
+            judged.append(f"{count} {'is' if count == 1 else 'are'} {word}")
     *most, last = judged
-    sentence = f"Of the {total} differences that the paper prints, {', '.join(most)}{' and ' if most else ''}{last}"
+    sentence = f"Of the paper's {total} differences, {', '.join(most)}{' and ' if most else ''}{last}"
     if open_cells:
-        return f"{sentence}; {open_cells} {'is' if open_cells == 1 else 'are'} still open."
+        return f"{sentence}; {open_cells} {'is' if open_cells == 1 else 'are'} still undecided."
     return f"{sentence}."
 
 
 def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
-    """What a reader must know beside the headline: how much is recorded, and baselines that are off."""
+    """Remarks below the headline: how much is recorded, and baselines that are far from the paper's."""
     tables = list(tables)
-    recorded, planned = (
-        sum(getattr(table.shown, key) for table in tables) for key in ("recorded_runs", "planned_runs")
-    )
+    recorded = sum(table.shown.recorded_runs for table in tables)
+    planned = sum(table.shown.planned_runs for table in tables)
     found = [f"{recorded:,} of {planned:,} planned runs of the paper's two tables are recorded."]
-    if recorded == planned and any(
-        cell.verdict is Verdict.UNDERPOWERED for one in tables for cell in printed_cells(one)
-    ):
+    verdicts = {cell.verdict for table in tables for cell in printed_cells(table)}
+    if recorded == planned and Verdict.UNDERPOWERED in verdicts:
         found.append(
-            "What is still open after them is no answer against the paper: it takes more seeds, as its line says and "
-            "biasrepro plan says beforehand."
+            "A cell that is still undecided is not evidence against the paper: it needs more seeds. Its line, and "
+            "biasrepro plan, show how many."
         )
     far = [
         f"{row.title} in {table.label}"
@@ -104,37 +103,41 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
     if far:
         found.append(
             "Our cross-entropy is more than a point from the paper's for "
-            f"{', '.join(far)}: there, little else is comparable."
+            f"{', '.join(far)}: other numbers of these networks are hard to compare."
         )
-    declared = [(table, declaration) for table in tables if (declaration := table.declared)]
-    found += [stopping_text(one, table.assessment, table.runs.values()).replace("`", "") for table, one in declared]
-    if declared:
-        found.append("The claims of the text are answered from the seeds up to the first look, whose number was fixed.")
+    preregistered = [table for table in tables if table.declared]
+    for table in preregistered:
+        assert table.declared
+        found.append(stopping_text(table.declared, table.assessment, table.runs.values()).replace("`", ""))
+    if preregistered:
+        found.append("The claims are tested on the seeds of the first interim analysis, a number fixed in advance.")
     if tables and tables[0].assessment.metric == "best":
-        found.append("All of this is at the best epoch, which is selected on the test set: a secondary reading.")
+        found.append("All of this is at the best epoch, which is selected on the test set: a secondary analysis.")
     return found
 
 
 def study_headline(tables: Sequence[Recorded]) -> str:
-    """Which losses are shown to differ from cross-entropy, in a sentence or two."""
+    """Which losses differ significantly from cross-entropy, in a sentence or two."""
     tested = [(table, result) for table in tables for result in _cells(table) if _is_tested(result)]
     shown = [(table, result) for table, result in tested if _is_shown(table, result)]
     if not tested:
-        return "Nothing is shown yet: no loss has three runs beside those of cross-entropy."
+        return "No result yet: no loss has three seeds in common with cross-entropy."
     if not shown:
-        return f"In none of {len(tested)} comparisons with cross-entropy can a difference be told from none."
+        return f"None of the {len(tested)} differences from cross-entropy is significant."
+    positive = [_name(table, result) for table, result in shown if _points(result) > 0]
+    negative = [_name(table, result) for table, result in shown if _points(result) < 0]
     sides = [
-        f"{len(found)} come{'s' if len(found) == 1 else ''} out {side} it ({'; '.join(found)})"
-        for side, sign in (("above", 1), ("below", -1))
-        if (found := [_name(table, result) for table, result in shown if _points(result) * sign > 0])
+        f"{len(names)} {'is' if len(names) == 1 else 'are'} significantly {side} ({'; '.join(names)})"
+        for side, names in (("positive", positive), ("negative", negative))
+        if names
     ]
     rest = len(tested) - len(shown)
-    others = f" In the other{f' {rest}' if rest > 1 else ''} no difference can be told from none." if rest else ""
-    return f"Of {len(tested)} comparisons with cross-entropy, {' and '.join(sides)}.{others}"
+    others = f" The other{f' {rest} are' if rest > 1 else ' is'} not significant." if rest else ""
+    return f"Of {len(tested)} differences from cross-entropy, {' and '.join(sides)}.{others}"
 
 
 def study_remarks(tables: Sequence[Recorded]) -> list[str]:
-    """What a reader must know beside the headline: how much of it there is."""
+    """Remarks below the headline: how much is recorded."""
     return [
         f"{table.label}: {table.shown.recorded_runs:,} of {table.shown.planned_runs:,} planned runs are recorded."
         for table in tables
@@ -142,7 +145,7 @@ def study_remarks(tables: Sequence[Recorded]) -> list[str]:
 
 
 def study_scope(tables: Iterable[Recorded]) -> list[str]:
-    """That none of this is the paper's, table by table."""
+    """A statement for each table that it is not the paper's."""
     captions = (caption(table.shown).replace("`", "") for table in tables)
     return [f"{words} It neither reproduces nor refutes any number of the paper." for words in captions]
 

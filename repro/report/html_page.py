@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing from elsewhere: no network, no library, one file."""
+"""The report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from repro.report.table_rows import AccuracyRow, DeltaRow, accuracy_rows, delta_
 from repro.tables.layout import caption, legend, usual_number_of_seeds
 from repro.tables.structure import LeftOut, Note
 
-# A word's look: how much of the accent it carries. The word itself is always there.
+# The style of a verdict's or an answer's label.
 CHIPS: dict[str, str] = {
     Verdict.REPRODUCED.value: "full",
     Verdict.PARTLY.value: "half",
@@ -49,8 +49,8 @@ CHIPS: dict[str, str] = {
 
 _KINDS = {
     "paper": "a table of the paper",
-    "released": "the released code's table, not the paper's",
-    "variants": "another reading, not a table of the paper",
+    "released": "the released code's table, not a table of the paper",
+    "variants": "another interpretation, not a table of the paper",
     "study": "a study of ours, not a table of the paper",
     "demo": "a demo, not a result of the paper",
 }
@@ -77,7 +77,7 @@ class Section:
 
 
 def render_html(report: Report, commands: Sequence[str]) -> str:
-    """The page; ``commands`` are those that make it again, in order."""
+    """The page; ``commands`` are those that reproduce it, in order."""
     answers = tally(report.papers)
     environment = Environment(
         loader=PackageLoader("repro.report", "."),
@@ -121,7 +121,7 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
 
 def _section(table: Recorded, index: int) -> Section:
     shown = table.shown
-    changed = "" if shown.comparable else ", changed by overrides"
+    changed = "" if shown.comparable else ", modified by overrides"
     return Section(
         id=f"table-{index}",
         label=table.label,
@@ -141,39 +141,39 @@ def _section(table: Recorded, index: int) -> Section:
 
 
 def _figures(table: Recorded, section_id: str) -> Iterator[InlineFigure]:
-    """The figures that have something to show: what is not recorded at all is said once, in words, by the section."""
+    """The figures that have something to show; the section's text says what is not recorded."""
     printed = table.shown.published_as is not None
     ran = table.shown.recorded_runs > 0
-    wanted = [
+    candidates = [
         ("deltas", "Differences from cross-entropy", bool(table.compared) and (printed or ran)),
         ("parameters", "Gain by size", table.table.kind == "paper" and printed),
         ("curves", "Training curves", ran),
         ("weights", "Weights z", ran and bool(table.compared)),
     ]
-    for name, title, worth in wanted:
-        if worth:
+    for name, title, has_content in candidates:
+        if has_content:
             yield inline_figure(draw_figure(name, [table]), f"{section_id}-{name}", f"{title}, {table.label}")
 
 
 def _after_answer(claim: Claim) -> str:
-    """What is said of a claim after its answer, which stands before it as a word of its own."""
+    """The explanation of a claim's answer, without the answer itself."""
     rest = claim.words.removeprefix(claim.answer.value.capitalize()).lstrip(".: ")
     return rest[:1].upper() + rest[1:]
 
 
 def _typographic(value: object) -> object:
-    """Apostrophes as a printer sets them, in text that is not yet markup."""
+    """Typographic apostrophes in text that is not markup."""
     return re.sub(r"(?<=\w)'(?=\w)", "’", value) if type(value) is str else value
 
 
 def _as_data(value: object) -> Markup:
-    """JSON for a script element: nothing in it can end the element."""
+    """JSON for a script element, escaped so that it cannot end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _code(text: str) -> Markup:
-    """Text with what stands between backticks as code."""
+    """Text, with the parts between backticks as code."""
     parts = text.split("`")
     return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 

@@ -1,4 +1,4 @@
-"""Figures inside the page: their SVG in the page's own colours, and what pointing at them reads, as data."""
+"""Figures inside the page: SVG in the page's colours, and the values shown when pointing at them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def inline_figure(drawing: Drawing, figure_id: str, title: str) -> InlineFigure:
 
 
 def _svg(root: ET.Element, figure_id: str) -> str:
-    """The drawing alone: no metadata, no style for the whole page, ids of its own, colours by name."""
+    """The drawing without metadata or page-wide style, with unique ids and named colours."""
     for parent in list(root.iter()):
         for child in list(parent):
             if _local(child.tag) in ("metadata", "style"):
@@ -72,7 +72,7 @@ def _attribute(name: str, value: str, figure_id: str) -> str:
 
 
 def themed(colour: str) -> str:
-    """The page's variable for one of our colours, which is light or dark with it."""
+    """The page's CSS variable for one of our colours, so that it follows light or dark mode."""
     return f"var(--{_NAMES[colour]})" if colour in _NAMES else colour
 
 
@@ -85,7 +85,7 @@ def _local(name: str) -> str:
 
 
 def _readings(drawing: Drawing, panel: Panel) -> dict[str, Any]:
-    """A panel's place and, group by group in reading order, what is read there: trace, x, y, text. SVG units."""
+    """A panel's place and its groups of values (trace, x, y, text) in reading order. SVG units."""
     height = drawing.figure.get_figheight() * _POINTS_PER_INCH
     scale = _POINTS_PER_INCH / drawing.figure.dpi
 

@@ -1,7 +1,4 @@
-"""The summary that a reproducibility challenge asks for, as Markdown: what records can say, and prompts for the rest.
-
-What was easy or difficult is for those to say who did it. The records only bring back what happened.
-"""
+"""The summary that a reproducibility challenge asks for, as Markdown: facts from the records, prompts for the rest."""
 
 from __future__ import annotations
 
@@ -29,11 +26,11 @@ from repro.tables.layout import MISSING, signed
 from repro.tables.markdown_format import escape
 from repro.tables.structure import Exclusion, LeftOut
 
-_PROMPT = "> To be written by those who ran it. What the records bring back:"
+_PROMPT = "> To be written by the people who ran it. Facts from the records:"
 
 
 def render_markdown(report: Report, commands: Sequence[str]) -> str:
-    """The summary; ``commands`` are those that make it again, in order."""
+    """The summary; ``commands`` are those that reproduce it, in order."""
     lines = [
         f"# {_title(report)}",
         "",
@@ -59,13 +56,13 @@ def render_markdown(report: Report, commands: Sequence[str]) -> str:
         "",
         _PROMPT,
         "",
-        *_bullets(difficult(report) or ["Nothing that records could tell."]),
+        *_bullets(difficult(report) or ["The records show no difficulties."]),
         "",
         "## Communication with the original authors",
         "",
-        "> To be written by those who ran it. The records know nothing of it.",
+        "> To be written by the people who ran it.",
         "",
-        "## Doing it again",
+        "## How to reproduce this summary",
         "",
         "```console",
         *commands,
@@ -75,17 +72,17 @@ def render_markdown(report: Report, commands: Sequence[str]) -> str:
 
 
 def easy(report: Report) -> list[str]:
-    """What went without trouble, as far as records can tell."""
+    """What went well, as far as records show."""
     records = report.records
     if not records:
-        return ["No run that counts is recorded yet."]
+        return ["No completed run is recorded yet."]
     smooth = sum(not record.provenance.resumptions for record in records)
-    found = [f"{smooth:,} of {len(records):,} runs that count went from start to end without an interruption."]
+    found = [f"{smooth:,} of {len(records):,} completed runs ran without interruption."]
     if not any(one.why == "diverged" for one in _left_out(report)):
         found.append("No run diverged.")
     sources = Counter(record.provenance.code_hash for record in records)
     if len(sources) == 1:
-        found.append("All of them were made by one version of the code that determines numbers.")
+        found.append("All runs used the same version of the training code.")
     close = [row for table in report.papers for row in _rows_with_baseline(table) if not row[1]]
     if close:
         found.append(
@@ -96,12 +93,12 @@ def easy(report: Report) -> list[str]:
 
 
 def difficult(report: Report) -> list[str]:
-    """What did not go without trouble, or had to be guessed, as far as records and documents can tell."""
+    """What failed or had to be assumed, as far as records and documents show."""
     found = []
     reasons: dict[Exclusion, str] = {
         "diverged": "diverged",
-        "configuration": "lie there under another configuration",
-        "unusable": "cannot be used: damaged or edited",
+        "configuration": "recorded under another configuration",
+        "unusable": "damaged or edited",
         "unknown": "belong to no cell of their table",
     }
     counts = Counter(one.why for one in _left_out(report))
@@ -123,8 +120,8 @@ def difficult(report: Report) -> list[str]:
         return found
     assumed = assumed_settings(reproducing_document())
     found.append(
-        f"{len(assumed)} settings had to be assumed ({'; '.join(assumed)}), and much had to be read one way or "
-        "another: docs/reproducing.md has all of it."
+        f"{len(assumed)} settings had to be assumed ({'; '.join(assumed)}), and other details were ambiguous: see "
+        "docs/reproducing.md."
     )
     return found
 
@@ -133,7 +130,7 @@ def _title(report: Report) -> str:
     paper = "Bias Loss for Mobile Neural Networks"
     if report.on_paper:
         return f"{paper}: reproducibility summary"
-    return escape(f"{', '.join(table.label for table in report.sections)}: beside a reproduction of {paper}")
+    return escape(f"{', '.join(table.label for table in report.sections)}: in addition to a reproduction of {paper}")
 
 
 def _scope(report: Report) -> list[str]:
@@ -149,12 +146,12 @@ def _scope(report: Report) -> list[str]:
 
 
 def _methodology(report: Report) -> Iterator[str]:
-    """What was run, on what, and how it is judged."""
-    family = "both tables, and of any other table over its own" if report.on_paper else "the table"
+    """What was run, on which hardware, and how it is tested."""
+    family = "both tables, and of any other table separately" if report.on_paper else "the table"
     yield (
-        "Networks, losses and training were written from the papers. Every loss is trained with the same seeds as "
-        "cross-entropy; differences are taken seed by seed, with Student's t intervals, and p-values are adjusted by "
-        f"Holm's method over all cells of {family}. The accuracy is that of the "
+        "Networks, losses and training were implemented from the papers. Every loss is trained with the same seeds as "
+        "cross-entropy; differences are paired by seed, with Student's t intervals, and p-values are adjusted by "
+        f"Holm's method over all cells of {family}. Accuracies are from the "
         f"{'last epoch' if report.metric == 'last' else 'best epoch, which is selected on the test set'}."
     )
     for table in report.sections:
@@ -194,7 +191,7 @@ def _verdict_and_claims(report: Report) -> Iterator[str]:
 
 
 def _differences(table: Recorded) -> Iterator[str]:
-    """A line a cell: beside the printed difference, or alone in a study of ours."""
+    """A line for each cell, with the printed difference where there is one."""
     printed = bool(printed_cells(table))
     if not printed and table.shown.kind != "study":
         return
@@ -211,7 +208,7 @@ def _differences(table: Recorded) -> Iterator[str]:
 
 
 def _rows_with_baseline(table: Recorded) -> list[tuple[str, bool]]:
-    """The networks whose cross-entropy can be compared with the paper's, and whether it is far from it."""
+    """The networks whose cross-entropy accuracy can be compared with the paper's, and whether it is far off."""
     rows = ((row, [table.result(row, column) for column in table.compared]) for row in table.table.rows)
     return [
         (f"{row.title} ({table.label})", any(result.baseline_is_far for result in results))

@@ -1,4 +1,4 @@
-"""The lines of the report's tables: what stands in each place, what it is sorted by, and the seeds behind it."""
+"""The rows of the report's tables: text, sort keys, and the seeds of each cell."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from repro.tables.structure import AssembledCell, AssembledRow
 _LEFT_OUT = {
     "diverged": "diverged",
     "configuration": "left out: recorded under another configuration",
-    "unusable": "left out: the record cannot be used",
+    "unusable": "left out: unusable record",
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A place in a table: its text, and the number that it is sorted by (None: missing, always last)."""
+    """The text of a place in a table, and the number to sort it by (None: missing, always last)."""
 
     text: str
     value: float | None = None
@@ -41,7 +41,7 @@ class SeedLine:
 
 @dataclass(frozen=True)
 class AccuracyCell:
-    """A model under a loss: as published, ours with the marks of its notes, and every seed behind it."""
+    """A model with a loss: the published accuracy, ours with its footnote marks, and every seed."""
 
     loss: str
     published: Entry | None
@@ -64,7 +64,7 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class DeltaRow:
-    """A model under a loss, against cross-entropy. ``answer`` is None where nothing comparable is printed."""
+    """The difference of a loss from cross-entropy. ``answer`` is None where nothing comparable is printed."""
 
     model: str
     loss: str
@@ -79,7 +79,7 @@ class DeltaRow:
 
 
 def accuracy_rows(table: Recorded) -> list[AccuracyRow]:
-    """Every model of the table and, under it, the other readings of it that were recorded."""
+    """Every model of the table, each followed by its recorded variants."""
     return [_accuracy_row(table, row) for row in table.shown.rows]
 
 
@@ -117,7 +117,7 @@ def _published(shown: AssembledTable, cell: AssembledCell) -> Entry:
 
 
 def _seed_lines(table: Recorded, row: AssembledRow, cell: AssembledCell) -> Iterator[SeedLine]:
-    """Every seed that is planned or has a record, with what became of it."""
+    """Every seed that is planned or recorded, with its outcome."""
     place = f"{row.table}/{row.id}/{cell.column}/seed-"
     counting = cell.ours.seeds if cell.ours else ()
     left_out = {one.run.removeprefix(place): one for one in table.shown.left_out if one.run.startswith(place)}
@@ -171,9 +171,9 @@ def _seeds_needed(result: CellResult) -> str:
     if result.paper_delta is None or result.decided:
         return ""
     if result.looks and result.next_look is None:
-        return "none: the last look is over"
+        return "none: the last interim analysis is done"
     if result.seeds_needed is None:
-        return "more seeds than could be run" if result.verdict is Verdict.UNDERPOWERED else ""
+        return "more than 10,000" if result.verdict is Verdict.UNDERPOWERED else ""
     return f"{result.seeds_needed:,} more"
 
 

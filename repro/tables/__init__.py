@@ -1,14 +1,10 @@
-"""Tables: what the records say beside what was published, and one renderer a format."""
+"""Tables: recorded results beside the published ones, and one renderer for each format."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from repro.tables import csv_format as delimited
-from repro.tables import html_format as html
-from repro.tables import json_format as data
-from repro.tables import latex_format as latex
-from repro.tables import markdown_format as markdown
+from repro.tables import csv_format, html_format, json_format, latex_format, markdown_format
 from repro.tables.assemble import assemble
 from repro.tables.gather import gather, modified_siblings, variants_of
 from repro.tables.structure import METRICS, VERDICTS, AssembledTable, Metric, Verdicts
@@ -29,15 +25,15 @@ __all__ = [
 ]
 
 
-# Tables to the text of one format; the second argument is the command that gives it, for formats that can say so.
+# From tables, and the command that made them (for formats with a place for it), to text.
 Renderer = Callable[[Sequence[AssembledTable], str], str]
 
 RENDERERS: dict[str, Renderer] = {
-    "markdown": markdown.render,
-    "latex": latex.render,
-    "csv": delimited.render,
-    "json": data.render,
-    "html": html.render,
+    "markdown": markdown_format.render,
+    "latex": latex_format.render,
+    "csv": csv_format.render,
+    "json": json_format.render,
+    "html": html_format.render,
 }
 
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}

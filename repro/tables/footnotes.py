@@ -1,4 +1,4 @@
-"""The footnotes of a table: what they say, and the marks that lead to them, in reading order."""
+"""The footnotes of a table: their text, and their marks in reading order."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from repro.tables.structure import VARIANT_MARK, Exclusion, LeftOut, Note
 _LETTERS = "abcdefghijklmnopqrstuvwyz"
 _MOST_LISTED = 6
 
-# What may differ between runs whose configuration is the same, by what several of it are called; None: it has none.
+# What may differ between runs of one configuration; None where a run has no such value.
 _MADE_WITH: dict[str, Callable[[Provenance], str | None]] = {
-    "kinds of device": lambda made: made.device_name,
-    "versions of the GPU's driver": lambda made: made.driver,
-    "versions of PyTorch": lambda made: made.packages.get("torch"),
-    "different training images": lambda made: made.data_fingerprint[:12] or None,
-    "versions of the code": lambda made: made.code_hash[:12],
+    "devices": lambda made: made.device_name,
+    "GPU driver versions": lambda made: made.driver,
+    "PyTorch versions": lambda made: made.packages.get("torch"),
+    "sets of training images": lambda made: made.data_fingerprint[:12] or None,
+    "code versions": lambda made: made.code_hash[:12],
 }
 
 
 class Footnotes:
-    """Hands out marks in the order of asking: equal texts share one."""
+    """Assigns marks in the order of the calls; equal texts share one mark."""
 
     def __init__(self) -> None:
         self._marks: dict[str, str] = {}
@@ -46,7 +46,7 @@ class Footnotes:
 
 
 def exclusion_text(why: Exclusion, left_out: Sequence[LeftOut], table_id: str) -> str:
-    """What a footnote says of all the records that were left out for one reason."""
+    """The footnote for all records that were left out for one reason."""
     runs = [code(_short(one.run, table_id)) for one in left_out]
     paths = [code(one.path) for one in left_out]
     details = [plain(one.detail).removesuffix(".") for one in left_out]
@@ -60,36 +60,36 @@ def exclusion_text(why: Exclusion, left_out: Sequence[LeftOut], table_id: str) -
             reasons = [f"{path}: {detail}" for path, detail in zip(paths, details, strict=True)]
             return f"{_count(paths, 'unusable record')}: left out ({_listed(reasons)})."
         case "unknown":
-            return f"{_count(paths, 'record')} under no row and column of this table: left out ({_listed(paths)})."
+            return f"{_count(paths, 'record')} outside this table's rows and columns: left out ({_listed(paths)})."
 
 
 def accepted_text(records: Iterable[RunRecord], table_id: str) -> str:
-    """What a footnote says of runs that were resumed although something had changed."""
+    """The footnote for runs that were resumed although something had changed."""
     changes = [
         f"{code(_short(record.id, table_id))}: {plain(', '.join(record.provenance.changes_accepted))}"
         for record in records
     ]
-    return f"Resumed after a change that was accepted: {_listed(changes)}."
+    return f"Resumed with changes that were accepted: {_listed(changes)}."
 
 
 def parameters_text(counts: Iterable[int]) -> str:
-    """What a footnote says where the runs of one row counted different numbers of parameters."""
-    return f"The runs of this row counted different numbers of parameters: {', '.join(f'{n:,}' for n in counts)}."
+    """The footnote for a row whose runs have different parameter counts."""
+    return f"The runs of this row have different parameter counts: {', '.join(f'{n:,}' for n in counts)}."
 
 
 def variants_text(table_ids: Sequence[str]) -> str:
-    """What the dagger says."""
+    """The footnote of the dagger."""
     tables = _listed([code(table_id) for table_id in table_ids])
-    return f"Not in the printed table: another reading of the row that it stands under ({tables})."
+    return f"Not in the printed table: another interpretation of the row above ({tables})."
 
 
 def mixture_texts(records: Sequence[RunRecord]) -> Iterator[str]:
-    """What is said of the whole table where its runs were not all made with the same: a text for each that differs."""
+    """Notes on the whole table: one for each thing that differs between its runs."""
     for what, named in _MADE_WITH.items():
         counts = tally(name for record in records if (name := named(record.provenance)) is not None)
         if len(counts) > 1:
             listed = _listed([f"{plain(name)} ({count})" for name, count in counts])
-            yield f"The runs come from {len(counts)} {what}: {listed}."
+            yield f"The runs used {len(counts)} different {what}: {listed}."
 
 
 def tally(names: Iterable[str]) -> tuple[tuple[str, int], ...]:
@@ -103,7 +103,7 @@ def code(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """A text from elsewhere, without the backticks that mark code here, on one line."""
+    """Text from outside on one line, without backticks, which mark code here."""
     return " ".join(text.replace("`", "'").split())
 
 
@@ -114,7 +114,7 @@ def _letters(index: int) -> str:
 
 
 def _short(run_id: str, table_id: str) -> str:
-    """A run's id without the table's where it is the table's own."""
+    """A run's id, without the table's id for the table's own runs."""
     return run_id.removeprefix(f"{table_id}/")
 
 

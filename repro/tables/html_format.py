@@ -1,4 +1,4 @@
-"""Tables as one HTML page that needs nothing from elsewhere: ruled like the printed ones, everything escaped."""
+"""Tables as one self-contained HTML page, ruled like printed tables; all text is escaped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _STYLE = """\
 
 
 def render(tables: Sequence[AssembledTable], command: str) -> str:
-    """A whole page with every table; what produced it is said at the end."""
+    """A whole page with every table, and the command that produced it at the end."""
     title = ", ".join(label(table) for table in tables)
     return "\n".join(
         [

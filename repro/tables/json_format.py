@@ -1,9 +1,9 @@
-"""Tables as JSON: everything that is known, unrounded, with each seed's figure.
+"""Tables as JSON: everything, unrounded, with the accuracy of each seed.
 
 The document holds ``schema_version`` (1), ``command`` and ``tables``, a list. A table has
 
 ``id``, ``reference``, ``label``, ``title``, ``kind``, ``source``, ``dataset``, ``overrides``, ``comparable``
-    what it is; ``comparable`` is false where an override makes the published figures no measure of ours
+    its identity; ``comparable`` is false where an override makes it incomparable with the paper
 ``metric``                ``last`` or ``best``: the epoch of our accuracies (best: selected on the test set)
 ``runs``                  ``recorded`` of ``planned`` (cells times ``seeds``); those in the means, counted by
                           ``devices`` and ``code_hashes``

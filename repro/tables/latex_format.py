@@ -1,4 +1,4 @@
-r"""A table as a LaTeX ``table*`` that needs booktabs and nothing else, ready to ``\input``; with siunitx if asked for.
+r"""A table as a LaTeX ``table*`` that needs booktabs and nothing else, ready to ``\input``; siunitx is optional.
 
 The output is ASCII, so that it compiles under every engine and input encoding.
 """
@@ -96,9 +96,9 @@ _ACCENTS = {
 
 
 def render(tables: Sequence[AssembledTable], command: str, *, siunitx: bool = False) -> str:
-    r"""All tables, each an environment of its own below comments that say where it is from.
+    r"""All tables, each in its own environment, with comments on how it was produced.
 
-    With ``siunitx`` every figure is a ``\num``, which the document's ``\sisetup`` can then format.
+    With ``siunitx`` every number is a ``\num``, formatted by the document's ``\sisetup``.
     """
     return "\n".join(_environment(table, command, _num_entry if siunitx else _entry) for table in tables)
 
@@ -138,7 +138,7 @@ def _environment(table: AssembledTable, command: str, entry: Callable[[Entry], s
 
 
 def _comments(table: AssembledTable, command: str) -> list[str]:
-    """Where the figures are from, as comments."""
+    """How the numbers were produced, as LaTeX comments."""
     reasons = [one.why for one in table.left_out]
     why = ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(reasons))
     return [
@@ -190,7 +190,7 @@ def _entry(entry: Entry) -> str:
 
 
 def _num_entry(entry: Entry) -> str:
-    """The entry with its figures, and their uncertainties, as numbers of siunitx."""
+    """The entry with its numbers and uncertainties as siunitx numbers."""
     parts = _FIGURE.split(entry.figure)  # text, figure, text, figure, ... text
     set_parts = (_number(part) if i % 2 else _text(part) for i, part in enumerate(parts))
     rest = _entry(Entry("", entry.n, entry.marks))
@@ -225,7 +225,7 @@ def _row(texts: Sequence[str]) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """The lines of a title; what cannot be set is spelled out first, so that it counts with its width."""
+    """The lines of a title. Characters LaTeX cannot set are replaced first, so that their width counts."""
     settable = "".join(character if _command(character) else _code_point(character) for character in text)
     return textwrap.wrap(settable, width, break_on_hyphens=False) or [""]
 

@@ -1,8 +1,7 @@
-"""The table that a person reads, before it is Markdown, LaTeX or HTML: which figure stands where, in which words.
+"""The layout that Markdown, LaTeX and HTML share: which number is on which line, the caption and the legend.
 
-Its columns are the printed table's. A model has a line for what was published, as it was printed, a line for ours below
-it, and a line for our difference from the baseline, so that every figure stands under the one to compare it with.
-Text is Unicode; between backticks stand ids, paths and settings.
+The columns are those of the printed table. Each model has a line of published numbers, as printed, then a line of ours,
+then a line of our differences from the baseline. Text is Unicode; ids, paths and settings are between backticks.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _CAVEATS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in one place: a figure, over how many seeds where that needs saying, and the marks of its notes."""
+    """The content of one place: a number, its seeds where they are shown, and the marks of its footnotes."""
 
     figure: str
     n: int | None = None
@@ -61,23 +60,23 @@ class Block:
 
 
 def blocks(table: AssembledTable, *, usual_n: int | None = None) -> list[Block]:
-    """The body, model by model. The number of seeds stays unsaid where it is ``usual_n``, or where it is one."""
+    """The body, model by model. The number of seeds is not shown where it is ``usual_n`` or 1."""
     return [_block(row, table, usual_n) for row in table.rows]
 
 
 def label(table: AssembledTable) -> str:
-    """What the table is called."""
+    """The name of the table."""
     return plain(table.label) if table.comparable else f"{plain(table.label)} (modified)"
 
 
 def caption(table: AssembledTable) -> str:
-    """What stands above, without the label: whose figures these are, and the title in the paper's words."""
+    """The caption without the label: the caveat, and the title in the paper's words."""
     best = "Ours at the best epoch, selected on the test set." if table.metric == "best" else ""
     return " ".join(part for part in (caveat(table), plain(table.title), best) if part)
 
 
 def caveat(table: AssembledTable) -> str:
-    """What must be said before anything else: a demo, a study, a changed protocol. Empty for the paper's tables."""
+    """The warning for a demo, a study or a modified protocol; empty for the paper's own tables."""
     if table.comparable:
         return _CAVEATS[table.kind]
     settings = ", ".join(code(setting_text(key, value)) for key, value in table.overrides)
@@ -85,43 +84,43 @@ def caveat(table: AssembledTable) -> str:
 
 
 def legend(table: AssembledTable, *, usual_n: int | None = None) -> list[str]:
-    """What the lines and figures mean, a sentence or two each."""
+    """What the lines and numbers mean, a sentence or two each."""
     baseline = next(plain(heading.title) for heading in table.columns if heading.baseline)
     epoch = "at the last epoch" if table.metric == "last" else "at the best epoch, selected on the test set"
-    over = "n seeds, a single run where no n is given"
+    over = "n seeds; a single run where n is not given"
     if usual_n:
         over = f"{usual_n} seeds{'' if _same_number_everywhere(table) else ' unless n is given'}"
-    closing = f"Parameters: counted on the network trained. {MISSING}: no completed run."
+    closing = f"Parameters: counted on the trained network. {MISSING}: no completed run."
     lines = []
     if table.published_as and not table.compact:
         source = f"{plain(table.source)}; " if table.source else ""
         lines.append(f"{table.published_as}: {source}in parentheses the difference from {baseline}.")
-        closing = "Parameters: as printed, and in the line of ours as counted on the network trained. "
-        closing += f"{MISSING}: not printed, or no completed run."
+        closing = "Parameters: as printed; in our line, counted on the trained network. "
+        closing += f"{MISSING}: not printed or no completed run."
     ours = "Our" if table.compact else "ours:"
     lines.append(f"{ours} top-1 accuracy {epoch}, mean ± sample standard deviation over {over}.")
     if len(table.columns) > 1 and table.compact:
-        lines.append(f"In parentheses: ours minus our {baseline}, mean over the seeds that both have.")
+        lines.append(f"In parentheses: ours minus our {baseline}, mean over the seeds common to both.")
     elif len(table.columns) > 1:
-        over = "mean ± sample standard deviation over the seeds that both have"
+        over = "mean ± sample standard deviation over the seeds common to both"
         lines.append(f"{DELTA}: ours minus our {baseline}, {over}.")
     return [*lines, *_verdict_legend(table), closing]
 
 
 def _verdict_legend(table: AssembledTable) -> list[str]:
-    alone = "two-sided paired t, after Holm's adjustment over the differences of this table"
+    alone = "two-sided paired t-test, Holm-adjusted over the differences in this table"
     if table.verdicts == "stars":
-        together = "two-sided paired t, after Holm's adjustment over the tables judged together; where the printed "
-        together += "difference is 0, p of equivalence"
+        together = "two-sided paired t-test, Holm-adjusted over the tables tested together; where the printed "
+        together += "difference is 0, an equivalence test"
         return [f"*, **, ***: p below 0.05, 0.01, 0.001 ({alone if _nothing_printed(table) else together})."]
     if table.verdicts == "words" and _nothing_printed(table):
-        interval = "interval of the difference, and p of no difference"
+        interval = "confidence interval of the difference, and its p-value"
         return [f"{'In parentheses, too: p' if table.compact else f'{INTERVAL}: {interval}'} ({alone})."]
     if table.verdicts == "words":
         return [
-            "verdict: reproduced (significant after Holm's adjustment, at least half of the printed difference, which "
-            "lies in the prediction interval), partly (significant, otherwise), not reproduced (half of the printed "
-            "difference is excluded), underpowered (too few seeds to tell)."
+            "verdict: reproduced (significant after Holm's adjustment, at least half of the printed difference, "
+            "which lies in the 95% prediction interval); partly (significant, but not both of these); not "
+            "reproduced (the 95% interval excludes half of the printed difference); underpowered (too few seeds)."
         ]
     return []
 
@@ -144,7 +143,7 @@ def difference(sample: Sample) -> str:
 
 
 def signed(points: float, decimals: int) -> str:
-    """With its sign always; what rounds to zero counts as positive."""
+    """A number with its sign; what rounds to zero counts as positive."""
     return f"{points:+z.{decimals}f}".replace("-", MINUS)
 
 
@@ -189,7 +188,7 @@ def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None) -> Blo
 
 
 def _compact_entry(cell: AssembledCell, table: AssembledTable, usual_n: int | None) -> Entry:
-    """Ours, with the difference and what is said of it in parentheses."""
+    """Our accuracy, with the difference and its verdict or p-value in parentheses."""
     if cell.ours is None:
         return Entry(MISSING, None, cell.marks)
     own = _our_entry(cell, usual_n)
@@ -204,14 +203,14 @@ def _compact_entry(cell: AssembledCell, table: AssembledTable, usual_n: int | No
 
 
 def _word(cell: AssembledCell) -> str:
-    """The verdict; a dash where there is a printed difference and nothing to judge it by."""
+    """The verdict; a dash where a difference is printed and we have none."""
     if cell.judgement is None:
         return ""
     return cell.judgement.verdict or ("" if cell.delta else MISSING)
 
 
 def _interval(cell: AssembledCell) -> str:
-    """Where nothing is printed to give a verdict on: how sure the difference is."""
+    """The interval and p-value, for cells without a printed difference."""
     if cell.judgement is None:
         return ""
     if cell.judgement.interval_points is None or cell.judgement.p_adjusted is None:
@@ -220,7 +219,7 @@ def _interval(cell: AssembledCell) -> str:
 
 
 def _nothing_printed(table: AssembledTable) -> bool:
-    """Whether differences were judged and none of them stands beside a printed one."""
+    """Whether differences were tested and the paper prints none of them."""
     judged = [cell for row in table.rows for cell in row.cells if cell.judgement]
     return bool(judged) and all(cell.delta and not _word(cell) for cell in judged)
 

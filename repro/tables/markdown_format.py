@@ -1,4 +1,4 @@
-"""A table as GitHub's Markdown, aligned so that it also reads as plain text in a terminal."""
+"""Tables as GitHub Markdown, aligned so that they read well in a terminal too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SPECIAL = re.compile(r"([\\*\[\]<|~$]|(?<!\w)_|_(?!\w)|&(?=[#\w]+;))")
 
 
 def render(tables: Sequence[AssembledTable], command: str) -> str:
-    """All tables, one below the other; ``command`` is what a reader would type, and Markdown has no place for it."""
+    """All tables, one below the other; ``command`` is not shown in Markdown."""
     return "\n".join(_table(table) for table in tables)
 
 

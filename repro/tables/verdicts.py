@@ -1,4 +1,4 @@
-"""Tables that carry their verdicts: what our runs say of every difference, beside it."""
+"""Tables with a verdict or p-value for every difference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
 def with_verdicts(table: AssembledTable, assessment: Assessment, how: Verdicts) -> AssembledTable:
-    """``table`` with the judgement of every cell that ``assessment`` covers, to be shown in words or as stars."""
+    """``table`` with the test result of every cell in ``assessment``, to be shown in words or as stars."""
 
     def judged(row: AssembledRow, cell: AssembledCell) -> AssembledCell:
         result = assessment.cells.get((row.table, row.id, cell.column))
@@ -22,7 +22,7 @@ def with_verdicts(table: AssembledTable, assessment: Assessment, how: Verdicts) 
 
 
 def stars(judgement: Judgement | None) -> str:
-    """One to three for p below 0.05, 0.01, 0.001 after Holm; none where there is no test."""
+    """One to three stars for adjusted p below 0.05, 0.01, 0.001; none where there is no test."""
     if judgement is None or judgement.p_adjusted is None:
         return ""
     return next((mark for level, mark in _STARS if judgement.p_adjusted < level), "")

@@ -177,5 +177,5 @@ def test_until_decided_every_look_brings_the_open_cells_to_the_next(
 
 
 def test_seeds_without_declared_looks_are_refused(papers: list[Table]) -> None:
-    with pytest.raises(UserError, match="no looks are declared"):
+    with pytest.raises(UserError, match="no interim analyses are preregistered"):
         next_runs(papers[1], assess(papers, []))

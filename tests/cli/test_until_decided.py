@@ -65,7 +65,7 @@ def declared(say: Say, study: Table, own: Path, results: Path) -> Path:
 def test_a_declaration_is_sealed_dated_and_says_what_follows(say: Say, study: Table, own: Path, results: Path) -> None:
     said = say("plan", own, "--looks", "3,6,9", "--declare", "--results", results)
     assert said.code == 0
-    assert "declared: mine, looks at 3, 6, 9 seeds (Pocock type), declared on 20" in said.out
+    assert "declared: mine, interim analyses at 3, 6, 9 seeds (Pocock spending), preregistered on 20" in said.out
     assert "spent   0.023, 0.038, 0.05 of alpha up to each look" in said.out
     assert f"biasrepro sweep {own} --until-decided" in said.out
     held = json.loads((results / "mine" / "looks.json").read_text())
@@ -84,7 +84,8 @@ def test_it_is_declared_once(say: Say, declared: Path, own: Path, results: Path)
     for others in (["--looks", "3,6"], ["--looks", "3,6,9", "--spending", "obrien_fleming"]):
         refused = say("plan", own, *others, "--declare", "--unseen", "--results", results)
         assert refused.code == 2
-        assert "other looks are in force: looks at 3, 6, 9 seeds (Pocock type), declared on 20" in refused.err
+        words = "interim analyses at 3, 6, 9 seeds (Pocock spending), preregistered on 20"
+        assert f"different analyses are already preregistered: {words}" in refused.err
     assert declared.read_bytes() == before
 
 
@@ -97,14 +98,14 @@ def test_after_a_difference_could_be_seen_it_is_refused_unless_stated_unseen(
     finish(runs["mine/clear/bias/seed-0"])
     refused = say(*declare)
     assert refused.code == 2
-    assert "results are there already: mine/clear/bias." in refused.err
+    assert "results exist already: mine/clear/bias." in refused.err
     assert "--unseen" in refused.err
     assert not (results / "mine" / "looks.json").exists()
     said = say(*declare, "--unseen")
     assert said.code == 0
     assert "2 runs had a record, stated to be unseen" in said.out
     shown = say("table", own, "--verdicts", "words", "--results", results).out
-    assert "after 2 runs had ended, which nobody had looked at, as whoever declared it stated" in shown
+    assert "after 2 runs had ended; its author stated that nobody had seen them" in shown
 
 
 def test_cross_entropy_alone_shows_no_difference_and_is_named(
@@ -126,7 +127,8 @@ def test_without_a_declaration_one_is_asked_for(go: Say, own: Path, started: Sta
 
 def test_what_declares_nothing_is_refused(say: Say, results: Path) -> None:
     assert "such as" in say("plan", "--looks", "3,5", "--declare", "--results", results).err.lower()
-    assert "nothing is published in" in say("plan", "demo", "--looks", "3,5", "--declare", "--results", results).err
+    said = say("plan", "demo", "--looks", "3,5", "--declare", "--results", results)
+    assert "has no published differences to test" in said.err
     assert "nothing is published in" in say("sweep", "demo", "--until-decided", "--results", results).err
 
 
@@ -170,10 +172,13 @@ def test_cells_go_on_from_look_to_look_until_they_are_decided(
     assert verdicts(again.out) == verdicts(said.out)
     assert len(started()) == sum(AT_THE_END.values())
     shown = say("table", own, "--verdicts", "words", "--results", results).out
-    assert "Stopping (`mine`): looks at 3, 6, 9 seeds (Pocock type), alpha spent up to each 0.023, 0.038, 0.05" in shown
-    assert "The latest look was at 9 seeds; none goes on." in shown
+    assert (
+        "Stopping rule of `mine`: interim analyses at 3, 6, 9 seeds (Pocock spending), cumulative alpha 0.023" in shown
+    )
+    assert "cumulative alpha 0.023, 0.038, 0.05, preregistered on" in shown
+    assert "The latest was at 9 seeds; no cell continues." in shown
     summary = say("report", own, "--format", "markdown", "--results", results).out
-    assert "declared on" in summary
+    assert "preregistered on" in summary
 
 
 def test_runs_older_than_the_declaration_that_it_does_not_name_are_counted(
@@ -183,7 +188,7 @@ def test_runs_older_than_the_declaration_that_it_does_not_name_are_counted(
     go()
     shown = say("table", own, "--verdicts", "words", "--results", results).out
     assert re.search(
-        r"after 36 runs had ended, 36 of which it does not name \(such as `mine/clear/bias/seed-0`\)", shown
+        r"after 36 runs had ended, 36 of which it does not list \(such as `mine/clear/bias/seed-0`\)", shown
     )
 
 
@@ -273,7 +278,7 @@ def test_an_edited_declaration_is_refused_wherever_a_verdict_is_given(
         say("report", own, "--results", results),
     ):
         assert said.code == 2
-        assert "the seal is broken: the declaration was edited" in said.err
+        assert "the seal is broken: the preregistration was edited" in said.err
     checked = say("verify", results)
     assert checked.code == 1
     assert "restore it from version control" in checked.out
@@ -283,4 +288,4 @@ def test_looks_of_another_configuration_are_refused(go: Say, declared: Path, own
     own.write_text(own.read_text().replace("epochs: 4", "epochs: 5"))
     said = go()
     assert said.code == 2
-    assert "declared for another configuration of mine/" in said.err
+    assert "for a different configuration of mine/" in said.err

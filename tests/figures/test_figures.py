@@ -67,7 +67,7 @@ def test_curves_name_the_losses_and_the_networks_without_runs(
 ) -> None:
     said = texts_of("curves", recorded_of("table2", [0], rows=["squeezenet"], columns=["ce", "bias"]))
     assert "no run: Inv. Bias loss" in said
-    missing = " ".join(said.partition("Nothing is recorded")[2].split("\n"))
+    missing = " ".join(said.partition("No runs recorded")[2].split("\n"))
     assert "NASNet-A (N = 4)" in missing
     assert "SqueezeNet" not in missing
 
@@ -96,7 +96,7 @@ def test_runs_that_diverged_at_once_are_counted(
     lost = {"status": "diverged", "last_top1_percent": None, "best_top1_percent": None, "best_epoch": None}
     diverged = fake_runs.record(run).model_copy(update={**lost, "epochs": ()})
     said = texts_of("curves", recorded_of("demo", [0], more=[fake_runs.found(diverged)]))
-    assert "1 more diverged within the first epoch." in said
+    assert "1 more run diverged within the first epoch." in said
 
 
 def test_deltas_stand_beside_the_papers_with_interval_and_verdict(
@@ -149,9 +149,9 @@ def test_a_cross_entropy_far_from_the_papers_is_named(
     run = Run(cell=table.cells[0], seed=0)
     far = fake_runs.record(run, last_top1_percent=40.0)
     said = texts_of("deltas", recorded_of("table1", more=[fake_runs.found(far)]))
-    assert "more than a point off" in said
+    assert "more than a point from" in said
     assert "ShuffleNetV2 0.5x (Table 1, −11.9)" in said.replace("\n", " ")
-    assert "more than a point off" not in texts_of("deltas", recorded_of("table1", range(3)))
+    assert "more than a point from" not in texts_of("deltas", recorded_of("table1", range(3)))
 
 
 def test_the_gain_stands_at_the_printed_size(recorded_of: Callable[..., Recorded]) -> None:
@@ -209,14 +209,14 @@ def test_weights_have_a_panel_a_loss_and_say_of_how_many_runs(
     table = recorded_of("table2", range(2), rows=["squeezenet"], columns=["ce", "bias"])
     said = texts_of("weights", table)
     assert "2 runs, 1 of 5 networks" in said
-    assert "Nothing is recorded under Inv. Bias loss." in said
+    assert "No runs recorded for Inv. Bias loss." in said
     (panel,) = draw_figure("weights", [table]).panels
     assert panel.title == "Table 2, Bias loss"
 
 
 def test_several_tables_share_one_figure(recorded_of: Callable[..., Recorded], texts_of: Callable[..., str]) -> None:
     said = texts_of("curves", recorded_of("table1"), recorded_of("demo", [0]))
-    assert "Nothing is recorded for Table 1." in said
+    assert "No runs recorded for Table 1." in said
     assert "Demo: ShuffleNetV2 0.5x" in said
 
 

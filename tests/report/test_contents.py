@@ -76,12 +76,12 @@ def test_every_printed_difference_has_one_answer(report_of: Callable[..., Report
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ((0, 0, 0, 0, 21), "No verdict yet: none of the 21 differences that the paper prints has a pair of runs."),
-        ((0, 0, 0, 3, 18), "No verdict yet: none of the 21 differences that the paper prints has enough seeds"),
-        ((1, 0, 0, 0, 20), "Of the 21 differences that the paper prints, 1 is reproduced; 20 are still open."),
-        ((0, 2, 0, 1, 18), "prints, 2 are partly reproduced; 19 are still open."),
-        ((9, 4, 7, 1, 0), "9 are reproduced, 4 are partly reproduced and 7 are not reproduced; 1 is still open."),
-        ((20, 0, 1, 0, 0), "prints, 20 are reproduced and 1 is not reproduced."),
+        ((0, 0, 0, 0, 21), "No verdict yet: none of the paper's 21 differences has been run."),
+        ((0, 0, 0, 3, 18), "No verdict yet: none of the paper's 21 differences has enough seeds"),
+        ((1, 0, 0, 0, 20), "Of the paper's 21 differences, 1 is reproduced; 20 are still undecided."),
+        ((0, 2, 0, 1, 18), "differences, 2 are partly reproduced; 19 are still undecided."),
+        ((9, 4, 7, 1, 0), "9 are reproduced, 4 are partly reproduced and 7 are not reproduced; 1 is still undecided."),
+        ((20, 0, 1, 0, 0), "differences, 20 are reproduced and 1 is not reproduced."),
     ],
 )
 def test_the_headline_says_what_is_answered_and_what_is_open(counts: tuple[int, ...], expected: str) -> None:
@@ -107,8 +107,8 @@ def test_what_is_open_after_all_planned_runs_is_said_to_be_no_answer(
     every = [one for table in tables for one in fake_runs.of(table, range(5))]
     report = report_of(every)
     assert tally(report.papers).of["underpowered"] > 0
-    assert "no answer against the paper" in " ".join(paper_remarks(report.papers))
-    assert "no answer against the paper" not in " ".join(paper_remarks(report_of(every[:-1]).papers))
+    assert "not evidence against the paper" in " ".join(paper_remarks(report.papers))
+    assert "not evidence against the paper" not in " ".join(paper_remarks(report_of(every[:-1]).papers))
 
 
 def test_a_cell_opens_to_every_seed(report_of: Callable[..., Report], some_found: list[Found]) -> None:
@@ -160,7 +160,7 @@ def test_execution_other_than_asked_for_is_said(report_of: Callable[..., Report]
     in_force = {"precision": "tf32", "memory_format": "channels_last", "cuda_graph": False}  # a CPU has no CUDA graph
     record = fake_runs.record(run, execution_in_force=in_force)
     report = report_of([fake_runs.found(record)])
-    assert peculiarities(report.records) == ["1 run was carried out with precision tf32 where fp32 was asked for."]
+    assert peculiarities(report.records) == ["1 run was executed with precision tf32 where fp32 was requested."]
 
 
 def test_what_was_read_how_is_the_document_itself() -> None:

@@ -38,16 +38,16 @@ def study(fake_runs: Any) -> Callable[..., Report]:
 @pytest.mark.parametrize(
     ("seeds", "shifts", "expected"),
     [
-        (0, SHIFTS, "Nothing is shown yet: no loss has three runs"),
-        (2, SHIFTS, "Nothing is shown yet: no loss has three runs"),
+        (0, SHIFTS, "No result yet: no loss has three seeds in common"),
+        (2, SHIFTS, "No result yet: no loss has three seeds in common"),
         (
             5,
             SHIFTS,
-            "Of 6 comparisons with cross-entropy, 2 come out above it (Bias loss on ShuffleNetV2 0.5x; Bias loss on "
-            "MobileNetV2 0.75x) and 2 come out below it (Inv. Bias loss on ShuffleNetV2 0.5x; Inv. Bias loss on "
-            "MobileNetV2 0.75x). In the other 2 no difference can be told from none.",
+            "Of 6 differences from cross-entropy, 2 are significantly positive (Bias loss on ShuffleNetV2 0.5x; Bias "
+            "loss on MobileNetV2 0.75x) and 2 are significantly negative (Inv. Bias loss on ShuffleNetV2 0.5x; Inv. "
+            "Bias loss on MobileNetV2 0.75x). The other 2 are not significant.",
         ),
-        (5, dict.fromkeys(SHIFTS, 0.0), "In none of 6 comparisons with cross-entropy can a difference be told"),
+        (5, dict.fromkeys(SHIFTS, 0.0), "None of the 6 differences from cross-entropy is significant."),
     ],
 )
 def test_the_headline_says_what_differs(
@@ -80,7 +80,7 @@ def test_beside_the_papers_tables_a_study_stays_what_it_is(fake_runs: Any, repor
     report = report_of(fake_runs.of(find_table("tiny20"), range(3)), ["tiny20"])
     assert report.on_paper
     text = render_markdown(report, [])
-    assert "No verdict yet: none of the 21 differences that the paper prints has a pair of runs." in text
+    assert "No verdict yet: none of the paper's 21 differences has been run." in text
     assert "| Model | Loss | Ours (95% interval) | p |" in text.partition("**Tiny20.**")[2]
 
 

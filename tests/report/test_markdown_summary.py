@@ -22,15 +22,15 @@ def test_it_has_the_parts_that_a_challenge_asks_for(report_of: Callable[..., Rep
         "What was easy",
         "What was difficult",
         "Communication with the original authors",
-        "Doing it again",
+        "How to reproduce this summary",
     ]
-    assert text.count("> To be written by those who ran it.") == 3
+    assert text.count("> To be written by the people who ran it.") == 3
 
 
 def test_without_runs_nothing_is_claimed(report_of: Callable[..., Report]) -> None:
     text = render_markdown(report_of(), ["biasrepro report"])
     assert "No verdict yet" in text
-    assert easy(report_of()) == ["No run that counts is recorded yet."]
+    assert easy(report_of()) == ["No completed run is recorded yet."]
     assert "160 planned runs of the paper's tables are not recorded." in difficult(report_of())
 
 
@@ -40,7 +40,7 @@ def test_ease_and_difficulty_are_facts_of_the_records(
     report = report_of(some_found, ["demo"])
     went_well, went_ill = " ".join(easy(report)), " ".join(difficult(report))
     count = len(report.records)
-    assert f"{count - 1} of {count} runs that count went from start to end" in went_well
+    assert f"{count - 1} of {count} completed runs ran without interruption" in went_well
     assert "No run diverged" not in went_well
     assert "1 record: diverged." in went_ill
     assert "resumed, 2 times" in went_ill

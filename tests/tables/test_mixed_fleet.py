@@ -36,24 +36,24 @@ CPU = {"device": "cpu", "device_name": "Intel Xeon", "packages": {"torch": "2.15
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_each_thing_that_differs_has_its_footnote(fakes: ModuleType, format_name: str) -> None:
     text = shown(fakes, find_table("table1"), format_name, H200, A100, H200)
-    assert "The runs come from 2 kinds of device: NVIDIA H200 (2); NVIDIA A100 80GB PCIe (1)." in text
-    assert re.search(r"from 2 versions of the GPU\S*s driver: 570\.86\.15 \(2\); 550\.54\.14 \(1\)\.", text)
-    assert "The runs come from 2 versions of PyTorch: 2.15.0 (2); 2.14.1 (1)." in text
-    assert text.count("The runs come from") == 3
+    assert "The runs used 2 different devices: NVIDIA H200 (2); NVIDIA A100 80GB PCIe (1)." in text
+    assert re.search(r"used 2 different GPU driver versions: 570\.86\.15 \(2\); 550\.54\.14 \(1\)\.", text)
+    assert "The runs used 2 different PyTorch versions: 2.15.0 (2); 2.14.1 (1)." in text
+    assert text.count("The runs used") == 3
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_a_fleet_of_one_kind_has_none(fakes: ModuleType, format_name: str) -> None:
-    assert "The runs come from" not in shown(fakes, find_table("table1"), format_name, H200, H200)
+    assert "The runs used" not in shown(fakes, find_table("table1"), format_name, H200, H200)
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_a_cpu_has_no_driver_that_could_differ(fakes: ModuleType, format_name: str) -> None:
     text = shown(fakes, find_table("table1"), format_name, H200, CPU)
-    assert "The runs come from 2 kinds of device: Intel Xeon (1); NVIDIA H200 (1)." in text
-    assert text.count("The runs come from") == 1
+    assert "The runs used 2 different devices: Intel Xeon (1); NVIDIA H200 (1)." in text
+    assert text.count("The runs used") == 1
 
 
 def test_runs_in_no_mean_make_no_mixture(fakes: ModuleType) -> None:
     diverged = {**A100, "status": "diverged", "reason": "the loss is nan at step 1"}
-    assert "The runs come from" not in shown(fakes, find_table("table1"), "markdown", H200, diverged)
+    assert "The runs used" not in shown(fakes, find_table("table1"), "markdown", H200, diverged)

@@ -1,14 +1,14 @@
-"""Looks at the results declared beforehand, and what each may cost: stopping early without more false positives.
+"""Alpha spending: early stopping at preregistered interim analyses ("looks") without more false positives.
 
-A cell is looked at when it has as many paired seeds as the first look names, then the second, and so on. Looking after
-every seed from the third to the tenth at p < 0.05 calls an absent effect found in one cell of six; here all looks of a
+A cell is analysed when it has as many paired seeds as the first look asks for, then the second, and so on. Testing
+after every seed from the third to the tenth at p < 0.05 finds an absent effect in one cell of six; here all looks of a
 cell together do so in at most one of twenty.
 
-Each look is held to what it may spend, and the sum over looks bounds the error whatever their dependence. The usual
-boundaries take account of it by the joint normal distribution. For the O'Brien-Fleming type that gains little (the
-last of looks at 3, 5 and 10 seeds has 0.0490 instead of 0.0469 of 0.05), and for Student's t at a few seeds it does
-not hold: simulated, the error is 0.051 then and 0.057 for a look after each seed from 3 to 10, for the Pocock type
-0.055 and 0.059. ``tests/analysis/stats/test_alpha_spending.py`` has these figures and the published boundaries.
+Each look has its share of alpha, and the sum of the shares bounds the error whatever the dependence between looks. The
+usual boundaries use the joint normal distribution instead. For the O'Brien-Fleming type that gains little (the last of
+looks at 3, 5 and 10 seeds has 0.0490 instead of 0.0469 of 0.05), and with Student's t at a few seeds it does not hold:
+simulated, the error is 0.051 then and 0.057 for a look after each seed from 3 to 10; for the Pocock type, 0.055 and
+0.059. ``tests/analysis/stats/test_alpha_spending.py`` has these figures and the published boundaries.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _LEVELS = np.geomspace(1e-12, 0.6, 2000)
 
 @dataclass(frozen=True)
 class Looks:
-    """Paired seeds at which results are looked at, rising, and how the error is spent over them.
+    """The interim analyses: increasing numbers of paired seeds, and how alpha is spent over them.
 
     ``obrien_fleming`` spends almost nothing early and leaves the last look nearly the level of a test without looks;
     ``pocock`` spends evenly: earlier answers for large effects, more seeds for small ones.
-    Raises UserError for looks that do not rise or come before the third seed.
+    Raises UserError if the numbers do not increase or are below three.
     """
 
     seeds: tuple[int, ...]
@@ -44,14 +44,17 @@ class Looks:
     def __post_init__(self) -> None:
         if not self.seeds or list(self.seeds) != sorted(set(self.seeds)) or self.seeds[0] < MIN_SEEDS:
             shown = ", ".join(map(str, self.seeds))
-            raise UserError(f"looks at {shown or 'no'} seeds", hint=f"They rise, from {MIN_SEEDS} on: such as 5,10,20.")
+            raise UserError(
+                f"invalid seed counts for interim analyses: {shown or 'none'}",
+                hint=f"Give increasing numbers of {MIN_SEEDS} or more, such as 5,10,20.",
+            )
 
     @classmethod
     def parse(cls, text: str, spending: Spending = "obrien_fleming") -> Looks:
         """Looks as typed: ``5,10,20``. Raises UserError."""
         parts = [part.strip() for part in text.split(",")]
         if not all(part.isascii() and part.isdecimal() for part in parts):
-            raise UserError(f"'{text}' is no list of seeds", hint="Numbers that rise: such as 5,10,20.")
+            raise UserError(f"'{text}' is not a list of seed counts", hint="Give increasing numbers, such as 5,10,20.")
         return cls(tuple(map(int, parts)), spending)
 
     def after(self, n: int) -> int | None:
