@@ -120,7 +120,7 @@ def test_cross_entropy_alone_shows_no_difference_and_is_named(
 def test_without_a_declaration_one_is_asked_for(go: Say, own: Path, started: Started) -> None:
     said = go()
     assert said.code == 2
-    assert "no looks are declared for mine" in said.err
+    assert "no interim analyses are preregistered for mine" in said.err
     assert f"biasrepro plan {own} --looks 5,10,20 --declare" in said.err
     assert started() == []
 
@@ -129,14 +129,14 @@ def test_what_declares_nothing_is_refused(say: Say, results: Path) -> None:
     assert "such as" in say("plan", "--looks", "3,5", "--declare", "--results", results).err.lower()
     said = say("plan", "demo", "--looks", "3,5", "--declare", "--results", results)
     assert "has no published differences to test" in said.err
-    assert "nothing is published in" in say("sweep", "demo", "--until-decided", "--results", results).err
+    assert "has no published differences" in say("sweep", "demo", "--until-decided", "--results", results).err
 
 
 def test_options_that_choose_runs_are_refused(go: Say, declared: Path) -> None:
     for option, value in (("seeds", "3"), ("rows", "clear"), ("columns", "ce"), ("only", "failed")):
         said = go(f"--{option}", value)
         assert said.code == 2
-        assert f"--until-decided goes without --{option}" in said.err
+        assert f"--until-decided and --{option} exclude each other" in said.err
 
 
 def seeds_run(results: Path) -> dict[str, int]:
@@ -161,12 +161,16 @@ def test_cells_go_on_from_look_to_look_until_they_are_decided(
     assert said.code == 0, said.err
     assert seeds_run(results) == AT_THE_END
     assert len(started()) == sum(AT_THE_END.values())  # none twice
-    assert re.findall(r"look    at (\d) seeds: (\d+) runs to go", said.out) == [("3", "18"), ("6", "12"), ("9", "6")]
-    assert "looked  at 3 seeds: 1 reproduced, 2 open" in said.out
+    assert re.findall(r"analysis at (\d) seeds next: (\d+) runs to train", said.out) == [
+        ("3", "18"),
+        ("6", "12"),
+        ("9", "6"),
+    ]
+    assert "analysed at 3 seeds: 1 reproduced, 2 undecided" in said.out
     clear, faint, lost = verdicts(said.out)
     assert "reproduced  mine/clear/bias  at 3 seeds" in clear
     assert "reproduced  mine/faint/bias  at 6 seeds" in faint
-    assert "underpowered, and the last look is over  mine/lost/bias  at 9 seeds" in lost
+    assert "underpowered after the last analysis  mine/lost/bias  at 9 seeds" in lost
     again = go()
     assert again.code == 0
     assert verdicts(again.out) == verdicts(said.out)
@@ -222,7 +226,7 @@ def test_a_look_waits_for_runs_that_failed(go: Say, declared: Path, results: Pat
     behave({"mine/faint/bias/seed-1": "fail"})
     said = go()
     assert said.code == 1
-    assert "The look at 3 seeds waits for 1 run, such as mine/faint/bias/seed-1." in said.out
+    assert "The analysis at 3 seeds is waiting for 1 run, such as mine/faint/bias/seed-1." in said.out
     assert not (results / "mine/lost/bias/seed-3").exists()
     behave({})
     assert go().code == 0
@@ -256,16 +260,16 @@ def test_a_dry_run_shows_looks_cost_and_what_to_expect(
     assert said.code == 0
     assert started() == []
     assert re.search(r"^ +3 +0\.023 +0\.023$", said.out, re.MULTILINE)
-    assert "next look   18 runs, hours unknown" in said.out
-    assert "at worst    54 runs" in said.out
+    assert "next        18 runs, hours unknown" in said.out
+    assert "at most     54 runs" in said.out
     expected = [int(n) for n in re.findall(r"^expected +(\d+) runs", said.out, re.MULTILINE)]
     assert len(expected) == 2
     assert all(18 < n < 54 for n in expected)
     done = go()
     assert done.code == 0, done.out
     after = go("--dry-run").out
-    assert "next look   0 runs, 0.0 hours" in after
-    assert "looked  at 9 seeds: 2 reproduced, 1 open" in after
+    assert "next        0 runs, 0.0 hours" in after
+    assert "analysed at 9 seeds: 2 reproduced, 1 undecided" in after
 
 
 def test_an_edited_declaration_is_refused_wherever_a_verdict_is_given(
