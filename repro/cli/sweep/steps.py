@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,7 +105,8 @@ def leave(request: SweepRequest, backend: Backend, jobs: Sequence[Job]) -> None:
     registration = register(results, table=table.id, executor=backend.name, command=request.command, detached=True)
     try:
         left = backend.leave(jobs, _terms(request, registration.id))
-        registration.note_left(left)
+        with contextlib.suppress(FileNotFoundError):  # the sweep is over already
+            registration.note_left(left)
     except BaseException:
         registration.remove()
         raise
