@@ -75,15 +75,15 @@ class Backend(ABC):
         """Whether its jobs have GPUs, as far as the options tell."""
 
     @abstractmethod
-    def submission(self, jobs: Sequence[Job], terms: NodeSettings) -> str:
+    def submission(self, jobs: Sequence[Job], settings: NodeSettings) -> str:
         """The text of what would be submitted, for ``--dry-run``. Submits nothing, and does not contact the cluster."""
 
     @abstractmethod
-    def connect(self, terms: NodeSettings) -> Executor:
+    def connect(self, settings: NodeSettings) -> Executor:
         """The executor that trains on the cluster. Raises UserError where the cluster does not answer."""
 
     @abstractmethod
-    def leave(self, jobs: Sequence[Job], terms: NodeSettings) -> Mapping[str, str]:
+    def leave(self, jobs: Sequence[Job], settings: NodeSettings) -> Mapping[str, str]:
         """Leave the jobs to the cluster, for ``--detach``; returns what finds them there again.
 
         Returns nothing where all of them are in its queue already, from an earlier sweep.

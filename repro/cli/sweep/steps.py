@@ -58,7 +58,7 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
     if request.dry_run and backend is not None:
         from repro.cli.sweep.dry_run import show_submission
 
-        show_submission(request, plan, backend.submission(jobs, _terms(request)), uses_gpus=backend.uses_gpus)
+        show_submission(request, plan, backend.submission(jobs, _node_settings(request)), uses_gpus=backend.uses_gpus)
         return 0
 
     # Run
@@ -93,7 +93,7 @@ def job_of(request: SweepRequest, run: Run) -> Job:
     return Job(run, RunFolder.of(request.results, run), tuple(arguments))
 
 
-def _terms(request: SweepRequest, sweep: str = "") -> NodeSettings:
+def _node_settings(request: SweepRequest, sweep: str = "") -> NodeSettings:
     """What the nodes of a cluster are told; ``sweep`` is the id of the registered sweep."""
     results = str(request.results.absolute())
     return NodeSettings(sweep, results, request.device, request.threads, int(request.jobs_per_gpu))
@@ -104,7 +104,7 @@ def leave(request: SweepRequest, backend: Backend, jobs: Sequence[Job]) -> None:
     table, results = request.table, request.results.absolute()
     registration = register(results, table=table.id, executor=backend.name, command=request.command, detached=True)
     try:
-        left = backend.leave(jobs, _terms(request, registration.id))
+        left = backend.leave(jobs, _node_settings(request, registration.id))
         with contextlib.suppress(FileNotFoundError):  # the sweep is over already
             registration.note_left(left)
     except BaseException:
@@ -146,7 +146,7 @@ def _run(
     registration = register(request.results, table=request.table.id, executor=request.executor, command=request.command)
     with registration.kept() as sweep:
         watch = StopWatch(sweep)
-        executor = LocalExecutor(slots) if backend is None else backend.connect(_terms(request, sweep.id))
+        executor = LocalExecutor(slots) if backend is None else backend.connect(_node_settings(request, sweep.id))
         with StopRequests() as stops, choose_view(request.progress) as view:
             state = run_sweep(
                 jobs,

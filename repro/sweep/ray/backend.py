@@ -64,13 +64,13 @@ class RayBackend(Backend):
         """Yes, where the cluster has some."""
         return True
 
-    def submission(self, jobs: Sequence[Job], terms: NodeSettings) -> str:
+    def submission(self, jobs: Sequence[Job], settings: NodeSettings) -> str:
         """The tasks, and what each reserves."""
         from repro.sweep.ray.cluster import task_resources
 
         where = self._options.address or "a Ray on this machine, for the time of the sweep"
-        on_gpus = f"{task_resources(self._options, terms, gpus_there=True)}"
-        on_cpus = f"{task_resources(self._options, terms, gpus_there=False)}"
+        on_gpus = f"{task_resources(self._options, settings, gpus_there=True)}"
+        on_cpus = f"{task_resources(self._options, settings, gpus_there=False)}"
         each = on_gpus if on_gpus == on_cpus else f"{on_gpus}; where there are no GPUs, {on_cpus}"
         lines = [f"ray    {where}", f"tasks  {len(jobs)}, each reserves {each}"]
         lines += [f"       {job.id}" for job in jobs[:3]]
@@ -78,19 +78,19 @@ class RayBackend(Backend):
             lines.append("       …")
         return "\n".join(lines)
 
-    def connect(self, terms: NodeSettings) -> RayExecutor:
+    def connect(self, settings: NodeSettings) -> RayExecutor:
         """Join the cluster, or start a Ray on this machine. Raises UserError where neither is possible."""
         from repro.sweep.ray.cluster import join, shut_down
         from repro.sweep.ray.executor import RayExecutor
 
         join(self._options.address)
-        return RayExecutor(self._options, terms, leave=lambda answers: shut_down(answers=answers))
+        return RayExecutor(self._options, settings, leave=lambda answers: shut_down(answers=answers))
 
-    def leave(self, jobs: Sequence[Job], terms: NodeSettings) -> Mapping[str, str]:
+    def leave(self, jobs: Sequence[Job], settings: NodeSettings) -> Mapping[str, str]:
         """Let an actor on the cluster conduct the sweep; it reads the request to stop, and ends the registration."""
         from repro.sweep.ray.detached import leave
 
-        return leave(jobs, terms, self._options)
+        return leave(jobs, settings, self._options)
 
 
 BACKEND = RayBackend

@@ -17,7 +17,7 @@ from repro.sweep.ray.executor import RayExecutor
 from repro.sweep.registry import StopWatch
 
 
-def leave(jobs: Sequence[Job], terms: NodeSettings, options: RayOptions) -> Mapping[str, str]:
+def leave(jobs: Sequence[Job], settings: NodeSettings, options: RayOptions) -> Mapping[str, str]:
     """Start the actor that conducts the sweep; it outlives this process. Ray restarts it where its node is lost.
 
     Raises UserError without an address, or where the cluster does not answer.
@@ -30,11 +30,11 @@ def leave(jobs: Sequence[Job], terms: NodeSettings, options: RayOptions) -> Mapp
     join(options.address)
     import ray
 
-    name = f"sweep-{terms.sweep}"
+    name = f"sweep-{settings.sweep}"
     conductor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(_Conductor)
     try:
         actor = conductor.options(name=name, namespace=NAMESPACE, lifetime="detached").remote(
-            [RemoteJob.of(job) for job in jobs], terms, options
+            [RemoteJob.of(job) for job in jobs], settings, options
         )
         ray.get(actor.ready.remote(), timeout=CONNECT_SECONDS)
     except ray.exceptions.RayError as error:
@@ -47,9 +47,9 @@ def leave(jobs: Sequence[Job], terms: NodeSettings, options: RayOptions) -> Mapp
 class _Conductor:
     """The actor that conducts a detached sweep. Ray restarts it on another node where its own is lost."""
 
-    def __init__(self, jobs: Sequence[RemoteJob], terms: NodeSettings, options: RayOptions) -> None:
+    def __init__(self, jobs: Sequence[RemoteJob], settings: NodeSettings, options: RayOptions) -> None:
         self._jobs = jobs
-        self._terms = terms
+        self._settings = settings
         self._options = options
         threading.Thread(target=self._conduct, daemon=True, name="conductor").start()
 
@@ -61,13 +61,13 @@ class _Conductor:
         import ray
 
         try:
-            results = Path(self._terms.results)
-            registration = find_registration(results, self._terms.sweep)
+            results = Path(self._settings.results)
+            registration = find_registration(results, self._settings.sweep)
             watch = StopWatch(registration)
             with registration.beating():
                 try:
                     jobs = [job.job(results) for job in self._jobs]
-                    run_sweep(jobs, RayExecutor(self._options, self._terms), stops_asked=watch.count)
+                    run_sweep(jobs, RayExecutor(self._options, self._settings), stops_asked=watch.count)
                     registration.remove()
                 except UserError as error:
                     registration.note_trouble(str(error))
@@ -75,4 +75,4 @@ class _Conductor:
                     registration.note_trouble(f"a bug in biasrepro: {type(error).__name__}: {error}")
                     raise
         finally:
-            ray.kill(ray.get_actor(f"sweep-{self._terms.sweep}", namespace=NAMESPACE), no_restart=True)
+            ray.kill(ray.get_actor(f"sweep-{self._settings.sweep}", namespace=NAMESPACE), no_restart=True)

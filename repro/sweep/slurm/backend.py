@@ -88,23 +88,23 @@ class SlurmBackend(Backend):
         settings = [f"{key}={value}" for key, value in self._options.extra]
         return bool(self._options.gpus_per_job) or any("gres" in setting or "gpu" in setting for setting in settings)
 
-    def submission(self, jobs: Sequence[Job], terms: NodeSettings) -> str:
+    def submission(self, jobs: Sequence[Job], settings: NodeSettings) -> str:
         """The sbatch file for ``jobs``."""
         from repro.sweep.slurm.batch import into_tasks, script
 
-        return script(len(into_tasks(jobs, self._options, terms)), self._options, terms)
+        return script(len(into_tasks(jobs, self._options, settings)), self._options, settings)
 
-    def connect(self, terms: NodeSettings) -> SlurmExecutor:
+    def connect(self, settings: NodeSettings) -> SlurmExecutor:
         """The executor. Raises SlurmError where SLURM does not answer."""
         from repro.sweep.slurm.executor import SlurmExecutor
 
-        return SlurmExecutor(self._options, terms)
+        return SlurmExecutor(self._options, settings)
 
-    def leave(self, jobs: Sequence[Job], terms: NodeSettings) -> Mapping[str, str]:
+    def leave(self, jobs: Sequence[Job], settings: NodeSettings) -> Mapping[str, str]:
         """Submit ``jobs`` and leave them; those in the queue already stay as they are."""
         from repro.sweep.slurm.queue import SlurmError, cancel
 
-        executor = self.connect(terms)
+        executor = self.connect(settings)
         for job in jobs:
             executor.submit(job)
         try:

@@ -18,7 +18,7 @@ from repro.errors import UserError
 from repro.sweep.backends import Backend, Option, Reservation
 
 if TYPE_CHECKING:
-    from repro.sweep.cluster_node import Terms
+    from repro.sweep.cluster_node import NodeSettings
     from repro.sweep.executor import Job
     from repro.sweep.local.executor import LocalExecutor
 
@@ -44,22 +44,22 @@ class ToyBackend(Backend):
     def uses_gpus(self) -> bool:
         return False
 
-    def submission(self, jobs: Sequence[Job], terms: Terms) -> str:
+    def submission(self, jobs: Sequence[Job], settings: NodeSettings) -> str:
         return f"lane   {self._lane}, {len(jobs)} jobs, {self._laps} laps"
 
-    def connect(self, terms: Terms) -> LocalExecutor:
+    def connect(self, settings: NodeSettings) -> LocalExecutor:
         from repro.sweep.devices.slots import cpu_slots
         from repro.sweep.local.executor import LocalExecutor
 
         return LocalExecutor(cpu_slots(cores=2, jobs=2, threads=1), WORKER)
 
-    def leave(self, jobs: Sequence[Job], terms: Terms) -> Mapping[str, str]:
+    def leave(self, jobs: Sequence[Job], settings: NodeSettings) -> Mapping[str, str]:
         from repro.sweep.cluster_node import RemoteJob
 
-        queue = Path(terms.results) / ".toy" / terms.sweep
+        queue = Path(settings.results) / ".toy" / settings.sweep
         queue.mkdir(parents=True)
-        terms = replace(terms, jobs=2, command=WORKER)
-        work = {"jobs": [asdict(RemoteJob.of(job)) for job in jobs], "terms": asdict(terms)}
+        settings = replace(settings, jobs=2, command=WORKER)
+        work = {"jobs": [asdict(RemoteJob.of(job)) for job in jobs], "settings": asdict(settings)}
         (queue / "work.json").write_text(json.dumps(work))
         with (queue / "log").open("w") as log:
             subprocess.Popen([sys.executable, __file__, str(queue)], stdout=log, stderr=log, start_new_session=True)
@@ -83,16 +83,16 @@ BACKEND = ToyBackend
 
 def train(queue: Path) -> None:
     """Train what was left in ``queue``, as a node of the cluster."""
-    from repro.sweep.cluster_node import RemoteJob, Terms, run_remote
+    from repro.sweep.cluster_node import NodeSettings, RemoteJob, run_on_node
     from repro.sweep.registry import Registration
 
     work = json.loads((queue / "work.json").read_text())
-    terms = Terms(**work["terms"])
+    settings = NodeSettings(**work["settings"])
     try:
-        run_remote([RemoteJob(**job) for job in work["jobs"]], terms)
+        run_on_node([RemoteJob(**job) for job in work["jobs"]], settings)
     finally:
         (queue / "over").touch()
-    registration = Registration.read(Path(terms.results), terms.sweep)
+    registration = Registration.read(Path(settings.results), settings.sweep)
     if registration is not None and registration.stop is None:
         registration.remove()
 
