@@ -159,13 +159,31 @@ def test_the_schema_refuses_what_the_reader_refuses(
             RunRecord.model_validate_json(json.dumps(data))
 
 
+def test_no_module_imports_pandas() -> None:
+    modules = DOCS.parent.glob("repro/**/*.py")
+    assert [path for path in modules if re.search(r"^\s*(import|from) pandas", path.read_text(), re.MULTILINE)] == []
+
+
 def python_blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (DOCS / "records.md").read_text(), flags=re.DOTALL)
 
 
+def test_the_documents_data_frames_hold_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    monkeypatch.chdir(DOCS.parent)
+    names: dict[str, Any] = {}
+    exec(compile(python_blocks()[0], "docs/records.md", "exec"), names)
+    records = [found.record for found in load_records(Path("results")) if found.record]
+    for level in COLUMNS:
+        frame = names[level]
+        assert list(frame.columns) == list(COLUMNS[level])
+        assert len(frame) == len(list(rows(records, level)))
+        assert frame["seed"].dtype == "int64"
+
+
 def test_the_documents_example_adds_a_run_that_tables_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(python_blocks()[0], "docs/records.md", "exec"), {})
+    exec(compile(python_blocks()[1], "docs/records.md", "exec"), {})
     (found,) = load_records(tmp_path / "results")
     assert found.problem is None
     table = find_table("table2")
@@ -180,7 +198,7 @@ def test_the_documents_example_adds_a_run_that_tables_take(tmp_path: Path, monke
 def test_the_documents_seal_without_biasrepro_is_ours(demo_records: list[RunRecord]) -> None:
     for record in demo_records:
         given = {"record": record.model_dump(mode="json")}
-        exec(compile(python_blocks()[1], "docs/records.md", "exec"), given)
+        exec(compile(python_blocks()[2], "docs/records.md", "exec"), given)
         sealed = given["sealed"]
         assert isinstance(sealed, bytes)
         assert from_bytes(sealed, where="docs/records.md") == record

@@ -1,6 +1,6 @@
 """The command line: mounts the commands, and turns errors into messages and exit codes.
 
-The commands' modules are imported here, so they are light: whatever is heavy (pydantic, pandas, rich, and above all
+The commands' modules are imported here, so they are light: whatever is heavy (pydantic, rich, and above all
 torch) is imported inside the command that needs it. A test holds that.
 """
 

@@ -1,38 +1,43 @@
-"""Tables as tidy CSV: a line a row and column, every figure in a field of its own. Pandas is imported here alone."""
+"""Tables as tidy CSV: a line per row and column, with every figure in a field of its own."""
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Judgement, Sample
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_COUNTS = ("counted_parameters", "ours_n", "delta_n")
-
-
-def to_frame(tables: Sequence[AssembledTable]) -> pd.DataFrame:
-    """A line a row and column of every table.
-
-    Accuracies and their spread are in percent, deltas in points; ``*_seeds`` are separated by spaces; what is missing
-    is missing.
-    """
-    import pandas as pd
-
-    records = [
-        _record(table, row, title, cell)
-        for table in tables
-        for row in table.rows
-        for title, cell in zip((heading.title for heading in table.columns), row.cells, strict=True)
-    ]
-    return pd.DataFrame.from_records(records).astype(dict.fromkeys(_COUNTS, "Int64"))
-
 
 def render(tables: Sequence[AssembledTable], command: str) -> str:
-    """The frame as CSV under one header, figures to six digits; ``command`` has no place in it."""
-    return str(to_frame(tables).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    """All tables as CSV under one header, floats to six significant digits; ``command`` is not shown.
+
+    Accuracies and their spread are in percent, deltas in points; ``*_seeds`` are separated by spaces; unknown values
+    are empty fields.
+    """
+    records = list(_records(tables))
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({name: _field(value) for name, value in record.items()})
+    return text.getvalue()
+
+
+def _field(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _records(tables: Sequence[AssembledTable]) -> Iterator[dict[str, Any]]:
+    for table in tables:
+        for row in table.rows:
+            for heading, cell in zip(table.columns, row.cells, strict=True):
+                yield _record(table, row, heading.title, cell)
 
 
 def _record(table: AssembledTable, row: AssembledRow, column_title: str, cell: AssembledCell) -> dict[str, Any]:

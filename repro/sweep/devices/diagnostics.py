@@ -22,7 +22,7 @@ from repro.sweep.devices.slots import VISIBLE, visible_entries
 Level = Literal["ok", "missing", "broken"]
 
 # Without these nothing trains or shows; the first must also import.
-ESSENTIAL = ("torch", "torchvision", "numpy", "pandas", "pydantic", "pyyaml", "scikit-learn", "scipy", "typer", "rich")
+ESSENTIAL = ("torch", "torchvision", "numpy", "pydantic", "pyyaml", "scikit-learn", "scipy", "typer", "rich")
 LITTLE_DISK_BYTES = 2_000_000_000
 
 _TORCH_PROBE = """
