@@ -175,8 +175,14 @@ def fake_runs() -> FakeRuns:
     return FakeRuns()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The figures that the proofs noted (``proved`` in tests/reliability): how often, and with what result."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--figures", action="store_true", help="print the figures of docs/reliability.md at the end")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With ``--figures``: the figures that the reliability tests noted (``proved``), how often and with what result."""
+    if not config.getoption("--figures"):
+        return
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
     figures = [text for report in reports for name, text in report.user_properties if name == "proved"]
     if figures:

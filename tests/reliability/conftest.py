@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture
 def proved(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Note a figure of a proof; all of them stand at the end of pytest's output."""
+    """Note a figure of a proof; ``pytest --figures`` prints all of them at the end."""
 
     def note(figure: str) -> None:
         record_property("proved", figure)
