@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from repro.data.decoded import DecodedImages, PixelSums
-from repro.data.locking import fsync_folder
 from repro.errors import DataError
 from repro.machine import usable_cores
+from repro.results.durable import commit_file
 
 CACHE_FILE = "decoded-v1.bin"
 _MAGIC = b"biasrepro-data-1"
@@ -90,10 +90,7 @@ def write_cache(path: Path, dataset: str, images: DecodedImages, source: str) ->
             ).encode()
             file.write(manifest)
             file.write(_TRAILER.pack(len(manifest), hashlib.sha256(manifest).digest(), _MAGIC))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        fsync_folder(path.parent)
+        commit_file(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

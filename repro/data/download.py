@@ -7,7 +7,6 @@ expected checksum gets the file's own name.
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import ssl
 import time
@@ -18,9 +17,9 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from repro.data.archives import file_md5
-from repro.data.locking import fsync_folder
 from repro.errors import DataError
 from repro.experiment.catalog import readable_size
+from repro.results.durable import commit_file
 
 _PASSING = (URLError, TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError)
 _PASSING_STATUS = (408, 425, 429)
@@ -75,10 +74,7 @@ def download(
                 hint="try again later, or get the file elsewhere and name it with --from FILE",
             )
         # What had been resumed may have been another file's beginning: once more, from the first byte
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(destination)
-    fsync_folder(destination.parent)
+    commit_file(part, destination)
 
 
 def _transfer(

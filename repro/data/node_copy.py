@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache, read_manifest
-from repro.data.locking import folder_lock, fsync_folder
+from repro.data.locking import folder_lock
 from repro.data.prepare import Report, cache_path, open_decoded, silent
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts, readable_size
+from repro.results.durable import commit_file
 
 _BLOCK_BYTES = 16 << 20
 
@@ -75,13 +76,10 @@ def _copy_once(shared: Path, copy: Path, fingerprint: str) -> CachedImages:
         try:
             with shared.open("rb") as source, temporary.open("xb") as target:
                 shutil.copyfileobj(source, target, _BLOCK_BYTES)
-                target.flush()
-                os.fsync(target.fileno())
             cached = open_cache(temporary)
             if cached.fingerprint != fingerprint:
                 raise DataError("the shared file was replaced meanwhile")
-            temporary.replace(copy)
-            fsync_folder(copy.parent)
+            commit_file(temporary, copy)
             return cached
         finally:
             temporary.unlink(missing_ok=True)

@@ -65,6 +65,27 @@ def write_durably(
     sync_folder(path.parent)
 
 
+def commit_file(temporary: Path, path: Path) -> None:
+    """Give a large file that is already written under a ``temporary`` name its own, as durably as ``write_durably``.
+
+    Raises OSError with the file at ``path`` untouched.
+    """
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a small file that may be lost in a power cut: readers see the old or the new one, nothing is synced."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
 def make_folder(folder: Path, *, below: Path) -> None:
     """Make ``folder`` and the folders on the way to it, and enter on disk each that is new or ``below`` or inside that.
 

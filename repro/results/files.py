@@ -1,20 +1,23 @@
-"""Reading from shared file systems: regular files only, many at a time, and the file server's time."""
+"""Shared file systems: reading regular files only, many at a time; locks; the file server's time."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 LARGEST_NOTE_BYTES = 1 << 26  # a record of 100,000 epochs is smaller
 LARGEST_CHECKPOINT_BYTES = 1 << 32  # the largest network here needs 0.2 GB
 READERS = 8
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 ITEMS_AT_ONCE = 32  # per reader: handing over items singly would cost as much as reading them
 
 Item = TypeVar("Item")
@@ -74,3 +77,22 @@ def file_version(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
+
+
+@contextmanager
+def file_lock(path: Path, mode: int = 0o666) -> Iterator[None]:
+    """Hold the lock of the file at ``path``, waiting for other processes; it ends with the process that holds it.
+
+    Raises OSError where the file cannot be opened. On a file system without locks nothing is held, so what is written
+    under the lock must be written atomically: two writers then only do the same work twice.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS_HERE:
+                raise
+        yield
+    finally:
+        os.close(descriptor)

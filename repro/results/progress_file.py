@@ -18,6 +18,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from repro.progress import Progress
+from repro.results.durable import replace_file
 from repro.results.files import read_file
 from repro.results.store import RunFolder
 
@@ -50,10 +51,9 @@ class Publisher:
         if has_ended or self._clock() < self._next:
             return
         self._next = self._clock() + SECONDS_BETWEEN
-        temporary = self._folder.path / f".progress.{os.getpid()}.part"
+        content = {"place": self._place, "progress": asdict(progress)}
         with contextlib.suppress(OSError):
-            temporary.write_text(json.dumps({"place": self._place, "progress": asdict(progress)}), encoding="utf-8")
-            temporary.replace(self._folder.progress)
+            replace_file(self._folder.progress, json.dumps(content).encode())
 
     def end(self) -> None:
         """Remove the file, if this publisher wrote one: another process's file stays."""

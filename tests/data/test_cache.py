@@ -100,7 +100,7 @@ def test_a_write_that_fails_leaves_nothing_and_keeps_what_was_there(
     def full_disk(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("repro.data.cache.os.fsync", full_disk)
+    monkeypatch.setattr("repro.results.durable.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_cache(cache, "small", images, "a second time")
     assert cache.read_bytes() == before

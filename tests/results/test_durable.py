@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.results.durable import make_folder, write_durably
+from repro.results.durable import commit_file, make_folder, replace_file, write_durably
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -102,6 +102,19 @@ def test_bytes_are_on_disk_before_the_name_is_and_the_name_before_the_return(
     monkeypatch.setattr(os, "replace", noted_replace)
     write_durably(tmp_path / "a", b"1")
     assert re.fullmatch(rf"fsync \.a\..*\.part, replace a, fsync {tmp_path.name}", ", ".join(calls))
+    calls.clear()
+    (tmp_path / "b.part").write_bytes(b"2")
+    commit_file(tmp_path / "b.part", tmp_path / "b")
+    assert calls == ["fsync b.part", "replace b", f"fsync {tmp_path.name}"]
+    assert contents(tmp_path) == {"a": b"1", "b": b"2"}
+
+
+def test_a_replaced_file_is_never_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_file(tmp_path / "a", b"old")
+    assert contents(tmp_path) == {"a": b"old"}
+    monkeypatch.setattr(Path, "replace", lambda *_: None)  # killed right before the rename
+    replace_file(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
 
 
 def test_a_file_in_a_folder_s_place_is_no_folder(tmp_path: Path) -> None:

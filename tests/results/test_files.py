@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from repro.results.files import ITEMS_AT_ONCE, READERS, file_time, file_version, read_each, read_file
+from repro.results.files import ITEMS_AT_ONCE, READERS, file_lock, file_time, file_version, read_each, read_file
 
 MANY = 3 * READERS * ITEMS_AT_ONCE + 1
 
@@ -89,3 +91,30 @@ def test_a_replaced_file_has_another_version(tmp_path: Path) -> None:
     (tmp_path / "new").write_text("two")
     (tmp_path / "new").replace(tmp_path / "file")
     assert None is not file_version(tmp_path / "file") != before
+
+
+def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    program = f"""
+import time
+from pathlib import Path
+from repro.results.files import file_lock
+with file_lock(Path({str(lock)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    taken = threading.Event()
+
+    def take() -> None:
+        with file_lock(lock):
+            taken.set()
+
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        waiting = threading.Thread(target=take)
+        waiting.start()
+        assert not taken.wait(0.3)
+        holder.kill()
+    waiting.join(30)
+    assert taken.is_set()

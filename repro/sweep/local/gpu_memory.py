@@ -11,7 +11,6 @@ Where no promise can be kept (a temporary folder that cannot be written) runs be
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -27,6 +26,8 @@ from repro.errors import UserError
 from repro.experiment.catalog import readable_size
 from repro.experiment.schema import Cell
 from repro.machine import GpuMemory, gpu_memory
+from repro.results.durable import replace_file
+from repro.results.files import file_lock
 from repro.results.process import is_alive, process_start, this_place
 from repro.sweep.cost.gpu_sharing import memory_by_torch
 from repro.sweep.cost.memory_estimate import estimated_bytes
@@ -120,19 +121,13 @@ class GpuMemoryReservations:
         """The folder of a GPU's promises, and what they come to; nobody else changes them meanwhile. Raises OSError."""
         folder = self._folder / re.sub(r"[^A-Za-z0-9-]", "-", uuid)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with file_lock(folder / "lock", 0o600):
             yield folder, [taken for path in folder.glob("*.json") if (taken := _read(path)) is not None]
-        finally:
-            os.close(descriptor)
 
 
 def _write(promise: _Promise, pid: int) -> None:
     fields = {"bytes": promise.taken, "pid": pid, "start": process_start(pid), "place": this_place()}
-    temporary = promise.path.with_suffix(".part")
-    temporary.write_text(json.dumps(fields), encoding="utf-8")
-    temporary.replace(promise.path)
+    replace_file(promise.path, json.dumps(fields).encode())
 
 
 def _read(path: Path) -> int | None:
