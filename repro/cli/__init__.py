@@ -1,7 +1,7 @@
-"""The command line: mounts the commands, and turns errors into messages and exit codes.
+"""The command line: registers the commands, and turns exceptions into messages and exit codes.
 
-The commands' modules are imported here, so they are light: whatever is heavy (pydantic, rich, and above all
-torch) is imported inside the command that needs it. A test holds that.
+All command modules are imported here, so slow packages (pydantic, rich, and above all torch) are imported inside the
+functions that need them; a test checks it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from repro.cli import bench, cite, data, doctor, export, figure, models, plan, r
 from repro.cli.sweep.command import sweep as sweep_command
 from repro.errors import UserError
 
-# What the disk or its permissions refuse is the user's to mend, not a defect of ours.
-_MENDED_BY_THE_USER = {
+# Errors of the disk and its permissions: the user can fix them, they are not bugs.
+_USERS_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE),
 }
@@ -33,7 +33,7 @@ app = typer.Typer(
     name="biasrepro",
     help="Reproduces Tables 1 and 2 of the supplement to 'Bias Loss for Mobile Neural Networks' (ICCV 2021): "
     "YAML experiments in, trained and recorded runs, paper-style tables out.",
-    epilog="Begin with: biasrepro train, then biasrepro sweep demo. Options: biasrepro COMMAND --help",
+    epilog="Start with: biasrepro train, then biasrepro sweep demo. Options: biasrepro COMMAND --help",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,7 +54,7 @@ app.command()(bench.bench)
 app.command()(cite.cite)
 
 
-def _say_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"biasrepro {repro.__version__}")
         raise typer.Exit
@@ -63,17 +63,17 @@ def _say_version(wanted: bool) -> None:
 @app.callback()
 def _biasrepro(
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and stop.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
 def main() -> NoReturn:
-    """The console script: run the command that the arguments name, and exit."""
+    """The console script: run the command line of this process and exit."""
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks shows as a question mark
+        if isinstance(stream, io.TextIOWrapper):  # characters outside its encoding become question marks
             stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
@@ -81,13 +81,12 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code.
 
-    0 done, 1 failed, 2 wrong use, 75 in training by another process, 130 or 143 interrupted, 141 nobody reads the
-    output.
+    0 done, 1 failed, 2 wrong use, 75 in training by another process, 130 or 143 interrupted, 141 output pipe closed.
     """
     try:
         Path.cwd()
     except FileNotFoundError:
-        _complain("the folder that this was started in is gone", hint="Go to one that is there: cd")
+        _print_error("the current folder no longer exists", hint="Change to an existing folder: cd")
         return 2
     try:
         _refuse_empty(arguments)
@@ -97,59 +96,60 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return returned if isinstance(returned, int) else 0
     except UserError as error:
-        _complain(error.what, where=error.where, hint=error.hint)
+        _print_error(error.what, where=error.where, hint=error.hint)
         return error.exit_code
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "biasrepro")
-        if message := error.format_message().replace("Value error, ", ""):  # none where the help was shown instead
-            _complain(message, hint=f"`{command} --help` shows what it takes.")
+        if message := error.format_message().replace("Value error, ", ""):  # empty where Typer showed the help instead
+            _print_error(message, hint=f"`{command} --help` shows its options.")
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted")
+        _print_error("interrupted")
         return 130
     except BrokenPipeError:
-        return _output_is_gone()
+        return _closed_pipe()
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # Typer turns that one into its own exit
-            return _output_is_gone()
+        if isinstance(end.__context__, BrokenPipeError):  # Typer turns it into an exit of its own
+            return _closed_pipe()
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _MENDED_BY_THE_USER:
-            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            hint = "Make room where this writes: its results, its output, or where standard output goes."
-            _complain(f"{error.strerror}", where=error.filename and str(error.filename), hint=hint if is_full else None)
+        if isinstance(error, OSError) and error.errno in _USERS_ERRORS:
+            hint = None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                hint = "Free disk space for the results, the output file, or the target of standard output."
+            _print_error(str(error.strerror), where=error.filename and str(error.filename), hint=hint)
             return 2
-        _own_up(error)
+        _report_bug(error)
         return 1
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
-    """Raise UserError for an argument without a character: as a folder it would be taken for the one we are in."""
+    """Raise UserError for an empty argument: as a path it would mean the current folder."""
     for before, argument in zip(("", *arguments), arguments, strict=False):
         if not argument or (argument.startswith("--") and argument.find("=") == len(argument) - 1):
             option = argument.rstrip("=") or before
             named = option if option.startswith("-") else "an argument"
-            raise UserError(f"{named} is empty", hint="Perhaps it is a variable of the shell that is not set.")
+            raise UserError(f"{named} is empty", hint="Is it a shell variable that is not set?")
 
 
 def _open_closed_streams() -> None:
-    """Have standard streams that were closed lead nowhere: else the next file opened is where output ends up."""
+    """Connect closed standard streams to the null device: otherwise the next opened file would receive the output."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
             setattr(sys, name, os.fdopen(descriptor, mode))
 
 
-def _output_is_gone() -> int:
-    """Whoever read our output stopped: the exit code of a SIGPIPE, and no complaint when Python flushes at exit."""
+def _closed_pipe() -> int:
+    """The exit code of a SIGPIPE; standard output is redirected so that flushing it at exit raises nothing."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
     return 141
 
 
-def _complain(what: str, *, where: str | None = None, hint: str | None = None) -> None:
-    """One message on standard error: what, where, and the way out."""
+def _print_error(what: str, *, where: str | None = None, hint: str | None = None) -> None:
+    """Print a message on standard error: where, what, and a hint."""
     from repro.cli.console import console
 
     lines = console(stderr=True)
@@ -159,15 +159,15 @@ def _complain(what: str, *, where: str | None = None, hint: str | None = None) -
         lines.print(f"  {hint}", soft_wrap=True)
 
 
-def _own_up(error: Exception) -> None:
-    """An error that no command foresaw: ours. The traceback is kept in a file, and shown where nobody watches."""
+def _report_bug(error: Exception) -> None:
+    """Report an unexpected exception: a bug. Its traceback goes to a file, and to standard error off a terminal."""
     text = "".join(traceback.format_exception(error))
     if not sys.stderr.isatty():
         sys.stderr.write(text)
     descriptor, name = tempfile.mkstemp(prefix="biasrepro-", suffix="-traceback.txt")
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
         file.write(f"biasrepro {repro.__version__}: {' '.join(sys.argv)}\n{text}")
-    _complain(
+    _print_error(
         f"{type(error).__name__}: {error}",
-        hint=f"This is a defect of biasrepro, not of your input. Please report it with {Path(name)}",
+        hint=f"Unexpected exception: a bug in biasrepro. Please report it with the traceback in {Path(name)}",
     )

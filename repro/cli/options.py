@@ -1,4 +1,4 @@
-"""Options that several commands share, each defined once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,38 +13,36 @@ from repro.errors import UserError
 ProgressStyle = Literal["auto", "rich", "plain", "json"]
 
 
-def _a_folder(path: Path) -> Path:
-    """The path of a folder, there or yet to be made. Raises UserError for what is there and is none."""
+def _folder(path: Path) -> Path:
+    """The path of a folder that exists or can be made. Raises UserError for a file or a broken link."""
     if os.path.lexists(path) and not path.is_dir():
-        raise UserError("this is no folder, nor does it lead to one", where=str(path))
+        raise UserError("this is not a folder", where=str(path))
     return path
 
 
 Results = Annotated[
     Path,
     typer.Option(
-        "--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", file_okay=False, callback=_a_folder
+        "--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", file_okay=False, callback=_folder
     ),
 ]
 Root = Annotated[
     Path,
-    typer.Option(
-        "--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", file_okay=False, callback=_a_folder
-    ),
+    typer.Option("--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", file_okay=False, callback=_folder),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a setting, such as recipe.epochs=2; such runs are kept apart. May be repeated.",
+        help="Override a setting, such as recipe.epochs=2; such runs are stored separately. May be repeated.",
     ),
 ]
 Deterministic = Annotated[
     bool,
     typer.Option(
         "--deterministic",
-        help="A GPU repeats every bit, at a price; a CPU does so anyway. Sets execution.deterministic.",
+        help="Bit-for-bit repeatable on a GPU, slower; CPU runs always are. Sets execution.deterministic.",
     ),
 ]
 Threads = Annotated[
@@ -54,7 +52,7 @@ AllowChanged = Annotated[
     bool,
     typer.Option(
         "--allow-changed",
-        help="Resume although code, torch, device or thread count changed; the record will say so.",
+        help="Resume even if code, torch, device or thread count changed; the record lists the changes.",
     ),
 ]
 
@@ -63,7 +61,7 @@ TensorBoard = Annotated[
     typer.Option(
         "--tensorboard",
         metavar="DIR",
-        help="Log every epoch for TensorBoard too, a folder a run under DIR; needs biasrepro\\[tensorboard].",
+        help="Also log every epoch for TensorBoard, in one folder per run under DIR; needs biasrepro\\[tensorboard].",
         file_okay=False,
         show_default=False,
     ),
@@ -74,8 +72,8 @@ NodeData = Annotated[
     typer.Option(
         "--node-data",
         metavar="DIR",
-        help="Copy the decoded data once to DIR, a folder of the node that trains ($TMPDIR: the node's), and open "
-        "that; without it, those in --root are opened, read-only.",
+        help="Copy the decoded data once per node to DIR, a local folder such as $TMPDIR (expanded on the node), and "
+        "read it there. Default: read the data in --root.",
         file_okay=False,
         show_default=False,
         rich_help_panel="On a cluster",

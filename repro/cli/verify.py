@@ -1,4 +1,4 @@
-"""``biasrepro verify``: every record's seal and every checkpoint's checksum, and what else lies in the results."""
+"""``biasrepro verify``: check every record and checkpoint of a results folder, and list unexpected files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from repro.cli.options import RESULTS_DEFAULT
 from repro.errors import UserError
 
 if TYPE_CHECKING:
-    from repro.results.inspection import Inspection
+    from repro.results.inspection import Finding, Inspection
 
-_OPEN_IT = "nothing of it was checked: mend its permissions (chmod u+rwX), and verify again"
-_MEND = {
-    "run.json": "move it away, and the run is trained again",
-    "looks.json": "restore it from version control: no other declaration can take its place",
-    "checkpoint": "the next attempt puts it aside and goes on from the one before",
+_PERMISSIONS_HINT = "not checked: fix its permissions (chmod u+rwX) and verify again"
+_DAMAGE_HINTS = {
+    "run.json": "move it away; the next sweep trains the run again",
+    "looks.json": "restore it from version control: no other preregistration can replace it",
 }
+_CHECKPOINT_HINT = "the next attempt quarantines it and resumes from the previous checkpoint"
 
 
 def verify(
@@ -26,50 +26,55 @@ def verify(
         Path, typer.Argument(metavar="RESULTS", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.")
     ] = RESULTS_DEFAULT,
 ) -> None:
-    """Check every record and checkpoint to the last byte, and list what is damaged, put aside, left over or a stranger.
+    """Check every byte of every record and checkpoint; list damaged, quarantined, leftover and unrecognised files.
 
-    Changes nothing. Exit code 1 where anything is damaged or may not be read.
+    Nothing is changed. Exit code 1 if a file is damaged or cannot be read.
     """
-    from repro.cli.console import counted, say, size
+    from repro.cli.console import counted, say
     from repro.results.inspection import inspect
 
     if not results.is_dir():
         raise UserError(
-            "this is no folder" if results.exists() else "there is no such results folder",
+            "this is not a folder" if results.exists() else "there is no such results folder",
             where=str(results),
             hint="Name the folder: biasrepro verify DIR. `biasrepro sweep demo` makes a first one.",
         )
     found = inspect(results)
     for finding in found.findings:
-        shown = f"  {size(finding.size_bytes)}" if finding.size_bytes else ""
-        unchecked = finding.kind in ("damaged", "unreadable")
-        say(f"{finding.kind:<10} {finding.path}: {finding.why}{shown}", "red" if unchecked else "yellow")
-        if unchecked:
-            known = _OPEN_IT if finding.kind == "unreadable" else _MEND.get(finding.path.name, _MEND["checkpoint"])
-            say(f"{'':<10} {known}")
-    whole = f"{counted(found.records, 'record')} and {counted(found.checkpoints, 'checkpoint')} are whole"
-    damaged, unreadable = found.having("damaged"), found.having("unreadable")
-    unknown = f", {len(unreadable)} not to be read" if unreadable else ""
-    say(f"{whole}; {len(damaged) or 'none'} damaged{unknown}", "bold red" if damaged or unreadable else "bold green")
-    for line in _notes(found):
-        say(line)
+        _show(finding)
+    damaged, unreadable = found.of_kind("damaged"), found.of_kind("unreadable")
+    summary = (
+        f"{counted(found.records, 'record')} and {counted(found.checkpoints, 'checkpoint')} are whole; "
+        f"{len(damaged) or 'none'} damaged"
+    )
+    if unreadable:
+        summary += f", {len(unreadable)} unreadable"
+    say(summary, "bold red" if damaged or unreadable else "bold green")
+    _show_disk_use(found)
     if damaged or unreadable:
         raise typer.Exit(1)
 
 
-def _notes(found: Inspection) -> list[str]:
-    """What the disk is used for, and what may be deleted."""
-    from repro.cli.console import counted, size
+def _show(finding: Finding) -> None:
+    from repro.cli.console import say, size
 
-    lines = []
+    is_problem = finding.kind in ("damaged", "unreadable")
+    shown = f"  {size(finding.size_bytes)}" if finding.size_bytes else ""
+    say(f"{finding.kind:<12} {finding.path}: {finding.why}{shown}", "red" if is_problem else "yellow")
+    if finding.kind == "unreadable":
+        say(f"{'':<12} {_PERMISSIONS_HINT}")
+    elif finding.kind == "damaged":
+        say(f"{'':<12} {_DAMAGE_HINTS.get(finding.path.name, _CHECKPOINT_HINT)}")
+
+
+def _show_disk_use(found: Inspection) -> None:
+    """Say which files take space, and which may be deleted."""
+    from repro.cli.console import counted, say, size
+
     if found.in_training:
-        lines.append(f"{counted(found.in_training, 'run')} in training; their checkpoints were not looked at.")
+        say(f"{counted(found.in_training, 'run')} in training; their checkpoints were not checked.")
     if found.checkpoint_bytes:
-        lines.append(
-            f"Checkpoints of unfinished runs take {size(found.checkpoint_bytes)}; `biasrepro sweep` uses them."
-        )
-    idle = [*found.having("put aside"), *found.having("left over")]
-    if idle:
-        total = size(sum(finding.size_bytes for finding in idle))
-        lines.append(f"What is put aside or left over takes {total} and may be deleted.")
-    return lines
+        say(f"Checkpoints of unfinished runs take {size(found.checkpoint_bytes)}; `biasrepro sweep` resumes from them.")
+    if unneeded := [*found.of_kind("quarantined"), *found.of_kind("leftover")]:
+        total = sum(finding.size_bytes for finding in unneeded)
+        say(f"Quarantined and leftover files take {size(total)} and may be deleted.")

@@ -1,4 +1,4 @@
-"""Room on the disk: asked for before a run begins, and spoken of plainly when it runs out all the same."""
+"""Disk space: checked before a run starts, and explained when it runs out later."""
 
 from __future__ import annotations
 
@@ -13,50 +13,47 @@ from repro.results.store import RunFolder
 
 _FULL = {
     errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota is used up",
-    errno.EFBIG: "a file may not be so large here (`ulimit -f`)",
+    errno.EDQUOT: "the disk quota is exceeded",
+    errno.EFBIG: "the file is larger than the limit on file sizes (`ulimit -f`)",
 }
-_COPIES = 3  # the newest checkpoint, the one before, and the one being written
+_COPIES = 3  # the newest checkpoint, the previous one, and the one being written
 
 
 def require_space(folder: RunFolder, checkpoint_bytes: int) -> None:
-    """Raise UserError where a run with checkpoints of this size does not fit on the disk of its folder."""
-    there = sum(path.stat().st_size for path in (folder.checkpoint, folder.previous_checkpoint) if path.exists())
-    needed = _COPIES * checkpoint_bytes - there
+    """Raise UserError where a run with checkpoints of this size does not fit on its disk."""
+    existing = sum(path.stat().st_size for path in (folder.checkpoint, folder.previous_checkpoint) if path.exists())
+    needed = _COPIES * checkpoint_bytes - existing
     if (free := free_bytes(folder.path)) < needed:
         raise UserError(
-            f"the disk is too full for this run: its checkpoints need {_megabytes(needed)}, "
-            f"{_megabytes(free)} are free",
+            f"not enough disk space for this run: its checkpoints need {_megabytes(needed)}, {_megabytes(free)} free",
             where=str(folder.path),
-            hint=_WHAT_MAY_GO,
+            hint=_FREE_SPACE,
         )
 
 
 @contextmanager
 def failed_writes_explained(folder: RunFolder, what: str, size_bytes: int | None = None) -> Iterator[None]:
-    """Turn an OSError while ``what`` is written into a RunFailure that says what a person should do.
+    """Turn an OSError while ``what`` is written into a RunFailure with a hint.
 
-    ``size_bytes`` is what it takes on the disk, None where that is not known.
+    ``size_bytes`` is its size on the disk, None where that is unknown.
     """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            needed = "" if size_bytes is None else f"it needs about {_megabytes(size_bytes)}, and "
-            free = _megabytes(free_bytes(folder.path))  # of the disk, whatever a quota leaves
-            said = f"{_FULL[error.errno]}: {what} could not be written; {needed}{free} are free on the disk"
+            needed = "" if size_bytes is None else f"it needs about {_megabytes(size_bytes)}, "
+            free = _megabytes(free_bytes(folder.path))  # on the disk: a quota may leave less
+            message = f"{_FULL[error.errno]}: {what} could not be written; {needed}{free} free on the disk"
+            hint = _FREE_SPACE
         else:
-            said = f"{what} could not be written: {error.strerror or error}"
-        way_out = _WHAT_MAY_GO if error.errno in _FULL else "Look at the disk, or at the connection to it."
-        raise RunFailure(
-            said,
-            where=str(folder.path),
-            hint=f"The state committed before is whole, and the same command goes on from it. {way_out}",
-        ) from error
+            message = f"{what} could not be written: {error.strerror or error}"
+            hint = "Check the disk and the connection to it."
+        hint = f"The previous checkpoint is whole: the same command resumes from it. {hint}"
+        raise RunFailure(message, where=str(folder.path), hint=hint) from error
 
 
 def free_bytes(folder: Path) -> int:
-    """What this user may still write where ``folder`` is, or will be made, in bytes."""
+    """Bytes that this user may still write on the disk where ``folder`` is or will be."""
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -64,9 +61,9 @@ def free_bytes(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-_WHAT_MAY_GO = (
-    "Make room on it, or give a --results folder elsewhere; `biasrepro verify` lists what the results folder keeps "
-    "of unfinished runs and of damaged files."
+_FREE_SPACE = (
+    "Free disk space, or choose another --results folder; `biasrepro verify` lists the checkpoints of unfinished runs "
+    "and the files that may be deleted."
 )
 
 

@@ -1,6 +1,6 @@
-"""Every file of a results folder looked at: whole, damaged, put aside, left over, or none of ours. Changes nothing.
+"""Check every file of a results folder: whole, damaged, unreadable, quarantined, leftover or unrecognised.
 
-What may not be read is a finding of its own, and the rest is looked at all the same.
+Nothing is changed. A file that cannot be read is a finding; the check continues with the rest.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from repro.results.lock import owner_of
 from repro.results.record import unsealed
 from repro.results.store import RunFolder, read_record
 
-Kind = Literal["damaged", "unreadable", "put aside", "left over", "stranger"]
+Kind = Literal["damaged", "unreadable", "quarantined", "leftover", "unrecognised"]
 
 _SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
-_OURS = re.compile(r"failure\.json|progress\.json|run\.log|owner-[0-9]+\.json")
-_PUT_ASIDE = re.compile(r"checkpoint\.(previous\.)?pt\.damaged(-[0-9]+)?")
-_LEFT_OVER = re.compile(r"\..*\.part")
+_OTHER_RUN_FILES = re.compile(r"failure\.json|progress\.json|run\.log|owner-[0-9]+\.json")
+_QUARANTINED = re.compile(r"checkpoint\.(previous\.)?pt\.damaged(-[0-9]+)?")
+_TEMPORARY = re.compile(r"\..*\.part")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be, or need not be there."""
+    """A file that is not as it should be, or may be deleted."""
 
     kind: Kind
     path: Path
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass
 class Inspection:
-    """What there is: whole records and checkpoints, the bytes of those checkpoints, runs in training, and findings."""
+    """Counts of whole records and checkpoints, the checkpoints' size, runs in training, and the findings."""
 
     records: int = 0
     checkpoints: int = 0
@@ -47,13 +47,13 @@ class Inspection:
     in_training: int = 0
     findings: list[Finding] = field(default_factory=list)
 
-    def having(self, kind: Kind) -> list[Finding]:
-        """The findings of a kind."""
+    def of_kind(self, kind: Kind) -> list[Finding]:
+        """The findings of one kind."""
         return [finding for finding in self.findings if finding.kind == kind]
 
 
 def inspect(results: Path) -> Inspection:
-    """Look at everything under ``results``; files beside the tables' folders, such as rendered tables, may be there."""
+    """Check every folder under ``results``; files beside the tables' folders, such as rendered tables, are ignored."""
     found = Inspection()
     for table in _entries(results, found):
         if table.is_dir() and not table.name.startswith("."):
@@ -63,12 +63,12 @@ def inspect(results: Path) -> Inspection:
 
 
 def _run_folders(folder: Path, *, depth: int, found: Inspection) -> Iterator[RunFolder]:
-    """The runs' folders so many levels below ``folder``; whatever else is there is a stranger."""
+    """The folders of runs ``depth`` levels below ``folder``; everything else there is unrecognised."""
     for path in _entries(folder, found):
         if depth == 3 and path.name == "looks.json":
             _inspect_declaration(path, found)
         elif not path.is_dir() or (depth == 1 and not _SEED.fullmatch(path.name)):
-            found.findings.append(Finding("stranger", path, "no run lies here", _size(path)))
+            found.findings.append(Finding("unrecognised", path, "not the folder of a run", _size(path)))
         elif depth == 1:
             yield RunFolder(path)
         else:
@@ -76,9 +76,9 @@ def _run_folders(folder: Path, *, depth: int, found: Inspection) -> Iterator[Run
 
 
 def _inspect_declaration(path: Path, found: Inspection) -> None:
-    """The looks declared for a table: whole, or damaged."""
+    """Check the preregistration of a table, ``looks.json``."""
     try:
-        unsealed(read_file(path), where=str(path), what="declaration")
+        unsealed(read_file(path), where=str(path), what="preregistration")
     except (DataError, OSError) as error:
         found.findings.append(_unusable(path, error))
 
@@ -94,13 +94,13 @@ def _inspect_run(folder: RunFolder, found: Inspection) -> None:
         elif path in (folder.checkpoint, folder.previous_checkpoint):
             if not owned:  # its owner may be replacing it
                 _inspect_checkpoint(path, folder, found, finished=folder.record.exists())
-        elif _PUT_ASIDE.fullmatch(path.name):
-            found.findings.append(Finding("put aside", path, "it was damaged", _size(path)))
-        elif _LEFT_OVER.fullmatch(path.name):
+        elif _QUARANTINED.fullmatch(path.name):
+            found.findings.append(Finding("quarantined", path, "it was damaged", _size(path)))
+        elif _TEMPORARY.fullmatch(path.name):
             if not owned:
-                found.findings.append(Finding("left over", path, "its writer was killed", _size(path)))
-        elif not _OURS.fullmatch(path.name):
-            found.findings.append(Finding("stranger", path, "no file of a run", _size(path)))
+                found.findings.append(Finding("leftover", path, "its writer was killed", _size(path)))
+        elif not _OTHER_RUN_FILES.fullmatch(path.name):
+            found.findings.append(Finding("unrecognised", path, "not a file of a run", _size(path)))
 
 
 def _inspect_record(path: Path, found: Inspection) -> None:
@@ -120,23 +120,23 @@ def _inspect_checkpoint(path: Path, folder: RunFolder, found: Inspection, *, fin
         found.findings.append(_unusable(path, error))
         return
     if finished:
-        found.findings.append(Finding("left over", path, "its run is finished", _size(path)))
+        found.findings.append(Finding("leftover", path, "its run has finished", _size(path)))
         return
     found.checkpoints += 1
     found.checkpoint_bytes += _size(path)
 
 
 def _unusable(path: Path, error: DataError | OSError) -> Finding:
-    """A file that may be whole where only its permissions keep it from being read, else a damaged one."""
+    """``unreadable`` for a file that only lacks permissions and may be whole, else ``damaged``."""
     kind: Kind = "unreadable" if isinstance(error.__cause__ or error, PermissionError) else "damaged"
     why = error.what if isinstance(error, DataError) else f"cannot be read: {error.strerror}"
     return Finding(kind, path, why, _size(path))
 
 
 def _entries(folder: Path, found: Inspection) -> list[Path]:
-    """What is in ``folder``, by name; nothing, and a finding, where it may not be listed or not be entered."""
+    """The entries of ``folder`` by name; none, and a finding, where it cannot be listed or entered."""
     try:
-        os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 - which pathlib would shorten, and with it the question
+        os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 - pathlib would drop the dot, which tests that the folder may be entered
         return sorted(folder.iterdir())
     except OSError as error:
         found.findings.append(Finding("unreadable", folder, f"cannot be read: {error.strerror}"))
@@ -144,5 +144,5 @@ def _entries(folder: Path, found: Inspection) -> list[Path]:
 
 
 def _size(path: Path) -> int:
-    """The bytes of a file; 0 for whatever else it is."""
+    """The size of a file in bytes; 0 for anything else."""
     return path.lstat().st_size if path.is_file() else 0

@@ -16,7 +16,7 @@ from repro import cli
 from repro.errors import RunFailure, UserError
 
 Say = Callable[..., Any]
-MAKE_ROOM = "Make room where this writes: its results, its output, or where standard output goes."
+FREE_SPACE = "Free disk space for the results, the output file, or the target of standard output."
 
 
 def biasrepro(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -121,7 +121,7 @@ def test_completion_knows_commands_tables_and_cells(typed: str, offered: list[st
         (["train", "--results", ""], "--results is empty"),  # else it would be the folder that we are in
         (["sweep", "demo", "--root="], "--root is empty"),
         (["verify", ""], "an argument is empty"),
-        (["sweep", "demo", "--root", "/dev/null"], "this is no folder"),
+        (["sweep", "demo", "--root", "/dev/null"], "this is not a folder"),
         (["sweep", "table2", "--jobs", "0"], "--jobs"),
         (["sweep", "table2", "--set", "epochs=2"], "'epochs=2' is no setting"),
         (["sweep", "table2", "--set", "recipe.epoch=2"], "Did you mean 'epochs'?"),
@@ -161,7 +161,7 @@ def test_an_error_in_a_file_has_its_line(say: Say, own: Path) -> None:
         (RunFailure("[bold]what[/]"), 1, "error: [bold]what[/]\n"),
         (KeyboardInterrupt(), 130, None),
         (PermissionError(13, "Permission denied", "/a/file"), 2, "error: /a/file: Permission denied\n"),
-        (OSError(28, "No space left on device"), 2, f"error: No space left on device\n  {MAKE_ROOM}\n"),
+        (OSError(28, "No space left on device"), 2, f"error: No space left on device\n  {FREE_SPACE}\n"),
     ],
 )
 def test_errors_become_messages_and_exit_codes(
@@ -173,7 +173,7 @@ def test_errors_become_messages_and_exit_codes(
     assert says is None or said.err == says
 
 
-def test_a_defect_says_that_it_is_ours_and_keeps_its_traceback(
+def test_an_unexpected_exception_is_called_a_bug_and_keeps_its_traceback(
     say: Say, raise_from_cite: Callable[[BaseException], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -181,7 +181,7 @@ def test_a_defect_says_that_it_is_ours_and_keeps_its_traceback(
     said = say("cite")
     assert said.code == 1
     assert "error: RuntimeError: a defect" in said.err
-    assert "defect of biasrepro, not of your input" in said.err
+    assert "Unexpected exception: a bug in biasrepro" in said.err
     (kept,) = tmp_path.iterdir()
     assert str(kept) in said.err
     assert "RuntimeError: a defect" in kept.read_text()
@@ -258,7 +258,7 @@ def test_a_folder_that_is_gone_is_said_so(say: Say, tmp_path: Path, monkeypatch:
     (tmp_path / "gone").rmdir()
     said = say("sweep", "demo", "--dry-run", "--no-measure")
     assert said.code == 2
-    assert said.err == "error: the folder that this was started in is gone\n  Go to one that is there: cd\n"
+    assert said.err == "error: the current folder no longer exists\n  Change to an existing folder: cd\n"
 
 
 def test_bibtex_of_paper_and_software(say: Say) -> None:

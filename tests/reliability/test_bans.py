@@ -28,7 +28,7 @@ MAY_WRITE = {
     "sweep/registry.py": "a sweep's notes on itself, which are only added to",
     "cli/output.py": "a pipe or a terminal, which no rename may replace",
     "bench/child.py": "its own standard output",
-    "cli/__init__.py": "the traceback of a defect, in the system's folder of temporary files",
+    "cli/__init__.py": "the traceback of a bug, in the system's folder of temporary files",
 }
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
 UNSAFE_YAML = {"load", "load_all", "safe_load", "safe_load_all", "full_load", "full_load_all", "unsafe_load"}

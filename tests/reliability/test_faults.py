@@ -270,7 +270,7 @@ def _(stage: Stage) -> None:
 
 @fault("a disk that fails", "the run fails, and the disk is named as the reason")
 def _(stage: Stage) -> None:
-    fails_to_write(stage, errno.EIO, 1, "could not be written: Input/output error", "Look at the disk")
+    fails_to_write(stage, errno.EIO, 1, "could not be written: Input/output error", "Check the disk")
 
 
 @fault("a results folder that turns read-only", "the run fails and goes on once it can be written again")
@@ -290,7 +290,7 @@ def _(stage: Stage) -> None:
     stage.patch.setattr(os, "statvfs", nearly_full)
     said = stage.command()
     assert said.code == 2
-    assert "too full for this run: its checkpoints need" in said.err
+    assert "not enough disk space for this run: its checkpoints need" in said.err
     assert not list(stage.files.path.glob("checkpoint*"))
     stage.undo()
     stage.ends_as_if_nothing_had_happened()

@@ -139,7 +139,7 @@ def test_folders_that_may_not_be_read_are_named_each(mode: int, tmp_path: Path, 
     assert code == 1
     for folder in closed:
         assert f"{folder.relative_to(tmp_path)}: cannot be read: Permission denied" in said
-    assert "2 records and 0 checkpoints are whole; none damaged, 3 not to be read" in said
+    assert "2 records and 0 checkpoints are whole; none damaged, 3 unreadable" in said
 
 
 def test_strangers_among_the_results_are_no_trouble(tmp_path: Path, say: Say) -> None:
@@ -174,7 +174,7 @@ def test_strangers_among_the_results_are_no_trouble(tmp_path: Path, say: Say) ->
     assert code in (0, 2), said
     code, said = say("verify", "results")
     assert code == 1  # some of them lie where records do
-    assert "stranger" in said
+    assert "unrecognised" in said
     assert all(stranger.read_bytes() == b"\x00\xff" for stranger in strangers)
 
 

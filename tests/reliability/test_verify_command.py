@@ -48,7 +48,7 @@ def test_whole_results_are_whole(tmp_path: Path, verify: Verify) -> None:
     assert code == 0
     assert "1 record and 2 checkpoints are whole; none damaged" in said
     assert "Checkpoints of unfinished runs take" in said
-    assert not any(line.startswith("stranger") for line in said.splitlines())
+    assert not any(line.startswith("unrecognised") for line in said.splitlines())
 
 
 def test_a_run_in_training_is_left_alone(tmp_path: Path, verify: Verify) -> None:
@@ -77,7 +77,7 @@ def test_damage_is_said_by_name_and_the_exit_code_tells(tmp_path: Path, verify: 
     assert "0 records and 0 checkpoints are whole; 3 damaged" in said
 
 
-def test_strangers_and_leftovers_are_listed(tmp_path: Path, verify: Verify) -> None:
+def test_unrecognised_and_leftover_files_are_listed(tmp_path: Path, verify: Verify) -> None:
     write_record(folder_in(tmp_path), a_record())
     run = folder_in(tmp_path).path
     for stranger in (run / "notes.txt", run.parent / "seed-x", run.parent.parent / "Thumbs.db", run.parent / "seed-01"):
@@ -90,10 +90,10 @@ def test_strangers_and_leftovers_are_listed(tmp_path: Path, verify: Verify) -> N
     code, said = verify(tmp_path)
     assert code == 1
     assert lines_with(said, "damaged", "mine/looks.json: cannot be read: Is a directory")
-    assert sum(line.startswith("stranger  ") for line in said.splitlines()) == 5
-    assert lines_with(said, "left over", ".part", "5.0 MB")
-    assert lines_with(said, "left over", "checkpoint.pt", "its run is finished")
-    assert lines_with(said, "put aside", "checkpoint.pt.damaged")
+    assert sum(line.startswith("unrecognised ") for line in said.splitlines()) == 5
+    assert lines_with(said, "leftover", ".part", "5.0 MB")
+    assert lines_with(said, "leftover", "checkpoint.pt", "its run has finished")
+    assert lines_with(said, "quarantined", "checkpoint.pt.damaged")
     assert "may be deleted" in said
 
 
@@ -125,14 +125,14 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_looked_at(
     assert code == 1
     for path in closed:
         assert lines_with(said, "unreadable", f"{path}: cannot be read: Permission denied")
-    assert "1 record and 0 checkpoints are whole; none damaged, 5 not to be read" in said
+    assert "1 record and 0 checkpoints are whole; none damaged, 5 unreadable" in said
 
 
 def test_results_that_are_not_there_are_a_users_error(tmp_path: Path, verify: Verify) -> None:
     (tmp_path / "file").touch()
     code, said = verify(tmp_path / "file")
     assert code == 2
-    assert f"{tmp_path}/file: this is no folder" in said
+    assert f"{tmp_path}/file: this is not a folder" in said
     code, said = verify(tmp_path / "absent")
     assert code == 2
     assert "there is no such results folder" in said
