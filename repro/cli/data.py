@@ -37,9 +37,9 @@ def fetch(
     from repro.experiment.catalog import dataset_facts
 
     facts = dataset_facts(name)
-    if facts.download is None:
-        refuse_unused(context, "source", because=f"changes nothing: {facts.title} is bundled with scikit-learn")
-        say(f"{facts.title} needs no fetching: it is bundled with scikit-learn.")
+    if facts.included:
+        refuse_unused(context, "source", because=f"changes nothing: {facts.title} is included in biasrepro")
+        say(f"{facts.title} needs no fetching: it is included in biasrepro.")
     else:
         with _progress() as report:
             cached = prepare.fetch(facts, root, source, report)
@@ -57,8 +57,8 @@ def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
     from repro.experiment.catalog import dataset_facts
 
     facts = dataset_facts(name)
-    if facts.download is None:
-        say(f"{facts.title} is bundled with scikit-learn: nothing on disk to verify.")
+    if facts.included:
+        say(f"{facts.title} is included in biasrepro: there is nothing to verify.")
         return
     started = time.monotonic()
     cached = prepare.verify(facts, root)
@@ -108,7 +108,7 @@ def _describe(facts: DatasetFacts, root: Path) -> None:
         say(f"  {'download' if archive.url else 'or'}: {archive.url or archive.file_name}{published_size}{checksum}")
     say(f"  decoded: {size(facts.decoded_bytes)}")
     say(f"  here: {_state(facts, root)}")
-    if facts.download is not None:
+    if not facts.included:
         try:
             manifest = read_manifest(prepare.cache_path(facts, root))
         except (FileNotFoundError, DamagedCache):
@@ -126,8 +126,8 @@ def _state(facts: DatasetFacts, root: Path) -> str:
     from repro.data import prepare
     from repro.data.cache import DamagedCache, read_manifest
 
-    if facts.download is None:
-        return "yes, bundled with scikit-learn"
+    if facts.included:
+        return "yes, included in biasrepro"
     path = prepare.cache_path(facts, root)
     try:
         read_manifest(path)
@@ -156,7 +156,7 @@ def _say_next(facts: DatasetFacts, root: Path) -> None:
     from repro.data import prepare
     from repro.experiment.catalog import fetch_command
 
-    bundled = facts.download is None
+    bundled = facts.included
     if not bundled and not prepare.cache_path(facts, root).exists():
         say(f"Next: {fetch_command(facts, root)}")
         return

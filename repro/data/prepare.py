@@ -91,9 +91,8 @@ def fetch(facts: DatasetFacts, root: Path, source: Path | None = None, report: R
 
     source: a local archive or folder to read instead of any other; it is read where it lies and not copied.
     """
-    archive = facts.download
-    if archive is None or archive.url is None:
-        raise DataError(f"{facts.title} needs no fetching: it is bundled with scikit-learn")
+    if facts.included:
+        raise DataError(f"{facts.title} needs no fetching: it is included in biasrepro")
     path = cache_path(facts, root)
     if source is not None:
         if not source.exists():
@@ -102,6 +101,9 @@ def fetch(facts: DatasetFacts, root: Path, source: Path | None = None, report: R
             raise DataError("neither a file nor a folder", where=str(source))
         return _decode_once(source, facts, path, report, again=True)
     if find_source(facts, root) is None and not _is_whole(path, facts):
+        archive = facts.download
+        if archive is None or archive.url is None:
+            raise DataError(f"{facts.title} has no address to download it from", hint="Give a local copy with --from.")
         destination = dataset_folder(facts, root) / archive.file_name
         with folder_lock(destination.parent):
             if not destination.exists():

@@ -18,7 +18,7 @@ from repro import machine
 from repro.engine.code_hash import code_hash
 from repro.experiment.schema import Run
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml", "scikit-learn", "scipy")
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml", "scipy")
 
 
 def fingerprint(run: Run, device: torch.device, data: str) -> dict[str, str]:

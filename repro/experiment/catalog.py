@@ -95,6 +95,11 @@ class DatasetFacts:
         return next((archive for archive in self.archives if archive.url is not None), None)
 
     @property
+    def included(self) -> bool:
+        """Whether the images come with the code."""
+        return not self.archives
+
+    @property
     def decoded_bytes(self) -> int:
         """Size of all images as uint8 pixels with their int64 labels, in bytes."""
         return (self.train_count + self.test_count) * (3 * self.image_size**2 + 8)
@@ -215,12 +220,12 @@ DATASETS: dict[str, DatasetFacts] = {
         ),
         DatasetFacts(
             name="digits",
-            title="scikit-learn digits",
+            title="UCI digits",
             num_classes=10,
             image_size=32,
             train_count=1_442,
             test_count=355,
-            source="UCI Optical Recognition of Handwritten Digits, test part; bundled with scikit-learn",
+            source="UCI Optical Recognition of Handwritten Digits, test part; included in biasrepro",
             decoder="repro.data.digits:decode_digits",
             example="demo",
         ),

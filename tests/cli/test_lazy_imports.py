@@ -15,7 +15,7 @@ from repro.experiment.config import find_table
 from repro.machine import device_name
 from repro.sweep.selection import selected_runs
 
-WATCHED = ("torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "numpy")
+WATCHED = ("torch", "torchvision", "pandas", "scipy", "matplotlib", "numpy")
 PROGRAM = """
 import json, sys
 from repro.cli import run

@@ -28,7 +28,7 @@ def test_info_lists_all_with_what_is_here(root: Path) -> None:
     output = said("info", "--root", root)
     lines = [line.split() for line in output.splitlines()]
     assert lines[2] == ["tiny_imagenet", "200", "64x64", "100,000", "+", "10,000", "248.1", "MB", "no"]
-    assert "bundled with scikit-learn" in output
+    assert "included in biasrepro" in output
 
 
 def test_fetch_then_verify_then_info(root: Path, small_cifar: Any, tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ def test_damage_is_seen_by_verify_and_an_undecoded_archive_by_info(root: Path, s
 
 def test_the_bundled_digits_need_nothing(root: Path) -> None:
     for command in ("fetch", "verify"):
-        assert "bundled with scikit-learn" in said(command, "digits", "--root", root)
-    assert "yes, bundled" in said("info", "digits", "--root", root)
+        assert "included in biasrepro" in said(command, "digits", "--root", root)
+    assert "yes, included" in said("info", "digits", "--root", root)
     assert not root.exists()
 
 

@@ -209,7 +209,7 @@ def test_fetch_downloads_decodes_and_does_neither_twice(served: tuple[DatasetFac
 
 
 def test_bundled_data_need_no_fetching(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="bundled with scikit-learn"):
+    with pytest.raises(DataError, match="included in biasrepro"):
         fetch(DATASETS["digits"], tmp_path)
 
 

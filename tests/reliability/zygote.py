@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import sklearn.datasets
 import torch
 
 import repro.cli
@@ -96,7 +95,7 @@ def obey(order: dict[str, Any]) -> None:
 def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests under nohup start with it ignored, which a run respects
     torch.set_num_threads(1)
-    sklearn.datasets.load_digits()
+    repro.data.digits.read_digits()
     # Of the code that is imported, whatever happens to its files later.
     repro.engine.code_hash.code_hash("shufflenetv2_x0_5", "bias", "digits")
     for line in sys.stdin:

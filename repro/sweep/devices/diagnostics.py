@@ -22,7 +22,7 @@ from repro.sweep.devices.slots import VISIBLE, visible_entries
 Level = Literal["ok", "missing", "broken"]
 
 # Without these nothing trains or shows; the first must also import.
-ESSENTIAL = ("torch", "torchvision", "numpy", "pydantic", "pyyaml", "scikit-learn", "scipy", "typer", "rich")
+ESSENTIAL = ("torch", "torchvision", "numpy", "pydantic", "pyyaml", "scipy", "typer", "rich")
 LITTLE_DISK_BYTES = 2_000_000_000
 
 _TORCH_PROBE = """
@@ -104,15 +104,16 @@ def _data_set(facts: DatasetFacts, root: Path) -> Finding:
     from repro.data.cache import DamagedCache, read_manifest
     from repro.data.prepare import cache_path, find_source
 
-    if facts.download is None:
-        return Finding("ok", facts.name, "bundled with scikit-learn")
+    if facts.included:
+        return Finding("ok", facts.name, "included in biasrepro")
     fetch = fetch_command(facts, root)
     try:
         read_manifest(cache_path(facts, root))
     except FileNotFoundError:
         if (source := find_source(facts, root)) is not None:
             return Finding("ok", facts.name, f"{source}, to be decoded at first use")
-        volume = readable_size(facts.download.size_bytes) if facts.download.size_bytes else "an unknown size"
+        archive = facts.download
+        volume = readable_size(archive.size_bytes) if archive and archive.size_bytes else "an unknown size"
         text = f"not here: {volume} to download, {readable_size(facts.decoded_bytes)} decoded"
         return Finding("missing", facts.name, text, fetch)
     except DamagedCache as error:
