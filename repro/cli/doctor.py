@@ -66,13 +66,13 @@ def _show_times(results: Path, *, may_measure: bool) -> None:
     from repro.cli.console import duration, say
     from repro.experiment.config import find_table, runs_of
     from repro.machine import device_name
+    from repro.results.store import records_without_epochs
     from repro.sweep.cost.estimate import costs_in_records, estimate, unknown_cells
-    from repro.sweep.survey import headers_under
 
     slots = _slots()
     slot = slots[0]
     runs = {name: runs_of(table.cells, range(table.seeds)) for name in TOLD for table in [find_table(name)]}
-    costs = costs_in_records(headers_under(results), slot, device_name(slot.device))
+    costs = costs_in_records(records_without_epochs(results), slot, device_name(slot.device))
     unknown = unknown_cells([run for of_table in runs.values() for run in of_table], costs)
     if may_measure and unknown:
         from repro.cli.sweep.dry_run import measured

@@ -138,10 +138,12 @@ def _numbers(at: str) -> tuple[int, ...]:
 
 def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:
     """Hours of a run of a cell: the number given, or what such runs took on a GPU, whatever their loss and seed."""
+    from repro.results.store import records_without_epochs
     from repro.sweep.cost.estimate import hours_in_records
-    from repro.sweep.survey import headers_under
 
-    return hours_in_records(headers_under(results), "cuda") if hours_per_run is None else lambda cell: hours_per_run
+    if hours_per_run is not None:
+        return lambda cell: hours_per_run
+    return hours_in_records(records_without_epochs(results), "cuda")
 
 
 def _show_cells(planned: Design) -> None:

@@ -115,9 +115,14 @@ def read_record(path: Path, *, epochs: bool = True) -> RunRecord:
     return record
 
 
-def find_record(folder: RunFolder) -> RunRecord | None:
+def find_record(folder: RunFolder, *, epochs: bool = True) -> RunRecord | None:
     """The record of a run that ended, None where it has not. Raises DataError where the record is damaged."""
-    return read_record(folder.record) if folder.record.exists() else None
+    try:
+        return read_record(folder.record, epochs=epochs)
+    except DataError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
 
 
 def write_failure(folder: RunFolder, cause: str) -> Failure:
@@ -143,9 +148,17 @@ def load_records(results: Path, tables: Iterable[str] | None = None, *, epochs: 
 
     Without their ``epochs``, thousands are read in an eighth of the time.
     """
-    folders = [(results / table, 3) for table in tables] if tables is not None else [(results, 4)]
-    paths = [path for folder, depth in folders for path in _record_paths(folder, depth)]
+    if tables is None:
+        paths = list(_record_paths(results, 4))
+    else:
+        paths = [path for table in tables for path in _record_paths(results / table, 3)]
     return list(read_each(partial(_found, epochs=epochs), paths))
+
+
+def records_without_epochs(results: Path) -> Iterator[RunRecord]:
+    """Every whole record under ``results`` without its epochs, one after another: thousands need little memory."""
+    found = read_each(partial(_found, epochs=False), _record_paths(results, 4))
+    return (entry.record for entry in found if entry.record is not None)
 
 
 def _record_paths(folder: Path, depth: int) -> Iterator[Path]:

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.errors import DataError, UserError
+from repro.errors import UserError
 from repro.experiment.config import find_table, runs_of
 from repro.experiment.schema import Table
-from repro.results.files import read_each, read_file
-from repro.results.record import header_from_bytes
+from repro.results import Found, load_records
 from repro.sweep.survey import RunState, Stage, survey
 
 IN_TRAINING = (Stage.RUNNING, Stage.LOST)
@@ -76,9 +75,8 @@ def overview_of_folder(results: Path, name: str) -> Overview:
             return overview(results, table)
     except UserError:
         pass
-    paths = sorted((results / name).glob("*/*/seed-*/run.json"))
-    found = zip(paths, read_each(_state_by_record, paths), strict=True)
-    states = {"/".join(path.parts[-5:-1]): state for path, state in found}
+    found = load_records(results, [name], epochs=False)
+    states = {"/".join(entry.path.parts[-5:-1]): _state_by_record(entry) for entry in found}
     by_cell: dict[str, Counter[Stage]] = {}
     for run_id, state in states.items():
         by_cell.setdefault(run_id.rpartition("/")[0], Counter())[state.stage] += 1
@@ -86,12 +84,10 @@ def overview_of_folder(results: Path, name: str) -> Overview:
     return Overview(name, None, stages, by_cell, _trouble(states.items()))
 
 
-def _state_by_record(path: Path) -> RunState:
-    try:
-        header = header_from_bytes(read_file(path), where=str(path))
-    except (DataError, OSError) as error:
-        return RunState(Stage.DAMAGED, error.what if isinstance(error, DataError) else str(error))
-    return RunState(Stage.COMPLETED if header["status"] == "completed" else Stage.DIVERGED, header["reason"])
+def _state_by_record(found: Found) -> RunState:
+    if found.record is None:
+        return RunState(Stage.DAMAGED, found.problem)
+    return RunState(Stage.COMPLETED if found.record.status == "completed" else Stage.DIVERGED, found.record.reason)
 
 
 def _trouble(states: Iterable[tuple[str, RunState]]) -> tuple[tuple[str, RunState], ...]:

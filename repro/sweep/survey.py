@@ -6,7 +6,7 @@ and still flags every damaged one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -16,10 +16,9 @@ from typing import Any
 from repro.errors import DataError
 from repro.experiment.added_keys import with_neutral
 from repro.experiment.schema import Run
-from repro.results import RunFolder, read_failure
-from repro.results.files import file_time, read_each, read_file
+from repro.results import RunFolder, RunRecord, find_record, read_failure
+from repro.results.files import file_time, read_each
 from repro.results.lock import HEARTBEAT_SECONDS, SILENT_SECONDS, last_owner
-from repro.results.record import header_from_bytes
 
 
 class Stage(StrEnum):
@@ -38,19 +37,19 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class RunState:
-    """A run's stage; ``detail`` says why it failed, diverged or is damaged; ``header`` is its record's, if any."""
+    """A run's stage; ``detail`` says why it failed, diverged or is damaged; ``record``, if any, has no epochs."""
 
     stage: Stage
     detail: str | None = None
-    header: dict[str, Any] | None = None
+    record: RunRecord | None = None
 
 
 def survey(results: Path, runs: Iterable[Run]) -> dict[str, RunState]:
-    """The state of each run, by its id, without its header: those of ten thousand take 0.1 GB."""
+    """The state of each run, by its id, without its record: those of ten thousand take 0.1 GB."""
     now = cache(lambda: file_time(results))
 
     def look(run: Run) -> tuple[str, RunState]:
-        return run.id, replace(look_at(RunFolder.of(results, run), run, now), header=None)
+        return run.id, replace(look_at(RunFolder.of(results, run), run, now), record=None)
 
     return dict(read_each(look, runs))
 
@@ -58,35 +57,16 @@ def survey(results: Path, runs: Iterable[Run]) -> dict[str, RunState]:
 def look_at(folder: RunFolder, run: Run, now: Callable[[], float] | None = None) -> RunState:
     """The state of ``run``, whose files are in ``folder``; ``now`` as in ``last_owner``."""
     try:
-        raw = read_file(folder.record)
-    except (FileNotFoundError, NotADirectoryError):
-        return _unfinished(folder, now)
-    except OSError as error:
-        return RunState(Stage.DAMAGED, f"cannot be read: {error.strerror}")
-    try:
-        header = header_from_bytes(raw, where=str(folder.record))
+        record = find_record(folder, epochs=False)
     except DataError as error:
         return RunState(Stage.DAMAGED, error.what)
-    if header["id"] != run.id:
-        return RunState(Stage.DAMAGED, f"the record of another run, {header['id']}, lies here", header)
-    if header["configuration_hash"] != run.hash:
-        return RunState(Stage.FOREIGN, _difference(header["configuration"], run), header)
-    if header["status"] == "diverged":
-        return RunState(Stage.DIVERGED, header["reason"], header)
-    return RunState(Stage.COMPLETED, None, header)
-
-
-def headers_under(results: Path) -> Iterator[dict[str, Any]]:
-    """The headers of all sound records under ``results``, whichever table they belong to."""
-    headers = read_each(_header, results.glob("*/*/*/seed-*/run.json"))
-    return (header for header in headers if header is not None)
-
-
-def _header(path: Path) -> dict[str, Any] | None:
-    try:
-        return header_from_bytes(read_file(path), where=str(path))
-    except (DataError, OSError):
-        return None
+    if record is None:
+        return _unfinished(folder, now)
+    if record.configuration_hash != run.hash:
+        return RunState(Stage.FOREIGN, _difference(record.configuration, run), record)
+    if record.status == "diverged":
+        return RunState(Stage.DIVERGED, record.reason, record)
+    return RunState(Stage.COMPLETED, None, record)
 
 
 def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:

@@ -10,6 +10,7 @@ import pytest
 from repro.experiment.catalog import NETWORKS
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
+from repro.results import RunRecord
 from repro.sweep.cost.estimate import Cost, cost_key, costs_in_records, estimate, unknown_cells
 from repro.sweep.devices.slots import Slot
 from repro.sweep.selection import selected_runs
@@ -19,13 +20,12 @@ GPU = Slot("cuda:0", "cuda", 4)
 
 
 @pytest.fixture
-def header(fake_worker: ModuleType) -> Callable[..., dict[str, Any]]:
-    """The header of a record of ``run``, with fields of its provenance replaced."""
+def record_of(fake_worker: ModuleType) -> Callable[..., RunRecord]:
+    """A record of ``run``, with fields of its provenance replaced."""
 
-    def make(run: Run, status: str = "completed", **provenance: Any) -> dict[str, Any]:
-        data: dict[str, Any] = fake_worker.record_of(run, status=status).model_dump(mode="json")
-        data["provenance"] |= provenance
-        return data
+    def make(run: Run, status: str = "completed", **provenance: Any) -> RunRecord:
+        record: RunRecord = fake_worker.record_of(run, status=status)
+        return record.model_copy(update={"provenance": record.provenance.model_copy(update=provenance)})
 
     return make
 
@@ -41,11 +41,11 @@ def test_batch_data_and_execution_do(setting: str) -> None:
     assert cost_key(find_table("demo").cells[0]) != cost_key(find_table(f"demo+{setting}").cells[0])
 
 
-def test_records_tell_the_median_of_an_epoch(demo_runs: list[Run], header: Callable[..., dict[str, Any]]) -> None:
+def test_records_tell_the_median_of_an_epoch(demo_runs: list[Run], record_of: Callable[..., RunRecord]) -> None:
     epochs = demo_runs[0].cell.recipe.epochs
     seconds = (3.0 * epochs, 5.0 * epochs, 100.0 * epochs)
-    headers = [header(run, duration_seconds=total) for run, total in zip(demo_runs, seconds, strict=False)]
-    assert costs_in_records(headers, CPU, "a processor") == {
+    records = [record_of(run, duration_seconds=total) for run, total in zip(demo_runs, seconds, strict=False)]
+    assert costs_in_records(records, CPU, "a processor") == {
         cost_key(demo_runs[0].cell): Cost(5.0, 1_000_000, "records")
     }
 
@@ -62,17 +62,17 @@ def test_records_tell_the_median_of_an_epoch(demo_runs: list[Run], header: Calla
 )
 def test_records_of_other_circumstances_tell_nothing(
     demo_runs: list[Run],
-    header: Callable[..., dict[str, Any]],
+    record_of: Callable[..., RunRecord],
     slot: Slot,
     name: str | None,
     status: str,
     provenance: dict[str, Any],
 ) -> None:
-    assert costs_in_records([header(demo_runs[0], status, **provenance)], slot, name) == {}
+    assert costs_in_records([record_of(demo_runs[0], status, **provenance)], slot, name) == {}
 
 
-def test_the_threads_of_a_gpu_run_do_not_matter(demo_runs: list[Run], header: Callable[..., dict[str, Any]]) -> None:
-    found = costs_in_records([header(demo_runs[0], device="cuda", device_name="NVIDIA H100")], GPU, "NVIDIA H100")
+def test_the_threads_of_a_gpu_run_do_not_matter(demo_runs: list[Run], record_of: Callable[..., RunRecord]) -> None:
+    found = costs_in_records([record_of(demo_runs[0], device="cuda", device_name="NVIDIA H100")], GPU, "NVIDIA H100")
     assert [cost.seconds_per_epoch for cost in found.values()] == [60.0 / demo_runs[0].cell.recipe.epochs]
 
 

@@ -12,8 +12,9 @@ from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.results import RunFolder, write_failure
 from repro.results.lock import own
+from repro.results.store import records_without_epochs
 from repro.sweep.selection import selected_runs
-from repro.sweep.survey import Stage, headers_under, look_at, survey
+from repro.sweep.survey import Stage, look_at, survey
 
 
 @pytest.fixture
@@ -34,8 +35,8 @@ def test_a_record_of_the_same_configuration_is_done(folder: RunFolder, run: Run,
     finish(run)
     state = look_at(folder, run)
     assert state.stage is Stage.COMPLETED
-    assert state.header is not None
-    assert state.header["last_top1_percent"] == 90.0
+    assert state.record is not None
+    assert state.record.last_top1_percent == 90.0
 
 
 def test_a_diverged_record_says_why(folder: RunFolder, run: Run, finish: Callable[..., None]) -> None:
@@ -125,14 +126,14 @@ def test_a_survey_has_a_state_for_every_run(results: Path, demo_runs: list[Run],
     ]
 
 
-def test_headers_of_sound_records_are_found_in_every_table(
+def test_whole_records_are_found_in_every_table(
     results: Path, demo_runs: list[Run], finish: Callable[..., None]
 ) -> None:
     other = selected_runs(find_table("table2"), (0,))[0]
     for run in (*demo_runs[:2], other):
         finish(run)
     RunFolder.of(results, demo_runs[1]).record.write_bytes(b"{}")
-    assert {header["id"] for header in headers_under(results)} == {demo_runs[0].id, other.id}
+    assert {record.id for record in records_without_epochs(results)} == {demo_runs[0].id, other.id}
 
 
 def test_a_survey_reads_each_record_once_and_keeps_none(
@@ -152,4 +153,4 @@ def test_a_survey_reads_each_record_once_and_keeps_none(
     records = [RunFolder.of(results, run).record for run in demo_runs]
     assert [read.pop(record, 0) for record in records] == [1] * 5 + [0] * (len(records) - 5)
     assert not read
-    assert [state.header for state in states.values()] == [None] * len(demo_runs)
+    assert [state.record for state in states.values()] == [None] * len(demo_runs)

@@ -15,6 +15,7 @@ from repro.experiment.catalog import dataset_facts, fetch_command
 from repro.experiment.schema import Cell, Run, Table
 from repro.machine import device_name
 from repro.results.disk_space import free_bytes
+from repro.results.store import records_without_epochs
 from repro.sweep.cost.estimate import (
     Cost,
     Estimate,
@@ -27,14 +28,13 @@ from repro.sweep.cost.estimate import (
 from repro.sweep.cost.measure import SECONDS_PER_CELL, measure
 from repro.sweep.devices.slots import Slot
 from repro.sweep.selection import Plan
-from repro.sweep.survey import headers_under
 
 
 def show_dry_run(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> None:
     """Print the runs of ``plan`` by cell, then time and disk on ``slots``; trains nothing, writes nothing."""
     table, results = request.table, request.results
-    headers = headers_under(results) if plan.todo else ()
-    costs = costs_in_records(headers, slots[0], device_name(slots[0].device))
+    records = records_without_epochs(results) if plan.todo else ()
+    costs = costs_in_records(records, slots[0], device_name(slots[0].device))
     unknown = unknown_cells(plan.todo, costs)
     if unknown and not request.no_measure:
         costs |= measured(unknown, slots[0])
@@ -80,7 +80,7 @@ def _show_end(request: SweepRequest) -> None:
 def _show_costs_elsewhere(table: Table, plan: Plan, results: Path, *, on_gpus: bool) -> None:
     """Print the time and the disk of ``plan`` on a cluster, whose devices cannot be measured from here."""
     kind = "GPU" if on_gpus else "CPU"
-    hours_of = hours_in_records(headers_under(results), "cuda" if on_gpus else "cpu")
+    hours_of = hours_in_records(records_without_epochs(results), "cuda" if on_gpus else "cpu")
     hours = [hours_of(run.cell) for run in plan.todo]
     known = [hours_of_run for hours_of_run in hours if hours_of_run is not None]
     if known:

@@ -120,10 +120,10 @@ def assess_table(table: Table, results: Path) -> Assessment:
 
 def hours_from_records(results: Path, device: str) -> HoursPerRun:
     """Hours per run of a cell on this kind of device, from earlier records of such runs; None where there are none."""
+    from repro.results.store import records_without_epochs
     from repro.sweep.cost.estimate import hours_in_records
-    from repro.sweep.survey import headers_under
 
-    return hours_in_records(headers_under(results), device)
+    return hours_in_records(records_without_epochs(results), device)
 
 
 def show_until_decided(table: Table, results: Path, hours: HoursPerRun) -> None:

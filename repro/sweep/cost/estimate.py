@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from repro.experiment.catalog import NETWORKS
 from repro.experiment.schema import Cell, Run
+from repro.results import RunRecord
 from repro.sweep.devices.slots import Slot
 
 # Of a record on disk: its fields, and each epoch's line (measured on records of the demo, rounded up).
@@ -50,36 +51,33 @@ def cost_key(cell: Cell) -> str:
     return _key_of(cell.determinants())
 
 
-def costs_in_records(headers: Iterable[Mapping[str, Any]], slot: Slot, device_name: str | None) -> dict[str, Cost]:
+def costs_in_records(records: Iterable[RunRecord], slot: Slot, device_name: str | None) -> dict[str, Cost]:
     """Costs by key from records of this kind of device: the median over them.
 
     A CPU run counts only with as many threads as the slot has; ``device_name`` None takes any device of the kind.
     """
     seconds: dict[str, list[float]] = {}
     parameters: dict[str, int] = {}
-    for header in headers:
-        where = header["provenance"]
-        if header["status"] != "completed" or where["device"] != slot.device:
+    for record in records:
+        made = record.provenance
+        if record.status != "completed" or made.device != slot.device:
             continue
-        if device_name is not None and where["device_name"] != device_name:
+        if device_name is not None and made.device_name != device_name:
             continue
-        if slot.device == "cpu" and where["threads"] != slot.threads:
+        if slot.device == "cpu" and made.threads != slot.threads:
             continue
-        key = _key_of(header["configuration"])
-        epochs = header["configuration"]["recipe"]["epochs"]
-        seconds.setdefault(key, []).append(where["duration_seconds"] / epochs)
-        parameters[key] = header["parameters"]
+        key = _key_of(record.configuration)
+        seconds.setdefault(key, []).append(_seconds_per_epoch(record))
+        parameters[key] = record.parameters
     return {key: Cost(statistics.median(known), parameters[key], "records") for key, known in seconds.items()}
 
 
-def hours_in_records(headers: Iterable[Mapping[str, Any]], device: str) -> Callable[[Cell], float | None]:
+def hours_in_records(records: Iterable[RunRecord], device: str) -> Callable[[Cell], float | None]:
     """Hours of a run of a cell on this kind of device (``cuda``, ``cpu``), whatever loss and seed; None if unknown."""
     known: dict[str, list[float]] = {}
-    for header in headers:
-        made = header["provenance"]
-        if header["status"] == "completed" and made["device"] == device:
-            seconds = made["duration_seconds"] / header["configuration"]["recipe"]["epochs"]
-            known.setdefault(_key_of(header["configuration"]), []).append(seconds)
+    for record in records:
+        if record.status == "completed" and record.provenance.device == device:
+            known.setdefault(_key_of(record.configuration), []).append(_seconds_per_epoch(record))
     median = {key: statistics.median(seconds) for key, seconds in known.items()}
 
     def hours(cell: Cell) -> float | None:
@@ -121,6 +119,11 @@ def unknown_cells(runs: Iterable[Run], costs: Mapping[str, Cost]) -> list[Cell]:
 def _cells(runs: Iterable[Run]) -> list[Cell]:
     """Each cell of ``runs`` once: thousands of runs have a few cells, and a cell is slow to resolve."""
     return list({run.cell.id: run.cell for run in runs}.values())
+
+
+def _seconds_per_epoch(record: RunRecord) -> float:
+    epochs: int = record.configuration["recipe"]["epochs"]
+    return record.provenance.duration_seconds / epochs
 
 
 def _key_of(configuration: Mapping[str, Any]) -> str:

@@ -37,9 +37,9 @@ def recorded(job: Job) -> Ended | None:
     if not job.folder.record.exists():
         return None
     state = look_at(job.folder, job.run)
-    if state.stage is Stage.COMPLETED and state.header is not None:
-        accuracy = state.header.get("last_top1_percent")
-        return Ended(job, 0, Progress(job.id, "completed", test_top1_percent=accuracy), fate="completed")
+    if state.stage is Stage.COMPLETED and state.record is not None:
+        last = Progress(job.id, "completed", test_top1_percent=state.record.last_top1_percent)
+        return Ended(job, 0, last, fate="completed")
     if state.stage is Stage.DIVERGED:
         return Ended(job, 1, fate="diverged", cause=state.detail)
     return Ended(job, 1, fate="failed", cause=f"{job.folder.record}: {state.stage.value}: {state.detail}")
