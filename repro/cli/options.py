@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from repro.cli.tensorboard import require_tensorboard
 from repro.errors import UserError
 
 ProgressStyle = Literal["auto", "rich", "plain", "json"]
@@ -45,6 +46,7 @@ Deterministic = Annotated[
         help="Bit-for-bit repeatable on a GPU, slower; CPU runs always are. Sets execution.deterministic.",
     ),
 ]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, or cuda:N.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads for each run.")
 ]
@@ -63,6 +65,7 @@ TensorBoard = Annotated[
         metavar="DIR",
         help="Also log every epoch for TensorBoard, in one folder per run under DIR; needs biasrepro\\[tensorboard].",
         file_okay=False,
+        callback=require_tensorboard,
         show_default=False,
     ),
 ]

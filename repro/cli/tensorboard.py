@@ -1,4 +1,4 @@
-"""TensorBoard logs while training: what a run says of itself after every epoch, as scalars by epoch."""
+"""TensorBoard logs: the scalars of each epoch, while a run trains."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ _SCALARS = {
 }
 
 
-def require_tensorboard() -> None:
-    """Raise UserError, before anything is trained, where the package is not installed."""
-    if find_spec("tensorboard") is None:
+def require_tensorboard(folder: Path | None) -> Path | None:
+    """Raise UserError where the option is given and the package is not installed; returns ``folder``."""
+    if folder is not None and find_spec("tensorboard") is None:
         raise UserError(
             "TensorBoard is not installed", where="--tensorboard", hint="pip install 'biasrepro[tensorboard]'"
         )
+    return folder
 
 
 class TensorBoardLog:
-    """A listener that logs, and passes on what it hears. A log that cannot be written ends; the run goes on."""
+    """A listener that logs epochs and passes every message on. If it cannot write, only the log ends, not the run."""
 
     def __init__(self, folder: Path, then: Listener) -> None:
         self._folder, self._then = folder, then
@@ -37,7 +38,7 @@ class TensorBoardLog:
         self._broken = False
 
     def hear(self, progress: Progress) -> None:
-        """Log an epoch that is done; the file is complete up to it."""
+        """Log a finished epoch and flush the file."""
         self._then(progress)
         if progress.phase == "epoch_done" and not self._broken:
             try:
@@ -52,7 +53,7 @@ class TensorBoardLog:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            # a run that is resumed takes the place of what an attempt before it logged after its last checkpoint
+            # A resumed run replaces what the attempt before it logged after its last checkpoint.
             self._writer = SummaryWriter(self._folder, purge_step=progress.epoch)
         for tag, name in _SCALARS.items():
             value = getattr(progress, name)

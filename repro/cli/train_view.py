@@ -1,35 +1,35 @@
-"""One run as it trains: a live line on a terminal, a line an epoch elsewhere, JSON lines for programs."""
+"""Progress display of one run: a live line on a terminal, a line per epoch elsewhere, JSON lines for programs."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from repro.cli.console import console, duration, percent, rate, say
 from repro.cli.options import ProgressStyle
+from repro.cli.references import command_line
+from repro.errors import Interrupted
 from repro.progress import Progress
 
 if TYPE_CHECKING:
-    from repro.results import RunRecord
+    from repro.results import RunFolder, RunRecord
 
 
-class TrainView(Protocol):
-    """Shows a run; in force as a context."""
+class TrainView:
+    """Shows a run; use it as a context."""
 
     def __enter__(self) -> TrainView:
-        """Begin to show."""
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Leave the terminal as it was."""
 
     def hear(self, progress: Progress) -> None:
-        """Show where the run stands."""
+        """Show the latest progress of the run."""
+        raise NotImplementedError
 
 
 def choose_view(style: ProgressStyle) -> TrainView:
@@ -41,44 +41,28 @@ def choose_view(style: ProgressStyle) -> TrainView:
     return PlainView()
 
 
-class _View:
-    """What the views share: nothing to set up, nothing to tidy."""
-
-    def __enter__(self) -> TrainView:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def hear(self, progress: Progress) -> None:
-        """Show where the run stands."""
-        raise NotImplementedError
-
-
-class JsonView(_View):
-    """Every message as one line of JSON on standard output, written at once and whole."""
+class JsonView(TrainView):
+    """Each message as one line of JSON on standard output, in a single write."""
 
     def __init__(self) -> None:
-        self._reader_is_gone = False
+        self._pipe_is_closed = False
 
     def hear(self, progress: Progress) -> None:
-        """Write the message. A reader that is gone is no reason to lose the run: whoever asks it to stop is heard."""
-        if self._reader_is_gone:
+        """Write the message. Ignore a closed pipe and keep training: to stop the run, its reader sends a signal."""
+        if self._pipe_is_closed:
             return
         try:
             os.write(sys.stdout.fileno(), f"{progress.to_line()}\n".encode())
         except BrokenPipeError:
-            self._reader_is_gone = True
+            self._pipe_is_closed = True
 
 
-class PlainView(_View):
-    """A line for each epoch and for whatever else is worth one."""
+class PlainView(TrainView):
+    """A line for each epoch and each message."""
 
     def hear(self, progress: Progress) -> None:
-        """Print a line where there is something to say."""
-        if progress.phase == "failed":  # the command's own error message says so
+        """Print a message, or the line of a finished epoch."""
+        if progress.phase == "failed":  # the command prints the error
             return
         if progress.message:
             print(f"{progress.run_id}: {progress.message}", flush=True)
@@ -86,7 +70,7 @@ class PlainView(_View):
             print(f"{progress.run_id}: {epoch_line(progress)}", flush=True)
 
 
-class RichView(_View):
+class RichView(TrainView):
     """One live line: bar, epoch, loss, accuracies, images/s, time left."""
 
     def __init__(self) -> None:
@@ -100,17 +84,15 @@ class RichView(_View):
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._bar.stop()
 
     def hear(self, progress: Progress) -> None:
-        """Redraw the line; messages go above it."""
-        if progress.phase == "failed":  # the command's own error message says so
+        """Redraw the line; print messages above it."""
+        if progress.phase == "failed":  # the command prints the error
             return
         if progress.message:
-            self._bar.console.print(f"{progress.message}", style="dim", soft_wrap=True)
+            self._bar.console.print(progress.message, style="dim", soft_wrap=True)
         self._bar.update(
             self._task,
             total=max(1, progress.epochs),
@@ -120,7 +102,7 @@ class RichView(_View):
 
 
 def fraction_done(progress: Progress) -> float:
-    """How much of its run a message has behind it, from 0 to 1."""
+    """The completed fraction of the run, from 0 to 1."""
     if progress.phase == "completed":
         return 1.0
     if not progress.epochs or not progress.epoch:
@@ -145,8 +127,8 @@ def epoch_line(progress: Progress) -> str:
     return "  ".join(parts)
 
 
-def say_result(record: RunRecord, path: Path, following: Sequence[str], *, trained_before: bool) -> None:
-    """The last word on a run: its result, where the record lies, what to do next."""
+def say_result(record: RunRecord, folder: RunFolder, reference: str, *, trained_before: bool) -> None:
+    """Print the result of the run, where its record is, and what to run next."""
     if trained_before:
         say(f"{record.id} was trained before, on {record.provenance.finished_at}; nothing was done.", "yellow")
     if record.status == "diverged":
@@ -154,12 +136,13 @@ def say_result(record: RunRecord, path: Path, following: Sequence[str], *, train
     else:
         best = f"(best {percent(record.best_top1_percent)} at epoch {record.best_epoch}, selected on the test set)"
         say(f"{record.id}: {percent(record.last_top1_percent)} top-1 after the last epoch {best}", "bold green")
-    say(f"record  {path}")
-    for index, command in enumerate(following):
-        say(f"{'next' if index == 0 else '':<8}{command}")
+    table = reference.rsplit("/", 2)[0]
+    say(f"record  {folder.record}")
+    say(f"next    {command_line('sweep', table, results=folder.results)}")
+    say(f"        {command_line('table', table, results=folder.results)}")
 
 
-def say_how_to_go_on(what: str, command: str) -> None:
-    """The last word on an interrupted run."""
-    say(f"interrupted; {what}", "yellow", stderr=True)
-    say(f"go on with  {command}", stderr=True)
+def say_how_to_resume(interruption: Interrupted, arguments: Sequence[str]) -> None:
+    """Print where an interrupted run stopped, and the command that resumes it."""
+    say(f"interrupted; {interruption}", "yellow", stderr=True)
+    say(f"resume with  {shlex.join(['biasrepro', *arguments])}", stderr=True)

@@ -36,7 +36,7 @@ def test_a_record_of_a_benchmark_has_no_place_below_a_file(say: Say, tmp_path: P
     (tmp_path / "file").touch()
     said = say("bench", "squeezenet", "--device", "cpu", "-o", tmp_path / "file" / "x.json")
     assert (said.code, said.out) == (2, "")
-    assert "x.json: its folder cannot be made: File exists" in said.err
+    assert "file: this folder cannot be made: File exists" in said.err
 
 
 @pytest.mark.parametrize("name", ["x" * 250 + ".csv", "x" * 300 + ".csv", "x" * 300 + "/y.csv"])

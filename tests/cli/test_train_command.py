@@ -39,7 +39,7 @@ class FakeEngine(ModuleType):
         for number in self.signals:
             os.kill(os.getpid(), number)
         if options["should_stop"]():
-            raise Interrupted(f"{run.id}: state committed at epoch 1, step 7")
+            raise Interrupted(f"{run.id}: checkpoint saved at epoch 1, step 7")
         if self.ends_in is not None:
             raise self.ends_in
         for epoch in (1, 2):
@@ -219,15 +219,15 @@ def test_a_run_trained_before_says_so(say: Say, engine: FakeEngine, results: Pat
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_says_how_to_go_on(
+def test_an_interrupted_run_says_how_to_resume(
     say: Say, engine: FakeEngine, results: Path, number: int, code: int
 ) -> None:
     engine.signals = [number]
     before = signal.getsignal(number)
     said = say("train", "demo", "--seed", 3, "--threads", 1, "--results", results)
     assert said.code == code
-    assert "state committed at epoch 1, step 7" in said.err
-    assert f"go on with  biasrepro train demo --seed 3 --threads 1 --results {results}\n" in said.err
+    assert "checkpoint saved at epoch 1, step 7" in said.err
+    assert f"resume with  biasrepro train demo --seed 3 --threads 1 --results {results}\n" in said.err
     assert signal.getsignal(number) is before
 
 
@@ -240,7 +240,7 @@ class Engine(types.ModuleType):
         print("training", flush=True)
         while not should_stop() or os.environ.get("DEAF"):
             time.sleep(0.01)
-        raise repro.errors.Interrupted("state committed")
+        raise repro.errors.Interrupted("checkpoint saved")
 
 import repro.errors
 sys.modules["repro.engine.training"] = Engine("repro.engine.training")
@@ -277,7 +277,7 @@ def test_the_end_of_standard_input_stops_a_run_that_is_told_so(results: Path) ->
     process = start(results, "--stop-at-eof")
     _, err = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert "state committed" in err
+    assert "checkpoint saved" in err
 
 
 def test_the_end_of_standard_input_is_nothing_to_other_runs(results: Path) -> None:

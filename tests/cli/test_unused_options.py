@@ -37,8 +37,8 @@ SWEEP = ["sweep", "demo"]
         (["export", "demo", "--format", "schema"], "TABLE has no effect on the schema"),
         (["export", "--format", "schema", "--level", "runs"], "--level has no effect on the schema"),
         (["data", "fetch", "digits", "--from", "."], "--from changes nothing"),
-        (["bench", "--device", "cpu", "--arms", "augment,format", "--workers", "2"], "--workers is of the plain loop"),
-        (["bench", "--device", "cpu", "--arms", "plain,augment", "--precision", "bf16"], "--precision is of the arms"),
+        (["bench", "--device", "cpu", "--arms", "augment,format", "--workers", "2"], "--workers is for the arm plain"),
+        (["bench", "--device", "cpu", "--arms", "plain,augment", "--precision", "bf16"], "--precision is for format"),
         (["bench", "squeezenet", "--device", "cpu", "--recompute"], "--recompute is for DenseNets"),
     ],
 )

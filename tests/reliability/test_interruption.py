@@ -86,9 +86,9 @@ def test_a_run_that_is_asked_to_stop_commits_its_step_and_goes_on_from_there(
     said = commands.log.read_text()
     stopped_at = check_checkpoint(folder.checkpoint)
     assert (stopped_at.epoch, stopped_at.step) >= (before.epoch, before.step)
-    assert f"state committed at epoch {stopped_at.epoch}, step {stopped_at.step}" in said
-    [told] = [line for line in said.splitlines() if line.startswith("go on with")]
-    assert shlex.split(told.removeprefix("go on with"))[:2] == ["biasrepro", "train"]
+    assert f"checkpoint saved at epoch {stopped_at.epoch}, step {stopped_at.step}" in said
+    [told] = [line for line in said.splitlines() if line.startswith("resume with")]
+    assert shlex.split(told.removeprefix("resume with"))[:2] == ["biasrepro", "train"]
     assert owner_of(folder) is None
     assert commands.run(*train(results=results)) == 0
     assert without_times(record_of(results, CELL)) == whole
@@ -121,7 +121,7 @@ def test_asked_twice_it_leaves_at_once_and_nothing_is_damaged(
     assert owner_of(folder) is not None  # asked once, it waits for the disk
     os.kill(pid, signal.SIGINT)
     assert commands.status() == 130
-    assert "go on with" not in commands.log.read_text()  # which it says once it has committed
+    assert "resume with" not in commands.log.read_text()  # which it says once it has committed
     check_checkpoint(folder.checkpoint)
     assert commands.run(*train()) == 0
     assert without_times(record_of(tmp_path, CELL)) == whole

@@ -41,10 +41,6 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
 
     # Place: where are they trained?
     slots = choose_local_slots(request, plan.todo) if backend is None else ()
-    if request.tensorboard is not None:
-        from repro.cli.tensorboard import require_tensorboard
-
-        require_tensorboard()
     if request.dry_run and backend is None:
         from repro.cli.sweep.dry_run import show_dry_run
 
