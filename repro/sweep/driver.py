@@ -1,6 +1,6 @@
-"""A sweep from its first job to its last: keeps the executor busy, notes failures, stops when asked.
+"""Drives a sweep from its first job to its last: keeps the executor busy, records failures, stops when asked.
 
-Nothing here knows whether the jobs run on this machine or on a cluster.
+The code is the same for this machine and for a cluster.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from repro.progress import Progress
 from repro.results import write_failure
@@ -23,21 +22,23 @@ from repro.sweep.sweep_state import Fate, FinishedRun, RunningRun, SweepState
 
 POLL_SECONDS = 0.2
 RECHECK_SECONDS = 2.0  # between two looks at a run that another process trains
-LAST_SECONDS = 60.0  # that workers get to commit when the sweep itself breaks down
+LAST_SECONDS = 60.0  # for workers to save a checkpoint when the sweep itself fails
 
-# How workers end that were asked to, by the sweep or by a scheduler that signals all of them, some before they listen.
+_SIGNAL_NAMES = {number.value: number.name for number in signal.Signals}
+# Exit codes of workers that were asked to stop, by the sweep or by a scheduler that signals all processes, perhaps
+# before a worker has installed its handlers.
 _ASKED_TO_STOP = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL}
 _ASKED_TO_STOP |= {-signal.SIGINT, -signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGHUP}
 
 
-class SweepListener(Protocol):
-    """Whoever shows a sweep; each call says what just changed in the picture."""
+class SweepListener:
+    """Follows a sweep, for a display. Each method is called right after the change; here they do nothing."""
 
     def started(self, sweep: SweepState, run: RunningRun) -> None:
-        """A run began."""
+        """A run started."""
 
-    def said(self, sweep: SweepState, run: RunningRun) -> None:
-        """A run reported."""
+    def reported(self, sweep: SweepState, run: RunningRun) -> None:
+        """A run reported its progress."""
 
     def ended(self, sweep: SweepState, run: FinishedRun) -> None:
         """A run ended."""
@@ -46,28 +47,13 @@ class SweepListener(Protocol):
         """A run waits: for another attempt, or for the process that trains it."""
 
     def noted(self, text: str) -> None:
-        """The executor says something of the whole."""
+        """The executor has a message about the whole sweep."""
 
     def stopping(self, sweep: SweepState, why: str) -> None:
-        """No further run is started; those in training commit their state."""
+        """No further run is started; running runs save a checkpoint."""
 
     def tick(self, sweep: SweepState) -> None:
-        """Time went by."""
-
-
-class _Quiet:
-    """A listener that shows nothing."""
-
-    def started(self, sweep: SweepState, run: RunningRun) -> None: ...
-    def said(self, sweep: SweepState, run: RunningRun) -> None: ...
-    def ended(self, sweep: SweepState, run: FinishedRun) -> None: ...
-    def postponed(self, sweep: SweepState, job: Job, why: str) -> None: ...
-    def noted(self, text: str) -> None: ...
-    def stopping(self, sweep: SweepState, why: str) -> None: ...
-    def tick(self, sweep: SweepState) -> None: ...
-
-
-QUIET: SweepListener = _Quiet()
+        """Called several times a second."""
 
 
 def run_sweep(
@@ -78,23 +64,23 @@ def run_sweep(
     fail_fast: bool = False,
     wait_for_others: bool = True,
     stops_asked: Callable[[], int] = lambda: 0,
-    listen: SweepListener = QUIET,
-    clock: Callable[[], float] = time.monotonic,
+    listen: SweepListener | None = None,
 ) -> SweepState:
-    """Run ``jobs`` and return the picture at the end; a run that fails is noted in its folder, and the rest goes on.
+    """Run ``jobs`` and return how they ended; a run that fails is noted in its folder, and the others continue.
 
-    A run that another process trains is waited for, and taken on if that process ends without finishing it. Without
-    ``wait_for_others`` it is left to that process as soon as it gives a sign of life; a silent one is waited for, and
-    succeeded.
-    ``stops_asked`` counts the requests to stop: after the first, running jobs commit their state and end, after the
+    A run that another process trains is waited for, and taken over if that process ends without finishing it. Without
+    ``wait_for_others`` it is left to that process as soon as there is a sign of life, and taken over if it is silent.
+
+    ``stops_asked`` counts the requests to stop: after the first, running jobs save a checkpoint and end, after the
     second they are killed. With ``fail_fast`` the first failure is such a request, and so is an exception in a
     listener. Nothing is left running, however this returns.
     """
+    listen = listen or SweepListener()
     sweep = SweepState(jobs, before=finished_before, capacity=executor.capacity)
-    driver = _Driver(sweep, executor, listen, clock, wait_for_others=wait_for_others)
+    driver = _Driver(sweep, executor, listen, wait_for_others=wait_for_others)
     stopping = killed = False
     try:
-        while driver.out or (sweep.waiting and not stopping):
+        while driver.submitted or (sweep.waiting and not stopping):
             if not stopping and (why := _reason_to_stop(sweep, stops_asked(), fail_fast)):
                 stopping = True
                 executor.stop()
@@ -103,12 +89,15 @@ def run_sweep(
                 killed = True
                 executor.kill()
             if not stopping:
-                driver.hand_out()
-            driver.follow(stopping=stopping)
+                driver.submit_waiting()
+            driver.handle_events(stopping=stopping)
             listen.tick(sweep)
     except BaseException:
-        # A defect, or output that nobody reads any more: the state of what runs is still worth keeping.
-        _let_commit(executor, driver.out, stops_asked)
+        # A bug, or output that nobody reads any more: running jobs still get to save a checkpoint.
+        executor.stop()
+        deadline = time.monotonic() + LAST_SECONDS
+        while driver.submitted and time.monotonic() < deadline and stops_asked() < 2:
+            driver.submitted -= _ended(executor.poll(POLL_SECONDS))
         raise
     finally:
         executor.close()
@@ -116,71 +105,62 @@ def run_sweep(
 
 
 class _Driver:
-    """Hands jobs to the executor, and takes note of what becomes of them.
+    """Submits jobs to the executor and records how they end. ``submitted`` are the jobs that have not ended."""
 
-    ``out`` are the jobs that the executor has taken on and that have not ended.
-    """
-
-    def __init__(
-        self,
-        sweep: SweepState,
-        executor: Executor,
-        listen: SweepListener,
-        clock: Callable[[], float],
-        *,
-        wait_for_others: bool,
-    ) -> None:
+    def __init__(self, sweep: SweepState, executor: Executor, listen: SweepListener, *, wait_for_others: bool) -> None:
         self.sweep = sweep
         self.executor = executor
         self.listen = listen
-        self.clock = clock
-        self.out: set[str] = set()
+        self.submitted: set[str] = set()
         self._wait_for_others = wait_for_others
-        self._heard_at: dict[str, float] = {}
         self._attempts: Counter[str] = Counter()
         self._displaced = DisplacementCounter()
-        self._hidden: Counter[str] = Counter()
+        # Of runs that other processes train, by id: which were announced as such, their owner's heartbeat at the first
+        # look, how often in a row no owner was seen, and when to look again.
+        self._announced: set[str] = set()
+        self._heard_at: dict[str, float] = {}
+        self._unseen: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
-        self._elsewhere: set[str] = set()
 
-    def hand_out(self) -> None:
-        """Give the executor what it has room for, of the jobs that nobody else trains or has finished."""
-        room = self.executor.capacity
-        if len(self.out) >= room:
+    def submit_waiting(self) -> None:
+        """Give the executor as many jobs as it has room for; skip those that another process trains or has finished."""
+        room = self.executor.capacity - len(self.submitted)
+        if room <= 0:
             return
-        for run in list(self.sweep.waiting):
-            if len(self.out) >= room:
-                return
-            if run in self.out or self._not_before.get(run, 0.0) > self.clock():
+        for run, job in list(self.sweep.waiting.items()):
+            if run in self.submitted or self._not_before.get(run, 0.0) > time.monotonic():
                 continue
-            if self._is_ours(job := self.sweep.waiting[run]):
-                self.out.add(run)
+            if self._is_ours(job):
+                self.submitted.add(run)
                 self._attempts[run] += 1
                 self.executor.submit(job)
+                room -= 1
+                if not room:
+                    return
 
-    def follow(self, *, stopping: bool) -> None:
-        """Wait a moment for what happens next, and take note of it."""
+    def handle_events(self, *, stopping: bool) -> None:
+        """Wait a moment for events of the executor, and record them."""
         events = self.executor.poll(POLL_SECONDS)
-        self.out -= _ended(events)
+        self.submitted -= _ended(events)
         for event in events:
             if isinstance(event, Started):
-                self.sweep.start(event.job, event.place, self.clock())
+                self.sweep.start(event.job, event.place, time.monotonic())
                 self.listen.started(self.sweep, self.sweep.running[event.job.id])
             elif isinstance(event, Reported):
                 self.sweep.hear(event.job, event.progress)
-                self.listen.said(self.sweep, self.sweep.running[event.job.id])
+                self.listen.reported(self.sweep, self.sweep.running[event.job.id])
             elif isinstance(event, Notice):
                 self.listen.noted(event.text)
             else:
-                self._note_end(event, stopping=stopping)
+                self._handle_end(event, stopping=stopping)
 
     def _is_ours(self, job: Job) -> bool:
-        """Whether the job is ours to run now; one that another process has finished ends here, one it trains waits."""
+        """Whether to train the job now. One that another process has finished ends here; one that it trains waits."""
         state = look_at(job.folder, job.run)
         if state.stage is Stage.RUNNING and not self._wait_for_others and self._owner_shows_life(job):
             self._end(job, "elsewhere", f"in training {state.detail}")
         elif state.stage is Stage.RUNNING:
-            self._leave(job, state.detail)
+            self._wait_for_owner(job, state.detail)
         elif state.stage is Stage.COMPLETED:
             self._end(job, "elsewhere", None)
         elif state.stage is Stage.DIVERGED:
@@ -192,22 +172,21 @@ class _Driver:
         return False
 
     def _owner_shows_life(self, job: Job) -> bool:
-        """Whether the run's owner is seen to live: on this machine, or by a heartbeat since the first look."""
+        """Whether the run's owner lives: it is on this machine, or its heartbeat has changed since the first look."""
         owner = owner_of(job.folder)
         return owner is not None and (
             owner.is_here or owner.heard_at != self._heard_at.setdefault(job.id, owner.heard_at)
         )
 
-    def _note_end(self, ended: Ended, *, stopping: bool) -> None:
+    def _handle_end(self, ended: Ended, *, stopping: bool) -> None:
         job = ended.job
         if ended.displaced and not stopping:
-            why = ended.cause or ended.last_words or "its place was lost"
+            why = ended.cause or ended.last_words or "its node or job was lost"
             if self._displaced.may_continue(ended):
                 self._attempts[job.id] -= 1
-                self.sweep.put_back(job)
-                self.listen.postponed(self.sweep, job, f"{why}; it goes on elsewhere from its last checkpoint")
+                self._put_back(job, f"{why}; it resumes elsewhere from its last checkpoint")
                 return
-            why += f"\nThat was {MAX_DISPLACEMENTS} times in a row without coming any further."
+            why += f"\nThat was {MAX_DISPLACEMENTS} times in a row without progress; it appears to crash its nodes."
             ended = replace(ended, fate="failed", cause=why)
         self._attempts[job.id] += ended.attempts - 1
         fate, cause = fate_of(ended, stopping=stopping)
@@ -215,7 +194,7 @@ class _Driver:
             owner = owner_of(job.folder)
             self._attempts[job.id] -= 1
             self.sweep.put_back(job)
-            self._leave(job, f"by {owner}" if owner else None)
+            self._wait_for_owner(job, f"by {owner}" if owner else None)
             return
         if fate == "failed":
             # The note only informs; a full disk, which may be the failure's own cause, must not end the sweep.
@@ -223,29 +202,24 @@ class _Driver:
                 write_failure(job.folder, cause or "")
             again = None if stopping or ended.displaced else retry_job(ended, self._attempts[job.id])
             if again is not None:
-                self.sweep.put_back(again)
-                self.listen.postponed(self.sweep, again, f"{cause}\nIt is tried again from its last checkpoint.")
+                self._put_back(again, f"{cause}\nIt is tried again from its last checkpoint.")
                 return
         self._end(job, fate, cause)
 
-    def _leave(self, job: Job, owner: str | None) -> None:
-        """Look at the job again later: soon where its owner is to be seen, and ever later where it is not."""
-        self._hidden[job.id] = 0 if owner else self._hidden[job.id] + 1
-        self._not_before[job.id] = self.clock() + RECHECK_SECONDS * min(2 ** self._hidden[job.id], 30)
-        if job.id not in self._elsewhere:
-            self._elsewhere.add(job.id)
-            self.listen.postponed(self.sweep, job, f"in training {owner or 'by another process'}; it is waited for")
+    def _put_back(self, job: Job, why: str) -> None:
+        self.sweep.put_back(job)
+        self.listen.postponed(self.sweep, job, why)
+
+    def _wait_for_owner(self, job: Job, owner: str | None) -> None:
+        """Look at the job again later: soon if its owner can be seen, at growing intervals if not."""
+        self._unseen[job.id] = 0 if owner else self._unseen[job.id] + 1
+        self._not_before[job.id] = time.monotonic() + RECHECK_SECONDS * min(2 ** self._unseen[job.id], 30)
+        if job.id not in self._announced:
+            self._announced.add(job.id)
+            self.listen.postponed(self.sweep, job, f"in training {owner or 'by another process'}; waiting for it")
 
     def _end(self, job: Job, fate: Fate, cause: str | None) -> None:
-        self.listen.ended(self.sweep, self.sweep.end(job, fate, cause, self.clock()))
-
-
-def _let_commit(executor: Executor, out: set[str], stops_asked: Callable[[], int]) -> None:
-    """Ask what runs to commit and end, and wait for it, within reason."""
-    executor.stop()
-    deadline = time.monotonic() + LAST_SECONDS
-    while out and time.monotonic() < deadline and stops_asked() < 2:
-        out = out - _ended(executor.poll(POLL_SECONDS))
+        self.listen.ended(self.sweep, self.sweep.end(job, fate, cause, time.monotonic()))
 
 
 def _ended(events: Sequence[Event]) -> set[str]:
@@ -253,13 +227,13 @@ def _ended(events: Sequence[Event]) -> set[str]:
 
 
 def fate_of(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
-    """What became of a job, and the cause where it did not complete."""
+    """How a job ended, and the cause where it did not complete."""
     if ended.fate is not None:
         return ended.fate, ended.cause
     status, last = ended.returncode, ended.last
     if status == OwnedElsewhere.exit_code:
         return "elsewhere", None
-    # The message comes after the record is on disk: whatever ended the process then, the run is done.
+    # This message is sent once the record is on disk: the run is done, whatever ended the process afterwards.
     if status == 0 or (last is not None and last.phase == "completed"):
         return "completed", None
     if last is not None and last.phase == "diverged":
@@ -279,17 +253,15 @@ def _reason_to_stop(sweep: SweepState, stops_asked: int, fail_fast: bool) -> str
 
 
 def _cause(status: int, last: Progress | None, last_words: str | None) -> str:
-    """What a person should read about a failure: the worker's own word, else how it ended and what it left behind."""
+    """Why a run failed, for a person: the worker's own message, else its exit status and the end of its log."""
     if last is not None and last.phase == "failed" and last.message:
         return last.message
-    if status < 0:
-        number = -status
-        name = signal.Signals(number).name if number in {one.value for one in signal.Signals} else f"signal {number}"
-        how = f"killed by {name}"
-        if name == "SIGKILL":
-            how += " (the kernel does so when memory runs out)"
+    if status == -signal.SIGKILL:
+        how = "killed by SIGKILL (the kernel does so when memory runs out)"
+    elif status < 0:
+        how = f"killed by {_SIGNAL_NAMES.get(-status, f'signal {-status}')}"
     elif status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        how = f"stopped by a {signal.Signals(status - 128).name} from outside this sweep; its state is committed"
+        how = f"stopped by a {_SIGNAL_NAMES[status - 128]} from outside this sweep; its checkpoint is saved"
     else:
         how = f"ended with exit code {status}"
     return f"{how}\n{last_words}" if last_words else how

@@ -76,9 +76,9 @@ def test_an_interrupted_sweep_commits_and_says_how_to_go_on(
     assert len(started()) == 2, "a run was begun after the interruption"
     assert [(results / run / "checkpoint.pt").exists() for run in SEED_0] == [True, True, False, False]
     assert not list(results.rglob("failure.json"))
-    assert "stop   interrupted: 2 runs in training commit their state" in out
-    assert "2 interrupted, 2 not begun" in out
-    command = re.search("^go on with  (.*)$", err, re.MULTILINE)
+    assert "stop   interrupted: waiting for 2 running runs to save a checkpoint" in out
+    assert "2 interrupted, 2 not started" in out
+    command = re.search("^resume with  (.*)$", err, re.MULTILINE)
     assert command is not None
     assert shlex.split(command[1]) == ["biasrepro", "sweep", "demo", "--results", str(results), "--seeds", "1"]
     behave({})

@@ -154,8 +154,8 @@ def test_fail_fast_stops_the_sweep(say: Say, results: Path, behave: Behave, star
     assert len(started()) <= 3
     assert f"stop   {SEED_0[0]} failed, and --fail-fast was given" in said.out
     assert (results / SEED_0[1] / "checkpoint.pt").exists()
-    assert "not begun" in said.out
-    assert "go on with  biasrepro sweep demo --fail-fast" in said.out
+    assert "not started" in said.out
+    assert "resume with  biasrepro sweep demo --fail-fast" in said.out
 
 
 def test_a_record_of_another_configuration_stops_everything(

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from repro.cli.console import counted, duration, percent, plain_lines, rate, size
 from repro.cli.sweep.dry_run import seeds_text
-from repro.cli.sweep.view import PlainSweepView, RichSweepView, choose_view, running_table, whole_line
+from repro.cli.sweep.view import PlainSweepView, RichSweepView, running_table, shown, whole_line
 from repro.cli.train_view import fraction_done
 from repro.experiment.config import find_table
 from repro.progress import Progress
@@ -88,7 +88,7 @@ def test_the_live_picture_fits_the_terminal(sweep: SweepState) -> None:
     view.stopping(sweep, "interrupted")
     shown = drawn(view, height=5)
     assert "… and 1 more" in shown
-    assert "stopping, interrupted: 2 runs in training commit their state" in shown
+    assert "stopping, interrupted: waiting for 2 running runs to save a checkpoint" in shown
     assert "inverse_bias/seed-0" not in shown
     assert len(shown.splitlines()) == 4
 
@@ -123,7 +123,7 @@ def test_off_a_terminal_a_run_speaks_each_tenth_but_not_too_often(
     for now, epoch, step in reports:
         clock.now = float(now)
         sweep.hear(jobs[0], progress(jobs[0], epoch, step))
-        view.said(sweep, sweep.running[jobs[0].id])
+        view.reported(sweep, sweep.running[jobs[0].id])
         if capsys.readouterr().out:
             spoken.append(now)
     # At 6, 20 and 90 it is a tenth further and 5 s have passed; at 81 it is no further, but a minute has passed.
@@ -137,16 +137,16 @@ def test_messages_of_a_run_are_shown_once_it_runs(jobs: list[Job], capsys: pytes
     view.started(sweep, sweep.running[jobs[0].id])
     for steps, message in ((0, "a processor"), (4, "resumed at epoch 3")):
         sweep.hear(jobs[0], Progress(jobs[0].id, "starting", epochs=10, steps=steps, message=message))
-        view.said(sweep, sweep.running[jobs[0].id])
+        view.reported(sweep, sweep.running[jobs[0].id])
     out = capsys.readouterr().out
     assert f"note   {jobs[0].id}: resumed at epoch 3" in out
     assert "a processor" not in out
 
 
 def test_the_view_follows_the_terminal() -> None:
-    assert isinstance(choose_view("auto"), PlainSweepView)
-    assert isinstance(choose_view("plain"), PlainSweepView)
-    assert isinstance(choose_view("rich"), RichSweepView)
+    for style, expected in (("auto", PlainSweepView), ("plain", PlainSweepView), ("rich", RichSweepView)):
+        with shown(style) as view:
+            assert isinstance(view, expected)
 
 
 @pytest.mark.parametrize(

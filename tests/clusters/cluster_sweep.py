@@ -18,11 +18,10 @@ from repro.experiment.schema import Run
 from repro.results import RunFolder, load_records
 from repro.results.durable import write_durably
 from repro.results.record import to_bytes
-from repro.sweep import driver as conducting
 from repro.sweep.backends import Backend
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.devices.slots import cpu_slots
-from repro.sweep.driver import run_sweep
+from repro.sweep.driver import SweepListener, run_sweep
 from repro.sweep.executor import Job
 from repro.sweep.local.executor import LocalExecutor
 from repro.sweep.registry import register
@@ -105,7 +104,7 @@ class Sweep:
         return len(by_run) == len(self.runs) and all(found == list(range(1, steps + 1)) for found in by_run.values())
 
 
-class Watch(conducting._Quiet):
+class Watch(SweepListener):
     """Calls ``tick`` while a sweep goes on, and spares it the two minutes that SLURM holds a requeued job back."""
 
     def __init__(self, tick: Callable[[], object], *, slurm: bool, patience_seconds: float) -> None:

@@ -13,10 +13,10 @@ from repro.experiment.schema import Run
 from repro.progress import Progress, Trouble
 from repro.results import RunFolder, read_failure
 from repro.results.lock import own
-from repro.sweep.driver import fate_of, run_sweep
+from repro.sweep.driver import SweepListener, fate_of, run_sweep
 from repro.sweep.executor import Ended, Event, Executor, Job, Reported, Started
 from repro.sweep.retries import MAX_DISPLACEMENTS, retry_job
-from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
+from repro.sweep.sweep_state import FinishedRun, SweepState
 
 
 class Scripted:
@@ -75,21 +75,14 @@ class Scripted:
         self.closes += 1
 
 
-class Notice:
+class Notice(SweepListener):
     """A listener that notes which runs are put off, and why."""
 
     def __init__(self, waits: list[tuple[str, str]]) -> None:
         self.waits = waits
 
-    def started(self, sweep: SweepState, run: RunningRun) -> None: ...
-    def said(self, sweep: SweepState, run: RunningRun) -> None: ...
-    def ended(self, sweep: SweepState, run: FinishedRun) -> None: ...
     def postponed(self, sweep: SweepState, job: Job, why: str) -> None:
         self.waits.append((job.id, why))
-
-    def noted(self, text: str) -> None: ...
-    def stopping(self, sweep: SweepState, why: str) -> None: ...
-    def tick(self, sweep: SweepState) -> None: ...
 
 
 @pytest.fixture
@@ -190,7 +183,7 @@ def test_a_run_that_another_process_finishes_is_waited_for(
     assert [ended.job.id for ended in sweep.having("elsewhere")] == [jobs[2].id]
     assert len(sweep.having("completed")) == len(jobs) - 1
     assert executor.began.count(jobs[2].id) == 1
-    assert waits == [(jobs[2].id, "in training by another process; it is waited for")]
+    assert waits == [(jobs[2].id, "in training by another process; waiting for it")]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -272,16 +265,9 @@ def test_what_is_worth_another_attempt(
 
 
 def test_nothing_is_left_running_when_the_listener_breaks(jobs: list[Job]) -> None:
-    class Broken:
-        def started(self, sweep: SweepState, run: RunningRun) -> None: ...
-        def said(self, sweep: SweepState, run: RunningRun) -> None: ...
+    class Broken(SweepListener):
         def ended(self, sweep: SweepState, run: FinishedRun) -> None:
             raise BrokenPipeError
-
-        def postponed(self, sweep: SweepState, job: Job, why: str) -> None: ...
-        def noted(self, text: str) -> None: ...
-        def stopping(self, sweep: SweepState, why: str) -> None: ...
-        def tick(self, sweep: SweepState) -> None: ...
 
     executor = Scripted()
     with pytest.raises(BrokenPipeError):
@@ -313,7 +299,7 @@ def test_nothing_is_left_running_when_the_listener_breaks(jobs: list[Job]) -> No
             None,
             False,
             "failed",
-            "stopped by a SIGTERM from outside this sweep; its state is committed\nlast words",
+            "stopped by a SIGTERM from outside this sweep; its checkpoint is saved\nlast words",
         ),
     ],
 )
@@ -347,5 +333,5 @@ def test_a_run_that_takes_its_places_down_is_shown_as_failed(jobs: list[Job], ho
     executor = TakesDown()
     (finished,) = run_sweep(jobs[:1], executor).finished
     assert (finished.fate, len(executor.began)) == ("failed", MAX_DISPLACEMENTS)
-    assert "10 times in a row without coming any further" in str(finished.cause)
-    assert str(how.get("cause", "its place was lost")) in str(finished.cause)
+    assert "10 times in a row without progress" in str(finished.cause)
+    assert str(how.get("cause", "its node or job was lost")) in str(finished.cause)

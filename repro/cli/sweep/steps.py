@@ -133,7 +133,7 @@ def _run(
     request: SweepRequest, jobs: Sequence[Job], slots: Sequence[Slot], *, finished_before: int
 ) -> tuple[SweepState, int]:
     """Train ``jobs``, registered and shown; returns how they ended, and the exit code of a request to stop, else 0."""
-    from repro.cli.sweep.view import choose_view
+    from repro.cli.sweep.view import shown
     from repro.interruption import StopRequests
     from repro.sweep.driver import run_sweep
     from repro.sweep.local.executor import LocalExecutor
@@ -143,7 +143,7 @@ def _run(
     with registration.kept() as sweep:
         watch = StopWatch(sweep)
         executor = LocalExecutor(slots) if backend is None else backend.connect(_node_settings(request, sweep.id))
-        with StopRequests() as stops, choose_view(request.progress) as view:
+        with StopRequests() as stops, shown(request.progress) as view:
             state = run_sweep(
                 jobs,
                 executor,

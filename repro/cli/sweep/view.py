@@ -1,12 +1,12 @@
-"""A sweep as it runs: a live picture on a terminal, a line for each event worth one elsewhere."""
+"""Progress display of a sweep: a live table on a terminal, elsewhere a line for each event worth one."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -16,46 +16,40 @@ from rich.text import Text
 
 from repro.cli.console import console, counted, duration, percent, rate, say
 from repro.cli.train_view import epoch_line, fraction_done
+from repro.progress import Progress
 from repro.sweep.driver import SweepListener
 from repro.sweep.executor import Job
 from repro.sweep.sweep_state import Fate, FinishedRun, RunningRun, SweepState
 
-SweepStyle = Literal["auto", "rich", "plain"]
-
-# Off a terminal a run says something each tenth of its way, but not more often than this, nor much less often.
+# Off a terminal a run prints a line each tenth of its epochs, but not more often than this, nor much less often.
 LEAST_SECONDS_BETWEEN_LINES = 5.0
 MOST_SECONDS_BETWEEN_LINES = 60.0
 
+NO_CAUSE = "no cause was given"
 _MARK = {"completed": "done", "elsewhere": "done by another process"}
 _OF_WHOLE = {"elsewhere": "of them by another process"}
 _WORTH_COUNTING: tuple[Fate, ...] = ("diverged", "failed", "interrupted", "elsewhere")
 _STYLE = {"completed": "green", "failed": "bold red", "diverged": "bold red", "interrupted": "yellow"}
 
 
-class SweepView(SweepListener, Protocol):
-    """Shows a sweep; in force as a context."""
-
-    def __enter__(self) -> SweepView:
-        """Begin to show."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the terminal as it was."""
-
-
-def choose_view(style: SweepStyle) -> SweepView:
-    """The view for ``style``; ``auto`` is rich on a terminal and plain elsewhere."""
-    return RichSweepView() if style == "rich" or (style == "auto" and sys.stdout.isatty()) else PlainSweepView()
+@contextmanager
+def shown(style: Literal["auto", "rich", "plain"]) -> Iterator[SweepListener]:
+    """The display in ``style``, while in force; ``auto`` is rich on a terminal and plain elsewhere."""
+    if style == "rich" or (style == "auto" and sys.stdout.isatty()):
+        view = RichSweepView()
+        with view.live:
+            yield view
+    else:
+        yield PlainSweepView()
 
 
 def ending(run: FinishedRun) -> str:
-    """What a run's end is worth saying: result and time, or cause and log."""
+    """How a run ended: result and time, or cause and log."""
     what = f"{_MARK.get(run.fate, run.fate):<6} {run.job.id}"
     if run.fate == "completed":
         return f"{what}  {percent(run.test_top1_percent)} in {duration(run.seconds)}"
     if run.fate in ("failed", "diverged"):
-        cause = "\n".join(f"    {line}" for line in (run.cause or "no cause was given").splitlines())
+        cause = "\n".join(f"    {line}" for line in (run.cause or NO_CAUSE).splitlines())
         return f"{what} after {duration(run.seconds)}\n{cause}\n    log: {run.job.folder.log}"
     return what
 
@@ -73,60 +67,49 @@ def whole_line(sweep: SweepState, now: float) -> str:
     return "  ".join(parts)
 
 
-class PlainSweepView:
+class PlainSweepView(SweepListener):
     """Lines of text, for logs."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._shown: dict[str, tuple[float, int]] = {}
-
-    def __enter__(self) -> SweepView:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+        self._shown: dict[str, tuple[float, int]] = {}  # by run: when its last line was printed, and at which tenth
 
     def started(self, sweep: SweepState, run: RunningRun) -> None:
-        """A line when a run starts."""
+        """Print a line."""
         self._shown[run.job.id] = (self._clock(), 0)
         print(f"start  {run.job.id} on {run.place}", flush=True)
 
-    def said(self, sweep: SweepState, run: RunningRun) -> None:
-        """A line each tenth of a run's way, within bounds."""
+    def reported(self, sweep: SweepState, run: RunningRun) -> None:
+        """Print the run's message, if any, and a line each tenth of its epochs."""
         progress = run.progress
-        if progress.message and progress.steps and progress.phase in ("starting", "training"):
-            print(f"note   {run.job.id}: {progress.message}", flush=True)
+        if message := _message(progress):
+            print(f"note   {run.job.id}: {message}", flush=True)
         when, tenth = self._shown[run.job.id]
-        now, since = self._clock(), self._clock() - when
+        now = self._clock()
         tenth_now = int(10 * fraction_done(progress))
-        due = tenth_now > tenth and since >= LEAST_SECONDS_BETWEEN_LINES
-        if progress.epoch and (due or since >= MOST_SECONDS_BETWEEN_LINES):
+        due = tenth_now > tenth and now - when >= LEAST_SECONDS_BETWEEN_LINES
+        if progress.epoch and (due or now - when >= MOST_SECONDS_BETWEEN_LINES):
             self._shown[run.job.id] = (now, tenth_now)
             print(f"       {run.job.id}  {epoch_line(progress)}", flush=True)
 
     def ended(self, sweep: SweepState, run: FinishedRun) -> None:
-        """A line when a run ends, and how the whole stands."""
+        """Print how the run ended, and where the whole sweep stands."""
         print(f"{ending(run)}\n       {whole_line(sweep, self._clock())}", flush=True)
 
     def postponed(self, sweep: SweepState, job: Job, why: str) -> None:
-        """A line when a run has to wait."""
+        """Print a line."""
         print(f"later  {job.id}: {_indented(why)}", flush=True)
 
     def noted(self, text: str) -> None:
-        """A line."""
+        """Print a line."""
         print(f"note   {text}", flush=True)
 
     def stopping(self, sweep: SweepState, why: str) -> None:
-        """A line when the sweep stops early."""
-        print(f"stop   {why}: {_waiting_for(sweep)}", flush=True)
-
-    def tick(self, sweep: SweepState) -> None:
-        """Nothing to redraw."""
+        """Print a line."""
+        print(f"stop   {why}: {_saving(sweep)}", flush=True)
 
 
-class RichSweepView:
+class RichSweepView(SweepListener):
     """A live table of the running runs over one line for the whole; what ended scrolls away above it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -134,48 +117,31 @@ class RichSweepView:
         self._console = console()
         self._sweep: SweepState | None = None
         self._why = ""
-        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4, transient=True)
+        self.live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4, transient=True)
 
-    def __enter__(self) -> SweepView:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def started(self, sweep: SweepState, run: RunningRun) -> None:
-        """The live table shows it."""
-        self._sweep = sweep
-
-    def said(self, sweep: SweepState, run: RunningRun) -> None:
-        """The live table shows it; messages go above."""
-        progress = run.progress
-        if progress.message and progress.steps and progress.phase in ("starting", "training"):
-            self._console.print(f"{run.job.id}: {progress.message}", style="dim", soft_wrap=True)
+    def reported(self, sweep: SweepState, run: RunningRun) -> None:
+        """Print the run's message, if any, above the live table, which redraws itself."""
+        if message := _message(run.progress):
+            self._console.print(f"{run.job.id}: {message}", style="dim", soft_wrap=True)
 
     def ended(self, sweep: SweepState, run: FinishedRun) -> None:
-        """A line above the live table."""
-        self._sweep = sweep
+        """Print a line above the live table."""
         self._console.print(Text(ending(run), style=_STYLE.get(run.fate, "")), soft_wrap=True)
 
     def postponed(self, sweep: SweepState, job: Job, why: str) -> None:
-        """A line above the live table."""
-        self._sweep = sweep
+        """Print a line above the live table."""
         self._console.print(Text(f"later  {job.id}: {_indented(why)}", style="yellow"), soft_wrap=True)
 
     def noted(self, text: str) -> None:
-        """A line above the live table."""
+        """Print a line above the live table."""
         self._console.print(text, style="dim", soft_wrap=True)
 
     def stopping(self, sweep: SweepState, why: str) -> None:
-        """A line under the live table."""
-        self._sweep = sweep
-        self._why = f"stopping, {why}: {_waiting_for(sweep)}"
+        """Show why under the live table."""
+        self._why = f"stopping, {why}: {_saving(sweep)}"
 
     def tick(self, sweep: SweepState) -> None:
-        """The live table redraws itself."""
+        """Keep the sweep for the next redraw."""
         self._sweep = sweep
 
     def _draw(self) -> RenderableType:
@@ -199,9 +165,9 @@ class RichSweepView:
 
 
 def running_table(running: list[RunningRun], width: int) -> Table:
-    """One line a running run, ``width`` columns at the most: place, run, epoch, loss, accuracy, images/s, time left.
+    """One line a running run: place, run, epoch, loss, accuracy, images/s, time left; at most ``width`` columns.
 
-    On a narrow terminal the run's name gives way, from its front: all runs are of one table, and the seed is last.
+    On a narrow terminal the run's name is cut from its front: all runs are of one table, and the seed is last.
     """
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
@@ -218,43 +184,46 @@ def running_table(running: list[RunningRun], width: int) -> Table:
             "" if progress.images_per_second is None else rate(progress.images_per_second),
             "" if progress.eta_seconds is None else duration(progress.eta_seconds),
         )
-        rows.append((run.place, run.job.id.split("/", 1)[-1], figures))
-    if not rows:
-        return table
-    taken = max(len(place) for place, _, _ in rows) + 1
-    taken += sum(max(len(figures[column]) for _, _, figures in rows) + 1 for column in range(5))
+        rows.append((run.place, run.job.id.split("/", 1)[-1], *figures))
+    places, _, *columns = zip(*rows, strict=True)
+    taken = sum(max(map(len, column)) + 1 for column in (places, *columns))
     left = max(8, width - taken)
-    for place, name, figures in rows:
+    for place, name, *figures_of_run in rows:
         shown = name if len(name) <= left else f"…{name[1 - left :]}"
-        table.add_row(Text(place, style="dim"), Text(shown), *figures)
+        table.add_row(Text(place, style="dim"), Text(shown), *figures_of_run)
     return table
+
+
+def _message(progress: Progress) -> str | None:
+    """What a run says besides its figures, such as that it resumed; nothing before its first step."""
+    return progress.message if progress.steps and progress.phase in ("starting", "training") else None
 
 
 def _indented(text: str) -> str:
     return text.replace("\n", "\n    ")
 
 
-def _waiting_for(sweep: SweepState) -> str:
-    return f"{counted(len(sweep.running), 'run')} in training commit their state"
+def _saving(sweep: SweepState) -> str:
+    return f"waiting for {counted(len(sweep.running), 'running run')} to save a checkpoint"
 
 
 def say_summary(sweep: SweepState, again: str, following: str, *, interrupted: bool) -> None:
-    """The last word on a sweep: what became of its runs, which failed and why, what to do next."""
+    """Print how the runs ended, which failed and why, and what to do next."""
     counts = [f"{sweep.count('completed')} done"]
     counts += [f"{count} {_MARK.get(fate, fate)}" for fate in _WORTH_COUNTING if (count := sweep.count(fate))]
     if sweep.before:
         counts.append(f"{sweep.before} done before")
     if sweep.waiting:
-        counts.append(f"{len(sweep.waiting)} not begun")
+        counts.append(f"{len(sweep.waiting)} not started")
     failed = sweep.having("failed", "diverged")
     say(f"{counted(sweep.total, 'run')}: {', '.join(counts)}", "bold red" if failed else "bold")
     for run in failed:
-        say(f"  {run.fate}  {run.job.id}: {(run.cause or 'no cause was given').splitlines()[0]}", "red")
+        say(f"  {run.fate}  {run.job.id}: {(run.cause or NO_CAUSE).splitlines()[0]}", "red")
         say(f"    log: {run.job.folder.log}")
     if interrupted:
-        say("interrupted; every run goes on from its last committed state", "yellow", stderr=True)
+        say("interrupted; every run can resume from its last checkpoint", "yellow", stderr=True)
     if interrupted or sweep.waiting:
-        say(f"go on with  {again}", stderr=interrupted)
+        say(f"resume with  {again}", stderr=interrupted)
     elif sweep.count("failed"):
         say(f"again   {again}    (trains what failed; finished runs are skipped)")
     if not interrupted:
