@@ -111,6 +111,15 @@ def mps_is_running() -> bool:
     return (folder / "control").exists()
 
 
+def readable_size(count: float) -> str:
+    """A number of bytes in decimal units: ``12.3 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 @contextmanager
 def _nvml() -> Iterator[Any]:
     """The module ``pynvml``, in use; None where there is no driver, or its library does not start."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -12,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Align = Literal["left", "right"]
+from repro.machine import readable_size
+
+size = readable_size
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -62,15 +63,6 @@ def duration(seconds: float | None) -> str:
         return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
     hours, minutes = whole // 3_600, whole % 3_600 // 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def size(count: float) -> str:
-    """Bytes in decimal units: ``12.3 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def percent(value: float | None) -> str:

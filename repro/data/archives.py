@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, cast
 
 from repro.errors import DataError
-from repro.experiment.catalog import Archive, DatasetFacts, readable_size
+from repro.experiment.catalog import Archive, DatasetFacts
+from repro.machine import readable_size
 
 # What the standard library was seen to raise on damaged archives. OSError: a seek to a damaged, negative offset;
 # RuntimeError: a damaged encryption flag, and RecursionError for chains of GNU long-name headers.

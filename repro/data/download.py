@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 from repro.data.archives import file_md5
 from repro.errors import DataError
-from repro.experiment.catalog import readable_size
+from repro.machine import readable_size
 from repro.results.durable import commit_file
 
 _PASSING = (URLError, TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError)

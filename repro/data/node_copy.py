@@ -18,7 +18,8 @@ from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache,
 from repro.data.locking import folder_lock
 from repro.data.prepare import Report, cache_path, open_decoded, silent
 from repro.errors import DataError
-from repro.experiment.catalog import DatasetFacts, readable_size
+from repro.experiment.catalog import DatasetFacts
+from repro.machine import readable_size
 from repro.results.durable import commit_file
 
 _BLOCK_BYTES = 16 << 20

@@ -16,7 +16,8 @@ from repro.data.decoded import DecodedImages
 from repro.data.download import download
 from repro.data.locking import folder_lock
 from repro.errors import DataError
-from repro.experiment.catalog import DatasetFacts, fetch_command, imported, readable_size
+from repro.experiment.catalog import DatasetFacts, fetch_command, imported
+from repro.machine import readable_size
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done ("downloading", "decoding"), and how much of it: bytes or images, done and total."""

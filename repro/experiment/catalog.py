@@ -269,8 +269,3 @@ def default_root() -> Path:
 def fetch_command(facts: DatasetFacts, root: Path) -> str:
     """The command that brings a data set into ``root``, ready to be pasted."""
     return f"biasrepro data fetch {facts.name} --root {shlex.quote(str(root))}"
-
-
-def readable_size(size_bytes: int) -> str:
-    """Bytes in decimal units, as downloads are announced: 168.5 MB."""
-    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1_000_000_000 else f"{size_bytes / 1e6:.1f} MB"

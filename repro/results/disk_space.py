@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from repro.errors import RunFailure, UserError
+from repro.machine import readable_size
 from repro.results.store import RunFolder
 
 _FULL = {
@@ -25,7 +26,8 @@ def require_space(folder: RunFolder, checkpoint_bytes: int) -> None:
     needed = _COPIES * checkpoint_bytes - existing
     if (free := free_bytes(folder.path)) < needed:
         raise UserError(
-            f"not enough disk space for this run: its checkpoints need {_megabytes(needed)}, {_megabytes(free)} free",
+            f"not enough disk space for this run: its checkpoints need {readable_size(needed)}, "
+            f"{readable_size(free)} free",
             where=str(folder.path),
             hint=_FREE_SPACE,
         )
@@ -41,8 +43,8 @@ def failed_writes_explained(folder: RunFolder, what: str, size_bytes: int | None
         yield
     except OSError as error:
         if error.errno in _FULL:
-            needed = "" if size_bytes is None else f"it needs about {_megabytes(size_bytes)}, "
-            free = _megabytes(free_bytes(folder.path))  # on the disk: a quota may leave less
+            needed = "" if size_bytes is None else f"it needs about {readable_size(size_bytes)}, "
+            free = readable_size(free_bytes(folder.path))  # on the disk: a quota may leave less
             message = f"{_FULL[error.errno]}: {what} could not be written; {needed}{free} free on the disk"
             hint = _FREE_SPACE
         else:
@@ -65,7 +67,3 @@ _FREE_SPACE = (
     "Free disk space, or choose another --results folder; `biasrepro verify` lists the checkpoints of unfinished runs "
     "and the files that may be deleted."
 )
-
-
-def _megabytes(count: int) -> str:
-    return f"{max(0, count) / 1e6:,.1f} MB"

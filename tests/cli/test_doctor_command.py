@@ -66,7 +66,7 @@ def test_gpus_are_listed_and_a_torch_that_cannot_use_them_is_broken(monkeypatch:
     monkeypatch.setattr(checkup, "find_gpus", lambda: (Gpu(0, "GPU-aaaa", "NVIDIA H200", 150_754_820_096),))
     monkeypatch.setattr(checkup, "driver_version", lambda: "570.86")
     found = {finding.topic: finding for finding in checkup.devices()}
-    assert found["GPU 0"].text == "NVIDIA H200, 150.75 GB, driver 570.86"
+    assert found["GPU 0"].text == "NVIDIA H200, 150.8 GB, driver 570.86"
     assert found["torch"].level == "broken"
     monkeypatch.setattr(checkup, "_probe_torch", lambda: {"cuda": True, "built": "13.0", "count": 1})
     assert {finding.level for finding in checkup.devices()} == {"ok"}

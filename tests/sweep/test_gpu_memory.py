@@ -83,7 +83,7 @@ def test_promises_of_all_processes_count_until_they_end(gpu: Gpu, jobs: list[Job
     here, elsewhere = gpu.room(), gpu.room()
     assert here.admits(jobs[0], SLOT)
     assert not elsewhere.admits(jobs[2], SLOT)
-    assert "it waits, for it takes up to 50.00 GB" in jobs[2].folder.log.read_text()
+    assert "it waits, for it takes up to 50.0 GB" in jobs[2].folder.log.read_text()
     assert elsewhere.admits(jobs[1], SLOT)
     here.left(jobs[0])
     assert not elsewhere.admits(jobs[2], SLOT)  # it was looked at a moment ago

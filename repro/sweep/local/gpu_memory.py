@@ -23,9 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from repro.errors import UserError
-from repro.experiment.catalog import readable_size
 from repro.experiment.schema import Cell
-from repro.machine import GpuMemory, gpu_memory
+from repro.machine import GpuMemory, gpu_memory, readable_size
 from repro.results.durable import replace_file
 from repro.results.files import file_lock
 from repro.results.process import is_alive, process_start, this_place
