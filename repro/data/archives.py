@@ -1,13 +1,14 @@
-"""Reading named members out of archives that nobody vouches for, without writing anything to disk.
+"""Read members of archives that nobody vouches for, without writing anything to disk.
 
-Members are read into memory, only those asked for, only regular files, only up to a size. A name that climbs out
-of its folder, a link or a device anywhere in the archive refuses the whole archive.
+Only the members asked for are read, into memory, only regular files, and only up to a size limit. An archive with a
+name that leads out of its folder, a link or a device is refused as a whole.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import lzma
 import stat
 import struct
@@ -17,14 +18,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
 from repro.errors import DataError
-from repro.experiment.catalog import Archive, DatasetFacts
 from repro.machine import readable_size
 
-# What the standard library was seen to raise on damaged archives. OSError: a seek to a damaged, negative offset;
-# RuntimeError: a damaged encryption flag, and RecursionError for chains of GNU long-name headers.
+# What the standard library raises on damaged archives. OSError: a seek to a damaged, negative offset. RuntimeError: a
+# damaged encryption flag, and (as RecursionError) chains of GNU long-name headers.
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -38,11 +38,12 @@ _DAMAGE = (
     ValueError,
 )
 _HEADER_ALLOWANCE_BYTES = 1 << 20
+_FETCH_AGAIN = "Delete it and fetch it again."
 
 
 @dataclass(frozen=True)
 class ReadLimits:
-    """The most that an archive may hold: bytes of one member and of the whole, decompressed, and members."""
+    """Limits on one member's bytes, on all bytes together (both decompressed), and on the number of members."""
 
     member_bytes: int
     total_bytes: int
@@ -50,22 +51,16 @@ class ReadLimits:
 
 
 def file_md5(path: Path) -> str:
-    """The MD5 of a file in hexadecimal. MD5 because the data sets' publishers give it, not for security."""
+    """The MD5 of a file in hexadecimal: the checksum that the data sets' publishers give, not for security."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def published_archive(path: Path, facts: DatasetFacts) -> Archive | None:
-    """The published archive that the file at ``path`` is, byte for byte, or None where it is another."""
-    md5 = file_md5(path)
-    return next((archive for archive in facts.archives if archive.md5 == md5), None)
 
 
 def read_members(path: Path, wanted: Callable[[str], bool], limits: ReadLimits) -> Iterator[tuple[str, bytes]]:
     """Yields name and content of each wanted member of a .zip, .tar.gz or .tar.xz, in the archive's order.
 
-    The format is told by the file's first bytes. Names are relative and without a leading ``./``.
-    Raises DataError for a damaged, truncated, oversized or unsafe archive, and for a member that comes twice.
+    The file's first bytes tell its format. Names are relative, without a leading ``./``. Raises DataError for a
+    damaged, truncated, oversized or unsafe archive, and for a member that occurs twice.
     """
     with path.open("rb") as file:
         start = file.read(6)
@@ -73,14 +68,14 @@ def read_members(path: Path, wanted: Callable[[str], bool], limits: ReadLimits) 
     try:
         for name, content in _members_by_format(path, start, wanted, limits):
             if name in seen:
-                raise _refused(path, f"member {name!r} comes twice")
+                raise _refused(path, f"member {name!r} occurs twice")
             seen.add(name)
             yield name, content
     except _DAMAGE as error:
         raise DataError(
             f"the archive is damaged or incomplete ({error or type(error).__name__})",
             where=str(path),
-            hint="delete it and fetch it again",
+            hint=_FETCH_AGAIN,
         ) from error
 
 
@@ -96,17 +91,13 @@ def _members_by_format(
         with lzma.open(path) as xz_stream:
             yield from _tar_members(path, xz_stream, wanted, limits)
     else:
-        raise DataError("this is no .zip, .tar.gz or .tar.xz archive", where=str(path))
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+        raise DataError("not a .zip, .tar.gz or .tar.xz archive", where=str(path))
 
 
 class _BoundedStream:
-    """The decompressed side of a tar archive, which stops giving where a limit is passed."""
+    """The decompressed bytes of a tar archive; raises DataError once a limit is passed."""
 
-    def __init__(self, stream: _Readable, path: Path, limits: ReadLimits) -> None:
+    def __init__(self, stream: io.BufferedIOBase, path: Path, limits: ReadLimits) -> None:
         self._stream = stream
         self._path = path
         self._limits = limits
@@ -125,7 +116,7 @@ class _BoundedStream:
 
 
 def _tar_members(
-    path: Path, stream: _Readable, wanted: Callable[[str], bool], limits: ReadLimits
+    path: Path, stream: io.BufferedIOBase, wanted: Callable[[str], bool], limits: ReadLimits
 ) -> Iterator[tuple[str, bytes]]:
     bounded = _BoundedStream(stream, path, limits)
     with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r|") as tar:
@@ -140,7 +131,7 @@ def _tar_members(
                 content = tar.extractfile(member)
                 assert content is not None  # it is a regular file
                 yield name, content.read()
-    while bounded.read(1 << 16):  # to the end of the stream, where its own checksum stands
+    while bounded.read(1 << 16):  # to the end of the stream, where its own checksum is
         bounded.since_member = 0
 
 
@@ -166,7 +157,7 @@ def _zip_members(path: Path, wanted: Callable[[str], bool], limits: ReadLimits) 
 
 
 def _safe_name(path: Path, name: str) -> str:
-    """The member's name without a leading ``./``; raises where it is absolute or climbs."""
+    """The member's name without a leading ``./``. Raises DataError for an absolute path or one with ``..``."""
     if name.startswith("/") or "\\" in name or "\x00" in name or ".." in PurePosixPath(name).parts:
         raise _refused(path, f"member {name!r} leads out of the archive's folder")
     return name.removeprefix("./")
@@ -183,4 +174,4 @@ def _check_size(path: Path, name: str, size_bytes: int, limits: ReadLimits) -> N
 
 
 def _refused(path: Path, reason: str) -> DataError:
-    return DataError(f"the archive is refused: {reason}", where=str(path), hint="delete it and fetch it again")
+    return DataError(f"the archive is refused: {reason}", where=str(path), hint=_FETCH_AGAIN)

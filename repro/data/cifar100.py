@@ -15,15 +15,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from repro.data.archives import ReadLimits, published_archive, read_members
+from repro.data.archives import ReadLimits, file_md5, read_members
 from repro.data.decoded import DecodedImages, Images, Labels
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts
 
-_BINARY = {name: f"cifar-100-binary/{name}" for name in ("train.bin", "test.bin", "fine_label_names.txt")}
-_PYTHON = {name: f"cifar-100-python/{name}" for name in ("train", "test", "meta")}
-# What an unpickler raises on other content; MemoryError: a string that announces more bytes than there are.
-_NO_SUCH_PICKLE = (
+_BINARY = ("cifar-100-binary/train.bin", "cifar-100-binary/test.bin", "cifar-100-binary/fine_label_names.txt")
+_PYTHON = ("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta")
+# What an unpickler raises on other content. MemoryError: a string that announces more bytes than there are.
+_NOT_SUCH_A_PICKLE = (
     pickle.UnpicklingError,
     ArithmeticError,
     AttributeError,
@@ -38,39 +38,36 @@ _LIMITS = ReadLimits(member_bytes=200_000_000, total_bytes=400_000_000, members=
 
 def decode_cifar100(source: Path, facts: DatasetFacts, progress: object = None) -> DecodedImages:
     """Decodes ``cifar-100-binary.tar.gz`` or ``cifar-100-python.tar.gz``; fine labels, in alphabetical order."""
-    if source.is_dir() or published_archive(source, facts) is None:
+    published = {archive.md5: archive.file_name for archive in facts.archives}
+    if source.is_dir() or file_md5(source) not in published:
         raise DataError(
-            f"this is not a published archive of {facts.title}: no checksum agrees",
+            f"not a published archive of {facts.title}: its MD5 is another one",
             where=str(source),
-            hint=f"expected: {', '.join(f'{a.file_name} (MD5 {a.md5})' for a in facts.archives)}",
+            hint=f"Expected: {', '.join(f'{name} (MD5 {md5})' for md5, name in published.items())}.",
         )
-    wanted = {*_BINARY.values(), *_PYTHON.values()}
-    members = dict(read_members(source, wanted.__contains__, _LIMITS))
-    if set(members) == set(_BINARY.values()):
-        return _decode_binary(members)
-    if set(members) == set(_PYTHON.values()):
-        return _decode_python(members, source)
+    members = dict(read_members(source, {*_BINARY, *_PYTHON}.__contains__, _LIMITS))
+    if set(members) == set(_BINARY):
+        return _decode_binary(*(members[name] for name in _BINARY))
+    if set(members) == set(_PYTHON):
+        return _decode_python(source, *(members[name] for name in _PYTHON))
     raise DataError(f"files are missing in this archive of {facts.title}; found {sorted(members)}", where=str(source))
 
 
-def _decode_binary(members: dict[str, bytes]) -> DecodedImages:
-    train_images, train_labels = _split_records(members[_BINARY["train.bin"]])
-    test_images, test_labels = _split_records(members[_BINARY["test.bin"]])
-    classes = tuple(members[_BINARY["fine_label_names.txt"]].decode("ascii").split())
-    return DecodedImages(train_images, train_labels, test_images, test_labels, classes)
+def _decode_binary(train: bytes, test: bytes, names: bytes) -> DecodedImages:
+    return DecodedImages(*_split_records(train), *_split_records(test), tuple(names.decode("ascii").split()))
 
 
 def _split_records(content: bytes) -> tuple[Images, Labels]:
     record_bytes = 2 + 3 * 32 * 32
     if len(content) % record_bytes:
-        raise DataError(f"CIFAR-100: {len(content)} bytes are not a whole number of records of {record_bytes}")
+        raise DataError(f"CIFAR-100: {len(content)} bytes are not a whole number of {record_bytes}-byte records")
     records = np.frombuffer(content, np.uint8).reshape(-1, record_bytes)
     return np.ascontiguousarray(records[:, 2:]).reshape(-1, 3, 32, 32), records[:, 1].astype(np.int64)
 
 
-def _decode_python(members: dict[str, bytes], source: Path) -> DecodedImages:
+def _decode_python(source: Path, *pickles: bytes) -> DecodedImages:
     try:
-        train, test, meta = (_ArrayUnpickler(members[_PYTHON[name]]).load() for name in ("train", "test", "meta"))
+        train, test, meta = (_ArrayUnpickler(content).load() for content in pickles)
         return DecodedImages(
             train_images=train[b"data"].array().reshape(-1, 3, 32, 32),
             train_labels=np.array(train[b"fine_labels"], dtype=np.int64),
@@ -78,22 +75,22 @@ def _decode_python(members: dict[str, bytes], source: Path) -> DecodedImages:
             test_labels=np.array(test[b"fine_labels"], dtype=np.int64),
             classes=tuple(name.decode("ascii") for name in meta[b"fine_label_names"]),
         )
-    except _NO_SUCH_PICKLE as e:
-        raise DataError(f"this pickle is not one of CIFAR-100 ({e})", where=str(source)) from e
+    except _NOT_SUCH_A_PICKLE as error:
+        raise DataError(f"not a pickle of CIFAR-100 ({error})", where=str(source)) from error
 
 
 class _PickledDtype:
-    """Stands for ``numpy.dtype`` in a pickle: remembers the type's code."""
+    """Stands in for ``numpy.dtype`` in a pickle: keeps the type's code."""
 
     def __init__(self, code: bytes, _align: int, _copy: int) -> None:
         self.code = code
 
     def __setstate__(self, state: object) -> None:
-        pass  # byte order and alignment: without meaning for single bytes
+        pass  # byte order and alignment mean nothing for single bytes
 
 
 class _PickledArray:
-    """Stands for ``numpy.ndarray`` in a pickle: keeps the array's description and its bytes."""
+    """Stands in for ``numpy.ndarray`` in a pickle: keeps the array's description and its bytes."""
 
     def __init__(self, _kind: object, _shape: object, _code: object) -> None:
         self._state: tuple[Any, ...] = ()
@@ -109,9 +106,9 @@ class _PickledArray:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads dicts, lists, numbers, strings and byte arrays; every other class or function is refused by name.
+    """Reads dicts, lists, numbers, strings and byte arrays; any other class or function is refused.
 
-    Even NumPy's own functions are not called: the pickle's references to them give the stand-ins above.
+    Not even NumPy's own functions are called: the pickle's references to them give the stand-ins above.
     """
 
     _STAND_INS: ClassVar[dict[tuple[str, str], type]] = {

@@ -1,7 +1,7 @@
-"""Downloading one file so that it is whole or not there: resumed where it broke off, moved into place when checked.
+"""Download one file so that it is there whole or not at all: resumed where it broke off, renamed once verified.
 
-The bytes go to ``<name>.part``, which a later call continues with an HTTP Range request; only content with the
-expected checksum gets the file's own name.
+The bytes go to ``<name>.part``, which a later call continues with an HTTP Range request. The file gets its own name
+only once its checksum is right.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from repro.results.durable import commit_file
 _PASSING = (URLError, TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError)
 _PASSING_STATUS = (408, 425, 429)
 _BLOCK_BYTES = 1 << 18
+_GET_IT_ELSEWHERE = "Try again later, or get the file elsewhere and give it with --from FILE."
 
 
 def download(
@@ -37,15 +38,14 @@ def download(
     attempts: int = 6,
     pause_s: float = 1.0,
 ) -> None:
-    """Downloads ``url`` to ``destination``, through ``destination`` + ``.part``.
+    """Downloads ``url`` to ``destination``, by way of ``destination`` + ``.part``.
 
-    size_bytes: the file's known size; a server that offers another is refused at once.
-    progress: called with bytes done and in total (0: unknown).
-    attempts: how often in a row the transfer may fail without getting any further; the pause between two doubles
-    from ``pause_s``. ``timeout_s`` is the longest silence of the server.
+    size_bytes: the file's known size; another size is refused at once. progress: called with the bytes done and their
+    total (0 if unknown). attempts: how often in a row the transfer may fail without any progress; the pause after a
+    failure starts at ``pause_s`` and doubles each time. timeout_s: the longest wait for the server.
 
-    Raises DataError: after the last attempt (what has come stays in the .part file), or when the content is wrong
-    (nothing stays). Two processes must not download to one destination at a time: hold ``folder_lock``.
+    Raises DataError after the last attempt (the .part file stays) and for wrong content (nothing stays). Two processes
+    must not download to the same destination at once: hold the folder's lock.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise DataError(f"{url} is not an http or https address")
@@ -69,18 +69,16 @@ def download(
         part.unlink()
         if not began_with:
             raise DataError(
-                f"the server sent something else than expected: its MD5 is not {md5}",
-                where=url,
-                hint="try again later, or get the file elsewhere and name it with --from FILE",
+                f"the server sent another file than expected: its MD5 is not {md5}", where=url, hint=_GET_IT_ELSEWHERE
             )
-        # What had been resumed may have been another file's beginning: once more, from the first byte
+        # The part that was resumed may have come from another file: download again from the first byte.
     commit_file(part, destination)
 
 
 def _transfer(
     url: str, part: Path, size_bytes: int | None, progress: Callable[[int, int], None], timeout_s: float
 ) -> None:
-    """Fetches what ``part`` lacks; returns when it has all, raises one of ``_PASSING`` when it broke off."""
+    """Downloads what ``part`` still lacks. Raises one of ``_PASSING`` where the connection breaks off."""
     done = _size(part)
     if size_bytes is not None and done >= size_bytes:
         return  # the checksum decides
@@ -89,7 +87,7 @@ def _transfer(
         response = urlopen(Request(url, headers=headers), timeout=timeout_s)
     except HTTPError as error:
         error.close()
-        if error.code == 416 and done:  # nothing after what we have: the checksum decides
+        if error.code == 416 and done:  # nothing follows what we have: the checksum decides
             return
         if error.code >= 500 or error.code in _PASSING_STATUS:
             raise
@@ -98,14 +96,14 @@ def _transfer(
         if response.status == 206:
             _check_range(response.headers.get("Content-Range", ""), done, part)
         else:
-            done = 0  # it ignores ranges and sends the file from its beginning
+            done = 0  # the server ignores ranges and sends the whole file
         total = done + int(response.headers.get("Content-Length") or 0)
         if size_bytes is not None:
             if total not in (done, size_bytes):
                 raise _wrong_size(url, total, size_bytes)
             total = size_bytes
         with part.open("ab" if done else "wb") as file:
-            while block := response.read1(_BLOCK_BYTES):  # what has come: a stall must lose nothing
+            while block := response.read1(_BLOCK_BYTES):  # whatever has arrived, so that a stall loses nothing
                 done += len(block)
                 if size_bytes is not None and done > size_bytes:
                     raise _wrong_size(url, done, size_bytes)
@@ -128,16 +126,14 @@ def _size(path: Path) -> int:
 
 def _wrong_size(url: str, offered: int, expected: int) -> DataError:
     return DataError(
-        f"the server offers another file: {offered} bytes or more, not {expected}",
-        where=url,
-        hint="try again later, or get the file elsewhere and name it with --from FILE",
+        f"the server offers another file: {offered} bytes or more, not {expected}", where=url, hint=_GET_IT_ELSEWHERE
     )
 
 
 def _gave_up(url: str, part: Path, error: Exception) -> DataError:
-    kept = f"; {readable_size(_size(part))} are kept, and the same command continues from there" if _size(part) else ""
+    kept = f"; {readable_size(_size(part))} are kept, and the same command resumes from there" if _size(part) else ""
     return DataError(
         f"the download failed ({getattr(error, 'reason', None) or error}){kept}",
         where=url,
-        hint="check the connection and run the command again, or name a local copy with --from FILE",
+        hint="Check the connection and run the command again, or give a local copy with --from FILE.",
     )

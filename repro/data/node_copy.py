@@ -1,9 +1,8 @@
-"""A node's own copy of the decoded images: made once under a lock, verified, and opened in place of the shared file.
+"""A node's own copy of the decoded images: made once under a lock, verified, and opened instead of the shared file.
 
-The shared file stays the truth: its manifest says which copy is the right one, and a copy is named after that
-manifest's checksum. A copy gets its name once it is whole and verified, so one that was broken off is never taken for
-it, and it is verified to the last byte whenever it is opened, as the shared file is. Where no copy can be made (a full
-disk, a folder that nobody may write) the shared file is opened, and that is said.
+A copy is named after the checksum of the shared file's manifest and gets this name only once it is whole and verified.
+Like the shared file, it is verified to the last byte whenever it is opened. Where no copy can be made (a full disk, a
+read-only folder), the shared file is opened instead, with a message.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache, read_manifest
-from repro.data.locking import folder_lock
-from repro.data.prepare import Report, cache_path, open_decoded, silent
+from repro.data.prepare import Report, cache_path, folder_lock, open_decoded, silent
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts
 from repro.machine import readable_size
@@ -28,16 +26,16 @@ _BLOCK_BYTES = 16 << 20
 def open_on_node(
     facts: DatasetFacts, root: Path, node_folder: Path, report: Report = silent, say: Callable[[str], None] = print
 ) -> CachedImages:
-    """Opens the copy of a data set in ``node_folder``, made now where it is not there; else the images in ``root``.
+    """Opens the copy of a data set in ``node_folder``, made now if it is missing; else the images in ``root``.
 
-    Variables in ``node_folder`` (``$TMPDIR``) are this machine's. ``say`` is told why, where there is no copy. Raises
-    DataError as ``open_decoded`` does.
+    Variables in ``node_folder`` (``$TMPDIR``) are expanded here, on the node. Where no copy can be made, ``say`` gets
+    the reason. Raises DataError as ``open_decoded`` does.
     """
     shared = cache_path(facts, root)
     try:
         manifest = read_manifest(shared)
     except (OSError, DamagedCache):
-        return open_decoded(facts, root, report)  # which mends it or says what is missing
+        return open_decoded(facts, root, report)  # which decodes it or raises what is missing
     folder = Path(os.path.expandvars(node_folder)) / facts.name
     stem, suffix = CACHE_FILE.split(".")
     copy = folder / f"{stem}-{manifest.fingerprint[:16]}.{suffix}"
@@ -48,12 +46,12 @@ def open_on_node(
         return cached
     except (OSError, DataError) as error:
         why = error.strerror if isinstance(error, OSError) else error.what
-        say(f"no copy of the data in {folder} ({why}); they are read from {shared}")
+        say(f"no copy of the data in {folder} ({why}); reading them from {shared}")
     return open_decoded(facts, root, report)
 
 
 def _opened(copy: Path, fingerprint: str) -> CachedImages | None:
-    """The copy, verified; None where it is not there, or not what was copied."""
+    """The copy, verified; None where it is missing or not what was copied."""
     try:
         cached = open_cache(copy)
     except (FileNotFoundError, DamagedCache):
@@ -62,9 +60,9 @@ def _opened(copy: Path, fingerprint: str) -> CachedImages | None:
 
 
 def _copy_once(shared: Path, copy: Path, fingerprint: str) -> CachedImages:
-    """Copies under the folder's lock, unless another process has meanwhile. Raises OSError and DataError."""
+    """Copies under the folder's lock, unless another process just did. Raises OSError and DataError."""
     if "$" in str(copy):
-        raise DataError("a variable in its name is not set here")
+        raise DataError("its name has a variable that is not set here")
     with folder_lock(copy.parent):
         if (cached := _opened(copy, fingerprint)) is not None:
             return cached
@@ -72,14 +70,14 @@ def _copy_once(shared: Path, copy: Path, fingerprint: str) -> CachedImages:
             left_over.unlink(missing_ok=True)
         size, free = shared.stat().st_size, shutil.disk_usage(copy.parent).free
         if free < size:
-            raise DataError(f"the disk is too full: {readable_size(size)} are needed, {readable_size(free)} are free")
+            raise DataError(f"not enough disk space: {readable_size(size)} needed, {readable_size(free)} free")
         temporary = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}.part")
         try:
             with shared.open("rb") as source, temporary.open("xb") as target:
                 shutil.copyfileobj(source, target, _BLOCK_BYTES)
             cached = open_cache(temporary)
             if cached.fingerprint != fingerprint:
-                raise DataError("the shared file was replaced meanwhile")
+                raise DataError("the shared file was replaced while it was copied")
             commit_file(temporary, copy)
             return cached
         finally:

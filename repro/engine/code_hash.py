@@ -28,7 +28,7 @@ ROOTS = ("repro.engine.training:train_run", "repro.data.cache:open_cache", "repr
 INFORMING = {
     *("repro.engine.changes", "repro.engine.checkpoint", "repro.engine.code_hash", "repro.engine.faults"),
     *("repro.engine.provenance", "repro.engine.reporting"),
-    *("repro.data.archives", "repro.data.download", "repro.data.locking", "repro.data.node_copy", "repro.data.prepare"),
+    *("repro.data.archives", "repro.data.download", "repro.data.node_copy", "repro.data.prepare"),
 }
 # Calls for their own sake that tell somebody something, and the keywords that hold a text for people.
 _TELLING = {"listen", "say", "print", "report", "tell", "warn"}

@@ -107,7 +107,7 @@ def test_a_pickle_of_something_else_is_a_data_error(
     members = {f"cifar-100-python/{name}": content for name in ("train", "test", "meta")}
     path = tmp_path / "x.tar.gz"
     facts = accepted(pack("tar.gz", members), small_cifar.facts, path)
-    with pytest.raises(DataError, match="not one of CIFAR-100"):
+    with pytest.raises(DataError, match="not a pickle of CIFAR-100"):
         decode_cifar100(path, facts)
 
 
@@ -127,5 +127,5 @@ def test_missing_members_and_broken_records_are_data_errors(small_cifar: Any, tm
         decode_cifar100(path, facts)
     members = {f"cifar-100-binary/{name}": bytes(3075) for name in ("train.bin", "test.bin", "fine_label_names.txt")}
     facts = accepted(pack("tar.gz", members), small_cifar.facts, path)
-    with pytest.raises(DataError, match="3075 bytes are not a whole number of records of 3074"):
+    with pytest.raises(DataError, match="3075 bytes are not a whole number of 3074-byte records"):
         decode_cifar100(path, facts)

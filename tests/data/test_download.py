@@ -201,7 +201,7 @@ def test_a_missing_file_is_an_error_at_once(server: Server, tmp_path: Path) -> N
 
 def test_giving_up_keeps_what_has_come_and_says_so(server: Server, tmp_path: Path) -> None:
     server.manners = ["breaks off", "breaks off at once"]
-    with pytest.raises(DataError, match=r"[0-9.]+ kB are kept, and the same command continues") as error:
+    with pytest.raises(DataError, match=r"[0-9.]+ kB are kept, and the same command resumes") as error:
         get(server, tmp_path / "archive.zip")
     assert "--from FILE" in str(error.value)
     assert names(tmp_path) == ["archive.zip.part"]

@@ -165,7 +165,7 @@ def copied_wrong(monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        (too_full, "the disk is too full"),
+        (too_full, "not enough disk space"),
         (filled_up_meanwhile, "No space left on device"),
         (a_file_in_the_way, "Not a directory"),
         (copied_wrong, "the decoded images are damaged"),
@@ -185,7 +185,7 @@ def test_where_there_can_be_no_copy_the_shared_file_is_opened_and_that_is_said(
     assert opened.source == "here"
     (text,) = heard
     assert said in text
-    assert text.endswith(f"they are read from {cache_path(facts, root)}")
+    assert text.endswith(f"reading them from {cache_path(facts, root)}")
     assert copies(node) == [] if node.is_dir() else True
 
 
@@ -195,7 +195,7 @@ def test_a_variable_that_the_node_does_not_have_is_said(
     monkeypatch.delenv("NO_SUCH_SCRATCH", raising=False)
     heard: list[str] = []
     open_on_node(facts, root, Path("$NO_SUCH_SCRATCH/data"), say=heard.append)
-    assert "a variable in its name is not set here" in heard[0]
+    assert "its name has a variable that is not set here" in heard[0]
 
 
 def test_missing_data_are_missing_as_ever(tmp_path: Path, node: Path, facts: DatasetFacts) -> None:

@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 
 from repro.data.cache import CACHE_FILE
-from repro.data.locking import folder_lock
-from repro.data.prepare import cache_path, fetch, find_source, open_decoded, require_images, verify
+from repro.data.prepare import cache_path, fetch, find_source, folder_lock, open_decoded, require_images, verify
 from repro.errors import DataError
 from repro.experiment.catalog import DATASETS, Archive, DatasetFacts
 
@@ -114,7 +113,7 @@ def test_a_cache_of_another_data_set_is_refused(root: Path, facts: DatasetFacts)
 def test_a_folder_that_cannot_be_written_is_a_data_error(tmp_path: Path, small_cifar: Any) -> None:
     (tmp_path / "cifar-100-binary.tar.gz").write_bytes(small_cifar.binary_archive)
     (tmp_path / "cifar100").write_text("a file where the folder should be")
-    with pytest.raises(DataError, match="this folder cannot be written") as error:
+    with pytest.raises(DataError, match="cannot write to this folder") as error:
         fetch(small_cifar.facts, tmp_path / "cifar100", tmp_path / "cifar-100-binary.tar.gz")
     assert "--root" in str(error.value)
 
@@ -128,7 +127,7 @@ def test_a_full_disk_is_a_data_error_before_and_during(
     monkeypatch.setattr("repro.data.prepare.write_cache", no_space)
     with pytest.raises(DataError, match=r"cannot be written \(No space left on device\)"):
         open_decoded(facts, root)
-    with pytest.raises(DataError, match="the disk is too full"):
+    with pytest.raises(DataError, match="not enough disk space"):
         open_decoded(replace(facts, train_count=10**12), root)
 
 
@@ -152,7 +151,7 @@ def test_fetch_from_a_local_file_reads_it_where_it_lies(tmp_path: Path, small_ci
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device here")
 def test_a_device_is_no_copy_of_a_data_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither a file nor a folder"):
+    with pytest.raises(DataError, match="not a file or a folder"):
         fetch(DATASETS["cifar100"], tmp_path, Path("/dev/zero"))
 
 
@@ -222,8 +221,8 @@ facts = json.loads(sys.argv[2])
 archives = tuple(Archive(**archive) for archive in facts.pop("archives"))
 print("ready", flush=True)
 import repro.data.prepare as prepare
-decode, decoded = prepare._decode, []
-prepare._decode = lambda *a: decoded.append(1) or decode(*a)
+decoder_of, decoded = prepare.decoder_of, []
+prepare.decoder_of = lambda facts: decoded.append(1) or decoder_of(facts)
 cached = open_decoded(DatasetFacts(**facts, archives=archives), Path(sys.argv[1]))
 print(len(decoded), cached.fingerprint)
 """
