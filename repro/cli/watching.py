@@ -35,7 +35,7 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
     from repro.cli.train_view import epoch_line
     from repro.results import RunFolder
     from repro.results.files import file_time
-    from repro.results.lock import last_owner
+    from repro.results.ownership import last_owner
     from repro.results.progress_file import read_progress
     from repro.sweep.survey import Stage
 

@@ -28,7 +28,7 @@ from repro.progress import Listener, Progress, ignore
 from repro.results import RunFolder, RunRecord, find_record, write_record
 from repro.results.checkpoint_file import Header
 from repro.results.disk_space import failed_writes_explained, require_space
-from repro.results.lock import Ownership, own
+from repro.results.ownership import Ownership, own
 
 CHECKPOINT_SECONDS = 180.0
 

@@ -15,7 +15,7 @@ from typing import Literal
 from repro.errors import DataError
 from repro.results.checkpoint_file import check_checkpoint
 from repro.results.files import read_file
-from repro.results.lock import owner_of
+from repro.results.ownership import owner_of
 from repro.results.record import unsealed
 from repro.results.store import RunFolder, read_record
 

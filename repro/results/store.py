@@ -1,7 +1,7 @@
 """The results folder: where a run's files are, and what is in it.
 
 ``<results>/<table>/<row>/<column>/seed-<n>/`` holds ``run.json`` (the record, once the run has ended),
-``checkpoint.pt`` and ``checkpoint.previous.pt`` (while it runs), ``owner-<n>.json`` (who trains it: ``lock.py``),
+``checkpoint.pt`` and ``checkpoint.previous.pt`` (while it runs), ``owner-<n>.json`` (who trains it),
 ``progress.json`` (where it stands, meanwhile),
 ``failure.json`` (the last attempt's cause, until one succeeds) and ``run.log`` (what the worker printed).
 """

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from repro.progress import Progress
 from repro.results import write_failure
-from repro.results.lock import OwnedElsewhere, owner_of
+from repro.results.ownership import OwnedElsewhere, owner_of
 from repro.sweep.executor import Ended, Event, Executor, Job, Notice, Reported, Started
 from repro.sweep.retries import MAX_DISPLACEMENTS, DisplacementCounter, retry_job
 from repro.sweep.survey import Stage, look_at

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from repro.results.durable import make_folder, write_durably
 from repro.results.files import file_time
-from repro.results.lock import HEARTBEAT_SECONDS, SILENT_SECONDS
+from repro.results.ownership import HEARTBEAT_SECONDS, SILENT_SECONDS
 from repro.results.process import is_alive, process_start, this_place
 
 FOLDER = ".sweeps"

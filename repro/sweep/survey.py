@@ -18,7 +18,7 @@ from repro.experiment.added_keys import with_neutral
 from repro.experiment.schema import Run
 from repro.results import RunFolder, RunRecord, find_record, read_failure
 from repro.results.files import file_time, read_each
-from repro.results.lock import HEARTBEAT_SECONDS, SILENT_SECONDS, last_owner
+from repro.results.ownership import HEARTBEAT_SECONDS, SILENT_SECONDS, last_owner
 
 
 class Stage(StrEnum):

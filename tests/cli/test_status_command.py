@@ -10,7 +10,7 @@ import pytest
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.results import RunFolder, write_failure
-from repro.results.lock import own as own_run
+from repro.results.ownership import own as own_run
 from repro.sweep.registry import register
 from repro.sweep.selection import selected_runs
 

@@ -18,7 +18,7 @@ from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.machine import Gpu
 from repro.results import RunFolder, read_failure, write_failure, write_record
-from repro.results.lock import own
+from repro.results.ownership import own
 from repro.sweep.devices.slots import VISIBLE
 from repro.sweep.registry import register, registered
 from repro.sweep.selection import selected_runs

@@ -27,7 +27,7 @@ from drivers import ENGINES, Drivers
 from slurm_cluster import NODES, SlurmCluster, slurm_cluster
 
 from repro.results import load_records
-from repro.results.lock import owner_of
+from repro.results.ownership import owner_of
 
 SEEDS = 4
 STEPS_A_SECOND = 1.6  # of each run: six at a time have their fill for about as long as there are faults

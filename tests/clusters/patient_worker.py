@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 
 from repro.interruption import StopRequests
-from repro.results import RunFolder, lock, write_record
+from repro.results import RunFolder, write_record
+from repro.results import ownership as ownership_module
 from repro.results.checkpoint_file import Header, seal, unseal
-from repro.results.lock import OwnedElsewhere, own
+from repro.results.ownership import OwnedElsewhere, own
 from repro.results.record import from_bytes
 
 STEP_SECONDS = 0.2
@@ -37,7 +38,7 @@ def main() -> int:
     parser.add_argument("--stop-at-eof", action="store_true")
     given = parser.parse_args()
     if given.elsewhere:
-        lock.this_place = lambda: f"the machine of {os.getpid()}"
+        ownership_module.this_place = lambda: f"the machine of {os.getpid()}"
     beside: Path = given.results.parent
     row, column = given.reference.split("/")[-2:]
     prepared = json.loads((beside / "prepared.json").read_text())

@@ -20,7 +20,7 @@ from killing import EXPERIMENT, without_times
 
 from repro.experiment.config import load_table
 from repro.results import RunFolder, load_records
-from repro.results.lock import SILENT_SECONDS, owner_of
+from repro.results.ownership import SILENT_SECONDS, owner_of
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Job

@@ -20,7 +20,7 @@ from slurm_cluster import NODES, SlurmCluster, slurm_cluster, wait_for, why_not
 
 from repro.cli.sweep.stop import stop_sweeps
 from repro.results import load_records
-from repro.results.lock import owner_of
+from repro.results.ownership import owner_of
 from repro.sweep import driver as conducting
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.registry import register, registered

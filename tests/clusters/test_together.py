@@ -13,7 +13,7 @@ from slurm_cluster import slurm_cluster, why_not
 
 from repro.results import load_records
 from repro.results.files import file_time
-from repro.results.lock import owner_of
+from repro.results.ownership import owner_of
 from repro.sweep.registry import registered
 
 pytest.importorskip("ray", reason="ray is not installed")

@@ -14,7 +14,7 @@ from repro.engine.training import Training
 from repro.experiment.schema import Run
 from repro.progress import Progress
 from repro.results import RunFolder
-from repro.results.lock import own
+from repro.results.ownership import own
 
 MakeRun = Callable[..., Run]
 pytestmark = [

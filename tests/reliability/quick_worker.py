@@ -24,7 +24,7 @@ from repro.errors import DataError
 from repro.progress import Progress
 from repro.results import RunFolder, RunRecord, find_record, write_record
 from repro.results.checkpoint_file import Header, seal, unseal
-from repro.results.lock import OwnedElsewhere, Ownership, own
+from repro.results.ownership import OwnedElsewhere, Ownership, own
 from repro.results.record import from_bytes
 
 STEPS = 6

@@ -13,7 +13,7 @@ from disk import Crash, Disk, How, installed, strike_everywhere
 
 from repro.errors import DataError
 from repro.results import find_record, read_failure, write_failure, write_record
-from repro.results.lock import own, owner_of
+from repro.results.ownership import own, owner_of
 
 Prove = Callable[[str], None]
 CRASHES: tuple[How, ...] = ("before", "half", "after")
@@ -148,9 +148,9 @@ def test_a_crash_while_a_run_is_taken_or_given_back_leaves_it_free_once_the_proc
             commit(folder_in(place), 3, ownership.write)
 
     # This process stands for every owner that crashed here: none of them is taken for alive.
-    monkeypatch.setattr("repro.results.lock.is_alive", lambda pid, start: False)
+    monkeypatch.setattr("repro.results.ownership.is_alive", lambda pid, start: False)
     if links == "no hard links":  # an owner that died before its name was written is waited for: not here
-        monkeypatch.setattr("repro.results.lock.SILENT_SECONDS", 0.0)
+        monkeypatch.setattr("repro.results.ownership.SILENT_SECONDS", 0.0)
     for place, disk, acknowledged in struck_everywhere(tmp_path, prepare, take_and_give_back):
         assert owner_of(folder_in(place)) is None
         with own(folder_in(place)) as ownership:

@@ -30,9 +30,9 @@ from repro.experiment.config import load_table
 from repro.experiment.schema import Run
 from repro.progress import Progress
 from repro.results import RunFolder, durable, read_record, write_record
-from repro.results import lock as lock_module
+from repro.results import ownership as ownership_module
 from repro.results.checkpoint_file import Header, seal
-from repro.results.lock import OwnedElsewhere, own
+from repro.results.ownership import OwnedElsewhere, own
 
 SHORT = ("recipe.epochs=3", "recipe.batch_size=97", "recipe.decay_epochs=[1]", "recipe.warmup_epochs=0")
 
@@ -495,7 +495,7 @@ def _(stage: Stage) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    stage.patch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.01)
+    stage.patch.setattr(ownership_module, "HEARTBEAT_SECONDS", 0.01)
     stage.patch.setattr(os, "utime", refuse)
     stage.ends_as_if_nothing_had_happened()
 

@@ -16,7 +16,7 @@ from killing import EXPERIMENT, Zygote, place_of, record_of, without_times, zygo
 
 from repro.results import RunFolder
 from repro.results.checkpoint_file import check_checkpoint
-from repro.results.lock import owner_of
+from repro.results.ownership import owner_of
 
 CELL = "shufflenetv2/bias"
 Train = Callable[..., tuple[str, ...]]

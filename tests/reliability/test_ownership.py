@@ -20,9 +20,9 @@ from disk import Disk, installed
 
 from repro.errors import UserError
 from repro.results import find_record, write_record
-from repro.results import lock as lock_module
+from repro.results import ownership as ownership_module
 from repro.results.durable import link_new
-from repro.results.lock import SILENT_SECONDS, OwnedElsewhere, own, owner_of
+from repro.results.ownership import SILENT_SECONDS, OwnedElsewhere, own, owner_of
 from repro.results.process import is_alive, process_start, this_place
 
 Prove = Callable[[str], None]
@@ -30,7 +30,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from repro.results import RunFolder
-from repro.results.lock import own
+from repro.results.ownership import own
 with own(RunFolder(Path(sys.argv[1]))):
     print("owned", flush=True)
     time.sleep(600)
@@ -39,7 +39,7 @@ TAKER = """
 import sys
 from pathlib import Path
 from repro.results import RunFolder
-from repro.results.lock import OwnedElsewhere, own
+from repro.results.ownership import OwnedElsewhere, own
 won = 0
 for line in sys.stdin:
     try:
@@ -93,7 +93,7 @@ def start(program: str, *arguments: str) -> subprocess.Popen[str]:
 def on_another_machine() -> Iterator[None]:
     """What is owned here is owned by a machine that this one knows nothing of."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lock_module, "this_place", lambda: "another boot pid:[1]")
+        patch.setattr(ownership_module, "this_place", lambda: "another boot pid:[1]")
         patch.setattr("socket.gethostname", lambda: "node7")
         yield
 
@@ -138,7 +138,7 @@ def test_a_stopped_owner_on_this_machine_is_never_succeeded(tmp_path: Path, hold
 def test_a_process_that_got_the_number_of_a_dead_owner_is_not_that_owner(tmp_path: Path) -> None:
     folder = folder_in(tmp_path)
     with ExitStack() as stack:
-        stack.enter_context(pytest.MonkeyPatch.context()).setattr(lock_module, "process_start", lambda pid: "1")
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(ownership_module, "process_start", lambda pid: "1")
         stack.enter_context(own(folder))
         with own(folder) as successor:
             successor.check()
@@ -183,7 +183,7 @@ def test_what_the_clock_of_this_machine_says_does_not_matter(tmp_path: Path, mon
 
 
 def test_a_heartbeat_is_dated_after_its_file_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = lock_module.read_file
+    read = ownership_module.read_file
 
     def opened(path: Path) -> bytes:
         os.utime(path)  # as an NFS client does with what it remembers of a file
@@ -191,7 +191,7 @@ def test_a_heartbeat_is_dated_after_its_file_was_opened(tmp_path: Path, monkeypa
 
     with own(folder_in(tmp_path)):
         age(tmp_path, 70.0)
-        monkeypatch.setattr(lock_module, "read_file", opened)
+        monkeypatch.setattr(ownership_module, "read_file", opened)
         owner = owner_of(folder_in(tmp_path))
         assert owner is not None
         assert owner.silent_seconds < 60
@@ -214,7 +214,7 @@ def test_nobody_is_seen_to_own_a_run_whose_folder_cannot_be_read_now(
 
 
 def test_an_owner_is_heard_of_as_long_as_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(ownership_module, "HEARTBEAT_SECONDS", 0.01)
     with own(folder_in(tmp_path)) as ownership:
         age(tmp_path, 1000.0)
         deadline = time.monotonic() + 10
@@ -285,13 +285,13 @@ def test_who_was_slow_to_take_a_term_that_is_free_again_withdraws(
     with ExitStack() as others:
 
         def late(source: Path, target: Path) -> bool:
-            monkeypatch.setattr(lock_module, "link_new", real)
+            monkeypatch.setattr(ownership_module, "link_new", real)
             with own(folder):
                 pass
             others.enter_context(own(folder))  # the next term; the one before, which this one wants, is gone
             return real(source, target)
 
-        monkeypatch.setattr(lock_module, "link_new", late)
+        monkeypatch.setattr(ownership_module, "link_new", late)
         with pytest.raises(OwnedElsewhere), own(folder):
             pass
         assert [path.name for path in folder.path.glob("owner-*.json")] == ["owner-2.json"]
@@ -308,7 +308,7 @@ Moment = Callable[[Path], None]
 
 def a_dead_owner(place: Path) -> None:
     with on_another_machine(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lock_module.Ownership, "release", lambda self: self._over.set())
+        patch.setattr(ownership_module.Ownership, "release", lambda self: self._over.set())
         with own(folder_in(place)) as ownership:
             commit(folder_in(place), 1, ownership.write)
     age(place, 10 * SILENT_SECONDS)

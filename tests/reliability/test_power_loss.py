@@ -16,7 +16,7 @@ from power import Power, lay_out
 
 from repro.errors import DataError
 from repro.results import durable, find_record, store, write_failure, write_record
-from repro.results.lock import own
+from repro.results.ownership import own
 
 Prove = Callable[[str], None]
 LOOKED_AT = ("checkpoint.pt", "checkpoint.previous.pt", "run.json")
@@ -121,7 +121,7 @@ def without_the_sync_of_new_folders(patch: pytest.MonkeyPatch) -> None:
     def make(folder: Path, *, below: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
-    for module in ("repro.results.store", "repro.results.lock"):
+    for module in ("repro.results.store", "repro.results.ownership"):
         patch.setattr(f"{module}.make_folder", make)
 
 
@@ -133,7 +133,7 @@ def without_rename(patch: pytest.MonkeyPatch) -> None:
         os.close(descriptor)
         durable.sync_folder(path.parent)
 
-    patch.setattr("repro.results.lock.write_durably", write)
+    patch.setattr("repro.results.ownership.write_durably", write)
 
 
 def with_the_checkpoint_removed_before_the_record(patch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from commits import a_record, a_run, commit, folder_in
 
 import repro.cli
 from repro.results import write_failure, write_record
-from repro.results.lock import own
+from repro.results.ownership import own
 
 Verify = Callable[[Path], tuple[int, str]]
 

@@ -208,7 +208,7 @@ class Worker:
 def hang(path: Path) -> None:
     """Own the run, and stand still."""
     from repro.results import RunFolder
-    from repro.results.lock import own
+    from repro.results.ownership import own
 
     with own(RunFolder(path)):
         os.kill(os.getpid(), signal.SIGSTOP)

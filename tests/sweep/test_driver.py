@@ -12,7 +12,7 @@ import pytest
 from repro.experiment.schema import Run
 from repro.progress import Progress, Trouble
 from repro.results import RunFolder, read_failure
-from repro.results.lock import own
+from repro.results.ownership import own
 from repro.sweep.driver import SweepListener, fate_of, run_sweep
 from repro.sweep.executor import Ended, Event, Executor, Job, Reported, Started
 from repro.sweep.retries import MAX_DISPLACEMENTS, retry_job

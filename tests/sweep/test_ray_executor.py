@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from repro.experiment.schema import Run
-from repro.results import lock
-from repro.results.lock import SILENT_SECONDS, last_owner, own
+from repro.results import ownership
+from repro.results.ownership import SILENT_SECONDS, last_owner, own
 from repro.sweep.executor import Ended, Job, Started
 from repro.sweep.ray.executor import RayExecutor, _Out
 
@@ -27,7 +27,7 @@ def job(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> Job:
 def owned_elsewhere(job: Job) -> Iterator[None]:
     """A process of another machine has the run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lock, "this_place", lambda: "another machine")
+        patch.setattr(ownership, "this_place", lambda: "another machine")
         with own(job.folder):
             patch.undo()
             yield

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from repro.experiment.schema import Run
-from repro.results.lock import own
+from repro.results.ownership import own
 from repro.sweep.cluster_node import NodeSettings, RemoteResult
 from repro.sweep.executor import Ended, Job, Notice
 from repro.sweep.slurm import executor as slurm_executor

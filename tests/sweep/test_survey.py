@@ -11,7 +11,7 @@ import pytest
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.results import RunFolder, write_failure
-from repro.results.lock import own
+from repro.results.ownership import own
 from repro.results.store import records_without_epochs
 from repro.sweep.selection import selected_runs
 from repro.sweep.survey import Stage, look_at, survey
@@ -110,7 +110,7 @@ def test_a_run_of_another_machine_is_running_whatever_this_machine_s_clock_says(
     results: Path, folder: RunFolder, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with own(folder):
-        monkeypatch.setattr("repro.results.lock.this_place", lambda: "another machine")
+        monkeypatch.setattr("repro.results.ownership.this_place", lambda: "another machine")
         for minutes in (-3, 3):
             now = time.time() + 60 * minutes
             with monkeypatch.context() as patch:

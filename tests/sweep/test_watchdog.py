@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from repro.results import RunFolder
-from repro.results.lock import own
+from repro.results.ownership import own
 from repro.sweep.local.watchdog import LOOK_SECONDS, LOOKS, Watchdog
 
 

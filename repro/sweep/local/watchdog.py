@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from repro.results.lock import owner_of
+from repro.results.ownership import owner_of
 from repro.sweep.local.worker import Worker
 
 # Silence is so many looks in a row without a heartbeat, 10 minutes, and not a span of time: a node that was suspended

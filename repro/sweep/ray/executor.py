@@ -16,7 +16,7 @@ from typing import Any
 from repro.errors import UserError
 from repro.progress import Progress
 from repro.results.files import file_time, file_version
-from repro.results.lock import SILENT_SECONDS, last_owner, owner_of
+from repro.results.ownership import SILENT_SECONDS, last_owner, owner_of
 from repro.results.progress_file import read_progress
 from repro.sweep.cluster_node import NodeSettings, RemoteJob, RemoteResult, run_on_node
 from repro.sweep.executor import Ended, Event, Job, Reported, Started

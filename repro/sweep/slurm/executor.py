@@ -16,7 +16,7 @@ from pathlib import Path
 
 from repro.progress import Progress
 from repro.results.files import file_time, file_version
-from repro.results.lock import owner_of
+from repro.results.ownership import owner_of
 from repro.results.progress_file import read_progress
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.executor import Ended, Event, Job, Notice, Reported, Started
