@@ -176,5 +176,8 @@ def normalize(
     shape = (-1, 1, 1)
     mean = torch.as_tensor(mean, dtype=torch.float32, device=images.device).view(shape)
     std = torch.as_tensor(std, dtype=torch.float32, device=images.device).view(shape)
-    normalized = images.to(torch.float32).div_(255).sub_(mean).div_(std)
+    # CUDA divides by a number as a product with its reciprocal, which differs in the last bit for half of the pixel
+    # values; by a tensor it divides.
+    white = torch.full((), 255.0, device=images.device)
+    normalized = images.to(torch.float32).div_(white).sub_(mean).div_(std)
     return normalized.to(dtype, memory_format=memory_format)

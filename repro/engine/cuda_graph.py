@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from repro.engine.faults import explain
 from repro.errors import RunFailure
 
 WARM_UP_STEPS = 3
@@ -84,7 +85,8 @@ class CudaCapture:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        index = torch.cuda.current_device()  # starts CUDA, which makes the generators
+        self._generator = torch.cuda.default_generators[index]
         # One stream for warm-up and capture: the nodes of autograd belong to the stream they were made on.
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
@@ -103,12 +105,24 @@ class CudaCapture:
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 work()
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            raise RunFailure(
-                f"the training step cannot be captured as a CUDA graph: {error}",
-                hint="--set execution.cuda_graph=false trains without; the numbers are the same.",
-            ) from error
+            raise capture_failure(error) from error
         self._generator.set_state(generator_state)
         return graph.replay
+
+
+def capture_failure(error: RuntimeError) -> Exception:
+    """What made a capture fail, given the error that it ended with: the work's own error, or else a RunFailure.
+
+    Ending a capture whose work failed raises another error, which hides the first as its context. Too little memory
+    and a lost GPU stay what they are: the sweep tries those runs again.
+    """
+    first: BaseException = error
+    while first.__context__ is not None:
+        first = first.__context__
+    if isinstance(first, Exception) and explain(first, "")[1] is not None:
+        return first
+    return RunFailure(
+        f"the training step cannot be captured as a CUDA graph: {first}",
+        hint="--set execution.cuda_graph=false trains without; the numbers are the same.",
+    )

@@ -52,7 +52,7 @@ class Evaluator:
             chosen = slice(start, start + EVALUATION_BATCH)
             self._add(images[chosen], labels[chosen])
         self._model.train(was_training)
-        loss, top1, top5 = (self._sums / len(labels)).tolist()
+        loss, top1, top5 = (total / len(labels) for total in self._sums.tolist())
         return Evaluation(loss, 100 * top1, 100 * top5)
 
     @torch.no_grad()

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from repro.data import Dataset
-from repro.engine.cuda_graph import WARM_UP_STEPS, CudaCapture, GraphedBatch
+from repro.engine.cuda_graph import WARM_UP_STEPS, CudaCapture, GraphedBatch, capture_failure
 from repro.engine.device import choose_device, set_up_device
 from repro.engine.learner import Learner
+from repro.errors import RunFailure
 from repro.experiment.schema import Run
 
 MakeRun = Callable[..., Run]
@@ -107,6 +108,28 @@ def test_each_batch_is_copied_into_the_memory_of_its_graph() -> None:
         graphed(batch, torch.zeros(len(batch)))
     assert all(torch.equal(shown, batch) for shown, batch in zip(seen, batches, strict=True))
     assert len(addresses) == 2
+
+
+@pytest.mark.parametrize(
+    ("work", "shown"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "CUDA error: an illegal memory access"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),
+        (RuntimeError("operation not permitted"), "cannot be captured as a CUDA graph: operation not permitted"),
+        (ValueError("a value"), "cannot be captured as a CUDA graph: a value"),
+    ],
+)
+def test_a_failed_capture_shows_what_failed_inside_it(work: Exception, shown: str) -> None:
+    """As ``torch.cuda.graph`` does: it ends the capture whatever happened, and that fails with an error of its own."""
+    try:
+        try:
+            raise work
+        finally:
+            raise RuntimeError("capture_end: the capture was invalidated")
+    except RuntimeError as error:
+        failure = capture_failure(error)
+    assert shown in str(failure)
+    assert isinstance(failure, RunFailure) == ("captured" in shown)
 
 
 @pytest.mark.cuda
