@@ -1,6 +1,6 @@
-"""A hash of the code that determines a run's numbers: what training reaches, of networks and losses only the run's own.
+"""A hash of the code that determines a run's numbers: of what training reaches, with the run's own network and loss.
 
-Starting from ``ROOTS`` and the run's own network, loss and decoder, every top-level definition that is reached by name
+Starting from ``ROOTS`` and the run's network, loss and decoder, every top-level definition that is reached by name
 within ``PARTS`` is hashed as a syntax tree. What changes no number is left out of the tree: comments, docstrings,
 annotations of functions, the text of errors and messages. So are modules that only inform or move bytes. What cannot
 be followed by name is included as a whole.
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from repro.experiment.catalog import LOSSES, NETWORKS, dataset_facts
 
@@ -24,18 +26,23 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # The parts of the package whose code is followed. A run's configuration has a hash of its own.
 PARTS = ("repro.losses", "repro.models", "repro.engine", "repro.data")
 ROOTS = ("repro.engine.training:train_run", "repro.data.cache:open_cache", "repro.data.cache:write_cache")
-# These tell people how a run does, or move bytes that are verified where they arrive.
+# These show people how a run does, or move bytes that are verified where they arrive.
 INFORMING = {
     *("repro.engine.changes", "repro.engine.checkpoint", "repro.engine.code_hash", "repro.engine.faults"),
     *("repro.engine.provenance", "repro.engine.reporting"),
     *("repro.data.archives", "repro.data.download", "repro.data.node_copy", "repro.data.prepare"),
 }
-# Calls for their own sake that tell somebody something, and the keywords that hold a text for people.
+# Calls for their own sake that show something to people, and the keywords that hold a text for them.
 _TELLING = {"listen", "say", "print", "report", "tell", "warn"}
 _TEXTS = {"message", "hint"}
-# Fields of a syntax tree that say nothing, or not in all versions of Python.
-_NEVER = {"ctx", "kind", "simple", "type_comment"}
+_SILENT_FIELDS = {"FunctionDef.returns", "arg.annotation", "Assert.msg", "Constant.kind"}
+# A name that is used, as it stands in a syntax tree's text, and the attribute that is read of it.
+_USE = re.compile(r"Name\(id='(\w+)', ctx=\w+\(\)\)(?:, attr='(\w+)')?")
+# They may reach anything.
 _LOADERS = {"import_module", "__import__", "globals", "eval", "exec"}
+# A place in the code is a module and a name that it defines: "" for its other statements, WHOLE for all of it.
+Place = tuple[str, str]
+WHOLE = "*"
 
 
 @cache
@@ -50,246 +57,135 @@ def code_hash(model: str, loss: str, dataset: str) -> str:
 def hash_of(package: Path, roots: Iterable[str], choices: str = "") -> str:
     """SHA-256 (hex) of ``choices`` and all code that is reached from ``roots``, each as ``module:name``.
 
-    ``package`` is the folder of this package. A root in another module is the user's own: that file is hashed whole.
+    ``package`` is the folder of this package. A root in another module is the user's own: that file is hashed whole,
+    with the files beside it that it imports.
     """
-    reached = _Closure(package)
-    for root in roots:
-        module, _, name = root.partition(":")
-        reached.add_root(module, name)
+    code = _Code(package.parent)
+    left = [code.root(*root.split(":")) for root in roots]
+    found: dict[Place, str] = {}
+    while left:
+        place = left.pop()
+        if place not in found:
+            found[place], reached = code.read(*place)
+            left += reached
     digest = hashlib.sha256(f"{choices}\n".encode())
-    for (module, name), text in sorted(reached.found.items()):
+    for (module, name), text in sorted(found.items()):
         digest.update(f"{module}:{name}\n{text}\n".encode())
     return digest.hexdigest()
 
 
-class _Closure:
-    """The definitions reached so far as text, by module and name; without a name, a module's other statements."""
+class _Code:
+    """The code that is followed: this package's ``PARTS`` in ``folder``, and files of the user's own."""
 
-    def __init__(self, package: Path) -> None:
-        self._folder = package.parent
-        self._files: dict[str, Path] = {}  # modules of the user's own
-        self.found: dict[tuple[str, str], str] = {}
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._own: dict[str, Path] = {}
 
-    def add_root(self, module: str, name: str) -> None:
-        """Add an entry point, which may lie in a module of the user's own."""
-        if module.split(".")[0] != "repro" and (spec := find_spec(module)) is not None and spec.origin is not None:
-            self._files[module] = Path(spec.origin)
-        self.add(module, name)
+    def root(self, module: str, name: str) -> Place:
+        """The place of an entry, which may be in a file of the user's own."""
+        if not module.startswith("repro.") and (spec := find_spec(module)) is not None and spec.origin is not None:
+            self._own[module] = Path(spec.origin)
+        return module, name
 
-    def add(self, module: str, name: str) -> None:
-        """Add what ``name`` stands for in ``module``, and all that it reaches; without a name, the whole module."""
-        ours = module.startswith(PARTS) and module not in INFORMING
-        path = self._path(module) if ours or module in self._files else None
-        if path is None or (module, name) in self.found:
-            return
-        source = _parsed(path)
-        whole = name in ("", "*") or module in self._files
-        if not whole and name not in source.definitions and self._path(f"{module}.{name}"):
-            self.add(f"{module}.{name}", "")  # a module, imported from its package
-            return
-        for reached in ("", *source.definitions) if whole else ("", name):
-            if (module, reached) not in self.found and reached in source.definitions:
-                self._add_definition(module, reached, source)
-            for target in sorted(source.imports.get(reached, ())):
-                self.add(*target)
+    def read(self, module: str, name: str) -> tuple[str, list[Place]]:
+        """What ``name`` stands for in ``module`` as text, and the places that it reaches."""
+        path = self._file(module)
+        assert path is not None
+        texts, imports = _parsed(path)
+        reached: list[Place | None] = [(module, "")]
+        if module in self._own or (name not in texts and name not in imports):
+            reached += [(module, defined) for defined in texts]
+        text = texts.get(name, "")
+        lines = {text}
+        for used, attribute in _USE.findall(text) if text else [(name, "")]:
+            if used in texts:
+                reached.append((module, used))
+            if used in _LOADERS:
+                files = [path.relative_to(self._folder) for path in self._folder.glob("repro/**/*.py")]
+                reached += [self._place(".".join(file.with_suffix("").parts), module) for file in files]
+            for target in imports.get(used, ()):
+                reached.append(self._place(f"{target}.{attribute}".rstrip("."), module))
+                if not target.startswith("repro."):
+                    lines.add(f"{used} = {target}")
+        return "\n".join(sorted(lines)), [place for place in reached if place is not None]
 
-    def _add_definition(self, module: str, name: str, source: _Module) -> None:
-        text, names, imports = source.read(name)
-        elsewhere: set[str] = set()
-        self.found[module, name] = ""  # whatever is reached from here need not come back
-        for used, attribute in sorted(names):
-            if used in _LOADERS:  # it may reach anything
-                self._add_all_parts()
-            if used in source.definitions:
-                self.add(module, used)
-            for target, member in sorted(imports.get(used, set()) | source.imports.get(used, set())):
-                if target.split(".")[0] != "repro":
-                    elsewhere.add(f"{used} = {target}:{member}")
-                    self._add_neighbour(module, target)
-                elif attribute and self._path(f"{target}.{member}".rstrip(".")):
-                    self.add(f"{target}.{member}".rstrip("."), attribute)
-                else:
-                    self.add(target, member)
-        self.found[module, name] = "\n".join([*sorted(elsewhere), text])
+    def _place(self, dotted: str, user: str) -> Place | None:
+        """The place of a dotted name that is used in module ``user``; None where its code is not followed."""
+        first = dotted.partition(".")[0]
+        if user in self._own and (beside := self._own[user].with_name(f"{first}.py")).exists():
+            self._own.setdefault(first, beside)
+        module, name = dotted, WHOLE
+        while module and module not in INFORMING:
+            if self._file(module) is not None:
+                return module, name
+            module, _, name = module.rpartition(".")
+        return None
 
-    def _add_neighbour(self, module: str, target: str) -> None:
-        """Add the module ``target`` that lies beside a user's own file, where that imports it."""
-        if module in self._files and target not in self._files:
-            beside = self._files[module].with_name(f"{target}.py")
-            if beside.exists():
-                self._files[target] = beside
-                self.add(target, "")
-
-    def _add_all_parts(self) -> None:
-        for part in PARTS:
-            base = self._folder.joinpath(*part.split("."))
-            for path in sorted([base.with_suffix(".py")] if not base.is_dir() else base.rglob("*.py")):
-                name = ".".join(path.relative_to(self._folder).with_suffix("").parts)
-                self.add(name.removesuffix(".__init__"), "")
-
-    def _path(self, module: str) -> Path | None:
-        if module in self._files:
-            return self._files[module]
-        base = self._folder.joinpath(*module.split("."))
-        candidates = (base / "__init__.py", base.with_name(f"{base.name}.py"))
-        return next((path for path in candidates if path.exists()), None)
-
-
-class _Module:
-    """A parsed file: its top-level statements by the name they define ("" for none), and what its imports stand for."""
-
-    def __init__(self, text: str) -> None:
-        self.definitions: dict[str, list[ast.stmt]] = {"": []}
-        self.imports: dict[str, set[tuple[str, str]]] = {}
-        for statement in ast.parse(text).body:
-            if isinstance(statement, ast.Import | ast.ImportFrom | ast.If | ast.Try):
-                for node in ast.walk(statement):
-                    _note_imports(node, self.imports)
-            for name in list(_defined(statement)) or [""]:
-                self.definitions.setdefault(name, []).append(statement)
-
-    def read(self, name: str) -> tuple[str, set[tuple[str, str]], dict[str, set[tuple[str, str]]]]:
-        """A definition as text, the names it uses (with the attribute read of each, or ""), and its own imports."""
-        reader = _Reader()
-        text = reader.text(self.definitions[name])
-        return text, reader.names, reader.imports
+    def _file(self, module: str) -> Path | None:
+        """The file of a module that is followed; None for any other."""
+        if not module.startswith(PARTS):
+            return self._own.get(module)
+        base = self._folder / module.replace(".", "/")
+        return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.exists()), None)
 
 
 @cache
-def _parsed(path: Path) -> _Module:
-    return _Module(path.read_text(encoding="utf-8"))
+def _parsed(path: Path) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """A file's top-level statements as text, by the name that they define, and what imported names stand for."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    statements: dict[str, list[ast.stmt]] = {"": []}
+    for statement in tree.body:
+        for name in _defined(statement) or [""]:
+            statements.setdefault(name, []).append(statement)
+    imports: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            package = f"{node.module}." if isinstance(node, ast.ImportFrom) and node.module else ""
+            for alias in node.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                imports.setdefault(name, set()).add(f"{package}{alias.name}")
+    return {name: _text(defining) for name, defining in statements.items()}, imports
 
 
-def _note_imports(node: ast.AST, imports: dict[str, set[tuple[str, str]]]) -> None:
-    """Note the names that an import gives, and for each the module and what of it ("": the module itself)."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            imports.setdefault(alias.asname or alias.name.split(".")[0], set()).add((alias.name, ""))
-    elif isinstance(node, ast.ImportFrom):
-        for alias in node.names:
-            imports.setdefault(alias.asname or alias.name, set()).add((node.module or "", alias.name))
-
-
-def _defined(statement: ast.stmt) -> Iterator[str]:
+def _defined(statement: ast.stmt) -> list[str]:
     """The names that a top-level statement defines or changes."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield statement.name
-    elif isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        for target in targets:
-            yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return [statement.name]
+    if not isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign):
+        return []
+    targets = ast.Tuple(statement.targets) if isinstance(statement, ast.Assign) else statement.target
+    return [node.id for node in ast.walk(targets) if isinstance(node, ast.Name)]
 
 
-class _Reader:
-    """Writes syntax trees as text that is the same in all versions of Python, and notes names and imports on the way.
-
-    The methods that are named like a kind of node say what is left out of it.
-    """
-
-    def __init__(self) -> None:
-        self.names: set[tuple[str, str]] = set()
-        self.imports: dict[str, set[tuple[str, str]]] = {}
-
-    def text(self, node: object) -> str:
-        """The text of a node, a list of nodes or a value; empty for what changes no number."""
-        if isinstance(node, list):
-            return f"[{', '.join(filter(None, map(self.text, node)))}]"
-        if not isinstance(node, ast.AST):
-            return repr(node)
-        special = getattr(self, type(node).__name__, self._all_but)
-        return str(special(node))
-
-    def _all_but(self, node: ast.AST, *without: str) -> str:
-        """The text of a node without positions, fields that are empty, and those named."""
-        fields = []
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if value is not None and value != [] and name not in _NEVER and name not in without:
-                fields.append(f"{name}={self.text(value)}")
-        return f"{type(node).__name__}({', '.join(fields)})"
-
-    def Constant(self, node: ast.Constant) -> str:
-        return repr(node.value)
-
-    def Name(self, node: ast.Name) -> str:
-        self.names.add((node.id, ""))
-        return node.id
-
-    def Attribute(self, node: ast.Attribute) -> str:
-        if isinstance(node.value, ast.Name):
-            self.names.add((node.value.id, node.attr))
-            return f"{node.value.id}.{node.attr}"
-        return f"{self.text(node.value)}.{node.attr}"
-
-    def Expr(self, node: ast.Expr) -> str:
-        """Docstrings, and calls that only tell somebody something, are left out."""
-        value = node.value
-        is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
-        is_told = isinstance(value, ast.Call) and _called(value) in _TELLING
-        return "" if is_text or is_told else self.text(value)
-
-    def Call(self, node: ast.Call) -> str:
-        """The text of an error, and keywords that hold a text, are left out."""
-        if _called(node).endswith("Error"):
-            return self.text(node.func)
-        keywords = [keyword for keyword in node.keywords if keyword.arg not in _TEXTS]
-        return f"Call({self.text(node.func)}, {self.text(node.args)}, {self.text(keywords)})"
-
-    def Raise(self, node: ast.Raise) -> str:
-        raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        return f"Raise({self.text(raised)})"
-
-    def Assert(self, node: ast.Assert) -> str:
-        return self._all_but(node, "msg")
-
-    def If(self, node: ast.If) -> str:
-        """What only a type checker reads is left out."""
-        is_typing = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        return "" if is_typing else self._all_but(node)
-
-    def FunctionDef(self, node: ast.FunctionDef) -> str:
-        return self._all_but(node, "returns")
-
-    def arg(self, node: ast.arg) -> str:
-        return node.arg
-
-    def ClassDef(self, node: ast.ClassDef) -> str:
-        """Annotations of fields count: a class may read them."""
-        body = []
-        for statement in node.body:
-            is_field = isinstance(statement, ast.AnnAssign)
-            body.append(self._all_but(statement) if is_field else self.text(statement))
-        return f"{self._all_but(node, 'body')}[{', '.join(filter(None, body))}]"
-
-    def AnnAssign(self, node: ast.AnnAssign) -> str:
-        """Elsewhere an annotated assignment is an assignment."""
-        if node.value is None:
-            return ""
-        return self.text(ast.Assign(targets=[node.target], value=node.value))
-
-    def JoinedStr(self, node: ast.JoinedStr) -> str:
-        """How the texts of an f-string are split differs between versions: they are put together."""
-        pieces = [""]
-        for value in node.values:
-            if isinstance(value, ast.Constant):
-                pieces[-1] += str(value.value)
-            else:
-                pieces += [self.text(value), ""]
-        return f"JoinedStr({pieces})"
-
-    def Import(self, node: ast.Import | ast.ImportFrom) -> str:
-        """An import counts by the names that are used of it."""
-        _note_imports(node, self.imports)
-        return ""
-
-    ImportFrom = Import
-
-    def Pass(self, node: ast.Pass) -> str:
-        return ""
+def _text(node: Any) -> str:
+    """A syntax tree as text, without what changes no number, or differs between versions of Python."""
+    if isinstance(node, list):
+        return f"[{', '.join(_text(item) for item in node if not _changes_nothing(item))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+        node = ast.Raise(node.exc.func, node.cause)  # without the error's text
+    kept = []
+    if isinstance(node, ast.AnnAssign):
+        node = ast.Assign([node.target], node.value or node.target)
+    elif isinstance(node, ast.ClassDef):  # where annotations count: a dataclass reads them
+        kept = [_text(field.annotation) for field in node.body if isinstance(field, ast.AnnAssign)]
+    kind = type(node).__name__
+    for name, value in ast.iter_fields(node):
+        if value not in (None, []) and f"{kind}.{name}" not in _SILENT_FIELDS:
+            kept.append(f"{name}={_text(value)}")
+    return f"{kind}({', '.join(kept)})"
 
 
-def _called(call: ast.Call) -> str:
-    """The last name of what is called."""
-    if isinstance(call.func, ast.Attribute):
-        return call.func.attr
-    return call.func.id if isinstance(call.func, ast.Name) else ""
+def _changes_nothing(node: Any) -> bool:
+    """Whether a statement or keyword argument changes no number. An import does by the names that are used of it."""
+    match node:
+        case (
+            ast.Expr(value=ast.Constant()) | ast.Import() | ast.ImportFrom() | ast.If(test=ast.Name(id="TYPE_CHECKING"))
+        ):
+            return True
+        case ast.Expr(value=ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name))):
+            return name in _TELLING
+        case ast.keyword(arg=name):
+            return name in _TEXTS
+    return False
