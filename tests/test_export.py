@@ -16,6 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 import repro
+from repro.analysis.evidence import Evidence
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.figures import recorded
@@ -187,7 +188,7 @@ def test_the_documents_example_adds_a_run_that_tables_take(tmp_path: Path, monke
     (found,) = load_records(tmp_path / "results")
     assert found.problem is None
     table = find_table("table2")
-    shown = recorded(table, [found])
+    shown = recorded(table, Evidence([found]))
     squeezenet = next(row for row in table.rows if row.id == "squeezenet")
     (record,) = shown.completed(squeezenet, table.columns[3])
     assert record.last_top1_percent == 70.0

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from repro.analysis.interim import Question, ask, look_at
 from repro.analysis.preregistration import Declaration
-from repro.analysis.runs import Arm, CellKey, LeftOut, Metric, Pairs, arms_of, pair, strays
+from repro.analysis.runs import CellKey, CellRuns, LeftOut, Metric, Pairs, count_runs, pair
 from repro.analysis.stats.alpha_spending import Looks
 from repro.analysis.stats.decision_rule import ALPHA, Verdict, judge
 from repro.analysis.stats.effect import arm_correlation, superiority
@@ -30,7 +31,7 @@ from repro.analysis.stats.estimates import LEAST_STD, MIN_SEEDS, Floats, interva
 from repro.analysis.stats.holm import holm
 from repro.analysis.stats.power import planning_std, seeds_to_be_sure, seeds_to_decide
 from repro.experiment.schema import BASELINE, Row, Table
-from repro.results import RunRecord
+from repro.results import Found, RunRecord
 
 FAR_BASELINE_POINTS = 1.0  # our cross-entropy this far from the paper's is flagged: then little else is comparable
 
@@ -75,9 +76,9 @@ class CellResult:
     table: str
     row: str
     column: str
-    arm: Arm
+    runs: CellRuns
     delta: Delta | None
-    unpaired: tuple[LeftOut, ...]
+    unpaired: tuple[str, ...]
     paper_top1: float | None
     paper_delta: float | None
     baseline_offset: float | None
@@ -108,8 +109,8 @@ class CellResult:
 class Assessment:
     """Every cell of the tables given, by (table, row, column); ``left_out`` names all runs that are in no number.
 
-    ``looks`` are the declarations of those tables that have one, ``families`` what each is adjusted with
-    (``family_name``), by the table's id.
+    ``looks`` are the preregistrations of those tables that have one, and ``families`` the families of tests that they
+    belong to, by the table's id.
     """
 
     metric: Metric
@@ -121,46 +122,38 @@ class Assessment:
 
     def pairs(self, table: str, row: str, column: str, against: str = BASELINE) -> Pairs:
         """Two columns of a row, paired by seed."""
-        ours, baseline = self.cells[table, row, column].arm, self.cells[table, row, against].arm
-        return pair(ours, baseline, f"{table}/{row}/{column}", f"{table}/{row}/{against}")
+        return pair(self.cells[table, row, column].runs, self.cells[table, row, against].runs)
 
 
 def assess(
     tables: Sequence[Table],
-    records: Iterable[RunRecord],
+    found: Iterable[Found | RunRecord],
     metric: Metric = "last",
     *,
     looks: Mapping[str, Declaration] | None = None,
     alpha: float = ALPHA,
 ) -> Assessment:
-    """Judge every cell of ``tables`` by ``records``, in any order; records of other tables are not looked at.
+    """Judge every cell of ``tables`` by the records found, in any order; those of other tables are borrowed from.
 
-    ``looks`` are declarations by the id of their table. A cell under one is judged at the look that it came to, so that
-    stopping at any look stays honest; any other as if the number of seeds had been fixed.
+    ``looks`` are preregistrations by the id of their table. A cell under one is judged at the interim analysis that it
+    came to, so that stopping at any of them stays honest; any other as if the number of seeds had been fixed.
     """
-    tables, records = list({table.id: table for table in tables}.values()), list(records)
-    looks = dict(looks or {})
-    arms = arms_of(tables, records, metric, alone=looks)
+    tables, looks = list({table.id: table for table in tables}.values()), dict(looks or {})
+    counted, strays = count_runs(tables, found, metric, looks)
     printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
-    names = {table.id: family_name(table) for table in tables}
+    names = {table.id: table.family for table in tables}
     families: dict[str, dict[CellKey, Question]] = defaultdict(dict)
-    for table in tables:
-        for key in ((table.id, row.id, column.id) for row in table.rows for column in table.columns):
-            if key[2] != BASELINE:
-                baseline = (*key[:2], BASELINE)
-                pairs = pair(arms[key], arms[baseline], "/".join(key), "/".join(baseline))
-                families[names[table.id]][key] = ask(pairs, _paper_delta(printed[key[:2]], key[2]))
+    for (table, row, column), runs in counted.items():
+        if column != BASELINE:
+            pairs = pair(runs, counted[table, row, BASELINE])
+            question = ask(pairs, _paper_delta(printed[table, row], column))
+            families[names[table]][table, row, column] = question
     answers: dict[CellKey, _Answer] = {}
     for questions in families.values():
-        answers |= _answers(look_at(questions, arms, looks, alpha), alpha)
-    cells = {key: _result(key, arms, printed[key[:2]], answers.get(key, _Answer())) for key in arms}
-    lost = (left_out for arm in arms.values() for left_out in arm.left_out)
-    return Assessment(metric, alpha, looks, names, cells, (*lost, *strays(tables, records)))
-
-
-def family_name(table: Table) -> str:
-    """Tables of equal name are adjusted together: those of the paper, every other by itself."""
-    return "" if table.kind == "paper" and table.comparable else table.id
+        answers |= _answers(look_at(questions, counted, looks, alpha), alpha)
+    cells = {key: _result(key, counted, printed[key[:2]], answers.get(key, _Answer())) for key in counted}
+    left_out = chain.from_iterable(runs.left_out for runs in counted.values())
+    return Assessment(metric, alpha, looks, names, cells, (*left_out, *strays))
 
 
 @dataclass(frozen=True)
@@ -235,15 +228,17 @@ def _delta(question: Question, p_adjusted: float) -> Delta:
     )
 
 
-def _result(key: CellKey, arms: Mapping[CellKey, Arm], printed: Mapping[str, float], answer: _Answer) -> CellResult:
+def _result(
+    key: CellKey, counted: Mapping[CellKey, CellRuns], printed: Mapping[str, float], answer: _Answer
+) -> CellResult:
     table, row, column = key
-    baseline, paper_baseline = arms[table, row, BASELINE].mean, printed.get(BASELINE)
+    baseline, paper_baseline = counted[table, row, BASELINE].mean, printed.get(BASELINE)
     question = answer.question
     return CellResult(
         table=table,
         row=row,
         column=column,
-        arm=arms[key],
+        runs=counted[key],
         delta=answer.delta,
         unpaired=question.pairs.unpaired if question else (),
         paper_top1=printed.get(column),

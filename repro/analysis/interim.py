@@ -15,7 +15,7 @@ from statistics import fmean
 import numpy as np
 
 from repro.analysis.preregistration import Declaration
-from repro.analysis.runs import Arm, CellKey, Pairs
+from repro.analysis.runs import CellKey, CellRuns, Pairs
 from repro.analysis.stats.alpha_spending import Looks
 from repro.analysis.stats.decision_rule import cell_p
 from repro.analysis.stats.estimates import CONFIDENCE, Estimate, paired
@@ -56,7 +56,10 @@ def ask(pairs: Pairs, paper_delta: float | None) -> Question:
 
 
 def look_at(
-    family: Mapping[CellKey, Question], arms: Mapping[CellKey, Arm], declared: Mapping[str, Declaration], alpha: float
+    family: Mapping[CellKey, Question],
+    counted: Mapping[CellKey, CellRuns],
+    declared: Mapping[str, Declaration],
+    alpha: float,
 ) -> dict[CellKey, Question]:
     """The questions of a family, those of cells under a declaration at the looks that can be taken."""
     found = dict(family)
@@ -67,7 +70,7 @@ def look_at(
             if "/".join(key) in declaration.cells and question.paper_delta is not None
         }
         if cells:
-            seeds_in = {key: _seeds_in(arms[key], arms[*key[:2], BASELINE]) for key in cells}
+            seeds_in = {key: _seeds_in(counted[key], counted[*key[:2], BASELINE]) for key in cells}
             found |= _take_looks(cells, seeds_in, declaration.looks, len(family), alpha)
     return found
 
@@ -99,7 +102,7 @@ def _take_looks(
     return taken
 
 
-def _seeds_in(ours: Arm, baseline: Arm) -> int:
+def _seeds_in(ours: CellRuns, baseline: CellRuns) -> int:
     """How many of the first seeds are in: run in both arms, or lost in one."""
     there, lost = set(ours.seeds) & set(baseline.seeds), {*ours.lost, *baseline.lost}
     return next(seed for seed in count() if seed not in there and seed not in lost)

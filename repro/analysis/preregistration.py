@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import repro
+from repro.analysis.runs import PREREGISTRATION
 from repro.analysis.stats.alpha_spending import Looks, Spending
 from repro.analysis.stats.decision_rule import ALPHA
 from repro.errors import DataError, UserError
@@ -25,7 +26,6 @@ from repro.results.durable import make_folder, write_durably
 from repro.results.files import read_file
 from repro.results.record import sealed, unsealed
 
-FILE_NAME = "looks.json"
 _MOST_NAMED = 3
 
 
@@ -131,7 +131,7 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
             where=table.id,
             hint="Interim analyses need published differences: table1, table2, released, or a table of your own.",
         )
-    path = results / table.id / FILE_NAME
+    path = results / table.id / PREREGISTRATION
     there = read_declaration(results, table)
     if there is not None:
         return _same_or_refused(there, looks, path)
@@ -162,7 +162,7 @@ def read_declaration(results: Path, table: Table) -> Declaration | None:
 
     Raises DataError if the file was damaged or edited, or the table has changed since.
     """
-    path = results / table.id / FILE_NAME
+    path = results / table.id / PREREGISTRATION
     try:
         raw = read_file(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,61 +1,83 @@
-"""From records to arms: the accuracies of a cell by seed, and every run that is in none, with the reason.
+"""Which runs count: decided here, for tables, figures, report, status, plan, export and sweep.
 
-Nothing is imputed. A run that diverged, disagrees with its namesake or was recorded under another configuration is
-named and left out; a seed that only one of two arms has is left out of their difference, and named there.
+A run counts with the record at its own place (``table/row/column/seed-n``), if that record is whole, of the present
+configuration, and has an accuracy. Any other record there is left out, with the reason. Nothing is imputed.
+
+A table that has no record of a run counts one of the same configuration and seed that another table recorded: the
+product's cross-entropy column is Table 2's, trained once. Such a record is read where it is, never copied. A paper's
+table borrows nothing, since its numbers are to be reproduced by runs of its own. Neither does a table with a
+preregistration, whose sample sizes were declared for its own runs.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Literal, get_args
 
-from repro.experiment.schema import Run, Table
-from repro.results import RunRecord
+from repro.experiment.schema import Cell, Run, Table
+from repro.results import Found, RunRecord
 
 Metric = Literal["last", "best"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 CellKey = tuple[str, str, str]  # the ids of a table, a row and a column
+PREREGISTRATION = "looks.json"  # in the results folder of a table that has one
+Reason = Literal["diverged", "configuration", "unusable", "unknown"]
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that is in no number, and why."""
+    """A record that is in no mean, and why; ``run`` is the run whose place it is at."""
 
     run: str
-    reason: str
+    path: str
+    why: Reason
+    detail: str
 
     @property
-    def seed(self) -> int:
-        """Its seed."""
-        return int(self.run.rpartition("/seed-")[2])
+    def reason(self) -> str:
+        """The reason in words."""
+        return f"diverged: {self.detail}" if self.why == "diverged" else self.detail
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of its place, None where that names none."""
+        return seed_of(self.run.rpartition("/")[2])
 
 
 @dataclass(frozen=True)
-class Arm:
-    """The runs of one cell that count: top-1 in percent by seed, rising; ``runs`` are the ids of their records.
+class CellRuns:
+    """The runs of one cell, by seed: those that count, those that diverged, and every record that is left out.
 
-    ``missing`` are the seeds that the table plans, or has in another cell, and that have no record here. ``lost`` are
-    those of the seeds left out that ran and have no accuracy: trained again, they would end the same.
+    ``missing`` are the planned seeds without a record. ``lost`` are seeds that ran and have no accuracy: trained again,
+    they would end the same.
     """
 
-    seeds: tuple[int, ...] = ()
+    completed: tuple[RunRecord, ...] = ()
     top1_percent: tuple[float, ...] = ()
-    runs: tuple[str, ...] = ()
+    diverged: tuple[RunRecord, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     missing: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that count."""
+        return tuple(record.seed for record in self.completed)
+
+    @property
     def n(self) -> int:
-        """How many seeds."""
-        return len(self.seeds)
+        """How many runs count."""
+        return len(self.completed)
 
     @property
     def mean(self) -> float | None:
         """The arithmetic mean, None without runs."""
-        return fmean(self.top1_percent) if self.seeds else None
+        return fmean(self.top1_percent) if self.completed else None
 
     @property
     def std(self) -> float | None:
@@ -65,12 +87,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Two arms at the seeds that both have, rising; ``unpaired`` names each seed that only one of them has."""
+    """Two cells at the seeds that both have, rising; ``unpaired`` are the runs whose seed only one of them has."""
 
     seeds: tuple[int, ...]
     ours: tuple[float, ...]
     baseline: tuple[float, ...]
-    unpaired: tuple[LeftOut, ...]
+    unpaired: tuple[str, ...]
 
     @property
     def differences(self) -> tuple[float, ...]:
@@ -79,96 +101,145 @@ class Pairs:
 
     def before(self, seed: int) -> Pairs:
         """The pairs of the seeds below this one."""
-        n = sum(one < seed for one in self.seeds)
+        n = sum(paired < seed for paired in self.seeds)
         return Pairs(self.seeds[:n], self.ours[:n], self.baseline[:n], self.unpaired)
 
 
-def pair(ours: Arm, baseline: Arm, ours_id: str, baseline_id: str) -> Pairs:
-    """Two arms paired by seed; the ids (``table/row/column``) are for naming what has no partner."""
-    first, second = (dict(zip(arm.seeds, arm.top1_percent, strict=True)) for arm in (ours, baseline))
+def pair(ours: CellRuns, baseline: CellRuns) -> Pairs:
+    """The runs of two cells paired by seed."""
+    first, second = (dict(zip(runs.seeds, runs.top1_percent, strict=True)) for runs in (ours, baseline))
     seeds = tuple(seed for seed in ours.seeds if seed in second)
-    alone = [(ours_id, baseline_id, seed) for seed in ours.seeds if seed not in second]
-    alone += [(baseline_id, ours_id, seed) for seed in baseline.seeds if seed not in first]
-    unpaired = (
-        LeftOut(f"{own}/seed-{seed}", f"{other} has no run of this seed that counts") for own, other, seed in alone
-    )
-    return Pairs(seeds, tuple(first[s] for s in seeds), tuple(second[s] for s in seeds), tuple(unpaired))
+    unpaired = (record.id for record in (*ours.completed, *baseline.completed) if record.seed not in seeds)
+    return Pairs(seeds, tuple(first[seed] for seed in seeds), tuple(second[seed] for seed in seeds), tuple(unpaired))
 
 
-def arms_of(
-    tables: Iterable[Table], records: Iterable[RunRecord], metric: Metric, alone: Collection[str] = ()
-) -> dict[CellKey, Arm]:
-    """The arm of every cell of ``tables``; the order of the records does not matter.
+def borrows(table: Table, declared: Collection[str]) -> bool:
+    """Whether ``table`` counts runs of other tables; ``declared`` are the ids of tables with a preregistration."""
+    return table.kind != "paper" and table.id not in declared
 
-    A table that is not of the paper takes a run it lacks from another table that recorded the very same configuration
-    and seed: so the product's cross-entropy column is Table 2's, trained once. Tables whose ids are in ``alone`` take
-    none: what their declared looks see are their own runs.
+
+def equal_cells(table: Table, others: Iterable[Table]) -> dict[str, list[Cell]]:
+    """For the id of each cell of ``table``, the cells of ``others`` with the very same configuration, by id."""
+    by_hash = defaultdict(list)
+    for cell in chain.from_iterable(other.cells for other in others if other.id != table.id):
+        by_hash[cell.hash].append(cell)
+    equal = {cell.id: by_hash.get(cell.hash, []) for cell in table.cells}
+    return {cell: sorted(found, key=lambda lender: lender.id) for cell, found in equal.items() if found}
+
+
+def why_left_out(run: Run, record: RunRecord) -> Reason | None:
+    """Why a whole record at the place of ``run`` is left out, None where it counts."""
+    if record.configuration_hash != run.hash:
+        return "configuration"
+    return "diverged" if record.status == "diverged" else None
+
+
+def count_runs(
+    tables: Iterable[Table],
+    found: Iterable[Found | RunRecord],
+    metric: Metric = "last",
+    declared: Collection[str] = (),
+) -> tuple[dict[CellKey, CellRuns], tuple[LeftOut, ...]]:
+    """The runs of every cell of ``tables``, and the records under rows or columns that those tables do not have.
+
+    ``found`` may hold records of other tables, which are borrowed from; its order does not matter. A table counts the
+    seeds that it plans and those that it has a record of. ``declared`` as for ``borrows``.
     """
-    by_run: dict[str, list[RunRecord]] = defaultdict(list)
-    same_configuration: dict[str, str] = {}
-    seeds: dict[str, set[int]] = defaultdict(set)
-    for record in sorted(records, key=lambda record: record.id):
-        by_run[f"{record.table}/{record.row}/{record.column}/seed-{record.seed}"].append(record)
-        same_configuration.setdefault(record.configuration_hash, record.id)
-        seeds[record.table].add(record.seed)
-    everywhere = set().union(*seeds.values())
-    arms = {}
+    by_cell: dict[CellKey, dict[str, list[Found]]] = defaultdict(dict)
+    lent: dict[str, list[Found]] = {}
+    for (table_id, row, column, seed_name), entry in sorted(_placed(found), key=lambda placed: placed[0]):
+        records = by_cell[table_id, row, column].setdefault(seed_name, [])
+        records.append(entry)
+        if entry.record:
+            lent.setdefault(entry.record.configuration_hash, records)
+    counted: dict[CellKey, CellRuns] = {}
+    strays: list[LeftOut] = []
     for table in tables:
-        borrows = table.kind != "paper" and table.id not in alone
-        planned = seeds[table.id].union(range(table.seeds))
+        recorded = {key: seeds for key, seeds in by_cell.items() if key[0] == table.id}
+        numbers = {seed_of(name) for name in chain.from_iterable(recorded.values())}
+        seeds = sorted({*range(table.seeds), *(number for number in numbers if number is not None)})
+        lenders = lent if borrows(table, declared) else {}
         for cell in table.cells:
-            runs = [Run(cell=cell, seed=seed) for seed in sorted(planned | everywhere if borrows else planned)]
-            found = [(run, by_run.get(run.id, [])) for run in runs]
-            if borrows:
-                found = [(run, own or by_run.get(same_configuration.get(run.hash, ""), [])) for run, own in found]
-            considered = [(run, own) for run, own in found if own or run.seed in planned]
-            arms[table.id, cell.row.id, cell.column.id] = _arm(considered, metric)
-    return arms
+            key = (table.id, cell.row.id, cell.column.id)
+            counted[key] = _count_cell(cell, seeds, recorded.pop(key, {}), lenders, metric)
+        for entry in chain.from_iterable(chain.from_iterable(of_cell.values()) for of_cell in recorded.values()):
+            strays.append(_left_out(entry, "unknown", "the table has no such row or column"))
+    return counted, tuple(strays)
 
 
-def strays(tables: Sequence[Table], records: Iterable[RunRecord]) -> tuple[LeftOut, ...]:
-    """The records of ``tables`` under a row or column that the table does not have."""
-    cells = {(table.id, row.id, column.id) for table in tables for row in table.rows for column in table.columns}
-    names = {table.id for table in tables}
-    lost = (record for record in records if record.table in names)
-    found = {record.id for record in lost if (record.table, record.row, record.column) not in cells}
-    return tuple(LeftOut(run, "the table has no such row or column") for run in sorted(found))
-
-
-def _arm(runs: Iterable[tuple[Run, Sequence[RunRecord]]], metric: Metric) -> Arm:
-    """An arm from the records of each planned run, which are none where it is missing."""
-    kept: list[tuple[int, float, str]] = []
-    left_out, missing, lost = [], [], []
-    for run, records in runs:
-        if not records:
-            missing.append(run.seed)
-            continue
-        top1 = _top1(records[0], metric)
-        in_doubt, without = _in_doubt(records, run.hash, metric), _why_without(records[0], top1)
-        if reason := in_doubt or without:
-            left_out.append(LeftOut(records[0].id, reason))
-            lost += [] if in_doubt else [run.seed]
-        elif top1 is not None:
-            kept.append((run.seed, top1, records[0].id))
-    seeds, top1_percent, ids = zip(*kept, strict=True) if kept else ((), (), ())
-    return Arm(seeds, top1_percent, ids, tuple(left_out), tuple(missing), tuple(lost))
-
-
-def _in_doubt(records: Sequence[RunRecord], configuration_hash: str, metric: Metric) -> str | None:
-    """Why the records of one run cannot be taken as its own, None where they can."""
-    if any(record.configuration_hash != configuration_hash for record in records):
-        return "recorded under another configuration"
-    if len({(record.status, _top1(record, metric)) for record in records}) > 1:
-        return f"{len(records)} records of this run disagree"
-    return None
-
-
-def _why_without(record: RunRecord, top1: float | None) -> str | None:
-    """Why a run has no accuracy that counts, None where it has one."""
-    if record.status == "diverged":
-        return f"diverged: {record.reason or 'no reason recorded'}"
-    return "completed without an accuracy" if top1 is None else None
-
-
-def _top1(record: RunRecord, metric: Metric) -> float | None:
+def top1(record: RunRecord, metric: Metric) -> float | None:
+    """Test top-1 in percent: at the last epoch, or at the best one, which is selected on the test set."""
     return record.last_top1_percent if metric == "last" else record.best_top1_percent
+
+
+def _count_cell(
+    cell: Cell,
+    seeds: Sequence[int],
+    recorded: Mapping[str, Sequence[Found]],
+    lent: Mapping[str, Sequence[Found]],
+    metric: Metric,
+) -> CellRuns:
+    """The runs of ``cell``: its own records by the names of their folders, else those ``lent`` by their hash."""
+    completed, figures, diverged, left_out, missing, lost = [], [], [], [], [], []
+    own = dict(recorded)
+    for seed in seeds:
+        run = Run(cell=cell, seed=seed)
+        entries: Sequence[Found] = own.pop(f"seed-{seed}", ())
+        if not entries and lent:
+            entries = lent.get(run.hash, ())
+        if not entries:
+            missing.append(seed)
+            continue
+        record = entries[0].record
+        reason, detail = _judge(run, entries, metric)
+        if reason is not None:
+            left_out.append(_left_out(entries[0], reason, detail))
+        if record is None or reason == "configuration":
+            continue
+        figure = top1(record, metric)
+        if reason == "diverged":
+            diverged.append(record)
+        elif reason is None and figure is not None:
+            completed.append(record)
+            figures.append(figure)
+        if reason == "diverged" or figure is None:
+            lost.append(seed)
+    for entry in chain.from_iterable(own.values()):
+        left_out.append(_left_out(entry, "unusable", entry.problem or "this folder is of no seed"))
+    return CellRuns(tuple(completed), tuple(figures), tuple(diverged), tuple(left_out), tuple(missing), tuple(lost))
+
+
+def _judge(run: Run, entries: Sequence[Found], metric: Metric) -> tuple[Reason | None, str]:
+    """Why the records found for ``run`` are left out, in a word and in words; None where they count."""
+    records = [entry.record for entry in entries if entry.record]
+    if len(records) < len(entries):
+        return "unusable", entries[0].problem or "cannot be read"
+    reasons = {why_left_out(run, record) for record in records}
+    if "configuration" in reasons:
+        return "configuration", "recorded under another configuration"
+    if len({(record.status, top1(record, metric)) for record in records}) > 1:
+        return "unusable", f"{len(records)} records of this run disagree"
+    if "diverged" in reasons:
+        return "diverged", records[0].reason or "no reason recorded"
+    if top1(records[0], metric) is None:
+        return "unusable", "completed without an accuracy"
+    return None, ""
+
+
+def _placed(found: Iterable[Found | RunRecord]) -> Iterator[tuple[tuple[str, str, str, str], Found]]:
+    """Each record with its place, in four parts; one that is not from a file is at the place that its id names."""
+    for entry in found:
+        at = Found(Path(entry.id, "run.json"), entry, None) if isinstance(entry, RunRecord) else entry
+        match at.path.parts[-5:-1]:
+            case (table, row, column, seed):
+                yield (table, row, column, seed), at
+
+
+def _left_out(entry: Found, why: Reason, detail: str) -> LeftOut:
+    return LeftOut("/".join(entry.path.parts[-5:-1]), str(entry.path), why, " ".join(detail.split()))
+
+
+def seed_of(folder: str) -> int | None:
+    """The seed of a run by the name of its folder, None where that names none."""
+    number = folder.removeprefix("seed-")
+    return int(number) if number.isascii() and number.isdecimal() and int(number) < 2**32 else None

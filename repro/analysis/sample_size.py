@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, count
 from typing import TypeVar
 
-from repro.analysis.assessment import Assessment, CellResult, family_name
+from repro.analysis.assessment import Assessment, CellResult
 from repro.analysis.stats.decision_rule import Verdict
 from repro.analysis.stats.power import GUESSED_RUN_STD, POWER, planning_std, seeds_to_confirm, seeds_to_refute
 from repro.analysis.stats.simulation import verdict_shares
@@ -177,7 +177,7 @@ def expected_verdicts(
     shown = {table.id for table in tables}
     index = {verdict: place for place, verdict in enumerate(Verdict)}
     expected = []
-    for family in dict.fromkeys(map(family_name, tables)):
+    for family in dict.fromkeys(table.family for table in tables):
         rows = _printed_rows(assessment, family)
         if not rows:
             continue
@@ -255,7 +255,7 @@ def _hours(runs: Collection[Run], hours_per_run: HoursPerRun) -> float:
 
 def _runs_before(seed: int, cell: Cell, baseline: Cell, assessment: Assessment) -> list[Run]:
     """The runs still to be trained of the seeds below this one, in pairs; one lost in either arm takes no partner."""
-    arms = [assessment.cells[one.table, one.row.id, one.column.id].arm for one in (baseline, cell)]
+    arms = [assessment.cells[one.table, one.row.id, one.column.id].runs for one in (baseline, cell)]
     lost = {one for arm in arms for one in arm.lost}
     both = list(zip((baseline, cell), arms, strict=True))
     return [Run(cell=one, seed=n) for n in range(seed) if n not in lost for one, arm in both if n not in arm.seeds]
@@ -263,7 +263,7 @@ def _runs_before(seed: int, cell: Cell, baseline: Cell, assessment: Assessment) 
 
 def _runs_to(pairs: int, cell: Cell, baseline: Cell, assessment: Assessment) -> list[Run]:
     """The runs still to be trained for so many pairs: by seed, passing over seeds that were lost in either arm."""
-    arms = [assessment.cells[one.table, one.row.id, one.column.id].arm for one in (baseline, cell)]
+    arms = [assessment.cells[one.table, one.row.id, one.column.id].runs for one in (baseline, cell)]
     lost = {left_out.seed for arm in arms for left_out in arm.left_out}
     there = sorted(set(arms[0].seeds) & set(arms[1].seeds))
     fresh = (seed for seed in count() if seed not in lost and seed not in there)

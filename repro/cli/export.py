@@ -45,6 +45,7 @@ def export(
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""
+    from repro.analysis.evidence import recorded_of
     from repro.cli.console import counted
     from repro.cli.output import format_of, refuse_unwritable
     from repro.experiment.config import find_table
@@ -62,13 +63,13 @@ def export(
         return _deliver(schema_to_bytes(), output)
     if format_name == "parquet" and output is None:
         raise UserError("Parquet is no text for a terminal", hint="Name a file: biasrepro export -o runs.parquet")
-    found = load_records(results, [find_table(name).id for name in tables] if tables else None)
-    records = [one.record for one in found if one.record]
+    found = recorded_of(results, [find_table(name) for name in tables]) if tables else load_records(results)
+    records = [entry.record for entry in found if entry.record]
     _deliver((to_parquet if format_name == "parquet" else to_csv)(records, level), output)
     typer.echo(f"{counted(len(records), 'run')} exported.", err=True)
-    for one in found:
-        if one.problem:
-            typer.echo(f"  left out: {one.path}: {one.problem}", err=True)
+    for entry in found:
+        if entry.problem:
+            typer.echo(f"  left out: {entry.path}: {entry.problem}", err=True)
     return None
 
 

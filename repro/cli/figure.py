@@ -59,8 +59,8 @@ def figure(
     formats = [_format_of(output) for output in outputs]
     for output in outputs:
         refuse_unwritable(output)
+    from repro.analysis.runs import METRICS
     from repro.figures import FIGURES, NEEDS_NO_RUNS, SHOWS_EVERY_EPOCH, draw_figure, gather_recorded, unusable
-    from repro.tables import METRICS
 
     for kind, given, valid in (("figure", name, FIGURES), ("metric", metric, METRICS)):
         if given not in valid:

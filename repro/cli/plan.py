@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -76,13 +77,11 @@ def plan(
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Plan before running: seeds for each cell, GPU-hours, the order for the soonest answers. Trains nothing."""
-    from repro.analysis.assessment import assess
-    from repro.analysis.preregistration import read_declarations
+    from repro.analysis.evidence import family_of, gather_evidence
     from repro.analysis.sample_size import design, expected_verdicts
     from repro.analysis.stats.alpha_spending import Looks
     from repro.cli.console import say
-    from repro.experiment.config import builtin_names, find_table
-    from repro.results import load_records
+    from repro.cli.references import chosen_tables
 
     shown = Looks.parse(looks, spending) if looks is not None else None
     numbers = _numbers(at) if at is not None else None
@@ -96,12 +95,9 @@ def plan(
         from repro.cli.declare import declare_looks
 
         return declare_looks(names or [], shown, unseen=unseen, results=results)
-    papers = [table for table in map(find_table, builtin_names()) if table.kind == "paper"]
-    tables = [find_table(name) for name in names] if names else papers
-    family = list({table.id: table for table in [*papers, *tables]}.values())
-    found = load_records(results, [table.id for table in family], epochs=False)
-    declared = read_declarations(results, family)
-    assessment = assess(family, [one.record for one in found if one.record], looks=declared)
+    tables = chosen_tables(names or [], [])
+    family = list(chain.from_iterable(family_of(table, tables) for table in tables))
+    assessment = gather_evidence(results, family).assess(family)
     hours = _hours(hours_per_run, results)
     planned = design(tables, assessment, hours, power=power, gpu_hours=gpu_hours, guessed_run_std=spread)
     if not (planned.needs or planned.decided):
@@ -116,7 +112,7 @@ def plan(
     ]
     if numbers:
         _show_chances(expected)
-    in_force = [declared[table.id] for table in tables if table.id in declared]
+    in_force = [assessment.looks[table.id] for table in tables if table.id in assessment.looks]
     lines = [*_summary(planned), *([_CHANCES] if numbers else ()), *_expectations(expected)]
     lines += _looks(shown) if shown else []
     for line in [*lines, *(f"looks   {one.table}: {one.words}" for one in in_force)]:

@@ -47,10 +47,10 @@ def report(
     settings: Settings = None,
 ) -> None:
     """Report on what was recorded: verdict, claims, tables, figures, assumptions, provenance, in one file."""
+    from repro.analysis.runs import METRICS
     from repro.cli.output import format_of, refuse_unwritable, write_output
     from repro.cli.references import chosen_tables
     from repro.report import FORMATS, SUFFIXES, gather_report
-    from repro.tables import METRICS
 
     format_name = format_of(output, format_name, SUFFIXES, default="html")
     for kind, given, valid in (("format", format_name, FORMATS), ("metric", metric, METRICS)):

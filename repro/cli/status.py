@@ -59,7 +59,7 @@ def status(
 
 def _show(table_name: str | None, settings: list[str] | None, results: Path) -> list[Overview]:
     """Show the overviews of one table or all."""
-    from repro.cli.console import say
+    from repro.cli.console import counted, say
     from repro.experiment.config import find_table
     from repro.sweep.overview import overview, overview_of_folder, table_folders
     from repro.sweep.registry import registered
@@ -74,11 +74,13 @@ def _show(table_name: str | None, settings: list[str] | None, results: Path) -> 
             say(f"next  {command_line('sweep', 'demo', results=results)}")
             return []
         _show_tables(overviews)
-    for one in overviews:
-        _show_trouble(one, results)
+    for table in overviews:
+        for lender, count in table.borrowed.items():
+            say(f"{counted(count, 'run')} of {table.name} recorded under {lender}: the configuration is the same")
+        _show_trouble(table, results)
     swept = {registration.conductor.table for registration in registered(results)}
-    for one in overviews:
-        for line in _next_steps(one, results, is_swept=one.name in swept):
+    for table in overviews:
+        for line in _next_steps(table, results, is_swept=table.name in swept):
             say(line)
     return overviews
 

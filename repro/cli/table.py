@@ -15,8 +15,9 @@ from repro.cli.options import RESULTS_DEFAULT, Results, Settings
 from repro.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from repro.analysis.runs import Metric
     from repro.experiment.schema import Table
-    from repro.tables import AssembledTable, Metric
+    from repro.tables import AssembledTable
 
 _MOST_SIBLINGS = 3
 _NEVER_COMPACT = ("csv", "json")  # every figure has a place of its own there
@@ -73,9 +74,10 @@ def table(
     settings: Settings = None,
 ) -> None:
     """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
+    from repro.analysis.runs import METRICS
     from repro.cli.output import format_of, refuse_unwritable
     from repro.cli.references import chosen_tables
-    from repro.tables import METRICS, RENDERERS, SUFFIXES, VERDICTS, gather
+    from repro.tables import RENDERERS, SUFFIXES, VERDICTS, gather
     from repro.tables import latex_format as latex
 
     format_name = format_of(output, format_name, SUFFIXES, default="markdown")
@@ -99,6 +101,7 @@ def table(
                 metric=cast("Metric", metric),
                 show_variants=variants,
                 verdicts=verdicts,
+                given=chosen,
             ),
             compact=compact,
         )

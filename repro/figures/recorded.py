@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
-from repro.analysis.assessment import Assessment, CellResult, assess
-from repro.analysis.preregistration import Declaration, read_declarations
-from repro.analysis.runs import Metric
+from repro.analysis.assessment import Assessment, CellResult
+from repro.analysis.evidence import Evidence, family_of, gather_evidence, variants_of
+from repro.analysis.preregistration import Declaration
+from repro.analysis.runs import LeftOut, Metric
 from repro.experiment.schema import Column, Row, Table
-from repro.results import Found, RunRecord, load_records
-from repro.tables import AssembledTable, assemble, variants_of
-from repro.tables.gather import family_of
+from repro.results import RunRecord
+from repro.tables import AssembledTable, assemble
 from repro.tables.interim_notes import stopping_notes
 from repro.tables.layout import caveat, label
-from repro.tables.structure import LeftOut
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A table with its whole records by run id; ``assessment`` may cover more tables, judged as one family with it."""
+    """A table as shown; ``assessment`` also covers its variants and the tables of its family."""
 
     table: Table
     shown: AssembledTable
     assessment: Assessment
-    runs: Mapping[str, RunRecord]
 
     @property
     def label(self) -> str:
@@ -40,7 +39,7 @@ class Recorded:
 
     @property
     def declared(self) -> Declaration | None:
-        """The looks declared for it, if any: its intervals are then repeated ones."""
+        """Its preregistration, if any: its intervals are then repeated ones."""
         return self.assessment.looks.get(self.table.id)
 
     @property
@@ -55,40 +54,39 @@ class Recorded:
 
     def completed(self, row: Row, column: Column) -> tuple[RunRecord, ...]:
         """The runs of a cell that count, by seed."""
-        return tuple(self.runs[run] for run in self.result(row, column).arm.runs)
+        return self.result(row, column).runs.completed
 
     def diverged(self, row: Row, column: Column) -> tuple[RunRecord, ...]:
         """The runs of a cell that a non-finite loss stopped, by seed."""
-        left_out = (self.runs.get(one.run) for one in self.result(row, column).arm.left_out)
-        return tuple(record for record in left_out if record and record.status == "diverged")
+        return self.result(row, column).runs.diverged
 
 
 def gather_recorded(tables: Sequence[Table], results: Path, metric: Metric = "last") -> list[Recorded]:
-    """Each of ``tables`` with what is recorded of it under ``results``."""
-    wanted = [other for table in tables for other in (*family_of(table), *variants_of(table))]
-    found = load_records(results, sorted({table.id for table in wanted}))
-    looks = read_declarations(results, wanted)
-    return [recorded(table, found, metric, looks) for table in tables]
+    """Each of ``tables`` with what is recorded of it under ``results``, every epoch included."""
+    judged = [other for table in tables for other in tables_judged(table, tables)]
+    evidence = gather_evidence(results, judged, metric, epochs=True)
+    return [recorded(table, evidence, tables) for table in tables]
 
 
-def recorded(
-    table: Table, found: Iterable[Found], metric: Metric = "last", looks: Mapping[str, Declaration] | None = None
-) -> Recorded:
-    """``table`` with what ``found`` holds of it and of the tables that its p-values are adjusted with.
+def tables_judged(table: Table, given: Sequence[Table] = ()) -> list[Table]:
+    """The tables that an answer on ``table`` covers; ``given`` are those shown with it."""
+    return [*family_of(table, given), *variants_of(table)]
 
-    ``looks`` are the declarations of these tables, by their ids.
-    """
-    found = list(found)
-    records = {one.record.id: one.record for one in found if one.record}
-    family = family_of(table)
-    declared = {one.id: looks[one.id] for one in family if looks and one.id in looks}
-    assessment = assess(family, records.values(), metric, looks=declared)
-    shown = assemble(table, found, metric=metric, variants=variants_of(table))
-    notes = stopping_notes(assessment, [table.id], records.values())
-    return Recorded(table, replace(shown, notes=(*shown.notes, *notes)), assessment, records)
+
+def recorded(table: Table, evidence: Evidence, given: Sequence[Table] = ()) -> Recorded:
+    """``table`` with what ``evidence`` holds of it; ``given`` are the tables shown with it."""
+    assessment = evidence.assess(tables_judged(table, given))
+    shown = assemble(
+        table,
+        evidence.found,
+        metric=evidence.metric,
+        variants=variants_of(table),
+        declared=evidence.declarations,
+    )
+    return Recorded(table, replace(shown, notes=(*shown.notes, *stopping_notes(assessment, table.id))), assessment)
 
 
 def unusable(tables: Iterable[Recorded]) -> list[LeftOut]:
     """The records that no figure shows: damaged, edited, in a wrong place or of another configuration."""
-    found = {one.path: one for table in tables for one in table.shown.left_out if one.why != "diverged"}
-    return list(found.values())
+    left_out = chain.from_iterable(table.shown.left_out for table in tables)
+    return list({record.path: record for record in left_out if record.why != "diverged"}.values())

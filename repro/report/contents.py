@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.analysis.assessment import assess
 from repro.analysis.claims import Claim, assess_claims
-from repro.analysis.preregistration import Declaration, read_declarations
+from repro.analysis.evidence import Evidence, gather_evidence, variants_of
 from repro.analysis.runs import Metric
 from repro.errors import UserError
 from repro.experiment.config import builtin_names, find_table
 from repro.experiment.schema import Table, TableKind
 from repro.figures import Recorded
-from repro.figures.recorded import recorded
-from repro.results import Found, RunRecord, load_records
-from repro.tables import variants_of
-from repro.tables.gather import family_of
+from repro.figures.recorded import recorded, tables_judged
+from repro.results import RunRecord
 
 _ORDER: tuple[TableKind, ...] = ("paper", "released", "study", "variants", "demo")
 
@@ -43,14 +40,11 @@ class Report:
     @property
     def records(self) -> list[RunRecord]:
         """Every run that is in a number of some section."""
-        found = {
-            run: section.runs[run]
-            for section in self.sections
-            for row in section.shown.rows
-            for cell in row.cells
-            for seed in (cell.ours.seeds if cell.ours else ())
-            if (run := f"{row.table}/{row.id}/{cell.column}/seed-{seed}") in section.runs
-        }
+        found: dict[str, RunRecord] = {}
+        for section in self.sections:
+            shown = {row.table for row in section.shown.rows}
+            cells = (cell for cell in section.assessment.cells.values() if cell.table in shown)
+            found |= {record.id: record for cell in cells for record in cell.runs.completed}
         return [found[run] for run in sorted(found)]
 
 
@@ -63,34 +57,26 @@ def gather_report(results: Path, tables: Sequence[Table] = (), metric: Metric = 
     beside = {variant.id for paper in papers for variant in variants_of(paper)}
     sections = list(tables) or [*papers, *(table for table in others if table.id not in beside)]
     product = find_table("product")
-    wanted = {
-        one.id: one for table in (*papers, product, *sections) for one in (*family_of(table), *variants_of(table))
-    }
-    found = load_records(results, sorted(wanted))
-    looks = read_declarations(results, wanted.values())
-    return report_on(papers, _in_order(sections), product, found, metric, tuple(unknown if not tables else ()), looks)
+    judged = [other for table in (*papers, *sections) for other in tables_judged(table, sections)]
+    evidence = gather_evidence(results, [*judged, product], metric, epochs=True)
+    return report_on(papers, _in_order(sections), product, evidence, tuple(unknown if not tables else ()))
 
 
 def report_on(
     papers: Sequence[Table],
     sections: Sequence[Table],
     product: Table,
-    found: Sequence[Found],
-    metric: Metric = "last",
+    evidence: Evidence,
     unknown: tuple[str, ...] = (),
-    looks: Mapping[str, Declaration] | None = None,
 ) -> Report:
-    """The report on the record files given; ``product`` is the table of the last claim, ``looks`` what was declared."""
-    of_table = {table.id: recorded(table, found, metric, looks) for table in (*papers, *sections)}
-    records = [one.record for one in found if one.record]
+    """The report on ``evidence``; ``product`` is the table of the last claim."""
+    of_table = {table.id: recorded(table, evidence, sections) for table in (*papers, *sections)}
     of_claims = [*papers, product]
-    declared = {table.id: looks[table.id] for table in of_claims if looks and table.id in looks}
-    claims = assess_claims(of_claims, assess(of_claims, records, metric, looks=declared))
     return Report(
-        metric=metric,
+        metric=evidence.metric,
         papers=tuple(of_table[table.id] for table in papers),
         sections=tuple(of_table[table.id] for table in sections),
-        claims=claims,
+        claims=assess_claims(of_claims, evidence.assess(of_claims)),
         unknown=unknown,
     )
 

@@ -108,7 +108,7 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
     preregistered = [table for table in tables if table.declared]
     for table in preregistered:
         assert table.declared
-        found.append(stopping_text(table.declared, table.assessment, table.runs.values()).replace("`", ""))
+        found.append(stopping_text(table.declared, table.assessment).replace("`", ""))
     if preregistered:
         found.append("The claims are tested on the seeds of the first interim analysis, a number fixed in advance.")
     if tables and tables[0].assessment.metric == "best":

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 import repro
 from repro.analysis.claims import Answer, Claim
+from repro.analysis.runs import LeftOut
 from repro.analysis.stats.decision_rule import Verdict
 from repro.figures import Recorded, draw_figure
 from repro.report.assumptions import chapters, reproducing_document
@@ -32,7 +33,7 @@ from repro.report.inline_figures import InlineFigure, inline_figure
 from repro.report.provenance import Fact, facts, peculiarities
 from repro.report.table_rows import AccuracyRow, DeltaRow, accuracy_rows, delta_rows
 from repro.tables.layout import caption, legend, usual_number_of_seeds
-from repro.tables.structure import LeftOut, Note
+from repro.tables.structure import Note
 
 # The style of a verdict's or an answer's label.
 CHIPS: dict[str, str] = {

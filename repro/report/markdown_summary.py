@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from repro.analysis.runs import LeftOut, Reason
 from repro.figures import Recorded
 from repro.figures.deltas import delta_text
 from repro.report.assumptions import assumed_settings, reproducing_document
@@ -24,7 +25,6 @@ from repro.report.table_rows import delta_rows
 from repro.tables import markdown_format as markdown
 from repro.tables.layout import MISSING, signed
 from repro.tables.markdown_format import escape
-from repro.tables.structure import Exclusion, LeftOut
 
 _PROMPT = "> To be written by the people who ran it. Facts from the records:"
 
@@ -95,7 +95,7 @@ def easy(report: Report) -> list[str]:
 def difficult(report: Report) -> list[str]:
     """What failed or had to be assumed, as far as records and documents show."""
     found = []
-    reasons: dict[Exclusion, str] = {
+    reasons: dict[Reason, str] = {
         "diverged": "diverged",
         "configuration": "recorded under another configuration",
         "unusable": "damaged or edited",

@@ -118,20 +118,17 @@ def _published(shown: AssembledTable, cell: AssembledCell) -> Entry:
 
 def _seed_lines(table: Recorded, row: AssembledRow, cell: AssembledCell) -> Iterator[SeedLine]:
     """Every seed that is planned or recorded, with its outcome."""
-    place = f"{row.table}/{row.id}/{cell.column}/seed-"
-    counting = cell.ours.seeds if cell.ours else ()
-    left_out = {one.run.removeprefix(place): one for one in table.shown.left_out if one.run.startswith(place)}
-    seeds = {*range(table.table.seeds), *counting, *(int(seed) for seed in left_out if seed.isdecimal())}
-    if not counting and not left_out:
+    result = table.assessment.cells.get((row.table, row.id, cell.column))
+    if result is None or not (result.runs.completed or result.runs.left_out):
         return
-    for seed in sorted(seeds):
-        if seed in counting:
-            yield SeedLine(seed, _of_record(table.runs[f"{place}{seed}"]))
-        elif str(seed) in left_out:
-            reason = left_out[str(seed)]
-            yield SeedLine(seed, f"{_LEFT_OUT.get(reason.why, 'left out')} ({reason.detail.removesuffix('.')})")
-        else:
-            yield SeedLine(seed, "not run")
+    lines = dict.fromkeys(range(table.table.seeds), "not run")
+    for record in result.runs.completed:
+        lines[record.seed] = _of_record(record) + ("" if record.table == row.table else f", under {record.table}")
+    for left_out in result.runs.left_out:
+        if left_out.seed is not None:
+            reason = _LEFT_OUT.get(left_out.why, "left out")
+            lines[left_out.seed] = f"{reason} ({left_out.detail.removesuffix('.')})"
+    yield from (SeedLine(seed, text) for seed, text in sorted(lines.items()))
 
 
 def _of_record(record: RunRecord) -> str:

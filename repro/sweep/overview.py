@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from repro.analysis.evidence import lending_cells
+from repro.analysis.runs import seed_of
 from repro.errors import UserError
 from repro.experiment.config import find_table, runs_of
 from repro.experiment.schema import Table
@@ -23,7 +25,8 @@ class Overview:
     """A table's runs: ``stages`` of all, ``by_cell`` of each cell, ``trouble`` by run id, and those ``in_training``.
 
     ``table`` is None where the records are there and the YAML file that they came from is not known by name.
-    ``strangers`` are records of no cell of the table, such as of a row that it no longer has.
+    ``strangers`` are records of no cell of the table, such as of a row that it no longer has. ``borrowed`` counts the
+    runs that are recorded under another table, by that table's id.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Overview:
     trouble: tuple[tuple[str, RunState], ...]
     strangers: tuple[Path, ...] = ()
     in_training: tuple[tuple[str, RunState], ...] = ()
+    borrowed: Mapping[str, int] = field(default_factory=dict)
 
 
 def table_folders(results: Path) -> list[str]:
@@ -45,17 +49,16 @@ def table_folders(results: Path) -> list[str]:
 
 def overview(results: Path, table: Table) -> Overview:
     """Where ``table`` stands: its cells with the seeds it asks for, and any others that are there."""
-    folder = results / table.id
-    there = {path: _seed(path) for path in folder.glob("*/*/seed-*") if _seed(path) is not None}
+    there = {path: seed_of(path.name) for path in (results / table.id).glob("*/*/seed-*")}
     asked = set(range(table.seeds))
     runs = runs_of(table.cells, sorted(asked | {seed for seed in there.values() if seed is not None}))
     runs = [run for run in runs if run.seed in asked or results / run.id in there]
-    states = survey(results, runs)
+    states = survey(results, runs, lending_cells(results, table))
     by_cell: dict[str, Counter[Stage]] = {cell.id: Counter() for cell in table.cells}
     for run in runs:
         by_cell[run.cell.id][states[run.id].stage] += 1
     known = {results / run.id for run in runs}
-    strangers = tuple(sorted(path / "run.json" for path in there if path not in known))
+    strangers = sorted(path / "run.json" for path, seed in there.items() if path not in known and seed is not None)
     return Overview(
         table.id,
         table,
@@ -64,6 +67,7 @@ def overview(results: Path, table: Table) -> Overview:
         _trouble(states.items()),
         tuple(path for path in strangers if path.exists()),
         tuple((run_id, state) for run_id, state in states.items() if state.stage in IN_TRAINING),
+        Counter(state.lender for state in states.values() if state.lender),
     )
 
 
@@ -93,8 +97,3 @@ def _state_by_record(found: Found) -> RunState:
 def _trouble(states: Iterable[tuple[str, RunState]]) -> tuple[tuple[str, RunState], ...]:
     found = [(run_id, state) for run_id, state in states if state.stage in TROUBLE]
     return tuple(sorted(found, key=lambda entry: TROUBLE.index(entry[1].stage)))
-
-
-def _seed(folder: Path) -> int | None:
-    number = folder.name.removeprefix("seed-")
-    return int(number) if number.isascii() and number.isdecimal() and int(number) < 2**32 else None

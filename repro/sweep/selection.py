@@ -10,14 +10,13 @@ from typing import Literal
 from repro.errors import UserError
 from repro.experiment.config import runs_of, select
 from repro.experiment.schema import Run, Table
-from repro.sweep.survey import RunState, Stage
+from repro.sweep.survey import FINISHED, RunState, Stage
 
 Only = Literal["failed", "missing"]
 MAX_SEEDS = 10_000
 
 _PART = re.compile(r" *([0-9]{1,20}) *(?:- *([0-9]{1,20}) *)?")
 
-_FINISHED = (Stage.COMPLETED, Stage.DIVERGED)
 _BLOCKED = (Stage.DAMAGED, Stage.FOREIGN)
 
 
@@ -78,7 +77,7 @@ def make_plan(runs: Sequence[Run], states: Mapping[str, RunState], only: Only | 
         state = states[run.id]
         if state.stage in _BLOCKED:
             blocked.append((run, state))
-        elif state.stage in _FINISHED:
+        elif state.stage in FINISHED:
             found["finished"].append(run)
         elif state.stage is Stage.RUNNING:
             found["elsewhere"].append(run)

@@ -6,16 +6,17 @@ and still flags every damaged one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from repro.analysis.runs import why_left_out
 from repro.errors import DataError
 from repro.experiment.added_keys import with_neutral
-from repro.experiment.schema import Run
+from repro.experiment.schema import Cell, Run
 from repro.results import RunFolder, RunRecord, find_record, read_failure
 from repro.results.files import file_time, read_each
 from repro.results.ownership import HEARTBEAT_SECONDS, SILENT_SECONDS, last_owner
@@ -35,21 +36,42 @@ class Stage(StrEnum):
     FOREIGN = "other configuration"
 
 
+FINISHED = (Stage.COMPLETED, Stage.DIVERGED)
+_WITHOUT_RECORD = (Stage.FAILED, Stage.LOST, Stage.INTERRUPTED, Stage.MISSING)
+
+
 @dataclass(frozen=True)
 class RunState:
-    """A run's stage; ``detail`` says why it failed, diverged or is damaged; ``record``, if any, has no epochs."""
+    """A run's stage; ``detail`` says why it failed, diverged or is damaged; ``record``, if any, has no epochs.
+
+    ``lender`` is the table that recorded it, where that is another one.
+    """
 
     stage: Stage
     detail: str | None = None
     record: RunRecord | None = None
+    lender: str | None = None
 
 
-def survey(results: Path, runs: Iterable[Run]) -> dict[str, RunState]:
-    """The state of each run, by its id, without its record: those of ten thousand take 0.1 GB."""
+def survey(
+    results: Path, runs: Iterable[Run], lending: Mapping[str, Sequence[Cell]] | None = None
+) -> dict[str, RunState]:
+    """The state of each run, by its id, without its record: those of ten thousand take 0.1 GB.
+
+    A run without a record of its own takes that of a cell that is ``lending`` to its cell (``evidence.lending_cells``).
+    """
     now = cache(lambda: file_time(results))
 
     def look(run: Run) -> tuple[str, RunState]:
-        return run.id, replace(look_at(RunFolder.of(results, run), run, now), record=None)
+        state = look_at(RunFolder.of(results, run), run, now)
+        if state.stage in _WITHOUT_RECORD and lending:
+            for cell in lending.get(run.cell.id, ()):
+                lent = Run(cell=cell, seed=run.seed)
+                found = look_at(RunFolder.of(results, lent), lent, now)
+                if found.stage in FINISHED:
+                    state = replace(found, lender=cell.table)
+                    break
+        return run.id, replace(state, record=None)
 
     return dict(read_each(look, runs))
 
@@ -62,10 +84,11 @@ def look_at(folder: RunFolder, run: Run, now: Callable[[], float] | None = None)
         return RunState(Stage.DAMAGED, error.what)
     if record is None:
         return _unfinished(folder, now)
-    if record.configuration_hash != run.hash:
-        return RunState(Stage.FOREIGN, _difference(record.configuration, run), record)
-    if record.status == "diverged":
-        return RunState(Stage.DIVERGED, record.reason, record)
+    match why_left_out(run, record):
+        case "configuration":
+            return RunState(Stage.FOREIGN, _difference(record.configuration, run), record)
+        case "diverged":
+            return RunState(Stage.DIVERGED, record.reason, record)
     return RunState(Stage.COMPLETED, None, record)
 
 

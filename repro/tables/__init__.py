@@ -6,22 +6,19 @@ from collections.abc import Callable, Sequence
 
 from repro.tables import csv_format, html_format, json_format, latex_format, markdown_format
 from repro.tables.assemble import assemble
-from repro.tables.gather import gather, modified_siblings, variants_of
-from repro.tables.structure import METRICS, VERDICTS, AssembledTable, Metric, Verdicts
+from repro.tables.gather import gather, modified_siblings
+from repro.tables.structure import VERDICTS, AssembledTable, Verdicts
 
 __all__ = [
-    "METRICS",
     "RENDERERS",
     "SUFFIXES",
     "VERDICTS",
     "AssembledTable",
-    "Metric",
     "Renderer",
     "Verdicts",
     "assemble",
     "gather",
     "modified_siblings",
-    "variants_of",
 ]
 
 

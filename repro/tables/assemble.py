@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
+from repro.analysis.runs import CellKey, CellRuns, LeftOut, Metric, Reason, count_runs
 from repro.experiment.schema import BASELINE, Column, Row, Table
 from repro.results import Found, RunRecord
 from repro.tables.footnotes import (
     Footnotes,
     accepted_text,
+    borrowed_text,
     exclusion_text,
     mixture_texts,
     parameters_text,
@@ -18,15 +22,11 @@ from repro.tables.footnotes import (
     tally,
     variants_text,
 )
-from repro.tables.judge import CellKey, Judged, figure_of, judge
 from repro.tables.structure import (
     AssembledCell,
     AssembledRow,
     AssembledTable,
-    Exclusion,
     Heading,
-    LeftOut,
-    Metric,
     Note,
     Sample,
 )
@@ -41,24 +41,25 @@ def assemble(
     metric: Metric = "last",
     variants: Sequence[Table] = (),
     show_variants: bool | None = None,
+    declared: Collection[str] = (),
 ) -> AssembledTable:
-    """What ``table`` says, given every record file of it and of its ``variants``.
+    """What ``table`` says, given every record file of it, of its ``variants`` and of tables that lend it runs.
 
     ``metric`` is the epoch reported: ``last``, or ``best``, which is selected on the test set. A variant's row stands
-    under the row that it is beside: where it has any record (None), always (True) or never (False).
+    under the row that it is beside: where it has any record (None), always (True) or never (False). ``declared`` are
+    the ids of tables with a preregistration.
     """
-    found = list(found)
-    judged, strays = judge(table, found, metric)
-    sources = [_Source(table, row, judged) for row in table.rows]
-    for variant in variants if show_variants is not False else ():
-        judged_variant, strays_of_variant = judge(variant, found, metric)
-        rows = [_Source(variant, row, judged_variant, variant=True) for row in variant.rows]
+    variants = variants if show_variants is not False else ()
+    counted, strays = count_runs([table, *variants], found, metric, declared)
+    sources = [_Source(table, row, counted) for row in table.rows]
+    for variant in variants:
+        rows = [_Source(variant, row, counted, variant=True) for row in variant.rows]
         sources = _interleaved(sources, [row for row in rows if show_variants or row.found_any])
-        strays += strays_of_variant
     builder = _Builder(table, sources, strays, metric)
     rows_built = tuple(builder.row(source) for source in sources)  # before the notes: marks are given on the way
     completed = [record for source in sources for record in source.completed]
-    seeds = range(table.seeds)
+    planned = range(table.seeds)
+    own = [runs for key, runs in counted.items() if key[0] == table.id]
     return AssembledTable(
         id=table.id,
         reference=table.reference,
@@ -76,7 +77,7 @@ def assemble(
         notes=builder.footnotes.notes() + tuple(builder.general_notes(completed)),
         left_out=builder.left_out,
         seeds=table.seeds,
-        recorded_runs=sum(r.seed in seeds for cell in judged.values() for r in (*cell.completed, *cell.diverged)),
+        recorded_runs=sum(run.seed in planned for runs in own for run in (*runs.completed, *runs.diverged)),
         planned_runs=len(table.cells) * table.seeds,
         devices=tally(record.provenance.device_name for record in completed),
         code_hashes=tally(record.provenance.code_hash for record in completed),
@@ -89,15 +90,15 @@ def setting_text(key: str, value: Any) -> str:
 
 
 class _Source:
-    """A row, the table that defines it, and its judged runs by column."""
+    """A row, the table that defines it, and its runs by column."""
 
-    def __init__(self, table: Table, row: Row, judged: dict[CellKey, Judged], *, variant: bool = False) -> None:
+    def __init__(self, table: Table, row: Row, counted: dict[CellKey, CellRuns], *, variant: bool = False) -> None:
         self.table, self.row, self.variant = table, row, variant
-        self.runs = {column.id: judged[row.id, column.id] for column in table.columns}
+        self.runs = {column.id: counted[table.id, row.id, column.id] for column in table.columns}
 
     @property
     def found_any(self) -> bool:
-        return any(cell.found_any for cell in self.runs.values())
+        return any(runs.completed or runs.left_out for runs in self.runs.values())
 
     @property
     def completed(self) -> list[RunRecord]:
@@ -105,14 +106,18 @@ class _Source:
 
     @property
     def parameter_counts(self) -> list[int]:
-        return sorted({r.parameters for cell in self.runs.values() for r in (*cell.completed, *cell.diverged)})
+        return sorted({run.parameters for cell in self.runs.values() for run in (*cell.completed, *cell.diverged)})
+
+    def borrowed(self, column: str) -> dict[str, int]:
+        """How many runs of a cell are recorded under each other table."""
+        return Counter(record.table for record in self.runs[column].completed if record.table != self.table.id)
 
 
 def _interleaved(own: list[_Source], others: Iterable[_Source]) -> list[_Source]:
     """``own`` with each of ``others`` under the row it stands beside, after those that stand there already."""
     rows = list(own)
     for other in others:
-        anchors = [i for i, one in enumerate(rows) if not one.variant and one.row.id == other.row.beside]
+        anchors = [i for i, row in enumerate(rows) if not row.variant and row.row.id == other.row.beside]
         place = anchors[0] + 1 if anchors else len(rows)
         while place < len(rows) and rows[place].variant:
             place += 1
@@ -127,10 +132,13 @@ class _Builder:
         self.table, self.metric = table, metric
         self.footnotes = Footnotes()
         cells = [cell for source in sources for cell in source.runs.values()]
-        self.left_out = tuple(one for cell in cells for one in cell.left_out) + strays
+        self.left_out = (*chain.from_iterable(cell.left_out for cell in cells), *strays)
         self.published_as = _published_as(table)
-        kinds = dict.fromkeys(one.why for one in self.left_out)
-        self._exclusion_texts = {kind: exclusion_text(kind, self._left_out_as(kind), table.id) for kind in kinds}
+        by_reason: dict[Reason, list[LeftOut]] = defaultdict(list)
+        for record in self.left_out:
+            by_reason[record.why].append(record)
+        self._exclusion_texts = {why: exclusion_text(why, records, table.id) for why, records in by_reason.items()}
+        self._borrowed_texts = _borrowed_texts(sources)
         accepted = [record for cell in cells for record in cell.completed if record.provenance.changes_accepted]
         self._accepted_text = accepted_text(accepted, table.id) if accepted else ""
         self._variants_text = variants_text(sorted({source.table.id for source in sources if source.variant}))
@@ -165,8 +173,8 @@ class _Builder:
 
     def _cell(self, source: _Source, column: Column) -> AssembledCell:
         published = source.row.published.top1_percent if source.row.published and self.published_as else {}
-        judged = source.runs.get(column.id, Judged())
-        ours, baseline = self._sample(judged), self._sample(source.runs.get(BASELINE, Judged()))
+        runs = source.runs.get(column.id, CellRuns())
+        ours, baseline = _sample(runs), _sample(source.runs.get(BASELINE, CellRuns()))
         is_baseline = column.id == BASELINE
         both_published = column.id in published and BASELINE in published and not is_baseline
         return AssembledCell(
@@ -176,22 +184,33 @@ class _Builder:
             published_delta=round(published[column.id] - published[BASELINE], 6) if both_published else None,
             ours=ours,
             delta=ours.minus(baseline) if ours and baseline and not is_baseline else None,
-            diverged_seeds=tuple(record.seed for record in judged.diverged),
-            marks=self._marks(judged),
+            diverged_seeds=tuple(record.seed for record in runs.diverged),
+            marks=self._marks(source, column),
         )
 
-    def _left_out_as(self, why: Exclusion) -> list[LeftOut]:
-        return [one for one in self.left_out if one.why == why]
-
-    def _sample(self, judged: Judged) -> Sample | None:
-        figures = {record.seed: figure_of(record, self.metric) for record in judged.completed}
-        return Sample.of({seed: figure for seed, figure in figures.items() if figure is not None})
-
-    def _marks(self, judged: Judged) -> tuple[str, ...]:
-        texts = [self._exclusion_texts[kind] for kind in dict.fromkeys(one.why for one in judged.left_out)]
-        if any(record.provenance.changes_accepted for record in judged.completed):
+    def _marks(self, source: _Source, column: Column) -> tuple[str, ...]:
+        if column.id not in source.runs:
+            return ()
+        runs = source.runs[column.id]
+        texts = [self._exclusion_texts[why] for why in dict.fromkeys(record.why for record in runs.left_out)]
+        if any(record.provenance.changes_accepted for record in runs.completed):
             texts.append(self._accepted_text)
+        texts += [self._borrowed_texts[lender] for lender in source.borrowed(column.id)]
         return tuple(self.footnotes.mark(text) for text in texts)
+
+
+def _sample(runs: CellRuns) -> Sample | None:
+    return Sample.of(dict(zip(runs.seeds, runs.top1_percent, strict=True)))
+
+
+def _borrowed_texts(sources: Iterable[_Source]) -> dict[str, str]:
+    """By the id of a table that lends runs, the footnote that names the cells that count them."""
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for source in sources:
+        for column in source.runs:
+            for lender, count in source.borrowed(column).items():
+                counts[lender][f"{source.row.id}/{column}"] = count
+    return {lender: borrowed_text(lender, list(cells), sum(cells.values())) for lender, cells in counts.items()}
 
 
 def _published_as(table: Table) -> str | None:

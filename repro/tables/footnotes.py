@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from repro.analysis.runs import LeftOut, Reason
 from repro.results import Provenance, RunRecord
-from repro.tables.structure import VARIANT_MARK, Exclusion, LeftOut, Note
+from repro.tables.structure import VARIANT_MARK, Note
 
 # A list item that opens with [x] would be a ticked box in Markdown.
 _LETTERS = "abcdefghijklmnopqrstuvwyz"
@@ -45,22 +46,22 @@ class Footnotes:
         return tuple(sorted(notes, key=lambda note: note.mark != VARIANT_MARK))
 
 
-def exclusion_text(why: Exclusion, left_out: Sequence[LeftOut], table_id: str) -> str:
+def exclusion_text(why: Reason, left_out: Sequence[LeftOut], table_id: str) -> str:
     """The footnote for all records that were left out for one reason."""
-    runs = [code(_short(one.run, table_id)) for one in left_out]
-    paths = [code(one.path) for one in left_out]
-    details = [plain(one.detail).removesuffix(".") for one in left_out]
+    runs = [code(_short(record.run, table_id)) for record in left_out]
+    paths = [code(record.path) for record in left_out]
+    details = [plain(record.detail).removesuffix(".") for record in left_out]
     match why:
         case "diverged":
             reasons = [f"{run}: {detail}" for run, detail in zip(runs, details, strict=True)]
-            return f"{_count(runs, 'run')} diverged: left out of the mean ({_listed(reasons)})."
+            return f"{_count(len(runs), 'run')} diverged: left out of the mean ({_listed(reasons)})."
         case "configuration":
-            return f"{_count(runs, 'run')} recorded under another configuration: left out ({_listed(runs)})."
+            return f"{_count(len(runs), 'run')} recorded under another configuration: left out ({_listed(runs)})."
         case "unusable":
             reasons = [f"{path}: {detail}" for path, detail in zip(paths, details, strict=True)]
-            return f"{_count(paths, 'unusable record')}: left out ({_listed(reasons)})."
+            return f"{_count(len(paths), 'unusable record')}: left out ({_listed(reasons)})."
         case "unknown":
-            return f"{_count(paths, 'record')} outside this table's rows and columns: left out ({_listed(paths)})."
+            return f"{_count(len(paths), 'record')} outside this table's rows and columns: left out ({_listed(paths)})."
 
 
 def accepted_text(records: Iterable[RunRecord], table_id: str) -> str:
@@ -70,6 +71,15 @@ def accepted_text(records: Iterable[RunRecord], table_id: str) -> str:
         for record in records
     ]
     return f"Resumed with changes that were accepted: {_listed(changes)}."
+
+
+def borrowed_text(lender: str, cells: Sequence[str], runs: int) -> str:
+    """The footnote for runs of these cells that are recorded under another table."""
+    are = "is" if runs == 1 else "are"
+    return (
+        f"{_count(runs, 'run')} of the same configuration {are} recorded under {code(lender)} and not trained again "
+        f"({_listed([code(cell) for cell in cells])})."
+    )
 
 
 def parameters_text(counts: Iterable[int]) -> str:
@@ -118,8 +128,8 @@ def _short(run_id: str, table_id: str) -> str:
     return run_id.removeprefix(f"{table_id}/")
 
 
-def _count(items: Sequence[str], noun: str) -> str:
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _listed(items: Sequence[str]) -> str:

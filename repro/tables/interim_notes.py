@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from repro.analysis.assessment import Assessment
@@ -12,32 +11,30 @@ from repro.results import RunRecord
 from repro.tables.structure import Note
 
 
-def stopping_notes(assessment: Assessment, table_ids: Iterable[str], records: Iterable[RunRecord]) -> tuple[Note, ...]:
-    """A note on the whole table, for each of these tables that has a preregistration."""
-    records = list(records)
-    return tuple(
-        Note(None, stopping_text(assessment.looks[name], assessment, records))
-        for name in table_ids
-        if name in assessment.looks
-    )
+def stopping_notes(assessment: Assessment, table_id: str) -> tuple[Note, ...]:
+    """A note on the whole table, if it has a preregistration."""
+    declaration = assessment.looks.get(table_id)
+    return (Note(None, stopping_text(declaration, assessment)),) if declaration else ()
 
 
-def stopping_text(declaration: Declaration, assessment: Assessment, records: Iterable[RunRecord]) -> str:
+def stopping_text(declaration: Declaration, assessment: Assessment) -> str:
     """``Stopping rule of `table2`: interim analyses at 5, 10, 20 seeds (Pocock spending), cumulative alpha ...``."""
     spent = ", ".join(f"{level:.2g}" for level in look_levels(declaration.looks, declaration.alpha).cumsum())
     return (
         f"Stopping rule of `{declaration.table}`: {looks_text(declaration.looks)}, cumulative alpha {spent}, "
-        f"preregistered on {declaration.declared_on} {_before_what(declaration, records)}. "
+        f"preregistered on {declaration.declared_on} {_before_what(declaration, assessment)}. "
         f"{_progress(declaration, assessment)} The confidence intervals hold at all analyses together, and the "
         "p-values are valid whenever a cell stops."
     )
 
 
-def _before_what(declaration: Declaration, records: Iterable[RunRecord]) -> str:
+def _before_what(declaration: Declaration, assessment: Assessment) -> str:
     """Whether it came before the first run, from the preregistration and the times in the records."""
-    of_table = (record for record in records if f"{record.table}/{record.row}/{record.column}" in _arms(declaration))
-    before = {record.id for record in of_table if _ended_before(record, declaration.declared_at)}
-    before |= set(declaration.recorded_before)
+    before = set(declaration.recorded_before)
+    for key, cell in assessment.cells.items():
+        if "/".join(key) in declaration.configurations:
+            runs = (*cell.runs.completed, *cell.runs.diverged)
+            before |= {record.id for record in runs if _ended_before(record, declaration.declared_at)}
     if not before:
         return "before the first run had ended"
     count = f"{len(before)} run{'' if len(before) == 1 else 's'}"
@@ -49,17 +46,13 @@ def _before_what(declaration: Declaration, records: Iterable[RunRecord]) -> str:
 
 
 def _progress(declaration: Declaration, assessment: Assessment) -> str:
-    cells = [one for key, one in assessment.cells.items() if "/".join(key) in declaration.cells]
-    latest = max((one.look or 0 for one in cells), default=0)
+    cells = [cell for key, cell in assessment.cells.items() if "/".join(key) in declaration.cells]
+    latest = max((cell.look or 0 for cell in cells), default=0)
     if not latest:
         return "No interim analysis has been done yet."
-    waiting = sum(one.next_look is not None for one in cells)
+    waiting = sum(cell.next_look is not None for cell in cells)
     rest = f"{waiting} of {len(cells)} cells continue to the next" if waiting else "no cell continues"
     return f"The latest was at {latest} seeds; {rest}."
-
-
-def _arms(declaration: Declaration) -> frozenset[str]:
-    return frozenset(declaration.configurations)
 
 
 def _ended_before(record: RunRecord, declared_at: str) -> bool:

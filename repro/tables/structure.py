@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, Literal, get_args
 
+from repro.analysis.runs import LeftOut, Metric
 from repro.experiment.schema import DatasetChoice, TableKind
-
-Metric = Literal["last", "best"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
-
-Exclusion = Literal["diverged", "configuration", "unusable", "unknown"]
 
 Verdicts = Literal["words", "stars"]
 VERDICTS: tuple[Verdicts, ...] = get_args(Verdicts)
@@ -115,22 +111,12 @@ class Note:
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A record that is in no mean, and why."""
-
-    run: str
-    path: str
-    why: Exclusion
-    detail: str
-
-
-@dataclass(frozen=True)
 class AssembledTable:
     """A whole table; ``published_as`` names the line of published figures, None where none may stand beside ours.
 
     ``recorded_runs`` of ``planned_runs`` (cells times the table's seeds) have a record under the present configuration,
-    diverged ones included. ``devices`` and ``code_hashes`` say how many of the runs in the means came from which.
-    ``verdicts`` is how judgements are shown, None where they are not; ``compact`` asks for a single line a model.
+    diverged and borrowed ones included. ``devices`` and ``code_hashes`` say how many of the runs in the means came from
+    which. ``verdicts`` is how judgements are shown, if at all; ``compact`` asks for a single line a model.
     """
 
     id: str

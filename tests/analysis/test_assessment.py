@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 
 from repro.analysis.assessment import Assessment, CellResult, assess
 from repro.analysis.preregistration import Declaration
-from repro.analysis.runs import CellKey, LeftOut
+from repro.analysis.runs import CellKey
 from repro.analysis.sample_size import expected_verdicts
 from repro.analysis.stats.alpha_spending import Looks, look_levels
 from repro.analysis.stats.decision_rule import MARGIN, Verdict, cell_p, judge
@@ -64,8 +64,8 @@ def test_every_number_is_scipys_and_statsmodels(papers: list[Table], as_printed:
         assert delta.mean == pytest.approx(np.diff(pairs[:, ::-1]).mean(), rel=1e-12)
         assert (delta.low, delta.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)), rel=1e-9)
         assert delta.correlation == pytest.approx(np.corrcoef(pairs.T)[0, 1], rel=1e-9)
-        assert result.arm.mean == pytest.approx(pairs[:, 0].mean(), rel=1e-12)
-        assert result.arm.std == pytest.approx(pairs[:, 0].std(ddof=1), rel=1e-9)
+        assert result.runs.mean == pytest.approx(pairs[:, 0].mean(), rel=1e-12)
+        assert result.runs.std == pytest.approx(pairs[:, 0].std(ddof=1), rel=1e-9)
         if result.paper_delta:
             assert delta.p == pytest.approx(theirs.pvalue, rel=1e-9)
         else:
@@ -113,22 +113,22 @@ def test_what_no_number_holds_is_named(papers: list[Table], make_record: MakeRec
     assert result.delta is not None
     assert result.delta.seeds == (0, 1, 2)
     assert result.delta.mean == pytest.approx((1.1 + 0.8 + 1.1) / 3)
-    assert set(assessment.left_out) == {
-        LeftOut("table2/squeezenet/bias/seed-3", "diverged: loss is not finite at step 7 of epoch 2"),
-        LeftOut("table2/squeezenet/ce/seed-6", "recorded under another configuration"),
-        LeftOut("table2/squeezenet/ce/seed-7", "2 records of this run disagree"),
-        LeftOut("table2/squeezenet/bias/seed-8", "completed without an accuracy"),
-        LeftOut("table2/squeezenet_old/ce/seed-8", "the table has no such row or column"),
+    assert {(one.run, one.reason) for one in assessment.left_out} == {
+        ("table2/squeezenet/bias/seed-3", "diverged: loss is not finite at step 7 of epoch 2"),
+        ("table2/squeezenet/ce/seed-6", "recorded under another configuration"),
+        ("table2/squeezenet/ce/seed-7", "2 records of this run disagree"),
+        ("table2/squeezenet/bias/seed-8", "completed without an accuracy"),
+        ("table2/squeezenet_old/ce/seed-8", "the table has no such row or column"),
     }
-    assert {one.run for one in result.unpaired} == {
+    assert set(result.unpaired) == {
         "table2/squeezenet/bias/seed-6",
         "table2/squeezenet/bias/seed-7",
         "table2/squeezenet/ce/seed-3",
     }
     # A mean holds every run that counts, paired or not; what is planned and not there is missing.
-    assert result.arm.seeds == (0, 1, 2, 6, 7)
-    assert result.arm.missing == (4,)
-    assert assessment.cells["table2", "squeezenet", "ce"].arm.missing == (4, 8)
+    assert result.runs.seeds == (0, 1, 2, 6, 7)
+    assert result.runs.missing == (4,)
+    assert assessment.cells["table2", "squeezenet", "ce"].runs.missing == (4, 8)
 
 
 def test_the_same_record_twice_counts_once(papers: list[Table], as_printed: AsPrinted) -> None:
@@ -225,7 +225,7 @@ def test_the_best_epoch_is_another_assessment(papers: list[Table], make_record: 
     assert last.delta is not None
     assert best.delta is not None
     assert (last.delta.mean, best.delta.mean) == (pytest.approx(1.0), pytest.approx(2.0))
-    assert last.arm.mean == pytest.approx(70.1)
+    assert last.runs.mean == pytest.approx(70.1)
 
 
 def test_a_changed_protocol_stands_beside_nothing(make_record: MakeRecord) -> None:
@@ -272,13 +272,16 @@ def test_the_product_takes_table_2s_runs_and_table_2_takes_nobodys(
     own = make_record(cell_of(product, "squeezenet", "bias"), 0, 12.5)
     only_here = make_record(cell_of(product, "squeezenet", "bias"), 30, 12.5)
     assessment = assess([*papers, product], [*records, own, only_here])
-    borrowed = assessment.cells["product", "squeezenet", "ce"].arm
-    assert borrowed.top1_percent == assessment.cells["table2", "squeezenet", "ce"].arm.top1_percent
-    assert borrowed.runs[0] == "table2/squeezenet/ce/seed-0"
-    mixed = assessment.cells["product", "squeezenet", "bias"].arm
-    assert mixed.runs[:2] == ("product/squeezenet/bias/seed-0", "table2/squeezenet/bias/seed-1")
+    borrowed = assessment.cells["product", "squeezenet", "ce"].runs
+    assert borrowed.top1_percent == assessment.cells["table2", "squeezenet", "ce"].runs.top1_percent
+    assert borrowed.completed[0].id == "table2/squeezenet/ce/seed-0"
+    mixed = assessment.cells["product", "squeezenet", "bias"].runs
+    assert [record.id for record in mixed.completed[:2]] == [
+        "product/squeezenet/bias/seed-0",
+        "table2/squeezenet/bias/seed-1",
+    ]
     assert mixed.seeds == (0, 1, 2, 3, 4, 30)
-    assert assessment.cells["table2", "squeezenet", "bias"].arm.seeds == (0, 1, 2, 3, 4)
+    assert assessment.cells["table2", "squeezenet", "bias"].runs.seeds == (0, 1, 2, 3, 4)
 
 
 def test_of_two_tables_that_could_lend_a_run_the_same_one_always_does(
@@ -288,8 +291,8 @@ def test_of_two_tables_that_could_lend_a_run_the_same_one_always_does(
     records = [make_record(cell_of(table, "squeezenet", "ce"), 0, 60.0 + i) for i, table in enumerate(lenders)]
     product = find_table("product")
     for order in (records, records[::-1]):
-        arm = assess([*lenders, product], order).cells["product", "squeezenet", "ce"].arm
-        assert arm.runs == ("normalization/squeezenet/ce/seed-0",)
+        arm = assess([*lenders, product], order).cells["product", "squeezenet", "ce"].runs
+        assert [record.id for record in arm.completed] == ["normalization/squeezenet/ce/seed-0"]
 
 
 def test_with_looks_a_cell_is_judged_at_the_one_that_answers_it_or_the_last(

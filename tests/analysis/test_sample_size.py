@@ -83,7 +83,7 @@ def test_a_budget_answers_the_cells_that_fit_it(papers: list[Table], budget: flo
 def test_what_is_there_is_not_planned_again(papers: list[Table], as_printed: AsPrinted) -> None:
     assessment = assess(papers, as_printed(papers, 4, np.random.default_rng(0)))
     planned = design(papers, assessment, one_hour)
-    recorded = {run for result in assessment.cells.values() for run in result.arm.runs}
+    recorded = {record.id for result in assessment.cells.values() for record in result.runs.completed}
     assert not recorded & {run.id for step in planned.steps for run in step.runs}
     assert all(step.need.paired == 4 for step in planned.steps)
     decided = {(one.table, one.row, one.column) for one in planned.decided}
@@ -168,7 +168,7 @@ def test_until_decided_every_look_brings_the_open_cells_to_the_next(
     assert len({run.id for run in (*first, *second)}) == len(first) + len(second)
     assert {run.seed for run in second} == {4, 5, 6, 7}
     last = assess(papers, records, looks=looks)
-    stopped = [key for key, one in last.cells.items() if key[0] == "table2" and one.decided and one.arm.n == 4]
+    stopped = [key for key, one in last.cells.items() if key[0] == "table2" and one.decided and one.runs.n == 4]
     assert stopped  # some cells were answered at the first look, and not run on
     assert not {run.cell.id for run in second} & {"/".join(key) for key in stopped}
     for result in last.cells.values():

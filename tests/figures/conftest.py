@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from repro.analysis.evidence import Evidence
 from repro.experiment.config import find_table
 from repro.figures import Recorded, draw_figure, recorded
 from repro.results import Found
@@ -29,7 +30,7 @@ def recorded_of(fake_runs: Any) -> Callable[..., Recorded]:
             for one in fake_runs.of(table, seeds)
             if (rows is None or one.record.row in rows) and (columns is None or one.record.column in columns)
         ]
-        return recorded(table, [*found, *more])
+        return recorded(table, Evidence([*found, *more]))
 
     return make
 

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
+from repro.analysis.evidence import Evidence
 from repro.experiment.config import find_table
 from repro.figures import FIGURES, FORMATS, NEEDS_NO_RUNS, Recorded, draw_figure, recorded
 from repro.figures.style import COLUMN_INCHES, series_of
@@ -64,7 +65,7 @@ def test_titles_are_text_whatever_they_hold(recorded_of: Callable[..., Recorded]
     rows = tuple(row.model_copy(update={"title": hostile}) for row in table.rows)
     columns = tuple(column.model_copy(update={"title": f"{column.id} {hostile}"}) for column in table.columns)
     table = table.model_copy(update={"rows": rows, "columns": columns})
-    svg = draw_figure(name, [recorded(table, fake_runs.of(table, range(3)))]).to_bytes("svg").decode()
+    svg = draw_figure(name, [recorded(table, Evidence(fake_runs.of(table, range(3))))]).to_bytes("svg").decode()
     assert "<script" not in svg
 
 

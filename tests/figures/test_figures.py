@@ -230,10 +230,7 @@ def test_a_demo_and_a_changed_protocol_are_said_to_be_so(recorded_of: Callable[.
 
 
 def test_the_family_of_a_papers_table_is_both_tables_of_the_paper(recorded_of: Callable[..., Recorded]) -> None:
-    alone = recorded_of("table1", range(5))
-    assert {table for table, *_ in alone.assessment.cells} == {"table1", "table2"}
-    executed = recorded_of("table1+execution.precision=bf16")
-    assert {table for table, *_ in executed.assessment.cells} == {
-        "table1+execution.precision=bf16",
-        "table2+execution.precision=bf16",
-    }
+    for overrides in ("", "+execution.precision=bf16"):
+        families = recorded_of(f"table1{overrides}").assessment.families
+        family = {table for table in families if families[table] == families[f"table1{overrides}"]}
+        assert family == {f"table1{overrides}", f"table2{overrides}"}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from repro.analysis.evidence import Evidence
 from repro.analysis.runs import Metric
 from repro.experiment.config import find_table
 from repro.report.contents import Report, report_on
@@ -20,7 +21,7 @@ def report_of(fake_runs: Any) -> Callable[..., Report]:
     def make(found: Sequence[Found] = (), more: Sequence[str] = (), *, metric: Metric = "last") -> Report:
         papers = [find_table("table1"), find_table("table2")]
         sections = [*papers, *map(find_table, more)]
-        return report_on(papers, sections, find_table("product"), list(found), metric)
+        return report_on(papers, sections, find_table("product"), Evidence(list(found), metric=metric))
 
     return make
 

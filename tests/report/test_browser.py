@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from repro.analysis.evidence import Evidence
 from repro.experiment.config import find_table
 from repro.report import render_html
 from repro.report.contents import Report, report_on
@@ -53,7 +54,7 @@ def files(
             [find_table("table1"), find_table("table2")],
             [find_table("tiny20")],
             find_table("product"),
-            fake_runs.of(find_table("tiny20"), range(3)),
+            Evidence(fake_runs.of(find_table("tiny20"), range(3))),
         ),
     }
     for name, report in reports.items():

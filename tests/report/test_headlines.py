@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from repro.analysis.evidence import Evidence
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.report import render_html, render_markdown
@@ -30,7 +31,7 @@ def study(fake_runs: Any) -> Callable[..., Report]:
             last = 35.0 + shifts[run.cell.column.id] + 0.1 * (run.seed % 2) * (run.cell.column.id != "ce")
             epoch = fake_runs.epochs_of(run)[-1].model_copy(update={"test_top1_percent": last})
             found.append(fake_runs.found(fake_runs.record(run, epochs=(epoch,))))
-        return report_on([find_table("table1"), find_table("table2")], [table], find_table("product"), found)
+        return report_on([find_table("table1"), find_table("table2")], [table], find_table("product"), Evidence(found))
 
     return make
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from repro.analysis.evidence import Evidence
 from repro.experiment.config import find_table
 from repro.figures import draw_figure, recorded
 from repro.report import render_html
@@ -114,7 +115,7 @@ def test_titles_of_a_users_table_stay_text(fake_runs: Any) -> None:
     columns = tuple(column.model_copy(update={"title": f"{column.id} {hostile}"}) for column in table.columns)
     table = table.model_copy(update={"rows": rows, "columns": columns, "label": hostile, "title": hostile})
     found = fake_runs.of(table, [0, 1])
-    page = Page(render_html(report_on([], [table], find_table("product"), found), COMMANDS))
+    page = Page(render_html(report_on([], [table], find_table("product"), Evidence(found)), COMMANDS))
     assert sum(tag == "script" and not attributes for tag, attributes in page.tags) == 1
     assert "<script>alert(1)</script>" in page.text
 
@@ -148,7 +149,7 @@ def test_every_claim_and_every_verdict_is_said_in_words(some_page: str, report_o
 def test_pointing_reads_what_the_records_say(fake_runs: Any) -> None:
     table = find_table("table1")
     found = [one for one in fake_runs.of(table, range(3)) if one.record.row == "resnet18"]
-    source = recorded(table, found)
+    source = recorded(table, Evidence(found))
     figure = inline_figure(draw_figure("curves", [source]), "x", "Curves")
     panel = next(one for one in figure.readings if one["title"] == "Table 1, ResNet 18")
     group = dict(panel["groups"])["Epoch 90"]

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from repro.analysis.evidence import variants_of
+from repro.analysis.runs import Metric
 from repro.experiment.config import find_table, runs_of
 from repro.experiment.schema import Run, Table
 from repro.results import EpochRecord, Found, Provenance, RunRecord
-from repro.tables import AssembledTable, Metric, assemble, variants_of
+from repro.tables import AssembledTable, assemble
 
 RESULTS = Path("results")
 COUNTED_PARAMETERS = {

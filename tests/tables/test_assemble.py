@@ -8,10 +8,11 @@ from types import ModuleType
 
 import pytest
 
+from repro.analysis.evidence import variants_of
 from repro.experiment.config import builtin_names, find_table
 from repro.experiment.schema import Row, Table
 from repro.results import Found
-from repro.tables import AssembledTable, assemble, variants_of
+from repro.tables import AssembledTable, assemble
 from repro.tables.structure import AssembledCell, Sample
 
 

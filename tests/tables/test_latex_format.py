@@ -10,9 +10,10 @@ from types import ModuleType
 
 import pytest
 
+from repro.analysis.evidence import variants_of
 from repro.experiment.config import find_table
 from repro.experiment.schema import Column, Table
-from repro.tables import AssembledTable, assemble, variants_of
+from repro.tables import AssembledTable, assemble
 from repro.tables.latex_format import escape, render
 
 DOCUMENT = r"""\documentclass[10pt,twocolumn,a4paper]{article}

@@ -19,8 +19,9 @@ from types import ModuleType
 import pytest
 
 from repro.analysis.assessment import assess
+from repro.analysis.evidence import variants_of
 from repro.experiment.config import find_table
-from repro.tables import RENDERERS, SUFFIXES, AssembledTable, Verdicts, assemble, variants_of
+from repro.tables import RENDERERS, SUFFIXES, AssembledTable, Verdicts, assemble
 from repro.tables import latex_format as latex
 from repro.tables.structure import Judgement
 from repro.tables.verdicts import stars, with_verdicts

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from repro.analysis.evidence import lending_cells
 from repro.cli.console import counted, say
 from repro.cli.preflight import make_data_ready, require_space, require_writable
 from repro.cli.references import command_line
@@ -36,7 +37,8 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
     backend = request.backend
 
     # Plan: which runs are left?
-    plan = make_plan(runs, survey(request.results, runs), request.only)
+    lending = lending_cells(request.results, request.table)
+    plan = make_plan(runs, survey(request.results, runs, lending), request.only)
     refuse_blocked(plan)
 
     # Place: where are they trained?

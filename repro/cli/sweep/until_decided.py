@@ -107,15 +107,10 @@ def require_preregistration(results: Path, table: Table) -> Declaration:
 
 def assess_table(table: Table, results: Path) -> Assessment:
     """The verdicts on ``table`` so far, by its records and preregistration, with p-values adjusted in its family."""
-    from repro.analysis.assessment import assess
-    from repro.analysis.preregistration import read_declarations
-    from repro.results import load_records
-    from repro.tables.gather import family_of
+    from repro.analysis.evidence import family_of, gather_evidence
 
     family = family_of(table)
-    found = load_records(results, [table.id], epochs=False)
-    records = [entry.record for entry in found if entry.record]
-    return assess(family, records, looks=read_declarations(results, [table]))
+    return gather_evidence(results, family).assess(family)
 
 
 def hours_from_records(results: Path, device: str) -> HoursPerRun:
@@ -218,7 +213,7 @@ def _show_standing(table: Table, assessment: Assessment, preregistration: Declar
             parts.append(f"{undecided} undecided")
         say(f"analysed at {latest} seeds: {', '.join(parts)}")
     of_table = [cell for key, cell in assessment.cells.items() if key[0] == table.id]
-    left_out = [run for cell in of_table for run in cell.arm.left_out]
+    left_out = [run for cell in of_table for run in cell.runs.left_out]
     for run in left_out[:10]:
         say(f"left out  {run.run}: {run.reason}")
     if len(left_out) > 10:

@@ -233,7 +233,7 @@ def test_a_seed_that_is_missing_keeps_the_look_waiting_and_a_diverged_one_is_lef
     assert lost.look == 4
     assert lost.delta is not None
     assert lost.delta.seeds == (0, 2, 3)
-    assert [one.reason for one in lost.arm.left_out] == ["diverged: loss is nan"]
+    assert [one.reason for one in lost.runs.left_out] == ["diverged: loss is nan"]
     alone = [make_record(bias, 0, None, status="diverged", reason="loss is nan")]
     wanted = {run.id for run in next_runs(papers[1], assess(papers, alone, looks=looks)) if run.cell.id == bias.id}
     assert wanted == {f"{bias.id}/seed-{seed}" for seed in (1, 2, 3)}

@@ -1,0 +1,98 @@
+"""What an answer is based on: the tables that belong to it, their records and their preregistrations, read once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro.analysis.runs import PREREGISTRATION, Metric, borrows, count_runs, equal_cells
+from repro.errors import UserError
+from repro.experiment.config import builtin_names, find_table
+from repro.experiment.schema import Cell, Table
+from repro.results import Found, load_records
+
+if TYPE_CHECKING:  # the statistics are imported where they are used: a sweep and a status need none
+    from repro.analysis.assessment import Assessment
+    from repro.analysis.preregistration import Declaration
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Records of some tables and of those that they borrow from, and preregistrations by the id of their table."""
+
+    found: Sequence[Found]
+    declarations: Mapping[str, Declaration] = field(default_factory=dict)
+    metric: Metric = "last"
+
+    def assess(self, tables: Sequence[Table]) -> Assessment:
+        """Judge ``tables`` together."""
+        from repro.analysis.assessment import assess
+
+        looks = {table.id: self.declarations[table.id] for table in tables if table.id in self.declarations}
+        return assess(tables, self.found, self.metric, looks=looks)
+
+
+def gather_evidence(
+    results: Path, tables: Iterable[Table], metric: Metric = "last", *, epochs: bool = False
+) -> Evidence:
+    """Read what is recorded of ``tables`` under ``results``, and what they borrow; without epochs it is much faster."""
+    from repro.analysis.preregistration import read_declarations
+
+    by_id = {table.id: table for table in tables}
+    names = set(by_id)
+    for table in by_id.values():
+        names.update(cell.table for cell in chain.from_iterable(lending_cells(results, table).values()))
+    found = load_records(results, sorted(names), epochs=epochs)
+    return Evidence(found, read_declarations(results, by_id.values()), metric)
+
+
+def recorded_of(results: Path, tables: Sequence[Table]) -> list[Found]:
+    """The records of ``tables``, whether they count or not, and those that these tables borrow; with every epoch."""
+    evidence = gather_evidence(results, tables, epochs=True)
+    counted, _ = count_runs(tables, evidence.found, declared=evidence.declarations)
+    borrowed: set[str] = set()
+    for (table_id, _, _), runs in counted.items():
+        borrowed.update(record.id for record in (*runs.completed, *runs.diverged) if record.table != table_id)
+    names = {table.id for table in tables}
+    return [
+        entry
+        for entry in evidence.found
+        if entry.path.relative_to(results).parts[0] in names or (entry.record and entry.record.id in borrowed)
+    ]
+
+
+def family_of(table: Table, given: Sequence[Table] = ()) -> list[Table]:
+    """``table`` with those that its answers depend on: of its family, built in or ``given``, and what it stands beside.
+
+    Holm's adjustment is over all cells of a paper, whichever of its tables is shown.
+    """
+    known = [*_built_in(table), *(other for other in given if other.overrides == table.overrides)]
+    related = [other for other in known if other.family == table.family or other.table == table.beside]
+    return list({other.id: other for other in (*related, table)}.values())
+
+
+def variants_of(table: Table) -> list[Table]:
+    """The built-in tables of kind ``variants`` that stand beside ``table``, under the same overrides."""
+    if table.table not in builtin_names():
+        return []
+    return [other for other in _built_in(table) if other.beside == table.table and other.kind == "variants"]
+
+
+def lending_cells(results: Path, table: Table) -> dict[str, list[Cell]]:
+    """For the id of a cell of ``table``, the cells of built-in tables whose runs it counts where it has none."""
+    declared = [table.id] if (results / table.id / PREREGISTRATION).exists() else []
+    return equal_cells(table, _built_in(table)) if borrows(table, declared) else {}
+
+
+def _built_in(table: Table) -> list[Table]:
+    """The built-in tables under the overrides of ``table``, without those that cannot have them."""
+    overrides = table.id.removeprefix(table.table)
+    tables = []
+    for name in builtin_names():
+        with contextlib.suppress(UserError):
+            tables.append(find_table(f"{name}{overrides}"))
+    return tables
