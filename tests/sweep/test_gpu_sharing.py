@@ -10,13 +10,14 @@ from repro.cli.sweep.placement import choose_jobs_per_gpu, parse_jobs_per_gpu
 from repro.errors import UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
-from repro.machine import mps_is_running
+from repro.machine import GpuMemory, mps_is_running
 from repro.sweep.cost.gpu_sharing import measure_together
 from repro.sweep.devices.packing import Shared
 from repro.sweep.devices.slots import Slot
 
 CPU = Slot("cpu", "cpu", 1, {"OMP_NUM_THREADS": "1"})
 GPU = Slot("cuda:0", "cuda", 1)
+GPU_MEMORY = GpuMemory("GPU-a", 80 * 10**9, 80 * 10**9)
 
 
 @pytest.mark.slow
@@ -30,7 +31,7 @@ def test_two_runs_are_measured_together() -> None:
 @pytest.mark.slow
 def test_a_run_that_cannot_be_measured_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = Slot("cuda:9", "cuda:9", 1)
-    with pytest.raises(UserError, match="could not be measured"):
+    with pytest.raises(UserError, match="the measurement failed: "):
         measure_together(find_table("demo").cells[0], nowhere, jobs=1, seconds=0.1)
 
 
@@ -55,7 +56,7 @@ def test_auto_measures_each_kind_once_and_says_what_it_chose(
         return Shared(jobs, 1000.0 * min(jobs, 2), 10**9)
 
     monkeypatch.setattr("repro.sweep.cost.gpu_sharing.measure_together", fake)
-    monkeypatch.setattr("repro.sweep.cost.gpu_sharing.free_memory", lambda slot: 80 * 10**9)
+    monkeypatch.setattr("repro.sweep.cost.gpu_sharing.memory_by_torch", lambda slot: GPU_MEMORY)
     table = find_table("table2")
     runs = [Run(cell=cell, seed=seed) for seed in range(2) for cell in table.cells if cell.row.id != "nasnet_a"]
     assert choose_jobs_per_gpu(runs, [GPU], cores=16) == 2
@@ -69,7 +70,7 @@ def test_cores_limit_what_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "repro.sweep.cost.gpu_sharing.measure_together", lambda cell, slot, jobs: Shared(jobs, 1000.0 * jobs, 10**9)
     )
-    monkeypatch.setattr("repro.sweep.cost.gpu_sharing.free_memory", lambda slot: 80 * 10**9)
+    monkeypatch.setattr("repro.sweep.cost.gpu_sharing.memory_by_torch", lambda slot: GPU_MEMORY)
     runs = [Run(cell=find_table("demo").cells[0], seed=seed) for seed in range(20)]
     assert choose_jobs_per_gpu(runs, [GPU, GPU], cores=6) == 2  # two measured of the three that the cores allow
     assert choose_jobs_per_gpu(runs, [CPU], cores=6) == 1

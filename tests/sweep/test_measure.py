@@ -27,7 +27,7 @@ def test_a_short_measurement_needs_no_data() -> None:
 
 def test_a_measurement_that_breaks_down_says_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring.sys, "executable", "/bin/sh")
-    with pytest.raises(UserError, match="nothing could be measured"):
+    with pytest.raises(UserError, match="the measurement failed: "):
         list(measure([find_cell("demo/shufflenetv2/bias")], CPU))
 
 

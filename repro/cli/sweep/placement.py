@@ -71,7 +71,7 @@ def choose_jobs_per_gpu(runs: Sequence[Run], slots: Sequence[Slot], cores: int) 
     from repro.experiment.catalog import dataset_facts
     from repro.machine import mps_is_running
     from repro.sweep.cost.estimate import cost_key
-    from repro.sweep.cost.gpu_sharing import free_memory, measure_together
+    from repro.sweep.cost.gpu_sharing import measure_together, memory_by_torch
     from repro.sweep.devices.packing import explore, pack
 
     slot = slots[0]
@@ -80,7 +80,7 @@ def choose_jobs_per_gpu(runs: Sequence[Run], slots: Sequence[Slot], cores: int) 
     by_kind: dict[str, list[Run]] = {}
     for run in runs:
         by_kind.setdefault(cost_key(run.cell), []).append(run)
-    free = free_memory(slot)
+    free = memory_by_torch(slot).free
     limit = max(1, min(MOST, cores // len(slots), -(-len(runs) // len(slots))))
     say(f"measuring how {counted(len(by_kind), 'kind')} of run share {slot.label} (up to a minute each)", stderr=True)
     kinds = []

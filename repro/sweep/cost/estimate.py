@@ -1,6 +1,6 @@
-"""What a sweep will cost, from earlier records or a short measurement: run-hours, time on these slots, disk. Pure.
+"""The estimated cost of a sweep, from earlier records or a short measurement: run-hours, time on these slots, disk.
 
-Runs that differ only in loss, seed and schedule cost the same a epoch, so what is known of one is taken for all.
+Runs that differ only in loss, seed and schedule cost the same per epoch, so one record or measurement serves for all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from repro.experiment.schema import Cell, Run
 from repro.results import RunRecord
 from repro.sweep.devices.slots import Slot
 
-# Of a record on disk: its fields, and each epoch's line (measured on records of the demo, rounded up).
+# A record on disk: its fields, and each epoch's line (measured on records of the demo, rounded up).
 RECORD_BYTES = 4_000
 EPOCH_BYTES = 450
 # A checkpoint holds weights and momentum, 4 bytes each; the newest, the one before, and one being written.
@@ -26,18 +26,21 @@ CHECKPOINTS_AT_ONCE = 3
 
 @dataclass(frozen=True)
 class Cost:
-    """What is known of one kind of run: seconds an epoch alone on a slot, and parameters; None where unknown."""
+    """The cost of one kind of run: seconds per epoch alone on a slot, and parameters; None where unknown."""
 
     seconds_per_epoch: float | None
     parameters: int | None
     source: Literal["records", "measured", "unknown"]
 
 
+UNKNOWN = Cost(None, None, "unknown")
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of a list of runs: seconds of all together and on the slots, bytes of the results at most.
+    """The cost of a list of runs: seconds in sum and on the slots, and the most bytes on disk.
 
-    ``unknown`` counts the runs of whose time nothing is known; they are in none of the sums.
+    ``unknown`` counts the runs of unknown time; the seconds leave them out.
     """
 
     run_seconds: float
@@ -52,68 +55,67 @@ def cost_key(cell: Cell) -> str:
 
 
 def costs_in_records(records: Iterable[RunRecord], slot: Slot, device_name: str | None) -> dict[str, Cost]:
-    """Costs by key from records of this kind of device: the median over them.
+    """Median costs by key, from records of this kind of device.
 
     A CPU run counts only with as many threads as the slot has; ``device_name`` None takes any device of the kind.
     """
-    seconds: dict[str, list[float]] = {}
-    parameters: dict[str, int] = {}
+    alike = []
     for record in records:
         made = record.provenance
-        if record.status != "completed" or made.device != slot.device:
+        if made.device != slot.device or device_name not in (None, made.device_name):
             continue
-        if device_name is not None and made.device_name != device_name:
-            continue
-        if slot.device == "cpu" and made.threads != slot.threads:
-            continue
-        key = _key_of(record.configuration)
-        seconds.setdefault(key, []).append(_seconds_per_epoch(record))
-        parameters[key] = record.parameters
-    return {key: Cost(statistics.median(known), parameters[key], "records") for key, known in seconds.items()}
+        if slot.device != "cpu" or made.threads == slot.threads:
+            alike.append(record)
+    return _median_costs(alike)
 
 
 def hours_in_records(records: Iterable[RunRecord], device: str) -> Callable[[Cell], float | None]:
     """Hours of a run of a cell on this kind of device (``cuda``, ``cpu``), whatever loss and seed; None if unknown."""
-    known: dict[str, list[float]] = {}
-    for record in records:
-        if record.status == "completed" and record.provenance.device == device:
-            known.setdefault(_key_of(record.configuration), []).append(_seconds_per_epoch(record))
-    median = {key: statistics.median(seconds) for key, seconds in known.items()}
+    costs = _median_costs(record for record in records if record.provenance.device == device)
 
     def hours(cell: Cell) -> float | None:
-        seconds = median.get(cost_key(cell))
-        return None if seconds is None else seconds * cell.recipe.epochs / 3600
+        cost = costs.get(cost_key(cell), UNKNOWN)
+        return None if cost.seconds_per_epoch is None else cost.seconds_per_epoch * cell.recipe.epochs / 3600
 
     return hours
 
 
+def _median_costs(records: Iterable[RunRecord]) -> dict[str, Cost]:
+    """Median costs by key, of the completed runs among ``records``."""
+    seconds: dict[str, list[float]] = {}
+    parameters: dict[str, int] = {}
+    for record in records:
+        if record.status == "completed":
+            key = _key_of(record.configuration)
+            epochs = record.configuration["recipe"]["epochs"]
+            seconds.setdefault(key, []).append(record.provenance.duration_seconds / epochs)
+            parameters[key] = record.parameters
+    return {key: Cost(statistics.median(known), parameters[key], "records") for key, known in seconds.items()}
+
+
 def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Estimate:
     """The cost of ``runs`` on ``slots`` slots that do not slow each other down (on a shared GPU they do)."""
-    left = []
-    disk = 0
-    checkpoints = []
-    keys = {cell.id: cost_key(cell) for cell in _cells(runs)}
+    seconds, checkpoints, disk = [], [], 0
+    by_cell = {cell.id: costs.get(cost_key(cell), UNKNOWN) for cell in _cells(runs)}
     for run in runs:
-        cost = costs.get(keys[run.cell.id])
+        cost = by_cell[run.cell.id]
         epochs = run.cell.recipe.epochs
         disk += RECORD_BYTES + EPOCH_BYTES * epochs
-        if cost is not None and cost.seconds_per_epoch is not None:
-            left.append(cost.seconds_per_epoch * epochs)
-        parameters = (cost and cost.parameters) or NETWORKS[run.cell.row.model].parameters_at_most
+        if cost.seconds_per_epoch is not None:
+            seconds.append(cost.seconds_per_epoch * epochs)
+        parameters = cost.parameters or NETWORKS[run.cell.row.model].parameters_at_most
         checkpoints.append(parameters * CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_AT_ONCE)
     disk += sum(sorted(checkpoints)[-slots:])
-    wall = max(sum(left) / slots, max(left)) if left else 0.0
-    return Estimate(sum(left), wall, disk, len(runs) - len(left))
+    wall = max(sum(seconds) / slots, *seconds) if seconds else 0.0
+    return Estimate(sum(seconds), wall, disk, len(runs) - len(seconds))
 
 
 def unknown_cells(runs: Iterable[Run], costs: Mapping[str, Cost]) -> list[Cell]:
-    """One cell for each kind of run of which nothing is known, the first in the list."""
+    """The first cell of each kind of run whose cost is unknown."""
     first: dict[str, Cell] = {}
     for cell in _cells(runs):
-        key = cost_key(cell)
-        if key not in costs:
-            first.setdefault(key, cell)
-    return list(first.values())
+        first.setdefault(cost_key(cell), cell)
+    return [cell for key, cell in first.items() if key not in costs]
 
 
 def _cells(runs: Iterable[Run]) -> list[Cell]:
@@ -121,12 +123,6 @@ def _cells(runs: Iterable[Run]) -> list[Cell]:
     return list({run.cell.id: run.cell for run in runs}.values())
 
 
-def _seconds_per_epoch(record: RunRecord) -> float:
-    epochs: int = record.configuration["recipe"]["epochs"]
-    return record.provenance.duration_seconds / epochs
-
-
 def _key_of(configuration: Mapping[str, Any]) -> str:
-    recipe = configuration["recipe"]
     what = {key: configuration[key] for key in ("dataset", "model", "options", "execution")}
-    return json.dumps({**what, "batch_size": recipe["batch_size"]}, sort_keys=True)
+    return json.dumps({**what, "batch_size": configuration["recipe"]["batch_size"]}, sort_keys=True)

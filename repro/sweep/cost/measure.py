@@ -1,6 +1,6 @@
-"""A few timed training steps of some cells, each in a few seconds: the short measurement behind an estimate.
+"""A few timed training steps of some cells, a few seconds each: the measurement behind an estimate.
 
-``measure`` runs this module as a process of its own, so that whoever asks never imports torch. The steps are the
+``measure`` runs this module as a process of its own, so that its caller never imports torch. The steps are the
 engine's own, on random images of the data set's shape: no data is needed.
 """
 
@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from subprocess import PIPE
+from typing import IO, TYPE_CHECKING, Any
 
 from repro.errors import UserError
 from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Cell, Run
-from repro.sweep.cost.estimate import Cost
+from repro.sweep.cost.estimate import UNKNOWN, Cost
 from repro.sweep.devices.slots import Slot
 
 if TYPE_CHECKING:
@@ -31,63 +34,84 @@ PROBE_BATCH = 4
 _TEST_IMAGE_COST = 1 / 3  # of a training image: a forward pass, and no backward pass of about twice that
 
 
-def measure(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL) -> Iterator[Cost]:
-    """Yield the cost of each cell on ``slot``, in order, as each is known; ``unknown`` where one cannot be measured.
+class Probe:
+    """A process that measures on a slot. It reads and writes lines of JSON."""
 
-    Raises UserError where the process for it cannot do its work at all.
-    """
-    request = {"runs": [Run(cell=cell, seed=0).model_dump(mode="json") for cell in cells], "seconds": seconds}
-    request |= {"device": slot.device, "threads": slot.threads}
-    with (
-        tempfile.TemporaryFile("w+") as complaints,
-        subprocess.Popen(
-            [sys.executable, "-m", "repro.sweep.cost.measure"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            env={**os.environ, **slot.environment},
-            text=True,
-        ) as process,
-    ):
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
+        self.input = process.stdin
+        self._output = process.stdout
+        self._errors = errors
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write one line to its standard input."""
+        with contextlib.suppress(BrokenPipeError):  # it died already: receive() says so
+            self.input.write(json.dumps(message) + "\n")
+            self.input.flush()
+
+    def receive(self) -> dict[str, Any]:
+        """Read its next line. Raises UserError with the last line of its standard error where it ended instead."""
+        if line := self._output.readline():
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines() or ["the process ended"]
+        raise UserError(f"the measurement failed: {lines[-1]}", hint="--no-measure and --jobs-per-gpu 1 skip it.")
+
+
+@contextmanager
+def probe(module: str, slot: Slot) -> Iterator[Probe]:
+    """Start ``module`` on ``slot``; it is killed at the end."""
+    command = [sys.executable, "-m", module]
+    environment = {**os.environ, **slot.environment}
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=errors, env=environment, text=True) as process,
+    ):
+        started = Probe(process, errors)
         try:
-            with contextlib.suppress(BrokenPipeError):  # it died already; its output ends, and its last words are read
-                process.stdin.write(json.dumps(request))
-                process.stdin.close()
-            for _ in cells:
-                if not (line := process.stdout.readline()):
-                    complaints.seek(0)
-                    words = complaints.read().strip().splitlines()
-                    raise UserError(f"nothing could be measured: {words[-1] if words else 'the process ended'}")
-                yield Cost(**json.loads(line))
+            yield started
         finally:
             process.kill()
+            with contextlib.suppress(BrokenPipeError):  # what it did not read
+                started.input.close()
+
+
+def measure(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL) -> Iterator[Cost]:
+    """Yield the cost of each cell on ``slot`` in order, ``unknown`` where a cell cannot be measured.
+
+    Raises UserError where the process cannot measure at all.
+    """
+    runs = [Run(cell=cell, seed=0).model_dump(mode="json") for cell in cells]
+    with probe("repro.sweep.cost.measure", slot) as process:
+        process.send({"runs": runs, "seconds": seconds, "device": slot.device, "threads": slot.threads})
+        for _ in cells:
+            yield Cost(**process.receive())
 
 
 def main() -> None:
-    """Read a request from standard input; write one line of JSON a cell."""
-    request = json.load(sys.stdin)
+    """Read a request from standard input; write one line of JSON per cell."""
+    request = json.loads(sys.stdin.readline())
     for data in request["runs"]:
         run = Run.model_validate(data)
         try:
             cost = measure_run(run, device=request["device"], threads=request["threads"], seconds=request["seconds"])
         except (RuntimeError, MemoryError) as error:  # too little memory, most likely
             print(f"{run.cell.id}: {error}", file=sys.stderr)
-            cost = Cost(None, None, "unknown")
+            cost = UNKNOWN
         print(json.dumps(asdict(cost)), flush=True)
 
 
 def measure_run(run: Run, *, device: str, threads: int, seconds: float) -> Cost:
-    """Seconds an epoch of ``run`` from some ``seconds`` of steps, and its parameters.
+    """Measure the seconds per epoch of ``run`` in about ``seconds``, and count its parameters.
 
-    A step of a tiny batch comes first, and tells how large a batch there is time for; what that takes is scaled up.
+    A step on a tiny batch comes first: it tells how large a batch there is time for. The result is scaled up.
     """
-    recipe = run.cell.recipe
-    probe = _training(run, PROBE_BATCH, device, threads)
-    parameters = sum(parameter.numel() for parameter in probe.state.model.parameters())
-    per_image = _seconds_per_step(probe, 0.0) / PROBE_BATCH
-    batch_size = min(recipe.batch_size, int(seconds / 3 / per_image))
+    first = _training(run, PROBE_BATCH, device, threads)
+    parameters = sum(parameter.numel() for parameter in first.state.model.parameters())
+    per_image = _seconds_per_step(first, 0.0) / PROBE_BATCH
+    batch_size = min(run.cell.recipe.batch_size, int(seconds / 3 / per_image))
     if batch_size >= 2 * PROBE_BATCH:
         per_image = _seconds_per_step(_training(run, batch_size, device, threads), seconds / 2) / batch_size
     facts = dataset_facts(run.cell.dataset.name)
@@ -97,14 +121,14 @@ def measure_run(run: Run, *, device: str, threads: int, seconds: float) -> Cost:
 
 
 def _training(run: Run, batch_size: int, device: str, threads: int) -> Training:
-    """The engine's training of ``run``, over two batches of that size."""
+    """The engine's training of ``run`` with ``batch_size``, on two batches."""
     recipe = run.cell.recipe.model_copy(update={"batch_size": batch_size})
     small = run.model_copy(update={"cell": run.cell.model_copy(update={"recipe": recipe})})
     return training_on_random_images(small, 2 * batch_size, device, threads)
 
 
 def training_on_random_images(run: Run, count: int, device: str, threads: int) -> Training:
-    """The engine's training of ``run``, over ``count`` random images; the first batch of them is its test set."""
+    """The engine's training of ``run`` on ``count`` random images; their first batch is its test set."""
     import torch
 
     from repro.data import Dataset
@@ -133,25 +157,19 @@ def training_on_random_images(run: Run, count: int, device: str, threads: int) -
 
 
 def _seconds_per_step(training: Training, seconds: float) -> float:
-    """The median time of a step, after one to warm up; at least one is timed, whatever it takes."""
-    import statistics
-
+    """The median time of a step, timed for ``seconds`` after one step to warm up; at least one is timed."""
     import torch
-
-    def step(number: int) -> float:
-        began = time.monotonic()
-        training.learner.train_on_batch(number % training.steps)
-        if training.device.type == "cuda":
-            torch.cuda.synchronize(training.device)
-        return time.monotonic() - began
 
     training.feed.begin_epoch(1)
     began = time.monotonic()
-    step(0)
-    times = [step(1)]
-    while time.monotonic() - began < seconds:
-        times.append(step(len(times) + 1))
-    return statistics.median(times)
+    times: list[float] = []
+    while len(times) < 2 or time.monotonic() - began < seconds:
+        step_began = time.monotonic()
+        training.learner.train_on_batch(len(times) % training.steps)
+        if training.device.type == "cuda":
+            torch.cuda.synchronize(training.device)
+        times.append(time.monotonic() - step_began)
+    return statistics.median(times[1:])
 
 
 if __name__ == "__main__":

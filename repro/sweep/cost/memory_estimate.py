@@ -1,7 +1,7 @@
-"""How much of a GPU's memory a run takes at most: an estimate, from what a small batch keeps for its backward pass.
+"""An upper estimate of the GPU memory of a run, from what a small batch keeps for its backward pass.
 
-It is made on a CPU, in a process of its own, so that whoever asks never imports torch and no GPU is touched: what is
-measured beside other runs would crash them just as a run would.
+It is made on the CPU, in a process of its own: its caller never imports torch, and no GPU is touched, because a
+measurement beside other runs would crash them just as a run would.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 _SECONDS = 300.0
 _IMAGES = 2  # batch norm needs more than one
-_STATE_BYTES = 12  # of a parameter: weight, gradient, momentum
-# Of the activations that a batch keeps: themselves and what the backward pass makes beside them; once more for the
-# steps that come before a CUDA graph is captured, whose memory the allocator keeps.
+_STATE_BYTES = 12  # per parameter: weight, gradient, momentum
+# The memory of a batch, relative to the activations that it keeps: the backward pass makes more beside them; and the
+# allocator keeps the memory of the steps before a CUDA graph is captured.
 _EAGER, _GRAPHED = 1.5, 3.0
 
 _known: dict[str, int] = {}
 
 
 def estimated_bytes(cell: Cell) -> int:
-    """Bytes that a run of ``cell`` takes at most, asked of a process. Raises UserError where that cannot say."""
+    """The most bytes that a run of ``cell`` takes, estimated by a process. Raises UserError where it fails."""
     key = cost_key(cell)
     if key not in _known:
         request = Run(cell=cell, seed=0).model_dump_json()
@@ -39,18 +39,12 @@ def estimated_bytes(cell: Cell) -> int:
             done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=_SECONDS, check=True)
             _known[key] = int(done.stdout)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            raise UserError(f"{cell.id}: what it takes of a GPU could not be estimated") from error
+            raise UserError(f"{cell.id}: its GPU memory could not be estimated") from error
     return _known[key]
 
 
-def upper_bound(*, activations: float, parameters: int, resident: float, graphed: bool) -> int:
-    """The estimate from the bytes that a batch keeps, the number of parameters, and the bytes of the data set."""
-    held = activations * (_GRAPHED if graphed else _EAGER)
-    return round(held + parameters * _STATE_BYTES + resident) + CONTEXT_BYTES
-
-
 def estimate(run: Run) -> int:
-    """``upper_bound`` of ``run``, from a forward pass of a small batch."""
+    """The estimate for ``run``, from a forward pass of a small batch."""
     import torch
 
     from repro.engine.learner import fresh_state
@@ -73,16 +67,15 @@ def estimate(run: Run) -> int:
         logits, features = state.model(images)
         returned = state.loss(logits=logits, features=features, targets=targets)
         loss = losses_and_weights(returned)[0].mean()
-    assert loss.requires_grad  # what it keeps is alive up to here, so no address was used twice
+    assert loss.requires_grad  # the saved tensors are alive up to here, so no address was used twice
     for parameter in parameters:
         kept.pop(parameter.untyped_storage().data_ptr(), None)
     facts = dataset_facts(cell.dataset.name)
-    return upper_bound(
-        activations=sum(kept.values()) * cell.recipe.batch_size / _IMAGES,
-        parameters=sum(parameter.numel() for parameter in parameters),
-        resident=facts.decoded_bytes * cell.dataset.num_classes / facts.num_classes,
-        graphed=cell.execution.cuda_graph,
-    )
+    activations = sum(kept.values()) * cell.recipe.batch_size / _IMAGES
+    activations *= _GRAPHED if cell.execution.cuda_graph else _EAGER
+    weights = sum(parameter.numel() for parameter in parameters) * _STATE_BYTES
+    images_of_data_set = facts.decoded_bytes * cell.dataset.num_classes / facts.num_classes
+    return round(activations + weights + images_of_data_set) + CONTEXT_BYTES
 
 
 if __name__ == "__main__":
