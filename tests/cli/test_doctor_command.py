@@ -21,7 +21,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for where in ("repro.sweep.devices.diagnostics", "repro.machine"):
         monkeypatch.setattr(f"{where}.find_gpus", lambda: ())
         monkeypatch.setattr(f"{where}.usable_cores", lambda: 2)
-    monkeypatch.setattr(checkup, "_probe_torch", lambda: {"cuda": False, "built": "13.0", "count": 0})
+    monkeypatch.setattr(checkup, "_probe_torch", lambda: {"cuda": False, "built": "13.0"})
 
 
 def test_a_bare_machine_is_well_and_told_what_to_fetch(say: Say, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_gpus_are_listed_and_a_torch_that_cannot_use_them_is_broken(monkeypatch:
     found = {finding.topic: finding for finding in checkup.devices()}
     assert found["GPU 0"].text == "NVIDIA H200, 150.8 GB, driver 570.86"
     assert found["torch"].level == "broken"
-    monkeypatch.setattr(checkup, "_probe_torch", lambda: {"cuda": True, "built": "13.0", "count": 1})
+    monkeypatch.setattr(checkup, "_probe_torch", lambda: {"cuda": True, "built": "13.0"})
     assert {finding.level for finding in checkup.devices()} == {"ok"}
 
 
@@ -107,4 +107,4 @@ def test_torch_is_asked_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.undo()
     probe = checkup._probe_torch()
     assert isinstance(probe, dict), probe
-    assert set(probe) == {"cuda", "built", "count"}
+    assert set(probe) == {"cuda", "built"}

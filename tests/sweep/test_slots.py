@@ -114,15 +114,15 @@ def test_a_hidden_gpu_stays_hidden() -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"wanted": [4]}, "no GPU 4: 4 are (0 to 3) visible here"),
-        ({"wanted": [1], "inherited": "2"}, "no GPU 1: 1 is visible here"),
+        ({"wanted": [4]}, "no GPU 4; visible here: 4, counted from 0"),
+        ({"wanted": [1], "inherited": "2"}, "no GPU 1; visible here: 1, counted from 0"),
         ({"wanted": [0, 0]}, "names a GPU twice"),
         ({"wanted": [0], "gpus": ()}, "no GPU is visible here"),
         ({"device": "cuda", "gpus": ()}, "no GPU is visible here"),
         ({"device": "cuda", "inherited": ""}, "CUDA_VISIBLE_DEVICES='' hides 4"),
         ({"device": "cpu", "wanted": [0]}, "exclude each other"),
         ({"jobs": 2}, "--jobs-per-gpu"),
-        ({"device": "tpu"}, "'tpu' is no device"),
+        ({"device": "tpu"}, "unknown --device 'tpu'"),
     ],
 )
 def test_what_cannot_be_placed_is_refused(changed: dict[str, Any], says: str) -> None:

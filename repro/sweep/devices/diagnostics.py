@@ -1,4 +1,4 @@
-"""Findings about this machine, for ``doctor``: what works, what is missing, what is broken. Never imports torch."""
+"""The checks of ``doctor``: what works on this machine, what is missing, what is broken. Never imports torch."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ from repro.sweep.devices.slots import VISIBLE, visible_entries
 
 Level = Literal["ok", "missing", "broken"]
 
-# Without these nothing trains or shows; the first must also import.
+# Nothing works without these.
 ESSENTIAL = ("torch", "torchvision", "numpy", "pydantic", "pyyaml", "scipy", "typer", "rich")
 LITTLE_DISK_BYTES = 2_000_000_000
 
 _TORCH_PROBE = """
 import json, torch, torchvision
-cuda = torch.cuda.is_available()
-print(json.dumps({"cuda": cuda, "built": torch.version.cuda, "count": torch.cuda.device_count() if cuda else 0}))
+print(json.dumps({"cuda": torch.cuda.is_available(), "built": torch.version.cuda}))
 """
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: ``missing`` is a thing one can do without, ``broken`` stops the program's work."""
+    """The result of one check: a ``missing`` thing is optional, a ``broken`` one prevents training."""
 
     level: Level
     topic: str
@@ -43,12 +42,16 @@ class Finding:
 
 
 def software() -> list[Finding]:
-    """Versions of what is installed, and whether torch imports."""
-    versions = {name: _version(name) for name in ESSENTIAL}
-    present = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    """The versions of what is installed."""
+    present, absent = [], []
+    for name in ESSENTIAL:
+        try:
+            present.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            absent.append(name)
     ours = f"biasrepro {repro.__version__}, Python {platform.python_version()}, {platform.platform()}"
-    findings = [Finding("ok", "software", ours), Finding("ok", "packages", present)]
-    if absent := [name for name, version in versions.items() if not version]:
+    findings = [Finding("ok", "software", ours), Finding("ok", "packages", ", ".join(present))]
+    if absent:
         text = f"not installed: {', '.join(absent)}"
         findings.append(Finding("broken", "packages", text, f"pip install {' '.join(absent)}"))
     return findings
@@ -56,47 +59,45 @@ def software() -> list[Finding]:
 
 def devices() -> list[Finding]:
     """Cores and GPUs, and whether torch can use them."""
-    threads = usable_cores()
-    findings = [Finding("ok", "CPU", f"{processor_name()}, {threads} core(s) to use here")]
+    findings = [Finding("ok", "CPU", f"{processor_name()}, {usable_cores()} core(s) to use here")]
     probe = _probe_torch()
     if isinstance(probe, str):
-        hint = "torch and torchvision must be a matching pair: requirements.lock names one."
-        return [*findings, Finding("broken", "torch", f"does not import: {probe}", hint)]
+        hint = "torch and torchvision must be a matching pair, such as the one in requirements.lock."
+        return [*findings, Finding("broken", "torch", f"cannot be imported: {probe}", hint)]
     gpus = find_gpus()
-    inherited = os.environ.get(VISIBLE)
     for gpu in gpus:
         memory = f", {readable_size(gpu.memory_bytes)}" if gpu.memory_bytes else ""
-        findings.append(
-            Finding("ok", f"GPU {gpu.index}", f"{gpu.name}{memory}, driver {driver_version() or 'unknown'}")
-        )
+        text = f"{gpu.name}{memory}, driver {driver_version() or 'unknown'}"
+        findings.append(Finding("ok", f"GPU {gpu.index}", text))
+    inherited = os.environ.get(VISIBLE)
+    visible = visible_entries(gpus, inherited)
     if inherited is not None:
-        text = f"{VISIBLE}={inherited}: {len(visible_entries(gpus, inherited))} of them visible here"
-        findings.append(Finding("ok", "GPUs", text))
+        findings.append(Finding("ok", "GPUs", f"{VISIBLE}={inherited}: {len(visible)} of them visible here"))
     if not gpus:
-        why = "torch is a build without CUDA" if torch_is_cpu_only() else "no NVIDIA driver answers"
+        why = "torch is a build without CUDA" if torch_is_cpu_only() else "no NVIDIA driver responds"
         findings.append(Finding("missing", "GPUs", f"none ({why}); everything runs on the CPU, slower"))
-    elif visible_entries(gpus, inherited) and not probe["cuda"]:
+    elif visible and not probe["cuda"]:
         text = f"torch cannot use the GPU (it is built for CUDA {probe['built']})"
-        findings.append(Finding("broken", "torch", text, "Update the driver, or install the torch built for it."))
+        findings.append(Finding("broken", "torch", text, "Update the driver, or install a torch built for it."))
     return findings
 
 
 def storage(results: Path, root: Path) -> list[Finding]:
-    """Free disk, and whether results can be written."""
+    """Free disk space, and whether results can be written."""
     findings = []
     for topic, folder in (("results", results), ("data", root)):
         free = free_bytes(folder)
-        text = f"{folder}: {readable_size(free)} free"
-        hint = "Make room, or name a folder on another disk."
-        findings.append(Finding("ok" if free > LITTLE_DISK_BYTES else "missing", topic, text, hint))
+        hint = "Free disk space, or give a folder on another disk."
+        level: Level = "ok" if free > LITTLE_DISK_BYTES else "missing"
+        findings.append(Finding(level, topic, f"{folder}: {readable_size(free)} free", hint))
     if not _can_be_written(results):
-        hint = "Mend its permissions, or give another --results folder."
+        hint = "Change its permissions, or give another folder with --results."
         findings.append(Finding("broken", "results", f"{results} cannot be written to", hint))
     return findings
 
 
 def data_sets(root: Path) -> list[Finding]:
-    """Which data sets are here, and how the others are got."""
+    """Which data sets are here, and the commands that fetch the others."""
     return [_data_set(facts, root) for facts in DATASETS.values()]
 
 
@@ -122,7 +123,7 @@ def _data_set(facts: DatasetFacts, root: Path) -> Finding:
 
 
 def _probe_torch() -> dict[str, Any] | str:
-    """What torch says of CUDA, asked in a process of its own; or the last line of why it cannot be imported."""
+    """What torch says of CUDA, in a process of its own; or the last line of the error where it cannot be imported."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, timeout=300, check=False
@@ -130,13 +131,13 @@ def _probe_torch() -> dict[str, Any] | str:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
     except subprocess.TimeoutExpired:
-        return "it takes longer than five minutes"
+        return "the import takes longer than five minutes"
     except (ValueError, IndexError):
         return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Whether files can be made in ``folder``, or where it will be made; leaves nothing behind."""
+    """Whether files can be created in ``folder``, or in the folder where it will be created."""
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -145,10 +146,3 @@ def _can_be_written(folder: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -1,18 +1,17 @@
-"""How many runs should share a GPU: as many as make the whole faster, and never more than fit. Pure functions.
+"""How many runs should share a GPU: as many as raise throughput and fit in memory. Pure functions.
 
-What is measured is what several processes of one kind of run reach together
-(``repro.sweep.cost.gpu_sharing``). Small networks
-leave most of a GPU idle, so together they are faster; at some number they are not any more.
+Small networks leave most of a GPU idle, so several together are faster, up to some number, which is measured
+(``repro.sweep.cost.gpu_sharing``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from repro.machine import GpuMemory
 
-# Part of the free memory that no run is given: allocators round up, and other processes come and go.
+# Part of the memory that is kept free: allocators round up, and other processes come and go.
 RESERVE = 0.08
 # Fewer runs at a time are preferred up to this loss: each then ends sooner, and a failure costs less.
 TOLERANCE = 0.05
@@ -23,7 +22,7 @@ CONTEXT_BYTES = 600 * 2**20
 
 @dataclass(frozen=True)
 class Shared:
-    """What ``jobs`` runs of one kind reached together: images a second of all, and the most memory of one of them."""
+    """The measurement of ``jobs`` runs of one kind together: images/s in sum, and the most memory of one of them."""
 
     jobs: int
     images_per_second: float
@@ -32,9 +31,9 @@ class Shared:
 
 @dataclass(frozen=True)
 class Kind:
-    """Runs that cost the same: how many are left, the images that all of them have to see, what was measured.
+    """Runs that cost the same: their number, the images that they train on in sum, and what was measured.
 
-    ``rates`` is images a second of all together by number of runs sharing a GPU; it has 1.
+    ``rates`` has images/s in sum by the number of runs that share a GPU, from 1 on.
     """
 
     runs: int
@@ -43,19 +42,16 @@ class Kind:
     rates: Mapping[int, float]
 
     def rate(self, jobs: int) -> float:
-        """Images a second of ``jobs`` runs together; between measured numbers on a line, beyond them unchanged."""
+        """Images/s of ``jobs`` runs together: interpolated between measured numbers, constant beyond them."""
+        import numpy as np
+
         known = sorted(self.rates)
-        below = max(count for count in known if count <= jobs)
-        above = min((count for count in known if count >= jobs), default=below)
-        if above == below:
-            return self.rates[below]
-        part = (jobs - below) / (above - below)
-        return self.rates[below] + part * (self.rates[above] - self.rates[below])
+        return float(np.interp(jobs, known, [self.rates[count] for count in known]))
 
 
 @dataclass(frozen=True)
 class Packing:
-    """The choice: runs a GPU, how many times as fast that is as one at a time, and the memory it can take."""
+    """The choice: runs per GPU, the speedup over one at a time, and the most memory they take."""
 
     jobs: int
     speedup: float
@@ -63,7 +59,7 @@ class Packing:
 
 
 def pack(kinds: Sequence[Kind], *, free_bytes: int, limit: int) -> Packing:
-    """The least number of runs a GPU that is within ``TOLERANCE`` of the fastest, fits, and is at most ``limit``.
+    """The smallest number of runs per GPU that is within ``TOLERANCE`` of the fastest, fits, and is at most ``limit``.
 
     One run is always allowed: whether it fits shows when it is tried. ``kinds`` may not be empty.
     """
@@ -75,25 +71,25 @@ def pack(kinds: Sequence[Kind], *, free_bytes: int, limit: int) -> Packing:
 
 
 def fits(kinds: Sequence[Kind], jobs: int, free_bytes: int) -> bool:
-    """Whether the ``jobs`` largest of the runs fit into a GPU at once."""
+    """Whether the ``jobs`` largest of the runs fit in a GPU together."""
     return memory_of(kinds, jobs) <= (1 - RESERVE) * free_bytes
 
 
-def has_room_for(needed: int | None, memory: GpuMemory, promised: Sequence[int]) -> bool:
-    """Whether a run that takes ``needed`` bytes at most (None: nobody knows) may begin on a GPU now.
+def has_room_for(needed: int | None, memory: GpuMemory, reserved: Sequence[int]) -> bool:
+    """Whether a run that needs at most ``needed`` bytes (None: unknown) may start on a GPU now.
 
-    ``promised`` are the bytes of the runs of ours there: some have not taken theirs yet, so what is free is not what
-    is left; and others may have taken what was promised to nobody. One run is always allowed, as in ``pack``; one of
-    which nothing is known is allowed no company.
+    ``reserved`` are the bytes of our runs there. Some have not allocated theirs yet, and foreign processes may have
+    allocated some, so the smaller of two limits counts. One run is always allowed, as in ``pack``; a run of unknown
+    size gets no company.
     """
-    if not promised:
+    if not reserved:
         return True
-    left = min(memory.free, memory.total - sum(promised))
+    left = min(memory.free, memory.total - sum(reserved))
     return needed is not None and needed <= left - RESERVE * memory.total
 
 
 def memory_of(kinds: Sequence[Kind], jobs: int) -> int:
-    """Bytes that ``jobs`` runs take at most: those of the largest ones."""
+    """The most bytes that ``jobs`` runs take: those of the largest ones."""
     total, left = 0, jobs
     for kind in sorted(kinds, key=lambda kind: kind.memory_bytes, reverse=True):
         taken = min(left, kind.runs)
@@ -103,29 +99,23 @@ def memory_of(kinds: Sequence[Kind], jobs: int) -> int:
 
 
 def seconds_of_all(kinds: Sequence[Kind], jobs: int) -> float:
-    """GPU-seconds for all runs with ``jobs`` at a time, each kind beside its like."""
+    """GPU-seconds of all runs with ``jobs`` at a time, each beside runs of its own kind."""
     return sum(kind.images / kind.rate(min(jobs, kind.runs)) for kind in kinds)
 
 
 def explore(
     measure: Callable[[int], Shared], *, runs: int, images: float, free_bytes: int, limit: int
 ) -> tuple[Kind, list[Shared]]:
-    """Measure one run, then more of its kind together for as long as that pays, fits, and is at most ``limit``."""
+    """Measure one run, then more of its kind together, as long as that is faster, fits, and is at most ``limit``."""
     measured = [measure(1)]
-    for count in _worth_trying(measured, min(runs, limit), free_bytes):
+    for count in COUNTS:
+        memory = max(shared.memory_bytes for shared in measured)
+        if count > min(runs, limit) or count * memory > (1 - RESERVE) * free_bytes:
+            break
         measured.append(measure(count))
+        if measured[-1].images_per_second < (1 + TOLERANCE) * measured[-2].images_per_second:
+            break
     # Runs that share a GPU may take a little more each than one alone.
     memory = max(shared.memory_bytes for shared in measured)
     rates = {shared.jobs: shared.images_per_second for shared in measured}
     return Kind(runs, images, memory, rates), measured
-
-
-def _worth_trying(measured: list[Shared], limit: int, free_bytes: int) -> Iterator[int]:
-    """The next counts, as long as the last one was a gain."""
-    for count in COUNTS:
-        memory = max(shared.memory_bytes for shared in measured)
-        if count > limit or count * memory > (1 - RESERVE) * free_bytes:
-            return
-        yield count
-        if measured[-1].images_per_second < (1 + TOLERANCE) * measured[-2].images_per_second:
-            return

@@ -1,7 +1,7 @@
-"""Where the runs of a sweep are placed: from a list of devices to slots, one running job each. Pure functions.
+"""Slots: where the runs of a sweep are placed, one running job in each. Pure functions.
 
-A job sees exactly one GPU: its slot names it in ``CUDA_VISIBLE_DEVICES``, by the entry of the list that this process
-inherited, so that what a scheduler or a colleague reserved stays reserved.
+A job sees exactly one GPU: its slot sets ``CUDA_VISIBLE_DEVICES`` to one entry of the list that this process inherited,
+so that the reservations of a scheduler or a colleague are respected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one running job: its device, the threads it may use, and the environment that confines it there."""
+    """Room for one running job: its device, its threads, and the environment that confines it there."""
 
     label: str
     device: str
@@ -26,11 +26,10 @@ class Slot:
 
 
 def visible_entries(gpus: Sequence[Gpu], inherited: str | None) -> tuple[str, ...]:
-    """What may stand in a job's CUDA_VISIBLE_DEVICES, in the order in which CUDA counts the devices.
+    """The entries that a job's CUDA_VISIBLE_DEVICES may have, in the order in which CUDA counts the devices.
 
-    ``inherited`` is this process's own value, None where it is unset. Unset, every GPU is there, by its UUID (an index
-    would mean another GPU to CUDA than to nvidia-smi where their orders differ). As CUDA does, the list is read up
-    to the first entry that names no device; UUIDs may be shortened.
+    ``inherited`` is this process's own value. Unset (None), every GPU counts, by its UUID: indices of CUDA and
+    nvidia-smi may differ. As in CUDA, the list ends at the first entry that names no device; UUIDs may be shortened.
     """
     if inherited is None:
         return tuple(gpu.uuid for gpu in gpus)
@@ -46,17 +45,17 @@ def visible_entries(gpus: Sequence[Gpu], inherited: str | None) -> tuple[str, ..
 def gpu_slots(
     entries: Sequence[str], *, wanted: Sequence[int] | None, jobs_per_gpu: int, cores: int, threads: int | None
 ) -> tuple[Slot, ...]:
-    """Slots on the GPUs that ``entries`` name, ``jobs_per_gpu`` on each, filled one GPU after the other in turn.
+    """``jobs_per_gpu`` slots on each of the GPUs in ``entries``, in rounds over the GPUs.
 
     ``wanted`` picks entries by position (as torch counts: ``cuda:0`` is the first); None takes all. Raises UserError
-    for a position that is not there or stands twice.
+    for a position that does not exist or occurs twice.
     """
     positions = range(len(entries)) if wanted is None else wanted
     for position in positions:
         if not 0 <= position < len(entries):
             raise UserError(
-                f"there is no GPU {position}: {_count(entries)} visible here",
-                hint="`biasrepro doctor` lists them; --gpus counts those in CUDA_VISIBLE_DEVICES, from 0.",
+                f"there is no GPU {position}; visible here: {len(entries)}, counted from 0",
+                hint="`biasrepro doctor` lists them; --gpus counts those in CUDA_VISIBLE_DEVICES.",
             )
     if len(set(positions)) < len(positions):
         raise UserError("--gpus names a GPU twice", hint="--jobs-per-gpu 2 puts two jobs on each.")
@@ -70,9 +69,9 @@ def gpu_slots(
 
 
 def cpu_slots(*, cores: int, jobs: int | None, threads: int | None) -> tuple[Slot, ...]:
-    """Slots that share the cores: by default one single-threaded job a core, the most images/s for small networks.
+    """Slots that share the cores: by default one single-threaded job per core, the fastest for small networks.
 
-    The number of threads does not depend on how many runs are left, since it is part of what makes a run's bits.
+    The number of threads does not depend on how many runs are left, because a run's results depend on it.
     """
     jobs = jobs or max(1, cores // (threads or 1))
     share = threads or max(1, cores // jobs)
@@ -91,16 +90,16 @@ def choose_slots(
     cores: int,
     threads: int | None,
 ) -> tuple[Slot, ...]:
-    """The slots of a sweep: on the GPUs where there are some (or must be), else on the CPU.
+    """The slots of a sweep: on GPUs where some are visible, else on the CPU.
 
-    ``device`` is ``auto``, ``cpu`` or ``cuda``. Raises UserError where GPUs are asked for and none is visible.
+    ``device`` is ``auto``, ``cpu`` or ``cuda``. Raises UserError where GPUs are required and none is visible.
     """
     if device == "cpu":
         if wanted is not None:
             raise UserError("--gpus and --device cpu exclude each other", hint="Leave one of them out.")
         return cpu_slots(cores=cores, jobs=jobs, threads=threads)
     if device not in ("auto", "cuda"):
-        raise UserError(f"'{device}' is no device of a sweep", hint="Valid: auto, cpu, cuda. --gpus 0,1 picks GPUs.")
+        raise UserError(f"unknown --device '{device}'", hint="Valid: auto, cpu, cuda. --gpus 0,1 picks GPUs.")
     entries = visible_entries(gpus, inherited)
     if not entries and (device == "cuda" or wanted is not None):
         hidden = f" ({VISIBLE}={inherited!r} hides {len(gpus)})" if gpus else ""
@@ -108,7 +107,7 @@ def choose_slots(
     if not entries:
         return cpu_slots(cores=cores, jobs=jobs, threads=threads)
     if jobs is not None:
-        raise UserError("--jobs counts workers on the CPU", hint="On GPUs it is --jobs-per-gpu; or add --device cpu.")
+        raise UserError("--jobs is for runs on the CPU", hint="On GPUs, give --jobs-per-gpu; or add --device cpu.")
     return gpu_slots(entries, wanted=wanted, jobs_per_gpu=jobs_per_gpu, cores=cores, threads=threads)
 
 
@@ -118,9 +117,3 @@ def _names_a_device(entry: str, gpus: Sequence[Gpu]) -> bool:
     if entry.startswith("MIG-"):  # slices have had several kinds of names; CUDA itself says which it takes
         return bool(gpus)
     return bool(entry) and any(gpu.uuid.startswith(entry) for gpu in gpus)
-
-
-def _count(entries: Sequence[str]) -> str:
-    if not entries:
-        return "none is"
-    return "1 is" if len(entries) == 1 else f"{len(entries)} are (0 to {len(entries) - 1})"
