@@ -31,7 +31,7 @@ from repro.results import RunFolder
 from repro.sweep.devices.slots import VISIBLE, Slot, choose_slots, cpu_slots, gpu_slots
 from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Ended, Event, Fate, Job
-from repro.sweep.local.executor import LocalExecutor, Reservations
+from repro.sweep.local.executor import LocalExecutor
 from repro.sweep.local.gpu_memory import GpuMemoryReservations
 from repro.sweep.local.watchdog import LOOK_SECONDS, LOOKS, Watchdog
 from repro.sweep.registry import Registration, StopWatch
@@ -140,8 +140,8 @@ def run_on_node(
     results = Path(settings.results)
     registration = find_registration(results, settings.sweep)
     slots = slots_here(settings)
-    room = GpuMemoryReservations() if settings.shares_gpus or settings.jobs_per_gpu > 1 else None
-    executor = _NodeExecutor(slots, settings.command, room)
+    memory = GpuMemoryReservations() if settings.shares_gpus or settings.jobs_per_gpu > 1 else None
+    executor = _NodeExecutor(slots, settings.command, memory)
     wanted = [job.job(results) for job in jobs]
     requests = StopWatch(registration)
     with _signals() as stop:
@@ -196,8 +196,10 @@ def slots_here(settings: NodeSettings) -> tuple[Slot, ...]:
 class _NodeExecutor(LocalExecutor):
     """The executor of this machine, which remembers how each job ended, and ends workers that fell silent."""
 
-    def __init__(self, slots: Sequence[Slot], command: Sequence[str] | None, room: Reservations | None) -> None:
-        super().__init__(slots, command, room)
+    def __init__(
+        self, slots: Sequence[Slot], command: Sequence[str] | None, memory: GpuMemoryReservations | None
+    ) -> None:
+        super().__init__(slots, command, memory)
         self.ends: dict[str, Ended] = {}
         self.attempts: Counter[str] = Counter()
         self.place = place_of(slots)
@@ -206,7 +208,7 @@ class _NodeExecutor(LocalExecutor):
 
     def poll(self, timeout_seconds: float) -> list[Event]:
         """As ``LocalExecutor.poll``."""
-        for worker in self._watch.silent(self._workers):
+        for worker in self._watch.hung(self._workers):
             self._silent.add(worker.job.id)
             worker.kill()
         events = [self._with_cause(event) for event in super().poll(timeout_seconds)]

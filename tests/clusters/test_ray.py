@@ -258,7 +258,7 @@ def test_two_runs_have_halves_of_a_gpu_and_memory_for_one(cluster: Any, folder: 
     assert [run.fate for run in state.finished] == ["completed"] * 2
     assert (folder / "audit").read_text().split() == ["begins", "ends"] * 2
     logs = [job.folder.log.read_text() for job in jobs]
-    assert sum("it waits, for it takes up to" in log for log in logs) == 1, logs
+    assert sum("waiting for GPU memory: this run needs up to" in log for log in logs) == 1, logs
 
 
 @pytest.mark.parametrize(

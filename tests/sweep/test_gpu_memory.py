@@ -81,37 +81,37 @@ def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[Job]:
 
 def test_promises_of_all_processes_count_until_they_end(gpu: Gpu, jobs: list[Job]) -> None:
     here, elsewhere = gpu.room(), gpu.room()
-    assert here.admits(jobs[0], SLOT)
-    assert not elsewhere.admits(jobs[2], SLOT)
-    assert "it waits, for it takes up to 50.0 GB" in jobs[2].folder.log.read_text()
-    assert elsewhere.admits(jobs[1], SLOT)
-    here.left(jobs[0])
-    assert not elsewhere.admits(jobs[2], SLOT)  # it was looked at a moment ago
-    elsewhere.left(jobs[1])
+    assert here.reserve(jobs[0], SLOT)
+    assert not elsewhere.reserve(jobs[2], SLOT)
+    assert "waiting for GPU memory: this run needs up to 50.0 GB" in jobs[2].folder.log.read_text()
+    assert elsewhere.reserve(jobs[1], SLOT)
+    here.release(jobs[0])
+    assert not elsewhere.reserve(jobs[2], SLOT)  # it was looked at a moment ago
+    elsewhere.release(jobs[1])
     gpu.now += 10
-    assert elsewhere.admits(jobs[2], SLOT)
-    assert jobs[2].folder.log.read_text().count("it waits") == 1
+    assert elsewhere.reserve(jobs[2], SLOT)
+    assert jobs[2].folder.log.read_text().count("waiting for GPU memory") == 1
 
 
 def test_a_promise_ends_with_its_process(gpu: Gpu, jobs: list[Job]) -> None:
     room = gpu.room()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert room.admits(jobs[2], SLOT)
-        room.began(jobs[2], process.pid)
-        assert not gpu.room().admits(jobs[0], SLOT)
+        assert room.reserve(jobs[2], SLOT)
+        room.hand_over(jobs[2], process.pid)
+        assert not gpu.room().reserve(jobs[0], SLOT)
         process.kill()
-    assert gpu.room().admits(jobs[0], SLOT)
+    assert gpu.room().reserve(jobs[0], SLOT)
 
 
 def test_a_run_that_is_to_be_alone_has_no_neighbours(gpu: Gpu, jobs: list[Job]) -> None:
     room = gpu.room()
     alone = replace(jobs[0], alone=True)
-    assert room.admits(jobs[1], SLOT)
-    assert not room.admits(alone, SLOT)
-    room.left(jobs[1])
+    assert room.reserve(jobs[1], SLOT)
+    assert not room.reserve(alone, SLOT)
+    room.release(jobs[1])
     gpu.now += 10
-    assert room.admits(alone, SLOT)
-    assert not room.admits(jobs[1], SLOT)
+    assert room.reserve(alone, SLOT)
+    assert not room.reserve(jobs[1], SLOT)
 
 
 def test_a_run_of_which_nothing_is_known_is_placed_alone(gpu: Gpu, jobs: list[Job]) -> None:
@@ -122,9 +122,9 @@ def test_a_run_of_which_nothing_is_known_is_placed_alone(gpu: Gpu, jobs: list[Jo
         raise UserError("it could not be estimated")
 
     room = GpuMemoryReservations(lambda slot: gpu.memory, unknown, gpu.folder, lambda: gpu.now)
-    assert room.admits(jobs[0], SLOT)
+    assert room.reserve(jobs[0], SLOT)
     for _ in range(3):
-        assert not room.admits(jobs[1], SLOT)
+        assert not room.reserve(jobs[1], SLOT)
         gpu.now += 10
     assert len(asked) == 2  # a process each time, which trains beside the runs
 
@@ -132,14 +132,14 @@ def test_a_run_of_which_nothing_is_known_is_placed_alone(gpu: Gpu, jobs: list[Jo
 def test_without_a_gpu_or_a_word_about_its_memory_runs_begin_as_they_were_placed(gpu: Gpu, jobs: list[Job]) -> None:
     gpu.memory = None
     room = gpu.room()
-    assert all(room.admits(job, SLOT) for job in jobs)
-    assert room.admits(jobs[0], Slot("cpu", "cpu", 1))
+    assert all(room.reserve(job, SLOT) for job in jobs)
+    assert room.reserve(jobs[0], Slot("cpu", "cpu", 1))
     assert not gpu.folder.exists()
 
 
 def test_where_no_promise_can_be_kept_runs_begin_as_they_were_placed(gpu: Gpu, jobs: list[Job]) -> None:
     gpu.folder.touch()
-    assert all(gpu.room().admits(job, SLOT) for job in jobs)
+    assert all(gpu.room().reserve(job, SLOT) for job in jobs)
 
 
 def test_the_driver_is_asked_for_the_gpu_of_the_slot(fake_driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_a_node_trains_one_after_the_other_what_does_not_fit_together(
 ) -> None:
     monkeypatch.setenv(VISIBLE, "0")
     gpu.now = time.monotonic()
-    monkeypatch.setattr("repro.sweep.local.gpu_memory.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("repro.sweep.local.gpu_memory.RETRY_SECONDS", 0.0)
     monkeypatch.setattr(remote, "GpuMemoryReservations", gpu.room)
     behave({job.id: "slow" for job in jobs})
     sweep = register(results, table="demo", executor="ray", command="biasrepro sweep demo")
@@ -184,7 +184,7 @@ def test_a_node_trains_one_after_the_other_what_does_not_fit_together(
     assert {note["gpu"] for note in started()} == {"0"}
     first, second = sorted((results / end.id / "run.json").stat().st_mtime for end in ends)
     assert second - first > 0.9  # each takes a second
-    assert sum("it waits" in job.folder.log.read_text() for job in (jobs[0], jobs[2])) == 1
+    assert sum("waiting for GPU memory" in job.folder.log.read_text() for job in (jobs[0], jobs[2])) == 1
 
 
 def test_the_estimate_counts_what_a_batch_keeps() -> None:

@@ -24,7 +24,7 @@ def worker_of(folder: RunFolder, pid: int) -> Any:
 def looks(watch: Watchdog, clock: Clock, worker: Any, count: int) -> list[bool]:
     found = []
     for _ in range(count):
-        found.append(watch.silent([worker]) == [worker])
+        found.append(watch.hung([worker]) == [worker])
         clock.now += LOOK_SECONDS
     return found
 
@@ -45,7 +45,7 @@ def test_a_node_that_was_suspended_took_no_looks_meanwhile(tmp_path: Path) -> No
     with own(folder):
         looks(watch, clock, worker, 2)
         clock.now += 10 * LOOKS * LOOK_SECONDS
-        assert not any(watch.silent([worker]) for _ in range(2 * LOOKS))
+        assert not any(watch.hung([worker]) for _ in range(2 * LOOKS))
 
 
 def test_a_worker_that_owns_no_run_yet_is_not_silent(tmp_path: Path) -> None:

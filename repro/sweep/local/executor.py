@@ -1,4 +1,4 @@
-"""The executor for this machine: a worker process for each job, as many at a time as there are slots."""
+"""The executor of this machine: a worker process for each job, as many at a time as there are slots."""
 
 from __future__ import annotations
 
@@ -9,46 +9,25 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
 from repro.sweep.devices.slots import Slot
-from repro.sweep.executor import Ended, Event, Job, Reported, Started
+from repro.sweep.executor import Ended, Event, Job, Started
+from repro.sweep.local.gpu_memory import GpuMemoryReservations
 from repro.sweep.local.worker import Worker
 
-# The public command itself: what a worker does, anybody can do by hand.
+# The public command: what a worker does, anybody can do by hand.
 WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "repro")
 
-_TICK_SECONDS = 0.1  # how soon a worker is missed whose output something else keeps open
-
-
-class Reservations(Protocol):
-    """Whether devices that runs share have room for one more."""
-
-    def admits(self, job: Job, slot: Slot) -> bool:
-        """Whether ``job`` may begin on ``slot`` now; if so, its room is kept for it."""
-
-    def began(self, job: Job, pid: int) -> None:
-        """The job is that process."""
-
-    def left(self, job: Job) -> None:
-        """The job needs its room no longer."""
-
-
-class _NoReservations:
-    def admits(self, job: Job, slot: Slot) -> bool:
-        return True
-
-    def began(self, job: Job, pid: int) -> None: ...
-    def left(self, job: Job) -> None: ...
+_TICK_SECONDS = 0.1  # how soon a worker's end is noticed where another process keeps its output open
 
 
 class LocalExecutor:
-    """Runs jobs as processes on the slots of this machine."""
+    """Runs jobs as processes on the slots of this machine, within the ``memory`` of the GPUs that they share."""
 
     def __init__(
-        self, slots: Sequence[Slot], command: Sequence[str] | None = None, room: Reservations | None = None
+        self, slots: Sequence[Slot], command: Sequence[str] | None = None, memory: GpuMemoryReservations | None = None
     ) -> None:
-        self._room = room or _NoReservations()
+        self._memory = memory
         self._free = deque(slots)
         self._capacity = len(slots)
         self._command = tuple(command or WORKER_COMMAND)
@@ -63,26 +42,28 @@ class LocalExecutor:
         return self._capacity
 
     def submit(self, job: Job) -> None:
-        """Take a job on; it begins at the next ``poll`` with a free slot."""
+        """Queue a job; it starts at the next ``poll`` with a free slot."""
         self._waiting.append(job)
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """Start what there is room for, and report what happened; waits up to ``timeout_seconds``."""
+        """Start the jobs there is room for, and report what happened; waits up to ``timeout_seconds``."""
         deadline = time.monotonic() + timeout_seconds
-        events = self._begin()
+        events = self._start_waiting()
         while True:
             left = deadline - time.monotonic()
             for key, _ in self._selector.select(max(0.0, min(left, _TICK_SECONDS))):
                 worker: Worker = key.data
-                events += [Reported(worker.job, progress) for progress in worker.read()]
-                if worker.silent:
+                events += worker.read()
+                if worker.output_closed:
                     self._selector.unregister(worker.output)
-            events += self._collect_ended()
+            for worker in [worker for worker in self._workers if worker.ended]:
+                events += worker.read()
+                events.append(self._retire(worker))
             if events or left <= 0:
                 return events
 
     def stop(self) -> None:
-        """Ask all workers to commit and end; what waits is dropped."""
+        """Ask all workers to save a checkpoint and exit; drop the waiting jobs."""
         self._dropped += [Ended(job, -signal.SIGTERM) for job in self._waiting]
         self._waiting.clear()
         for worker in self._workers:
@@ -94,55 +75,52 @@ class LocalExecutor:
             worker.kill()
 
     def close(self) -> None:
-        """Kill whatever still runs and wait until it is gone."""
+        """Kill the workers that still run, and wait for them."""
         self.kill()
         for worker in list(self._workers):
             self._retire(worker)
         self._selector.close()
 
-    def _begin(self) -> list[Event]:
+    def _start_waiting(self) -> list[Event]:
         events: list[Event] = [*self._dropped]
         self._dropped.clear()
         for job in list(self._waiting):
-            if (slot := self._slot_for(job)) is None or not self._room.admits(job, slot):
+            slot = self._slot_for(job)
+            if slot is None or (self._memory is not None and not self._memory.reserve(job, slot)):
                 continue
             self._waiting.remove(job)
             try:
                 worker = Worker(job, slot, self._command)
             except OSError as error:
-                self._room.left(job)
+                if self._memory is not None:
+                    self._memory.release(job)
                 events.append(Ended(job, 1, last_words=f"no process could be started: {error}"))
                 continue
-            self._room.began(job, worker.process.pid)
+            if self._memory is not None:
+                self._memory.hand_over(job, worker.process.pid)
+            for neighbour in self._workers:
+                if neighbour.slot.label == slot.label:
+                    neighbour.shared = worker.shared = True
             self._free.remove(slot)
-            neighbours = [other for other in self._workers if other.slot.label == slot.label]
-            for one in [worker, *neighbours] if neighbours else ():
-                one.shared = True
             self._workers.append(worker)
             self._selector.register(worker.output, selectors.EVENT_READ, worker)
             events.append(Started(job, slot.label))
         return events
 
     def _slot_for(self, job: Job) -> Slot | None:
-        """A free slot, on an idle device for a job that is to be alone there; never beside such a job."""
+        """A free slot: on an idle device for a job that must be alone there, and never beside such a job."""
         used = {worker.slot.label for worker in self._workers}
         taken = {worker.slot.label for worker in self._workers if worker.job.alone}
         closed = used if job.alone else taken
         return next((slot for slot in self._free if slot.label not in closed), None)
 
-    def _collect_ended(self) -> list[Event]:
-        events: list[Event] = []
-        for worker in [worker for worker in self._workers if worker.ended]:
-            events += [Reported(worker.job, progress) for progress in worker.read()]
-            events.append(self._retire(worker))
-        return events
-
     def _retire(self, worker: Worker) -> Ended:
-        # Its output may have closed just now, as its last messages were read: a number left here is the next worker's.
+        # Its output may have closed during the last read. A file descriptor left here would be the next worker's.
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.output)
         self._workers.remove(worker)
         self._free.append(worker.slot)
-        returncode, words = worker.close()
-        self._room.left(worker.job)
-        return Ended(worker.job, returncode, worker.last, words, worker.shared)
+        returncode, last_words = worker.close()
+        if self._memory is not None:
+            self._memory.release(worker.job)
+        return Ended(worker.job, returncode, worker.last, last_words, worker.shared)

@@ -1,11 +1,11 @@
-"""Room on GPUs that runs share: on a node, a run begins beside others only where the GPU's memory holds it too.
+"""GPU memory on a node: a run starts beside others on a GPU only where the memory holds it too.
 
-Ray counts fractions of a GPU and SLURM whole ones; neither limits memory, and a run that takes too much ends its
-neighbours. So every run that begins leaves a promise: a file that says how many bytes it takes at most, in a folder
-of the GPU under this machine's temporary folder, under a lock. A promise holds as long as the run's process lives. A
-run that finds no room waits: its reservation with the engine stays, its neighbours end sooner or later.
+Ray counts fractions of a GPU and SLURM whole ones. Neither limits memory, and a run that takes too much crashes its
+neighbours. So each run writes a reservation: a file with the most bytes that it takes, in a folder per GPU under this
+machine's temporary folder, under a lock. A reservation holds as long as the run's process lives. A run that does not
+fit waits on its slot until its neighbours end.
 
-Where no promise can be kept (a temporary folder that cannot be written) runs begin as the engine placed them.
+Where no reservation can be written, runs start without one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from repro.sweep.devices.packing import has_room_for
 from repro.sweep.devices.slots import VISIBLE, Slot
 from repro.sweep.executor import Job
 
-LOOK_SECONDS = 5.0  # between two looks at a GPU on which a run found no room
+RETRY_SECONDS = 5.0  # between two tries of a run that did not fit
 
 
 def slot_memory(slot: Slot) -> GpuMemory | None:
@@ -47,14 +46,11 @@ def slot_memory(slot: Slot) -> GpuMemory | None:
         return None
 
 
-@dataclass(frozen=True)
-class _Promise:
-    path: Path
-    taken: int
-
-
 class GpuMemoryReservations:
-    """The room on this machine's GPUs, for one executor; ``memory`` says what one has, ``needed`` what a run takes."""
+    """The memory of this machine's GPUs, for one executor.
+
+    ``memory`` tells what a GPU has, and ``needed`` what a run takes.
+    """
 
     def __init__(
         self,
@@ -64,76 +60,78 @@ class GpuMemoryReservations:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._memory = memory
-        self._needed = needed
+        self._estimate = needed
         self._folder = folder or Path(tempfile.gettempdir()) / f"biasrepro-{os.getuid()}"
         self._clock = clock
-        self._promises: dict[str, _Promise] = {}
-        self._next_look: dict[str, float] = {}
-        self._needs: dict[str, int | None] = {}
+        self._needed: dict[str, int | None] = {}
+        self._next_try: dict[str, float] = {}
+        self._reserved: dict[str, tuple[Path, int]] = {}
 
-    def admits(self, job: Job, slot: Slot) -> bool:
-        """Whether the GPU of ``slot`` holds ``job`` beside those that are on it; if so, its bytes are promised to it.
+    def reserve(self, job: Job, slot: Slot) -> bool:
+        """Reserve memory for ``job`` on the GPU of ``slot``; False where it does not fit now.
 
-        A job that is to be alone has no neighbours, before and after it begins; so has one that nothing is known of.
+        A job that must be alone gets no neighbours, before or after it starts; nor does one of unknown size.
         """
         if slot.device != "cuda":
             return True
-        if self._clock() < self._next_look.get(job.id, 0.0):
+        if self._clock() < self._next_try.get(job.id, 0.0):
             return False
-        if job.id not in self._needs:
-            self._needs[job.id] = None if job.alone else self._bytes_of(job)
-        needed = self._needs[job.id]
+        needed = self._needed_by(job)
         if (memory := self._memory(slot)) is None:
             return True
-        with contextlib.suppress(OSError), self._promised(memory.uuid) as (folder, promised):
-            if not has_room_for(needed, memory, promised):
-                if job.id not in self._next_look:
-                    _note_wait(job, slot, needed, memory, promised)
-                self._next_look[job.id] = self._clock() + LOOK_SECONDS
+        with contextlib.suppress(OSError), self._locked(memory.uuid) as folder:
+            reserved = [taken for path in folder.glob("*.json") if (taken := _read(path)) is not None]
+            if not has_room_for(needed, memory, reserved):
+                if job.id not in self._next_try:
+                    _log_wait(job, slot, needed, memory, reserved)
+                self._next_try[job.id] = self._clock() + RETRY_SECONDS
                 return False
-            promise = _Promise(folder / f"{os.getpid()}-{abs(hash(job.id))}.json", needed or memory.total)
-            _write(promise, os.getpid())
-            self._promises[job.id] = promise
+            path, taken = folder / f"{os.getpid()}-{abs(hash(job.id))}.json", needed or memory.total
+            _write(path, taken, os.getpid())
+            self._reserved[job.id] = path, taken
         return True
 
-    def began(self, job: Job, pid: int) -> None:
-        """The promise is the process's from now on, whatever becomes of this one."""
-        if (promise := self._promises.get(job.id)) is not None:
+    def hand_over(self, job: Job, pid: int) -> None:
+        """Bind the reservation of ``job`` to its process: it outlives this one."""
+        if job.id in self._reserved:
             with contextlib.suppress(OSError):
-                _write(promise, pid)
+                _write(*self._reserved[job.id], pid)
 
-    def left(self, job: Job) -> None:
-        """The job ended; its room is others'."""
-        self._next_look.pop(job.id, None)
-        self._needs.pop(job.id, None)
-        if (promise := self._promises.pop(job.id, None)) is not None:
-            promise.path.unlink(missing_ok=True)
+    def release(self, job: Job) -> None:
+        """Remove the reservation of a job that ended."""
+        self._next_try.pop(job.id, None)
+        self._needed.pop(job.id, None)
+        if job.id in self._reserved:
+            self._reserved.pop(job.id)[0].unlink(missing_ok=True)
 
-    def _bytes_of(self, job: Job) -> int | None:
-        try:
-            return self._needed(job.run.cell)
-        except UserError:
-            return None
+    def _needed_by(self, job: Job) -> int | None:
+        """The bytes of ``job``, estimated once; None where it must be alone, or its size is unknown."""
+        if job.id not in self._needed:
+            self._needed[job.id] = None
+            if not job.alone:
+                with contextlib.suppress(UserError):
+                    self._needed[job.id] = self._estimate(job.run.cell)
+        return self._needed[job.id]
 
     @contextmanager
-    def _promised(self, uuid: str) -> Iterator[tuple[Path, list[int]]]:
-        """The folder of a GPU's promises, and what they come to; nobody else changes them meanwhile. Raises OSError."""
+    def _locked(self, uuid: str) -> Iterator[Path]:
+        """The folder of a GPU's reservations, locked. Raises OSError."""
         folder = self._folder / re.sub(r"[^A-Za-z0-9-]", "-", uuid)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with file_lock(folder / "lock", 0o600):
-            yield folder, [taken for path in folder.glob("*.json") if (taken := _read(path)) is not None]
+            yield folder
 
 
-def _write(promise: _Promise, pid: int) -> None:
-    fields = {"bytes": promise.taken, "pid": pid, "start": process_start(pid), "place": this_place()}
-    replace_file(promise.path, json.dumps(fields).encode())
+def _write(path: Path, taken: int, pid: int) -> None:
+    fields = {"bytes": taken, "pid": pid, "start": process_start(pid), "place": this_place()}
+    replace_file(path, json.dumps(fields).encode())
 
 
 def _read(path: Path) -> int | None:
-    """The bytes of a promise, None for one whose process is gone (then its file goes too) or is not to be seen here."""
+    """The bytes of a reservation. None where its process has ended (then it is deleted) or is not visible here."""
     try:
         fields = json.loads(path.read_bytes())
-        # In another container's processes nothing can be looked up; what they took is missing from what is free.
+        # Processes of another container cannot be looked up; what they took is missing from the free memory.
         if fields["place"] != this_place():
             return None
         if is_alive(int(fields["pid"]), fields["start"]) is False:
@@ -144,15 +142,15 @@ def _read(path: Path) -> int | None:
         return None
 
 
-def _note_wait(job: Job, slot: Slot, needed: int | None, memory: GpuMemory, promised: list[int]) -> None:
-    """Say in the run's log why nothing happens."""
+def _log_wait(job: Job, slot: Slot, needed: int | None, memory: GpuMemory, reserved: list[int]) -> None:
+    """Say in the run's log why it does not start."""
     wants = "the GPU to itself" if needed is None else f"up to {readable_size(needed)}"
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):
         job.folder.path.mkdir(parents=True, exist_ok=True)
         with job.folder.log.open("a", encoding="utf-8") as log:
             log.write(
-                f"--- {now} on {slot.label}: it waits, for it takes {wants}: of {readable_size(memory.total)}, "
-                f"{readable_size(memory.free)} are free and {len(promised)} others were promised "
-                f"{readable_size(sum(promised))}\n"
+                f"--- {now} on {slot.label}: waiting for GPU memory: this run needs {wants}; of "
+                f"{readable_size(memory.total)}, {readable_size(memory.free)} are free, and {len(reserved)} other "
+                f"run(s) reserved {readable_size(sum(reserved))}\n"
             )

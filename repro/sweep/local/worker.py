@@ -1,8 +1,8 @@
-"""One worker process: ``biasrepro train`` for one run, with its messages read and its noise kept in the run's log.
+"""One worker process: ``biasrepro train`` for one run. Its messages are read; its other output goes to the run's log.
 
-It leads a session of its own, so a Ctrl-C at the terminal reaches the sweep alone, which then asks its workers to stop.
-Its standard input is a pipe that nobody writes to: when the sweep is gone, however it went, the pipe closes, and the
-worker commits its state and ends. No worker outlives its sweep.
+It leads a session of its own, so Ctrl-C at the terminal reaches only the sweep, which then asks its workers to stop.
+Its standard input is a pipe that nobody writes to. When the sweep ends, for whatever reason, the pipe closes, and the
+worker saves a checkpoint and exits: no worker outlives its sweep.
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import IO
+from pathlib import Path
 
 from repro.progress import Progress
 from repro.sweep.devices.slots import Slot
-from repro.sweep.executor import Job
+from repro.sweep.executor import Job, Reported
 
 _LOG_TAIL_BYTES = 4_000
 _LOG_TAIL_LINES = 12
 
 
 class Worker:
-    """A running worker; ``last`` is the latest message it sent, ``silent`` whether it closed its output.
-
-    ``shared`` says whether other workers had slots on its device meanwhile.
+    """A running worker. ``last`` is its latest message; ``shared`` says whether others had slots on its device.
 
     Raises OSError where no process can be started.
     """
@@ -37,21 +35,20 @@ class Worker:
         self.job = job
         self.slot = slot
         self.last: Progress | None = None
-        self.silent = False
+        self.output_closed = False
         self.shared = False
         self._partial = b""
         job.folder.path.mkdir(parents=True, exist_ok=True)
         if job.folder.log.is_fifo():
-            raise OSError(errno.EINVAL, f"{job.folder.log} is a pipe, which would be waited for")
+            raise OSError(errno.EINVAL, f"{job.folder.log} is a named pipe; opening it would block")
         self._log = job.folder.log.open("ab", buffering=0)
         self._log_start = self._log.tell()
         arguments = [*job.arguments, "--device", slot.device, "--threads", str(slot.threads)]
-        full = [*command, *arguments, "--progress", "json", "--stop-at-eof"]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._keep(f"--- {now} on {slot.label}: biasrepro {shlex.join(arguments)}\n".encode())
+        self._write_log(f"--- {now} on {slot.label}: biasrepro {shlex.join(arguments)}\n".encode())
         try:
             self.process = subprocess.Popen(
-                full,
+                [*command, *arguments, "--progress", "json", "--stop-at-eof"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -63,75 +60,75 @@ class Worker:
             raise
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self._input: IO[bytes] = self.process.stdin
-        self.output: IO[bytes] = self.process.stdout
+        self._input = self.process.stdin
+        self.output = self.process.stdout
         os.set_blocking(self.output.fileno(), False)
 
-    def read(self) -> list[Progress]:
-        """The messages that arrived since the last call; every other line goes to the log, and a start's notes."""
-        heard = []
-        while chunk := self._chunk():
+    def read(self) -> list[Reported]:
+        """The messages since the last call. Other lines go to the log, and so do the notes of a start."""
+        reports = []
+        while chunk := self._read_chunk():
             *lines, self._partial = (self._partial + chunk).split(b"\n")
             for line in lines:
                 try:
                     self.last = Progress.from_line(line.decode())
-                    heard.append(self.last)
-                    if self.last.phase == "starting" and self.last.steps and self.last.message:
-                        self._keep(f"--- {self.last.message}\n".encode())
                 except ValueError:
-                    self._keep(line + b"\n")
-        return heard
+                    self._write_log(line + b"\n")
+                    continue
+                reports.append(Reported(self.job, self.last))
+                if self.last.phase == "starting" and self.last.steps and self.last.message:
+                    self._write_log(f"--- {self.last.message}\n".encode())
+        return reports
 
-    def _keep(self, line: bytes) -> None:
-        """Add to the log. It only informs: a disk that is full must not end the sweep."""
-        with contextlib.suppress(OSError):
-            self._log.write(line)
-
-    def _chunk(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         try:
             chunk = os.read(self.output.fileno(), 65_536)
         except BlockingIOError:
             return b""
-        self.silent = not chunk
+        self.output_closed = not chunk
         return chunk
+
+    def _write_log(self, line: bytes) -> None:
+        """Add to the log. It only informs: a full disk must not end the sweep."""
+        with contextlib.suppress(OSError):
+            self._log.write(line)
 
     @property
     def ended(self) -> bool:
-        """Whether the process is gone."""
+        """Whether the process has ended."""
         return self.process.poll() is not None
 
     def ask_to_stop(self) -> None:
-        """SIGTERM: the worker commits its state and ends."""
+        """SIGTERM: the worker saves a checkpoint and exits."""
         if not self.ended:
             self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL to the worker and all that it started."""
+        """SIGKILL to the worker and all its child processes."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> tuple[int, str]:
-        """Wait for the process, sweep up what it may have left behind, and return its exit status and last words."""
+        """Wait for the process, kill its leftover children, and return its exit status and the end of its log."""
         returncode = self.process.wait()
         self.kill()
         self.read()
         if self._partial:
-            self._keep(self._partial + b"\n")
+            self._write_log(self._partial + b"\n")
         self.output.close()
         with contextlib.suppress(BrokenPipeError):
             self._input.close()
-        words = self._last_words()
-        with contextlib.suppress(OSError):  # an NFS client may say only now that the disk was full
+        last_words = log_tail(self.job.folder.log, start=self._log_start)
+        with contextlib.suppress(OSError):  # an NFS client may report only now that the disk was full
             self._log.close()
-        return returncode, words
+        return returncode, last_words
 
-    def _last_words(self) -> str:
-        """The last lines that this attempt left in the log, where that is still to be read."""
-        try:
-            with self.job.folder.log.open("rb") as log:
-                size = log.seek(0, os.SEEK_END)
-                log.seek(max(self._log_start, size - _LOG_TAIL_BYTES))
-                lines = log.read().decode(errors="replace").splitlines()
-        except OSError:
-            return ""
-        return "\n".join([line for line in lines if line.strip() and not line.startswith("--- ")][-_LOG_TAIL_LINES:])
+
+def log_tail(*logs: Path, start: int = 0) -> str:
+    """The last lines of ``logs``, from byte ``start`` on, without biasrepro's own; unreadable files are skipped."""
+    lines: list[str] = []
+    for path in logs:
+        with contextlib.suppress(OSError), path.open("rb") as log:
+            log.seek(max(start, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+            lines += log.read().decode(errors="replace").splitlines()
+    return "\n".join([line for line in lines if line.strip() and not line.startswith("--- ")][-_LOG_TAIL_LINES:])
