@@ -78,7 +78,7 @@ def _show(table_name: str | None, settings: list[str] | None, results: Path) -> 
         for lender, count in table.borrowed.items():
             say(f"{counted(count, 'run')} of {table.name} recorded under {lender}: the configuration is the same")
         _show_trouble(table, results)
-    swept = {registration.conductor.table for registration in registered(results)}
+    swept = {registration.table for registration in registered(results)}
     for table in overviews:
         for line in _next_steps(table, results, is_swept=table.name in swept):
             say(line)

@@ -69,26 +69,24 @@ def show_sweeps(results: Path, table: str | None) -> bool:
     from repro.sweep.backends import queue_of
     from repro.sweep.registry import registered
 
-    sweeps = [one for one in registered(results) if table is None or one.conductor.table == table]
+    sweeps = [one for one in registered(results) if table is None or one.table == table]
     if not sweeps:
         return False
     now = file_time(results)
     for one in sweeps:
-        about = f"sweep    {one.id} of {one.conductor.table} on {one.conductor.executor} since {one.conductor.since}"
+        about = f"sweep    {one.id} of {one.table} on {one.executor} since {one.since}"
         heard = f"heard of {duration(one.silent_seconds(now))} ago"
         if one.trouble is not None:
             say(f"{about}, given up: {one.trouble}", "red")
-            say(f"go on with  {one.conductor.command}")
+            say(f"go on with  {one.command}")
         elif one.lives(now):
             say(f"{about}, {heard}{', asked to stop' if one.stop else ''}")
-        elif one.conductor.detached:
+        elif one.detached:
             where = ", ".join(f"{key} {value}" for key, value in one.left.items())
             say(f"{about}, left to the cluster ({where})")
-            say(
-                f"go on with  {one.conductor.command}    (once it is over; what is in the queue is not submitted again)"
-            )
+            say(f"go on with  {one.command}    (once it is over; what is in the queue is not submitted again)")
         else:
             say(f"{about}, gone: it was killed", "yellow")
-            say(f"go on with  {one.conductor.command}")
-    queued = [one for one in sweeps if one.conductor.detached and queue_of(one.conductor.executor)]
+            say(f"go on with  {one.command}")
+    queued = [one for one in sweeps if one.detached and queue_of(one.executor)]
     return bool(queued) or any(one.lives(now) for one in sweeps)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from repro.sweep.cluster_node import NodeSettings
     from repro.sweep.executor import Executor, Job
 
+THIS_MACHINE = "local"  # the value of --executor for no cluster
+
 
 @dataclass(frozen=True)
 class Option:

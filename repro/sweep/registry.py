@@ -1,11 +1,10 @@
-"""The sweeps under way over a results folder: ``<results>/.sweeps/<id>.jsonl``, one file each.
+"""The running sweeps of a results folder: ``<results>/.sweeps/<id>.jsonl``, one file each.
 
-The first line says who conducts the sweep; the conductor touches the file as a heartbeat and removes it at the end.
-Lines that follow are notes: where the work was left (``left``), a request to stop (``stop``), why its conductor gave
-up (``trouble``). A request is bound to
-the file of the sweep that it is meant for, and ids are never used again: what was asked of one sweep is asked of no
-other, whatever the clocks say. Notes are appended in place, because a reader that opens a file on NFS is promised
-what was written to it before, and promised nothing about new names in a folder.
+The first line says who conducts the sweep; that process touches the file as a heartbeat and removes it at the end. The
+lines that follow are notes: where the work was left (``left``), a request to stop (``stop``), why the sweep gave up
+(``trouble``). A request is bound to the file of the sweep that it is meant for, and ids are never used again, so no
+other sweep can take it for its own, whatever the clocks say. Notes are appended in place: on NFS, a reader that opens a
+file sees what was written before, but may not see new names in a folder.
 """
 
 from __future__ import annotations
@@ -20,9 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from repro.results.durable import make_folder, write_durably
 from repro.results.files import file_time
@@ -31,47 +32,47 @@ from repro.results.process import is_alive, process_start, this_place
 
 FOLDER = ".sweeps"
 STOP_SECONDS = 2.0  # between two looks for a request to stop
-FORGOTTEN_SECONDS = 7 * 86_400.0  # after which the file of a sweep that nobody heard of is swept up
+FORGOTTEN_SECONDS = 7 * 86_400.0  # without a heartbeat, after which the file of a sweep is removed
 
 _NAME = re.compile(r"([0-9a-f]{12})\.jsonl")
 _LARGEST = 1_000_000
+_NOTES = ("left", "stop", "trouble")
 
 
-@dataclass(frozen=True)
-class Conductor:
-    """A sweep as it was registered. ``place`` and ``process_start`` are None where it is left to a cluster."""
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("not printable")
+    return text
 
-    id: str
-    table: str
-    executor: str
-    command: str
+
+_Text = Annotated[str, AfterValidator(_printable)]
+
+
+class Registration(BaseModel):
+    """A registered sweep, as its file says.
+
+    ``place`` and ``process_start`` are None where the sweep is left to a cluster, and ``left`` finds it there.
+    ``stop`` is a request to stop, ``trouble`` is why the sweep gave up, and ``heard_at`` its last heartbeat, by the
+    file server's clock.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    path: Path
+    heard_at: float
+    id: _Text
+    table: _Text
+    executor: _Text
+    command: _Text
     detached: bool
-    host: str
+    host: _Text
     pid: int
     place: str | None
     process_start: str | None
-    since: str
-
-
-@dataclass(frozen=True)
-class Registration:
-    """A registered sweep as its file says: ``left`` finds work that was left to a cluster, ``stop`` a request to stop,
-    ``trouble`` why its conductor gave up.
-
-    ``heard_at`` is the last heartbeat, by the file server's clock.
-    """
-
-    path: Path
-    conductor: Conductor
-    left: Mapping[str, str] = field(default_factory=dict)
+    since: _Text
+    left: dict[str, str] = {}
     stop: str | None = None
     trouble: str | None = None
-    heard_at: float = 0.0
-
-    @property
-    def id(self) -> str:
-        """The sweep's id."""
-        return self.conductor.id
 
     @property
     def results(self) -> Path:
@@ -80,18 +81,29 @@ class Registration:
 
     @classmethod
     def read(cls, results: Path, sweep: str) -> Registration | None:
-        """The registration of the sweep with this id; None where there is none (any more), or none that can be read."""
-        return _read(results / FOLDER / f"{sweep}.jsonl")
+        """The registration of the sweep with this id; None where there is none, or none that can be read."""
+        path = results / FOLDER / f"{sweep}.jsonl"
+        try:
+            with path.open("rb") as file:
+                heard_at = os.fstat(file.fileno()).st_mtime
+                first, *others = file.read(_LARGEST).splitlines()
+            notes: dict[str, Any] = {}
+            for line in others:
+                with contextlib.suppress(ValueError, TypeError):  # a note that was cut off by a full disk
+                    notes |= json.loads(line)
+            known = {name: notes[name] for name in _NOTES if name in notes}
+            return cls(**json.loads(first), **known, path=path, heard_at=heard_at)
+        except (OSError, ValueError, TypeError, RecursionError):
+            return None
 
     def silent_seconds(self, now: float) -> float:
         """Seconds since the last heartbeat; ``now`` is by the file server's clock (``file_time``)."""
         return max(0.0, now - self.heard_at)
 
     def lives(self, now: float) -> bool:
-        """Whether its conductor does: its process is there, or was heard of within ``SILENT_SECONDS``."""
-        conductor = self.conductor
-        if conductor.place is not None and conductor.place == this_place():
-            alive = is_alive(conductor.pid, conductor.process_start)
+        """Whether its process runs: seen on this machine, or by a heartbeat within ``SILENT_SECONDS``."""
+        if self.place is not None and self.place == this_place():
+            alive = is_alive(self.pid, self.process_start)
             if alive is not None:
                 return alive
         return self.silent_seconds(now) < SILENT_SECONDS
@@ -101,26 +113,26 @@ class Registration:
         self._append({"left": dict(left)})
 
     def ask_to_stop(self) -> None:
-        """Ask whoever works for this sweep to commit and end; within seconds of their looking, they do."""
+        """Ask all processes of this sweep to save a checkpoint and end; each looks for it every few seconds."""
         self._append({"stop": f"process {os.getpid()} on {socket.gethostname()}"})
 
     def remove(self) -> None:
-        """The sweep is over."""
+        """Remove the file: the sweep is over."""
         self.path.unlink(missing_ok=True)
 
     def note_trouble(self, trouble: str) -> None:
-        """Note why nobody conducts the sweep any more."""
+        """Note why the sweep gave up."""
         self._append({"trouble": trouble})
 
     @contextmanager
     def kept(self) -> Iterator[Registration]:
-        """Be the conductor while in force: heartbeats, and the file's removal at the end."""
-        with self.beating():
-            try:
+        """Heartbeats while in force, and the file's removal at the end."""
+        try:
+            with self.beating():
                 yield self
-            finally:
-                with contextlib.suppress(OSError):
-                    self.remove()
+        finally:
+            with contextlib.suppress(OSError):
+                self.remove()
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -143,7 +155,7 @@ class Registration:
     def _append(self, note: Mapping[str, object]) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
-            # A line of its own, whatever a full disk left of the one before.
+            # The first newline ends a line that a full disk may have cut off.
             os.write(descriptor, b"\n" + json.dumps(note).encode() + b"\n")
             os.fsync(descriptor)
         finally:
@@ -151,7 +163,7 @@ class Registration:
 
 
 class StopWatch:
-    """Looks every now and then whether the sweep was asked to stop."""
+    """Reads every now and then whether the sweep was asked to stop."""
 
     def __init__(self, registration: Registration, clock: Callable[[], float] = time.monotonic) -> None:
         self._registration = registration
@@ -163,13 +175,13 @@ class StopWatch:
         """1 once a request is there, else 0."""
         if not self._asked and self._clock() >= self._next:
             self._next = self._clock() + STOP_SECONDS
-            found = _read(self._registration.path)
+            found = Registration.read(self._registration.results, self._registration.id)
             self._asked = found is not None and found.stop is not None
         return int(self._asked)
 
 
 def register(results: Path, *, table: str, executor: str, command: str, detached: bool = False) -> Registration:
-    """Register a sweep that begins now; files of sweeps that it goes on with, or that are long gone, are swept up.
+    """Register a sweep that begins now, and remove the files of dead sweeps that it resumes, or that are long gone.
 
     Raises OSError.
     """
@@ -177,77 +189,42 @@ def register(results: Path, *, table: str, executor: str, command: str, detached
     make_folder(folder, below=results)
     now = file_time(folder)
     for other in registered(results):
-        if other.lives(now):
-            continue
-        goes_on_with = other.conductor.table == table and (other.trouble is not None or not other.left)
-        if goes_on_with or other.silent_seconds(now) > FORGOTTEN_SECONDS:
+        is_resumed = other.table == table and (other.trouble is not None or not other.left)
+        if not other.lives(now) and (is_resumed or other.silent_seconds(now) > FORGOTTEN_SECONDS):
             other.remove()
-    conductor = Conductor(
-        id=secrets.token_hex(6),
-        table=table,
-        executor=executor,
-        command=command,
-        detached=detached,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        place=None if detached else this_place(),
-        process_start=None if detached else process_start(os.getpid()),
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    path = folder / f"{conductor.id}.jsonl"
-    write_durably(path, json.dumps(asdict(conductor)).encode() + b"\n", only_new=True)
-    return Registration(path, conductor, heard_at=path.stat().st_mtime)
+    fields: dict[str, Any] = {
+        "id": secrets.token_hex(6),
+        "table": table,
+        "executor": executor,
+        "command": command,
+        "detached": detached,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "place": None if detached else this_place(),
+        "process_start": None if detached else process_start(os.getpid()),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    path = folder / f"{fields['id']}.jsonl"
+    write_durably(path, json.dumps(fields).encode() + b"\n", only_new=True)
+    return Registration(**fields, path=path, heard_at=path.stat().st_mtime)
 
 
 def registered(results: Path) -> list[Registration]:
-    """The sweeps registered in the results folder, the oldest first; files that are none of ours are passed over."""
+    """The sweeps registered in the results folder, the oldest first; unrecognised files are skipped."""
     try:
-        paths = [path for path in (results / FOLDER).iterdir() if _NAME.fullmatch(path.name)]
+        names = [_NAME.fullmatch(path.name) for path in (results / FOLDER).iterdir()]
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
-    found = [registration for path in paths if (registration := _read(path)) is not None]
-    return sorted(found, key=lambda one: (one.conductor.since, one.id))
+    found = [Registration.read(results, name[1]) for name in names if name]
+    return sorted((sweep for sweep in found if sweep), key=lambda sweep: (sweep.since, sweep.id))
 
 
 def forget_resumed(results: Path, command: str) -> None:
-    """Remove the files of killed sweeps that began with ``command``: it was given again, and came to its end.
+    """Remove the files of killed sweeps that began with ``command``: it was given again, and has finished.
 
-    So what was left to SLURM, which ``register`` lets be, is forgotten only when nothing of it can be in the queue.
+    So work that was left to a cluster, which ``register`` keeps, is forgotten only when none of it can be in the queue.
     """
-    for one in registered(results):
-        same = one.conductor.command == command and not one.conductor.detached
-        if same and not one.lives(file_time(results / FOLDER)):
+    for sweep in registered(results):
+        if sweep.command == command and not sweep.detached and not sweep.lives(file_time(results / FOLDER)):
             with contextlib.suppress(OSError):
-                one.remove()
-
-
-def _read(path: Path) -> Registration | None:
-    try:
-        with path.open("rb") as file:
-            heard_at = os.fstat(file.fileno()).st_mtime
-            first, *others = file.read(_LARGEST).splitlines()
-        conductor = Conductor(**json.loads(first))
-        notes: dict[str, object] = {}
-        for line in others:
-            with contextlib.suppress(ValueError, TypeError):  # of a note that found no room, the sweep goes on without
-                notes |= json.loads(line)
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None
-    if not _is_plain(conductor):
-        return None
-    left, stop, trouble = (notes.get(name) for name in ("left", "stop", "trouble"))
-    named = {str(key): str(value) for key, value in left.items()} if isinstance(left, dict) else {}
-    stop, trouble = (str(text) if text is not None else None for text in (stop, trouble))
-    return Registration(path, conductor, named, stop, trouble, heard_at)
-
-
-def _is_plain(conductor: Conductor) -> bool:
-    """Whether a file's first line has the types and the printable texts that we write."""
-    texts = (conductor.id, conductor.table, conductor.executor, conductor.command, conductor.host, conductor.since)
-    return (
-        all(isinstance(text, str) and text.isprintable() for text in texts)
-        and isinstance(conductor.pid, int)
-        and isinstance(conductor.detached, bool)
-        and isinstance(conductor.place, str | None)
-        and isinstance(conductor.process_start, str | None)
-    )
+                sweep.remove()

@@ -362,4 +362,4 @@ def test_a_killed_sweep_is_forgotten_once_its_command_came_to_its_end(say: Say, 
         killed.note_left({"slurm": "7"})
         killed.path.write_text(killed.path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
     assert say(*sweep).code == 0
-    assert [one.conductor.command for one in registered(results)] == ["biasrepro sweep demo"]
+    assert [one.command for one in registered(results)] == ["biasrepro sweep demo"]

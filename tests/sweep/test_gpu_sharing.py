@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli.sweep.placement import choose_jobs_per_gpu, parse_jobs_per_gpu
+from repro.cli.sweep.placement import choose_jobs_per_gpu
+from repro.cli.sweep.request import parse_jobs_per_gpu
 from repro.errors import UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from repro.cli.options import (
+    ADD_OR_LEAVE_OUT,
     RESULTS_DEFAULT,
     ROOT_DEFAULT,
     AllowChanged,
@@ -26,14 +27,16 @@ from repro.cli.options import (
 )
 from repro.cli.references import complete_table, declared, with_settings
 from repro.errors import UserError
-from repro.sweep.backends import Backend, Option, Reservation, backends, require_installed
+from repro.sweep.backends import THIS_MACHINE, Backend, Option, Reservation, backends, require_installed
 
 if TYPE_CHECKING:
     from repro.experiment.schema import Table
 
     ExecutorName = str
 else:
-    ExecutorName = Literal[("local", *backends())]
+    ExecutorName = Literal[(THIS_MACHINE, *backends())]
+
+MOST_JOBS_PER_GPU = 64
 
 
 def _cluster(*names: str, **settings: Any) -> Any:
@@ -42,7 +45,7 @@ def _cluster(*names: str, **settings: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """The options of ``biasrepro sweep``; what a backend's ``own`` options said is kept by their names."""
+    """The options of ``biasrepro sweep``. ``own`` holds those of the backends by name, ``words`` the command line."""
 
     table_name: Annotated[
         str | None,
@@ -101,7 +104,7 @@ class SweepRequest:
     progress: Annotated[Literal["auto", "rich", "plain"], typer.Option(help="Progress display.")] = "auto"
     executor: Annotated[
         ExecutorName, _cluster(help="Where runs are trained: on this machine (local) or on a cluster.")
-    ] = "local"
+    ] = THIS_MACHINE
     gpus_per_job: Annotated[
         float | None, _cluster(min=0, metavar="N", help="GPUs that a job reserves; --jobs-per-gpu runs share each.")
     ] = None
@@ -123,7 +126,7 @@ class SweepRequest:
     @property
     def is_local(self) -> bool:
         """Whether the runs are trained on this machine, without a backend."""
-        return self.executor == "local"
+        return self.executor == THIS_MACHINE
 
     @cached_property
     def table(self) -> Table:
@@ -145,8 +148,6 @@ class SweepRequest:
         self._refuse_foreign_options()
         if self.is_local:
             return None
-        from repro.cli.sweep.placement import parse_jobs_per_gpu
-
         for option, value in (("--gpus", self.gpus), ("--jobs", self.jobs)):
             if value is not None:
                 raise UserError(
@@ -155,7 +156,7 @@ class SweepRequest:
                 )
         if self.node_data is not None and not str(self.node_data).startswith(("/", "$")):
             raise UserError(
-                f"--node-data {self.node_data}: a node has another working folder",
+                f"--node-data {self.node_data} is relative, and a node has another working folder",
                 hint="Give an absolute path, such as /tmp/biasrepro, or one that begins with a variable of the node's.",
             )
         jobs_per_gpu = parse_jobs_per_gpu(self.jobs_per_gpu)
@@ -176,29 +177,24 @@ class SweepRequest:
 
     def _refuse_foreign_options(self) -> None:
         """Raise UserError for an option of a cluster that the executor does not have."""
-        given = {f"--{name.replace('_', '-')}": getattr(self, name) for name in _SHARED_BY_BACKENDS}
-        owners = {flag: list(backends()) for flag in given}
-        for option in own_options():
-            given[option.flag] = self.own.get(option.name) or None
-            owners[option.flag] = [
-                backend.name for backend in backends().values() if option.name in _names(backend.own_options)
-            ]
-        for flag, value in given.items():
-            if value is not None and value is not False and self.executor not in owners[flag]:
-                theirs = " or ".join(f"--executor {owner}" for owner in owners[flag])
-                raise UserError(f"{flag} is for {theirs}", hint="Add that, or leave the option out.")
+        given = [(f"--{name.replace('_', '-')}", getattr(self, name), list(backends())) for name in _SHARED_BY_BACKENDS]
+        given += [(option.flag, self.own.get(name) or None, owners) for name, (option, owners) in own_options().items()]
+        for flag, value, owners in given:
+            if value is not None and value is not False and self.executor not in owners:
+                theirs = " or ".join(f"--executor {owner}" for owner in owners)
+                raise UserError(f"{flag} is for {theirs}", hint=ADD_OR_LEAVE_OUT)
 
 
 _SHARED_BY_BACKENDS = ("gpus_per_job", "cpus_per_job", "memory_per_job", "node_data", "detach")
 
 
-def own_options() -> list[Option]:
-    """The options that belong to some backend, each once."""
-    found: dict[str, Option] = {}
+def own_options() -> dict[str, tuple[Option, list[str]]]:
+    """The options that belong to some backend, by name, and the backends that have each."""
+    found: dict[str, tuple[Option, list[str]]] = {}
     for backend in backends().values():
         for option in backend.own_options:
-            found.setdefault(option.name, option)
-    return list(found.values())
+            found.setdefault(option.name, (option, []))[1].append(backend.name)
+    return found
 
 
 def as_command(run: Callable[[typer.Context, SweepRequest], None]) -> Callable[..., None]:
@@ -209,11 +205,13 @@ def as_command(run: Callable[[typer.Context, SweepRequest], None]) -> Callable[.
     for option in fields(SweepRequest):
         if option.name not in ("own", "words"):
             types[option.name], defaults[option.name] = hints[option.name], option.default
-    for own in own_options():
-        types[own.name], defaults[own.name] = _typer_type(own), None
+    for name, (own, owners) in own_options().items():
+        settings = _cluster(own.flag, metavar=own.metavar, min=own.minimum, help=f"{', '.join(owners)}: {own.help}")
+        value: Any = list[str] if own.repeatable else own.kind
+        types[name], defaults[name] = Annotated[value | None, settings], None
 
     def command(context: typer.Context, **given: Any) -> None:
-        own = {option.name: given.pop(option.name) for option in own_options()}
+        own = {name: given.pop(name) for name in own_options()}
         run(context, SweepRequest(**given, own=own, words=tuple(context.obj or ())))
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -224,14 +222,19 @@ def as_command(run: Callable[[typer.Context, SweepRequest], None]) -> Callable[.
     return command
 
 
-def _typer_type(option: Option) -> Any:
-    owners = [backend.name for backend in backends().values() if option.name in _names(backend.own_options)]
-    settings = _cluster(
-        option.flag, metavar=option.metavar, min=option.minimum, help=f"{', '.join(owners)}: {option.help}"
-    )
-    value: Any = list[str] if option.repeatable else option.kind
-    return Annotated[value | None, settings]
+def listed(option: str, text: str | None) -> list[str] | None:
+    """The parts of ``a,b``; None where the option was not given. Raises UserError where it names nothing."""
+    if text is None:
+        return None
+    if not (parts := [part.strip() for part in text.split(",") if part.strip()]):
+        raise UserError(f"{option} {text!r} names nothing", hint=f"Such as {option} a,b; without it, all are taken.")
+    return parts
 
 
-def _names(options: Sequence[Option]) -> list[str]:
-    return [option.name for option in options]
+def parse_jobs_per_gpu(text: str) -> int | None:
+    """The number, or None for ``auto``. Raises UserError for anything else."""
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_JOBS_PER_GPU):
+        raise UserError(f"--jobs-per-gpu {text} is neither auto nor a number from 1 to {MOST_JOBS_PER_GPU}")
+    return int(text)

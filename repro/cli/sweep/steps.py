@@ -11,14 +11,18 @@ from repro.analysis.evidence import lending_cells
 from repro.cli.console import counted, say
 from repro.cli.preflight import make_data_ready, require_space, require_writable
 from repro.cli.references import command_line
-from repro.cli.sweep.placement import choose_local_slots, listed
-from repro.cli.sweep.request import SweepRequest
+from repro.cli.sweep.placement import choose_local_slots
+from repro.cli.sweep.request import SweepRequest, listed
+from repro.cli.sweep.view import say_summary, shown
 from repro.experiment.schema import Run
+from repro.interruption import StopRequests
 from repro.results import RunFolder
 from repro.sweep.backends import Backend
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.devices.slots import Slot
+from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Job
+from repro.sweep.local.executor import LocalExecutor
 from repro.sweep.registry import StopWatch, forget_resumed, register
 from repro.sweep.selection import Plan, make_plan, parse_seeds, refuse_blocked, selected_runs
 from repro.sweep.survey import survey
@@ -135,11 +139,6 @@ def _run(
     request: SweepRequest, jobs: Sequence[Job], slots: Sequence[Slot], *, finished_before: int
 ) -> tuple[SweepState, int]:
     """Train ``jobs``, registered and shown; returns how they ended, and the exit code of a request to stop, else 0."""
-    from repro.cli.sweep.view import shown
-    from repro.interruption import StopRequests
-    from repro.sweep.driver import run_sweep
-    from repro.sweep.local.executor import LocalExecutor
-
     backend = request.backend
     registration = register(request.results, table=request.table.id, executor=request.executor, command=request.command)
     with registration.kept() as sweep:
@@ -160,8 +159,6 @@ def _run(
 
 def _summarise(request: SweepRequest, state: SweepState, stopped: int) -> int:
     """Say how the sweep ended and what to do next; returns the exit code."""
-    from repro.cli.sweep.view import say_summary
-
     interrupted = bool(stopped) and bool(state.waiting or state.count("interrupted"))
     if not interrupted and not state.waiting:
         forget_resumed(request.results, request.command)

@@ -77,7 +77,7 @@ class ArrayTask:
 
 def _end_where_nobody_conducts(folder: Path, registration: Registration | None) -> None:
     """End a sweep that was left to SLURM once this was the last of its tasks to say its last word."""
-    if registration is None or not registration.conductor.detached:
+    if registration is None or not registration.detached:
         return
     for path in folder.parent.glob("*/plan.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
