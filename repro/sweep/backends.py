@@ -45,7 +45,7 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """What a job reserves, by the options that all backends share. None leaves it to the backend."""
+    """What a job reserves, by the options that all backends share; the backend chooses what is None."""
 
     gpus_per_job: float | None = None
     cpus_per_job: float | None = None
@@ -68,7 +68,7 @@ class Backend(ABC):
     def configured(cls, reservation: Reservation, given: Mapping[str, Any]) -> Self:
         """The backend with its options; ``given`` has the value of each of ``own_options``, None where it is absent.
 
-        Raises UserError for a value that it does not take.
+        Raises UserError for a value that is not valid.
         """
 
     @property
@@ -88,7 +88,7 @@ class Backend(ABC):
     def leave(self, jobs: Sequence[Job], settings: NodeSettings) -> Mapping[str, str]:
         """Leave the jobs to the cluster, for ``--detach``; returns what finds them there again.
 
-        Returns nothing where all of them are in its queue already, from an earlier sweep.
+        Returns an empty mapping where an earlier sweep has put all of them into its queue.
         """
 
     @classmethod
@@ -122,7 +122,7 @@ def backends() -> Mapping[str, type[Backend]]:
 
 
 def queue_of(executor: str) -> type[Backend] | None:
-    """The backend of that name where its cluster holds and starts jobs by itself; None for this machine, for one."""
+    """The backend of that name if its cluster has a queue; None for any other, and for this machine."""
     backend = backends().get(executor)
     return backend if backend is not None and backend.has_queue else None
 

@@ -1,8 +1,8 @@
-"""What happens on a node of a cluster, whichever engine got the jobs there.
+"""What happens on a node of a cluster, whichever backend started this process there.
 
-An engine gives a node plain data: jobs, and the settings of their sweep. The node trains them as this machine would
-train a sweep of its own, on the devices that the engine gave to this process: with the same workers, logs, owners and
-second attempts. What is true of a run stands in its folder; what comes back here is a summary.
+A backend gives a node plain data: jobs, and the settings of their sweep. The node trains them as this machine trains a
+sweep of its own, on the devices that the backend gave to this process: with the same workers, logs, locks and retries.
+The truth about a run is in its folder; what is returned here is a summary.
 
 The results folder has to be the same one everywhere. The sweep's registration in it is the proof: a node that does not
 find that writes nothing.
@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -39,8 +39,7 @@ from repro.sweep.sweep_state import SweepState
 
 Device = Literal["auto", "cpu", "cuda"]
 
-# File systems of clusters may show a new file to other machines only after a while.
-VISIBLE_SECONDS = 30.0
+VISIBLE_SECONDS = 30.0  # a shared file system may show a new file to other machines only after a while
 
 
 class NotShared(UserError):
@@ -52,10 +51,9 @@ class NodeSettings:
     """What the jobs of a sweep have in common on a node. Plain data.
 
     ``results`` is the results folder, an absolute path, and ``sweep`` the id under which the sweep is registered in it.
-    ``device`` is what to train on (``auto``, ``cpu``, ``cuda``) and ``threads`` the CPU threads of each run; None
-    shares the cores that this process may use. At a time, a process trains ``jobs_per_gpu`` runs on each of its GPUs,
-    or ``jobs`` on the CPU (None: one for each core); ``shares_gpus`` says that other processes of the sweep have parts
-    of the same GPUs. ``command`` takes the place of ``biasrepro`` in tests.
+    ``threads`` are the CPU threads of each run; None shares the cores that this process may use. At a time, a process
+    trains ``jobs_per_gpu`` runs on each of its GPUs, or ``jobs`` on the CPU (None: one for each core); ``shares_gpus``
+    says that other processes of the sweep have parts of the same GPUs. ``command`` replaces ``biasrepro`` in tests.
     """
 
     sweep: str
@@ -93,12 +91,12 @@ class RemoteJob:
 
 @dataclass(frozen=True)
 class RemoteResult:
-    """What became of a job on a node. Plain data.
+    """How a job on a node ended. Plain data.
 
-    ``fate`` and ``cause`` are the node's judgement after so many ``attempts``; fate ``interrupted`` means that the
-    node was told to stop (a signal, the engine, the sweep's own stop), and that the run can go on elsewhere at once.
-    ``returncode``, ``last`` and ``last_words`` are as in ``Ended``, of the last attempt; a job that was not begun has
-    0 attempts. ``place`` names the node and what it trained on.
+    ``fate`` and ``cause`` are the node's decision after so many ``attempts``, 0 for a job that was not started; fate
+    ``interrupted`` means that the node was told to stop (a signal, the backend, ``--stop``), and that the run can
+    resume elsewhere at once. ``returncode``, ``last`` and ``last_words`` are as in ``Ended``, of the last attempt.
+    ``place`` names the node and what it trained on.
     """
 
     id: str
@@ -111,7 +109,7 @@ class RemoteResult:
     last_words: str | None = None
 
     def ended(self, job: Job, *, shared: bool = False) -> Ended:
-        """The event for whoever gave ``job`` to the node; an interrupted run is displaced, not failed."""
+        """The event for the executor that gave ``job`` to the node; an interrupted run is displaced, not failed."""
         return Ended(
             job,
             self.returncode,
@@ -128,38 +126,33 @@ class RemoteResult:
 def run_on_node(
     jobs: Sequence[RemoteJob], settings: NodeSettings, *, stops_asked: Callable[[], int] = lambda: 0
 ) -> list[RemoteResult]:
-    """Train ``jobs`` on the devices that this process was given, and say what became of each, in their order.
+    """Train ``jobs`` on the devices that this process was given, and return how each ended, in their order.
 
-    ``CUDA_VISIBLE_DEVICES`` as the engine set it decides over the GPUs. A run that fails for reasons of its own is
-    tried again at most twice, here. At a signal to stop (SIGTERM, SIGINT, SIGUSR1, SIGHUP; where this is the main
-    thread), at a request to stop the sweep, and where ``stops_asked`` counts one, the runs commit their state and end
-    as interrupted. Should this process die, its workers notice, commit and end too.
+    ``CUDA_VISIBLE_DEVICES`` as the backend set it says which GPUs. A run that fails is tried again here as often as a
+    sweep on one machine would. At a signal to stop (SIGTERM, SIGINT, SIGUSR1, SIGHUP; in the main thread only), at a
+    request to stop the sweep, and once ``stops_asked`` counts one, the runs save a checkpoint and end as interrupted.
+    Should this process die, its workers notice, save a checkpoint and end too.
 
     Raises NotShared where the results folder is another one here, and UserError where a device is missing.
     """
     results = Path(settings.results)
-    registration = find_registration(results, settings.sweep)
-    slots = slots_here(settings)
-    memory = GpuMemoryReservations() if settings.shares_gpus or settings.jobs_per_gpu > 1 else None
-    executor = _NodeExecutor(slots, settings.command, memory)
+    requests = StopWatch(find_registration(results, settings.sweep))
+    executor = _NodeExecutor(slots_here(settings), settings)
     wanted = [job.job(results) for job in jobs]
-    requests = StopWatch(registration)
-    with _signals() as stop:
-        sweep = run_sweep(
-            wanted,
-            executor,
-            wait_for_others=False,
-            # Engines repeat themselves, and several ways lead here: no second request means impatience.
-            stops_asked=lambda: min(1, stop.count + stops_asked() + requests.count()),
-        )
-    return [_end(job, sweep, executor) for job in wanted]
+    # Python catches signals in the main thread alone.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    with StopRequests() if in_main_thread else nullcontext() as signals:
+
+        def asked() -> int:
+            """0 or 1: backends repeat themselves, so a second request does not mean that somebody is in a hurry."""
+            return min(1, (signals.count if signals else 0) + stops_asked() + requests.count())
+
+        sweep = run_sweep(wanted, executor, wait_for_others=False, stops_asked=asked)
+    return [_result(job, sweep, executor) for job in wanted]
 
 
 def find_registration(results: Path, sweep: str, *, seconds: float = VISIBLE_SECONDS) -> Registration:
-    """The sweep's registration in the results folder as this node sees it; waited for so long.
-
-    Raises NotShared where it does not come to light.
-    """
+    """The sweep's registration in the results folder as this node sees it; raises NotShared if none shows in time."""
     deadline = time.monotonic() + seconds
     while (registration := Registration.read(results, sweep)) is None:
         if time.monotonic() >= deadline:
@@ -173,13 +166,13 @@ def find_registration(results: Path, sweep: str, *, seconds: float = VISIBLE_SEC
 
 
 def slots_here(settings: NodeSettings) -> tuple[Slot, ...]:
-    """The slots of this process: on the GPUs that the engine named, else on those of the machine, else on the CPU."""
+    """The slots of this process: on the GPUs that the backend named, else on those of the machine, else on the CPU."""
     inherited = os.environ.get(VISIBLE)
     named = [entry.strip() for entry in (inherited or "").split(",") if entry.strip() not in ("", "-1", "NoDevFiles")]
     cores = usable_cores()
     if settings.device == "cpu" or (settings.device == "auto" and inherited is not None and not named):
         return cpu_slots(cores=cores, jobs=settings.jobs, threads=settings.threads)
-    if named:  # the engine knows its devices; asking the driver again would take a second for each run
+    if named:  # the backend knows its devices; asking the driver again would take a second for each run
         return gpu_slots(named, wanted=None, jobs_per_gpu=settings.jobs_per_gpu, cores=cores, threads=settings.threads)
     return choose_slots(
         device=settings.device,
@@ -194,12 +187,11 @@ def slots_here(settings: NodeSettings) -> tuple[Slot, ...]:
 
 
 class _NodeExecutor(LocalExecutor):
-    """The executor of this machine, which remembers how each job ended, and ends workers that fell silent."""
+    """The executor of this machine; it also remembers how each job ended, and kills workers without a heartbeat."""
 
-    def __init__(
-        self, slots: Sequence[Slot], command: Sequence[str] | None, memory: GpuMemoryReservations | None
-    ) -> None:
-        super().__init__(slots, command, memory)
+    def __init__(self, slots: Sequence[Slot], settings: NodeSettings) -> None:
+        shares = settings.shares_gpus or settings.jobs_per_gpu > 1
+        super().__init__(slots, settings.command, GpuMemoryReservations() if shares else None)
         self.ends: dict[str, Ended] = {}
         self.attempts: Counter[str] = Counter()
         self.place = place_of(slots)
@@ -219,12 +211,12 @@ class _NodeExecutor(LocalExecutor):
         return events
 
     def _with_cause(self, event: Event) -> Event:
-        """The event; the end of a worker that was killed here for its silence says so."""
+        """The event; if it is the end of a worker that was killed here for its silence, with that as its cause."""
         if not isinstance(event, Ended) or event.job.id not in self._silent:
             return event
         self._silent.remove(event.job.id)
         minutes = LOOKS * LOOK_SECONDS / 60
-        cause = f"its process on {self.place} gave no sign of life for {minutes:.0f} minutes, and was ended"
+        cause = f"its process on {self.place} gave no sign of life for {minutes:.0f} minutes, and was killed"
         return replace(event, fate="failed", cause=cause) if event.returncode == -signal.SIGKILL else event
 
 
@@ -234,30 +226,12 @@ def place_of(slots: Sequence[Slot]) -> str:
     return f"{socket.gethostname()} {'GPU ' + ','.join(entries) if entries else 'cpu'}"
 
 
-def _end(job: Job, sweep: SweepState, executor: _NodeExecutor) -> RemoteResult:
-    """What is to be said of ``job``; one that nobody came to is interrupted."""
+def _result(job: Job, sweep: SweepState, executor: _NodeExecutor) -> RemoteResult:
+    """How ``job`` ended; one that was not started, or is not finished, is interrupted."""
     finished = next((run for run in sweep.finished if run.job.id == job.id), None)
-    last = executor.ends.get(job.id)
-    fate: Fate = finished.fate if finished is not None else "interrupted"
-    return RemoteResult(
-        job.id,
-        fate,
-        finished.cause if finished is not None else None,
-        executor.place,
-        executor.attempts[job.id],
-        last.returncode if last is not None else 0,
-        last.last if last is not None else None,
-        last.last_words if last is not None else None,
-    )
-
-
-class _NoSignals:
-    """Stands for StopRequests where signals cannot be caught."""
-
-    count = 0
-
-
-def _signals() -> AbstractContextManager[StopRequests | _NoSignals]:
-    if threading.current_thread() is threading.main_thread():
-        return StopRequests()
-    return nullcontext(_NoSignals())
+    result = RemoteResult(job.id, "interrupted", None, executor.place, executor.attempts[job.id])
+    if finished is not None:
+        result = replace(result, fate=finished.fate, cause=finished.cause)
+    if (last := executor.ends.get(job.id)) is not None:
+        result = replace(result, returncode=last.returncode, last=last.last, last_words=last.last_words)
+    return result

@@ -15,10 +15,10 @@ from dataclasses import replace
 from repro.progress import Progress
 from repro.results import write_failure
 from repro.results.ownership import OwnedElsewhere, owner_of
-from repro.sweep.executor import Ended, Event, Executor, Job, Notice, Reported, Started
+from repro.sweep.executor import Ended, Event, Executor, Fate, Job, Notice, Reported, Started
 from repro.sweep.retries import MAX_DISPLACEMENTS, DisplacementCounter, retry_job
 from repro.sweep.survey import Stage, look_at
-from repro.sweep.sweep_state import Fate, FinishedRun, RunningRun, SweepState
+from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
 
 POLL_SECONDS = 0.2
 RECHECK_SECONDS = 2.0  # between two looks at a run that another process trains

@@ -1,7 +1,7 @@
 """What a sweep asks of whatever runs its jobs: this machine, or a cluster.
 
-An executor places jobs as it sees fit and reports what becomes of them. It decides nothing else: which runs are left,
-when to stop and what a failure means is ``conduct``'s, and the truth about a run is in its folder.
+An executor decides where jobs run and reports what happens to them. It decides nothing else: which runs are left, when
+to stop and whether to try again is up to ``driver``, and the truth about a run is in its folder.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Fate = Literal["completed", "diverged", "failed", "interrupted", "elsewhere"]
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained: its folder, and the arguments of ``biasrepro`` that train it (device and threads apart).
+    """A run to be trained: its folder, and the arguments of ``biasrepro`` that train it, except device and threads.
 
-    ``alone`` asks for a device that no other job of the sweep uses meanwhile.
+    ``alone`` asks for a device that no other job of the sweep uses at the same time.
     """
 
     run: Run
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Started:
-    """A job began, at ``place`` (``cuda:0``, ``cpu``, a node)."""
+    """A job started, at ``place`` (``cuda:0``, ``cpu``, a node)."""
 
     job: Job
     place: str
@@ -44,7 +44,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Reported:
-    """A job reported where it stands."""
+    """A job reported its progress."""
 
     job: Job
     progress: Progress
@@ -52,15 +52,14 @@ class Reported:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job's process is gone.
+    """A job's process ended.
 
     ``returncode`` is as ``subprocess`` gives it (minus the signal that killed it); ``last`` is its last message, and
-    ``last_words`` the end of its log; None where there is none. ``shared`` says whether other jobs of the sweep used
-    its device.
+    ``last_words`` the end of its log. ``shared`` says whether other jobs of the sweep used its device.
 
-    On a cluster a node has judged already what became of the run: its ``fate`` and ``cause``, after so many
-    ``attempts``. ``displaced`` says that the run lost its place (a node that died, a job that was pre-empted) and
-    is none the worse for it: it goes on elsewhere, and no attempt is counted.
+    On a cluster a node has already decided how the run ended: its ``fate`` and ``cause``, after so many ``attempts``.
+    ``displaced`` says that the run lost its node or job (a crash, a pre-emption): it can resume elsewhere, and the
+    attempt is not counted.
     """
 
     job: Job
@@ -76,7 +75,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Notice:
-    """What a person should know of the whole, such as where its jobs wait."""
+    """A message about the whole sweep, such as where its jobs wait."""
 
     text: str
 
@@ -85,23 +84,23 @@ Event = Started | Reported | Ended | Notice
 
 
 class Executor(Protocol):
-    """Runs jobs. Not thread-safe: one conductor calls it."""
+    """Runs jobs. Not thread-safe."""
 
     @property
     def capacity(self) -> int:
-        """How many jobs it is worth having out at once."""
+        """How many jobs to submit at once."""
 
     def submit(self, job: Job) -> None:
-        """Take a job on. It begins now or when there is room; every job taken on comes to one ``Ended``."""
+        """Take a job. It starts now or when there is room; every job ends with one ``Ended``."""
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """What happened since the last call, in order; waits up to ``timeout_seconds`` where nothing did."""
+        """What happened since the last call, in order; waits up to ``timeout_seconds`` if nothing did."""
 
     def stop(self) -> None:
-        """Ask every running job to commit its state and end."""
+        """Ask every running job to save a checkpoint and end."""
 
     def kill(self) -> None:
-        """End every running job at once."""
+        """Kill every running job."""
 
     def close(self) -> None:
         """Leave nothing running."""

@@ -1,4 +1,4 @@
-"""Which failures are worth another attempt: those that the next one may not meet. No clock, no files."""
+"""Which failures are worth another attempt. No clock, no files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dataclasses import replace
 from repro.sweep.executor import Ended, Job
 
 MAX_ATTEMPTS = 3
-# Of a run that lost its place so often in a row without a step's advance, something of its own takes its places down.
-MAX_DISPLACEMENTS = 10
+MAX_DISPLACEMENTS = 10  # in a row without a step of progress: such a run appears to crash its nodes
 
 
 def retry_job(ended: Ended, attempts: int) -> Job | None:
-    """The job to try again, None where that makes no sense; ``attempts`` were made so far.
+    """The job to try again after so many ``attempts``, or None.
 
     A killed or crashed worker and a lost GPU are tried again, from the last checkpoint. A run that found no memory on
-    a GPU it shared is tried once more, with the GPU to itself. A run that failed for reasons of its own would again.
+    a GPU it shared is tried once more, with the GPU to itself. Any other failure would only repeat itself.
     """
     trouble = ended.last.trouble if ended.last is not None else None
     if trouble == "out_of_memory":
@@ -27,14 +26,14 @@ def retry_job(ended: Ended, attempts: int) -> Job | None:
 
 
 class DisplacementCounter:
-    """How often each run lost its place in a row without having come any further meanwhile."""
+    """Counts how often in a row each run was displaced without making progress in between."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._reached: dict[str, tuple[int, int]] = {}
 
     def may_continue(self, ended: Ended) -> bool:
-        """Note that a run lost its place; whether it may have another."""
+        """Count one more; whether the run may be started again elsewhere."""
         run = ended.job.id
         reached = (ended.last.epoch, ended.last.step) if ended.last is not None else (0, 0)
         if reached > self._reached.get(run, (0, 0)):

@@ -1,35 +1,27 @@
-"""A sweep as it stands: what each run is doing, what became of it, and when all will be done. No terminal, no clock.
+"""The state of a sweep: its waiting, running and finished runs, and when all will be done. No terminal, no clock.
 
-It is asked at every end of a run, so what is asked of it is counted as runs come and go: no answer goes through the
-runs that wait or have ended.
+It is asked at every end of a run, so counts are kept up to date as runs come and go: no answer goes through the runs
+that wait or have ended.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, field
 
 from repro.progress import Progress
 from repro.sweep.executor import Fate, Job
 
-__all__ = ["Fate", "FinishedRun", "RunningRun", "SweepState"]
-
 
 @dataclass
 class RunningRun:
-    """A run in training: where, since when (seconds on the conductor's clock), and its latest message."""
+    """A run in training: where, since when (seconds on the driver's clock), and its latest message."""
 
     job: Job
     place: str
     since: float
     progress: Progress
-
-    def total_seconds(self, now: float) -> float | None:
-        """How long the whole of it takes, by its own estimate; None before it has one."""
-        if self.progress.eta_seconds is None:
-            return None
-        return now - self.since + self.progress.eta_seconds
 
 
 @dataclass(frozen=True)
@@ -44,21 +36,8 @@ class FinishedRun:
 
 
 @dataclass
-class _Lengths:
-    """So many whole runs, and their seconds in all."""
-
-    runs: int = 0
-    seconds: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.runs += 1
-        self.seconds += seconds
-
-
-@dataclass
 class SweepState:
-    """All runs of a sweep: ``jobs`` waiting (by id, in turn), in training and ended; ``before`` counts those finished
-    earlier."""
+    """All runs of a sweep: ``jobs`` waiting, running and finished; ``before`` counts those finished earlier."""
 
     jobs: InitVar[Iterable[Job]]
     before: int
@@ -66,9 +45,11 @@ class SweepState:
     waiting: dict[str, Job] = field(init=False, default_factory=dict)
     running: dict[str, RunningRun] = field(default_factory=dict)
     finished: list[FinishedRun] = field(default_factory=list)
-    _waiting_of_row: Counter[str] = field(init=False, default_factory=Counter)
     _ended: Counter[Fate] = field(init=False, default_factory=Counter)
-    _completed_of_row: dict[str, _Lengths] = field(init=False, default_factory=dict)
+    # By row of the table: the runs that wait, those that completed, and the seconds of those.
+    _waiting_of: Counter[str] = field(init=False, default_factory=Counter)
+    _completed_of: Counter[str] = field(init=False, default_factory=Counter)
+    _seconds_of: defaultdict[str, float] = field(init=False, default_factory=lambda: defaultdict(float))
 
     def __post_init__(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
@@ -106,7 +87,7 @@ class SweepState:
         self._wait(job)
 
     def end(self, job: Job, fate: Fate, cause: str | None, now: float) -> FinishedRun:
-        """A run ends, or turns out to be in other hands before it began."""
+        """A run ends, or turns out to be trained by another process before it began."""
         run = self.running.pop(job.id, None)
         if run is None:
             self._wait_no_more(job)
@@ -116,42 +97,44 @@ class SweepState:
         self.finished.append(ended)
         self._ended[fate] += 1
         if fate == "completed":
-            self._completed_of_row.setdefault(_row(job), _Lengths()).add(ended.seconds)
+            self._completed_of[_row(job)] += 1
+            self._seconds_of[_row(job)] += ended.seconds
         return ended
 
     def eta_seconds(self, now: float) -> float | None:
-        """Seconds until the last run ends: the work that is left, shared by the slots; None before anything is known.
+        """Seconds until the last run ends: the remaining work, shared by the slots; None before anything is known.
 
-        A waiting run takes as long as its row's runs do, or as the mean of those known where none of its row is.
+        A waiting run takes as long as other runs of its row, or as the mean of the known rows where none of its row is.
         """
-        of_row = self._seconds_of_row(now)
+        of_row = self._mean_seconds(now)
         if not of_row:
             return None
         mean = sum(of_row.values()) / len(of_row)
-        running = [
-            run.progress.eta_seconds
-            if run.progress.eta_seconds is not None
-            else max(0.0, of_row.get(_row(run.job), mean) - (now - run.since))
-            for run in self.running.values()
-        ]
-        work = sum(running) + sum(count * of_row.get(row, mean) for row, count in self._waiting_of_row.items())
+        running = []
+        for run in self.running.values():
+            left = run.progress.eta_seconds
+            if left is None:
+                left = max(0.0, of_row.get(_row(run.job), mean) - (now - run.since))
+            running.append(left)
+        work = sum(running) + sum(count * of_row.get(row, mean) for row, count in self._waiting_of.items())
         return max([work / max(1, min(self.capacity, len(running) + len(self.waiting))), *running])
 
-    def _seconds_of_row(self, now: float) -> dict[str, float]:
-        """Mean seconds of whole runs by row: measured of those completed, projected of those in training."""
-        known = {row: replace(lengths) for row, lengths in self._completed_of_row.items()}
+    def _mean_seconds(self, now: float) -> dict[str, float]:
+        """Mean seconds of a whole run by row: measured for completed runs, estimated for running ones."""
+        runs, seconds = self._completed_of.copy(), self._seconds_of.copy()
         for run in self.running.values():
-            if (seconds := run.total_seconds(now)) is not None:
-                known.setdefault(_row(run.job), _Lengths()).add(seconds)
-        return {row: lengths.seconds / lengths.runs for row, lengths in known.items()}
+            if run.progress.eta_seconds is not None:
+                runs[_row(run.job)] += 1
+                seconds[_row(run.job)] += now - run.since + run.progress.eta_seconds
+        return {row: seconds[row] / count for row, count in runs.items()}
 
     def _wait(self, job: Job) -> None:
         self.waiting[job.id] = job
-        self._waiting_of_row[_row(job)] += 1
+        self._waiting_of[_row(job)] += 1
 
     def _wait_no_more(self, job: Job) -> None:
         del self.waiting[job.id]
-        self._waiting_of_row[_row(job)] -= 1
+        self._waiting_of[_row(job)] -= 1
 
 
 def _row(job: Job) -> str:

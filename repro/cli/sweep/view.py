@@ -18,8 +18,8 @@ from repro.cli.console import console, counted, duration, percent, rate, say
 from repro.cli.train_view import epoch_line, fraction_done
 from repro.progress import Progress
 from repro.sweep.driver import SweepListener
-from repro.sweep.executor import Job
-from repro.sweep.sweep_state import Fate, FinishedRun, RunningRun, SweepState
+from repro.sweep.executor import Fate, Job
+from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
 
 # Off a terminal a run prints a line each tenth of its epochs, but not more often than this, nor much less often.
 LEAST_SECONDS_BETWEEN_LINES = 5.0
