@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from repro.cli.console import counted, duration, say, show_table, size
@@ -12,7 +13,7 @@ from repro.cli.sweep.request import SweepRequest
 from repro.data.prepare import cache_path, has_images
 from repro.errors import UserError
 from repro.experiment.catalog import dataset_facts, fetch_command
-from repro.experiment.schema import Cell, Run, Table
+from repro.experiment.schema import Cell, Table
 from repro.machine import device_name
 from repro.results.disk_space import free_bytes
 from repro.results.store import records_without_epochs
@@ -38,19 +39,20 @@ def show_dry_run(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> No
     unknown = unknown_cells(plan.todo, costs)
     if unknown and not request.no_measure:
         costs |= measured(unknown, slots[0])
-    finished = _by_cell(plan.finished)
-    others = _by_cell([*plan.elsewhere, *plan.left_out])
-    todo = _by_cell(plan.todo)
+    seeds: dict[str, list[int]] = {}
+    for run in plan.todo:
+        seeds.setdefault(run.cell.id, []).append(run.seed)
+    finished = Counter(run.cell.id for run in plan.finished)
+    others = {run.cell.id for run in (*plan.elsewhere, *plan.left_out)}
     lines = [
-        _line(cell, todo.get(cell.id, []), len(finished.get(cell.id, [])), costs)
+        _line(cell, seeds.get(cell.id, []), finished[cell.id], costs)
         for cell in table.cells
-        if cell.id in finished or cell.id in others or cell.id in todo
+        if cell.id in seeds or cell.id in finished or cell.id in others
     ]
     show_table(["cell", "seeds to train", "finished", "epochs", "time per run", "known from"], lines, right=(2, 3, 4))
     print()
     total = estimate(plan.todo, costs, len(slots))
-    for text in _totals(plan, slots, total):
-        say(text)
+    _show_totals(plan, slots, total)
     _show_disk(total, results)
     _show_end(request)
 
@@ -72,8 +74,13 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
 
 
 def _show_end(request: SweepRequest) -> None:
-    if (missing := missing_data(request.table, request.root)) is not None:
-        say(missing, "yellow")
+    """Print what to fetch before these runs, if the data are not here."""
+    facts = dataset_facts(request.table.dataset.name)
+    if not has_images(facts, request.root):
+        download = facts.download.size_bytes if facts.download else None
+        volume = f"{size(download)} to download, " if download else ""
+        fetch = fetch_command(facts, request.root)
+        say(f"data   {facts.title} is not here: {fetch} ({volume}{size(facts.decoded_bytes)} decoded)", "yellow")
     say("Nothing was started.")
 
 
@@ -81,13 +88,12 @@ def _show_costs_elsewhere(table: Table, plan: Plan, results: Path, *, on_gpus: b
     """Print the time and the disk of ``plan`` on a cluster, whose devices cannot be measured from here."""
     kind = "GPU" if on_gpus else "CPU"
     hours_of = hours_in_records(records_without_epochs(results), "cuda" if on_gpus else "cpu")
-    hours = [hours_of(run.cell) for run in plan.todo]
-    known = [hours_of_run for hours_of_run in hours if hours_of_run is not None]
+    known = [hours for run in plan.todo if (hours := hours_of(run.cell)) is not None]
+    unknown = len(plan.todo) - len(known)
     if known:
-        unknown = counted(len(hours) - len(known), "run")
-        without = f", without {unknown} of unknown time" if len(known) < len(hours) else ""
+        without = f", without {counted(unknown, 'run')} of unknown time" if unknown else ""
         say(f"time   about {sum(known):,.1f} {kind}-hours, from records of such runs on a {kind}{without}")
-    elif hours:
+    elif unknown:
         on_a_node = command_line("sweep", table.reference, "--dry-run", results=results)
         say(f"time   unknown: no record of such runs on a {kind}; on a node, {on_a_node} measures it")
     _show_disk(estimate(plan.todo, {}, max(1, len(plan.todo))), results)
@@ -118,19 +124,12 @@ def measured(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CEL
     return costs
 
 
-def _by_cell(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(run.cell.id, []).append(run)
-    return found
-
-
-def _line(cell: Cell, todo: Sequence[Run], finished: int, costs: dict[str, Cost]) -> list[str]:
-    cost = costs.get(cost_key(cell), Cost(None, None, "unknown"))
+def _line(cell: Cell, seeds: Sequence[int], finished: int, costs: dict[str, Cost]) -> list[str]:
+    cost = costs.get(cost_key(cell))
     epochs = cell.recipe.epochs
-    time = None if cost.seconds_per_epoch is None else cost.seconds_per_epoch * epochs
-    known_from = cost.source if todo and time is not None else "–"
-    return [cell.id, seeds_text([run.seed for run in todo]), str(finished), str(epochs), duration(time), known_from]
+    time = None if cost is None or cost.seconds_per_epoch is None else cost.seconds_per_epoch * epochs
+    known_from = cost.source if cost and seeds and time is not None else "–"
+    return [cell.id, seeds_text(seeds), str(finished), str(epochs), duration(time), known_from]
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
@@ -145,34 +144,19 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return ", ".join(parts) or "–"
 
 
-def _totals(plan: Plan, slots: Sequence[Slot], total: Estimate) -> list[str]:
-    """Total runs and time, a line each."""
-    on_gpu = slots[0].device == "cuda"
-    hours = total.run_seconds / 3600 * (1 if on_gpu else slots[0].threads)
-    at_once = f"{counted(len(slots), 'run')} at a time on {slots[0].device}, {counted(slots[0].threads, 'thread')} each"
-    lines = [f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished; {at_once}"]
+def _show_totals(plan: Plan, slots: Sequence[Slot], total: Estimate) -> None:
+    """Print how many runs there are, and how long they take together."""
+    slot = slots[0]
+    at_once = f"{counted(len(slots), 'run')} at a time on {slot.device}, {counted(slot.threads, 'thread')} each"
+    say(f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished; {at_once}")
     for count, what in ((len(plan.elsewhere), "in training elsewhere"), (len(plan.left_out), "left out by --only")):
         if count:
-            lines.append(f"       {count} {what}")
+            say(f"       {count} {what}")
     if plan.todo and total.unknown == len(plan.todo):
-        lines.append("time   unknown: no record of such runs on this device, and nothing measured")
+        say("time   unknown: no record of such runs on this device, and nothing measured")
     elif plan.todo:
         partly = f", without {counted(total.unknown, 'run')} of unknown time" if total.unknown else ""
-        lines.append(
-            f"time   about {hours:,.1f} {'GPU' if on_gpu else 'core'}-hours, "
-            f"{duration(total.wall_seconds)} here{partly}"
-        )
-        lines.append("       estimated from runs alone on a device; runs that share one slow each other down")
-    return lines
-
-
-def missing_data(table: Table, root: Path) -> str | None:
-    """The line that says what to fetch before these runs; None where the data are here."""
-    facts = dataset_facts(table.dataset.name)
-    if has_images(facts, root):
-        return None
-    download = facts.download.size_bytes if facts.download else None
-    volume = f"{size(download)} to download, " if download else ""
-    return (
-        f"data   {facts.title} is not here: {fetch_command(facts, root)} ({volume}{size(facts.decoded_bytes)} decoded)"
-    )
+        hours = total.run_seconds / 3600
+        spent = f"{hours:,.1f} GPU-hours" if slot.device == "cuda" else f"{hours * slot.threads:,.1f} core-hours"
+        say(f"time   about {spent}, {duration(total.wall_seconds)} here{partly}")
+        say("       estimated from runs alone on a device; runs that share one slow each other down")

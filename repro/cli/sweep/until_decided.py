@@ -6,37 +6,44 @@ Only records are kept: after an interruption the same records are analysed again
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from repro import machine
+from repro.analysis.assessment import Assessment
+from repro.analysis.preregistration import Declaration, looked_at, read_declaration
+from repro.analysis.sample_size import HoursPerRun, next_runs, runs_to_last_look
+from repro.analysis.stats.alpha_spending import look_levels
+from repro.analysis.stats.simulation import expected_course
+from repro.cli.console import counted, say, show_table
 from repro.cli.references import command_line
+from repro.cli.sweep.request import SweepRequest
+from repro.cli.sweep.steps import sweep_runs
 from repro.errors import UserError
-
-if TYPE_CHECKING:
-    from repro.analysis.assessment import Assessment
-    from repro.analysis.preregistration import Declaration
-    from repro.analysis.sample_size import HoursPerRun
-    from repro.cli.sweep.request import SweepRequest
-    from repro.experiment.schema import Cell, Run, Table
+from repro.experiment.schema import BASELINE, Cell, Table
+from repro.results.store import records_without_epochs
+from repro.sweep.cost.estimate import hours_in_records
 
 PROPOSED_LOOKS = "5,10,20"
 
 
 def sweep_until_decided(request: SweepRequest) -> int:
     """Run to the next interim analysis, analyse, continue with undecided cells; returns the exit code."""
-    from repro.cli.sweep.steps import sweep_runs
-    from repro.machine import find_gpus
-
     _refuse_selection(request)
-    on_cpu = request.device == "cpu" or not find_gpus()
-    hours = hours_from_records(request.results, "cpu" if on_cpu else "cuda")
+    table, results = request.table, request.results
+    preregistration = require_preregistration(results, table)
+    assessment = assess_table(table, results)
+    say(f"{table.id}: {preregistration.words}")
     if request.dry_run:
-        show_until_decided(request.table, request.results, hours)
+        _show_levels(preregistration)
+    _show_standing(table, assessment, preregistration)
+    on_cpu = request.device == "cpu" or not machine.find_gpus()
+    hours = hours_in_records(records_without_epochs(results), "cpu" if on_cpu else "cuda")
+    if request.dry_run:
+        _show_cost(table, assessment, preregistration, hours)
+        say("Nothing was started.")
         return 0
-    train = partial(sweep_runs, request)
-    return run_until_decided(request.table, request.results, train, hours=hours, fail_fast=request.fail_fast)
+    return _run_until_decided(request, assessment, preregistration, hours)
 
 
 def _refuse_selection(request: SweepRequest) -> None:
@@ -49,27 +56,21 @@ def _refuse_selection(request: SweepRequest) -> None:
         )
 
 
-def run_until_decided(
-    table: Table, results: Path, train: Callable[[Sequence[Run]], int], *, hours: HoursPerRun, fail_fast: bool
+def _run_until_decided(
+    request: SweepRequest, assessment: Assessment, preregistration: Declaration, hours: HoursPerRun
 ) -> int:
-    """Go from one interim analysis to the next; ``train`` trains runs and returns its exit code. Returns the last one.
+    """Train to the next interim analysis and analyse, until nothing is undecided; returns the exit code.
 
-    A diverged seed is left out of the analysis, and the sweep goes on; failed runs hold the analysis up.
+    A diverged seed is left out of the analysis, and the sweep continues; an analysis waits for runs that failed.
     """
-    from repro.analysis.sample_size import next_runs
-    from repro.cli.console import counted, say
-
-    preregistration = require_preregistration(results, table)
-    say(f"{table.id}: {preregistration.words}")
-    assessment = assess_table(table, results)
-    _show_standing(table, assessment, preregistration)
+    table, results = request.table, request.results
     code = 0
     while runs := next_runs(table, assessment, hours):
         seeds = _next_analysis(table, assessment)
         say(f"analysis at {seeds} seeds next: {counted(len(runs), 'run')} to train")
-        ended = train(runs)
+        ended = sweep_runs(request, runs)
         code = code or ended
-        if ended > 1 or (ended and fail_fast):
+        if ended > 1 or (ended and request.fail_fast):
             return ended
         assessment = assess_table(table, results)
         missing = next_runs(table, assessment, hours)
@@ -88,8 +89,6 @@ def require_preregistration(results: Path, table: Table) -> Declaration:
 
     There is no default: a preregistration cannot be changed, so a person has to decide on it.
     """
-    from repro.analysis.preregistration import looked_at, read_declaration
-
     if not looked_at(table):
         raise UserError(
             f"{table.label} has no published differences to decide on",
@@ -113,46 +112,23 @@ def assess_table(table: Table, results: Path) -> Assessment:
     return gather_evidence(results, family).assess(family)
 
 
-def hours_from_records(results: Path, device: str) -> HoursPerRun:
-    """Hours per run of a cell on this kind of device, from earlier records of such runs; None where there are none."""
-    from repro.results.store import records_without_epochs
-    from repro.sweep.cost.estimate import hours_in_records
-
-    return hours_in_records(records_without_epochs(results), device)
-
-
-def show_until_decided(table: Table, results: Path, hours: HoursPerRun) -> None:
-    """``--dry-run``: the interim analyses, and the runs and hours to the next one, at most, and on average."""
-    from repro.analysis.sample_size import next_runs, runs_to_last_look
-    from repro.analysis.stats.alpha_spending import look_levels
-    from repro.cli.console import counted, say, show_table
-
-    preregistration = require_preregistration(results, table)
-    assessment = assess_table(table, results)
-    say(f"{table.id}: {preregistration.words}")
+def _show_levels(preregistration: Declaration) -> None:
+    """Print the significance level of each interim analysis."""
     levels = look_levels(preregistration.looks, preregistration.alpha)
-    spent = levels.cumsum()
-    rows = [
-        [str(seeds), f"{level:.2g}", f"{so_far:.2g}"]
-        for seeds, level, so_far in zip(preregistration.seeds, levels, spent, strict=True)
-    ]
+    rows = []
+    for seeds, level, spent in zip(preregistration.seeds, levels, levels.cumsum(), strict=True):
+        rows.append([str(seeds), f"{level:.2g}", f"{spent:.2g}"])
     show_table(["seeds", "alpha at this analysis", "spent so far"], rows, right=(0, 1, 2))
-    _show_standing(table, assessment, preregistration)
+
+
+def _show_cost(table: Table, assessment: Assessment, preregistration: Declaration, hours: HoursPerRun) -> None:
+    """Print the runs and hours to the next interim analysis, at most, and on average.
+
+    The average is from the first run on, if the effects are the paper's and if they are zero.
+    """
     left = runs_to_last_look(table, assessment)
     for what, runs in (("next", next_runs(table, assessment, hours)), ("at most", left)):
-        known = _sum([hours(run.cell) for run in runs])
-        say(f"{what:<10}  {counted(len(runs), 'run')}, {_hours_text(known)}")
-    _show_expected(table, assessment, preregistration, hours)
-    say("Nothing was started.")
-
-
-def _show_expected(table: Table, assessment: Assessment, preregistration: Declaration, hours: HoursPerRun) -> None:
-    """Print the runs and hours on average, from the first run on, for the paper's effects and for none."""
-    from repro.analysis.preregistration import looked_at
-    from repro.analysis.stats.simulation import expected_course
-    from repro.cli.console import say
-    from repro.experiment.schema import BASELINE
-
+        say(f"{what:<10}  {counted(len(runs), 'run')}, {_total([hours(run.cell) for run in runs])}")
     by_row: dict[str, list[Cell]] = {}
     for cell in looked_at(table):
         by_row.setdefault(cell.row.id, []).append(cell)
@@ -171,27 +147,23 @@ def _show_expected(table: Table, assessment: Assessment, preregistration: Declar
                 per_run = hours(cell)
                 needed.append(None if per_run is None else seeds * per_run)
         say(
-            f"expected    {course.runs:,.0f} runs in total, {_hours_text(_sum(needed))}, if the effects are {what}: "
+            f"expected    {course.runs:,.0f} runs in total, {_total(needed)}, if the effects are {what}: "
             f"{100 * course.decided:.0f} % of the cells are decided"
         )
 
 
 def _family_size(table: Table, assessment: Assessment) -> int:
     """The cells that Holm adjusts for: of all the paper's tables for one of them, else of the table alone."""
-    from repro.experiment.schema import BASELINE
-
     shared = table.kind == "paper" and table.comparable
     return sum(key[2] != BASELINE and (shared or key[0] == table.id) for key in assessment.cells)
 
 
-def _sum(hours: Sequence[float | None]) -> float | None:
-    """The sum; None where one of them is unknown."""
+def _total(hours: Sequence[float | None]) -> str:
+    """The sum in words; unknown where one of them is."""
     known = [value for value in hours if value is not None]
-    return sum(known) if len(known) == len(hours) else None
-
-
-def _hours_text(hours: float | None) -> str:
-    return "hours unknown: no such run is recorded on this device" if hours is None else f"{hours:,.1f} hours"
+    if len(known) < len(hours):
+        return "hours unknown: no such run is recorded on this device"
+    return f"{sum(known):,.1f} hours"
 
 
 def _next_analysis(table: Table, assessment: Assessment) -> int | None:
@@ -202,8 +174,6 @@ def _next_analysis(table: Table, assessment: Assessment) -> int | None:
 
 def _show_standing(table: Table, assessment: Assessment, preregistration: Declaration) -> None:
     """The latest analysis, the verdicts so far, and the runs that are left out."""
-    from repro.cli.console import counted, say
-
     cells = [cell for key, cell in assessment.cells.items() if "/".join(key) in preregistration.cells]
     latest = max((cell.look or 0 for cell in cells), default=0)
     if latest:
@@ -222,8 +192,6 @@ def _show_standing(table: Table, assessment: Assessment, preregistration: Declar
 
 def _show_verdicts(table: Table, assessment: Assessment, preregistration: Declaration) -> None:
     """A line per cell: its verdict, and at which analysis it was decided."""
-    from repro.cli.console import say
-
     for cell in preregistration.cells:
         _, row, column = cell.split("/")
         result = assessment.cells[table.id, row, column]
