@@ -1,1 +1,1 @@
-"""Many runs: what is left to do, where each is placed, and how they come to their end."""
+"""Sweeps: which runs are left, where they are trained, and how they end."""

@@ -34,7 +34,7 @@ from repro.sweep.executor import Ended, Event, Fate, Job
 from repro.sweep.local.executor import LocalExecutor
 from repro.sweep.local.gpu_memory import GpuMemoryReservations
 from repro.sweep.local.watchdog import LOOK_SECONDS, LOOKS, Watchdog
-from repro.sweep.registry import Registration, StopWatch
+from repro.sweep.registry import Registration, StopPoller
 from repro.sweep.sweep_state import SweepState
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -136,7 +136,7 @@ def run_on_node(
     Raises NotShared where the results folder is another one here, and UserError where a device is missing.
     """
     results = Path(settings.results)
-    requests = StopWatch(find_registration(results, settings.sweep))
+    requests = StopPoller(find_registration(results, settings.sweep))
     executor = _NodeExecutor(slots_here(settings), settings)
     wanted = [job.job(results) for job in jobs]
     # Python catches signals in the main thread alone.

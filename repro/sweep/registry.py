@@ -128,14 +128,14 @@ class Registration(BaseModel):
     def kept(self) -> Iterator[Registration]:
         """Heartbeats while in force, and the file's removal at the end."""
         try:
-            with self.beating():
+            with self.heartbeat():
                 yield self
         finally:
             with contextlib.suppress(OSError):
                 self.remove()
 
     @contextmanager
-    def beating(self) -> Iterator[None]:
+    def heartbeat(self) -> Iterator[None]:
         """Heartbeats while in force."""
         over = threading.Event()
 
@@ -162,7 +162,7 @@ class Registration(BaseModel):
             os.close(descriptor)
 
 
-class StopWatch:
+class StopPoller:
     """Reads every now and then whether the sweep was asked to stop."""
 
     def __init__(self, registration: Registration, clock: Callable[[], float] = time.monotonic) -> None:

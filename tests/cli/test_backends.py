@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import time
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from repro.sweep.backends import backends
+import repro
+from repro.sweep.backends import THIS_MACHINE, backends
 from repro.sweep.registry import registered
 
+PACKAGE = Path(repro.__file__).parent
 PROGRAM = Path(__file__).with_name("sweep_with_toy.py")
 TOY = ("--executor", "toy", "--lane", "fast")
 SEED_0 = [f"demo/shufflenetv2/{column}/seed-0" for column in ("ce", "inverse_bias", "mean_bias", "bias")]
@@ -35,6 +38,17 @@ def toy(results: Path) -> Toy:
 
 def test_backends_are_the_folders_that_have_one() -> None:
     assert list(backends()) == ["ray", "slurm"]
+
+
+def test_no_backend_is_named_outside_its_folder() -> None:
+    names = {THIS_MACHINE, *backends()}
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        place = path.relative_to(PACKAGE)
+        if names.isdisjoint(place.parts):
+            constants = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+            found += [(str(place), node.value) for node in constants if node.value in names]
+    assert found == [("sweep/backends.py", THIS_MACHINE)]
 
 
 def test_a_sweep_trains_on_it(toy: Toy, results: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro.results.files import file_time
-from repro.sweep.registry import FOLDER, FORGOTTEN_SECONDS, Registration, StopWatch, register, registered
+from repro.sweep.registry import FOLDER, FORGOTTEN_SECONDS, Registration, StopPoller, register, registered
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def test_a_request_reaches_the_sweep_that_it_was_meant_for_and_no_later_one(resu
     first.ask_to_stop()
     os.utime(first.path, (time.time() + 9_999, time.time() + 9_999))  # a clock that is ahead
     second = begin(results)
-    assert StopWatch(first).count() == 1
-    assert StopWatch(second).count() == 0
+    assert StopPoller(first).count() == 1
+    assert StopPoller(second).count() == 0
 
 
 def test_a_watch_looks_now_and_then(results: Path) -> None:
     now = 0.0
     sweep = begin(results)
-    watch = StopWatch(sweep, clock=lambda: now)
+    watch = StopPoller(sweep, clock=lambda: now)
     assert watch.count() == 0
     sweep.ask_to_stop()
     assert watch.count() == 0
@@ -64,7 +64,7 @@ def test_a_note_that_found_no_room_takes_nothing_else_with_it(results: Path) -> 
         file.write(b'{"left": {"slu')
     assert [one.id for one in registered(results)] == [sweep.id]
     sweep.ask_to_stop()
-    assert StopWatch(sweep).count() == 1
+    assert StopPoller(sweep).count() == 1
 
 
 def test_a_detached_sweep_lives_by_its_heartbeat_alone(results: Path) -> None:

@@ -23,7 +23,7 @@ from repro.sweep.devices.slots import Slot
 from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Job
 from repro.sweep.local.executor import LocalExecutor
-from repro.sweep.registry import StopWatch, forget_resumed, register
+from repro.sweep.registry import StopPoller, forget_resumed, register
 from repro.sweep.selection import Plan, make_plan, parse_seeds, refuse_blocked, selected_runs
 from repro.sweep.survey import survey
 from repro.sweep.sweep_state import SweepState
@@ -141,9 +141,10 @@ def _run(
     """Train ``jobs``, registered and shown; returns how they ended, and the exit code of a request to stop, else 0."""
     backend = request.backend
     registration = register(request.results, table=request.table.id, executor=request.executor, command=request.command)
-    with registration.kept() as sweep:
-        watch = StopWatch(sweep)
-        executor = LocalExecutor(slots) if backend is None else backend.connect(_node_settings(request, sweep.id))
+    poller = StopPoller(registration)
+    with registration.kept():
+        settings = _node_settings(request, registration.id)
+        executor = LocalExecutor(slots) if backend is None else backend.connect(settings)
         with StopRequests() as stops, shown(request.progress) as view:
             state = run_sweep(
                 jobs,
@@ -151,10 +152,10 @@ def _run(
                 finished_before=finished_before,
                 fail_fast=request.fail_fast,
                 # An executor may pass a request on through the registry: that is the same request, not a second one.
-                stops_asked=lambda: max(stops.count, watch.count()),
+                stops_asked=lambda: max(stops.count, poller.count()),
                 listen=view,
             )
-    return state, stops.exit_code or 143 * watch.count()
+    return state, stops.exit_code or 143 * poller.count()
 
 
 def _summarise(request: SweepRequest, state: SweepState, stopped: int) -> int:

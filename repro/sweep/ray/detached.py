@@ -14,7 +14,7 @@ from repro.sweep.executor import Job
 from repro.sweep.ray.backend import RayOptions
 from repro.sweep.ray.cluster import CONNECT_SECONDS, NAMESPACE, as_user_error, join, shut_down
 from repro.sweep.ray.executor import RayExecutor
-from repro.sweep.registry import StopWatch
+from repro.sweep.registry import StopPoller
 
 
 def leave(jobs: Sequence[Job], settings: NodeSettings, options: RayOptions) -> Mapping[str, str]:
@@ -63,8 +63,8 @@ class _Conductor:
         try:
             results = Path(self._settings.results)
             registration = find_registration(results, self._settings.sweep)
-            watch = StopWatch(registration)
-            with registration.beating():
+            watch = StopPoller(registration)
+            with registration.heartbeat():
                 try:
                     jobs = [job.job(results) for job in self._jobs]
                     run_sweep(jobs, RayExecutor(self._options, self._settings), stops_asked=watch.count)
