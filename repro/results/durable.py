@@ -1,8 +1,8 @@
-"""Bytes to disk so that a crash, a kill or a power cut leaves either the old file or the new one, whole.
+"""Write files so that a crash, a kill or a power cut leaves either the old file or the new one, whole.
 
 Write a temporary file in the same folder, fsync it, rename it over the target, fsync the folder: the rename is the
-commit, and it lasts once the folder is on disk. A failed fsync is never tried again on the same file (the kernel may
-have dropped what it could not write, and would then report success): the temporary file goes, the error is raised.
+commit, and it lasts once the folder is on disk. A failed fsync is never repeated on the same file, since the kernel may
+have dropped the data and would then report success: the temporary file is removed and the error raised.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-# What file systems answer that cannot sync a folder at all (some FUSE and SMB mounts): nothing is to be had there.
+# Errors of file systems that cannot sync a folder at all (some FUSE and SMB mounts).
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-# What file systems answer that have no hard links.
+# Errors of file systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL)
 
 
 class Writer(Protocol):
-    """Commits a file: ``write_durably``, or the same as a run's owner only."""
+    """Commits a file: ``write_durably``, or ``Ownership.write``, which checks first who owns the run."""
 
     def __call__(
         self, path: Path, data: bytes, /, *, keep_previous_as: Path | None = None, only_new: bool = False
     ) -> None:
-        """Replace the file at ``path`` by ``data``, or make it."""
+        """As ``write_durably``."""
 
 
 def write_durably(
@@ -38,18 +38,18 @@ def write_durably(
     only_new: bool = False,
     before_commit: Callable[[], None] | None = None,
 ) -> None:
-    """Replace the file at ``path`` by ``data``; the file it replaces stays as ``keep_previous_as`` where that is given.
+    """Write ``data`` to the file at ``path``; a file that it replaces is kept as ``keep_previous_as``, if given.
 
-    With ``only_new`` nothing is ever replaced: FileExistsError where there is a file already. ``before_commit`` is
-    called once the data are on disk under a temporary name: an exception that it raises calls the commit off, and
-    whoever removes the temporary file after it was called makes the commit fail.
+    With ``only_new`` nothing is replaced: FileExistsError if there is a file. ``before_commit`` is called once the
+    data are on disk under a temporary name: the commit is abandoned if it raises, and fails if the temporary file is
+    removed after it.
 
-    Raises OSError (a full disk, a read-only folder) with the old file untouched and no temporary file left; where only
-    the last step failed, the folder's own fsync, the new file is there already.
+    Raises OSError (a full disk, a read-only folder) with the old file untouched and no temporary file left; if only
+    the last step failed, the folder's fsync, the new file is there already.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        _write_and_sync(temporary, data)
+        create_file(temporary, data, sync=True)
         if before_commit is not None:
             before_commit()
         if only_new:
@@ -65,8 +65,21 @@ def write_durably(
     sync_folder(path.parent)
 
 
+def create_file(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write a file that does not exist yet, with an fsync if ``sync``. Raises FileExistsError if it does."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def commit_file(temporary: Path, path: Path) -> None:
-    """Give a large file that is already written under a ``temporary`` name its own, as durably as ``write_durably``.
+    """Rename a large file, written under a ``temporary`` name, to ``path``, as durably as ``write_durably``.
 
     Raises OSError with the file at ``path`` untouched.
     """
@@ -80,32 +93,32 @@ def commit_file(temporary: Path, path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replace a small file that may be lost in a power cut: readers see the old or the new one, nothing is synced."""
+    """Replace a small file without fsync: readers see the old or the new one, a power cut may lose it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.write_bytes(data)
     temporary.replace(path)
 
 
 def make_folder(folder: Path, *, below: Path) -> None:
-    """Make ``folder`` and the folders on the way to it, and enter on disk each that is new or ``below`` or inside that.
+    """Make ``folder`` and its missing parents; sync the entries of these and of all from ``below`` downwards.
 
-    Those that are there already are synced too: whoever made them may have died before doing so. Raises OSError, which
-    is NotADirectoryError where something else has the place of one of them.
+    Existing ones are synced too: the process that made them may have died before it did. Raises OSError, which is
+    NotADirectoryError if one of the paths is not a folder.
     """
-    way = [folder, *folder.parents]
-    missing = [place for place in way if not place.exists()]
+    path_upwards = [folder, *folder.parents]
+    missing = [place for place in path_upwards if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
-    top = max(way.index(below), len(missing) - 1)
-    for place in way[: top + 1]:
-        with contextlib.suppress(PermissionError):  # a parent that may be entered and not be read
+    top = max(path_upwards.index(below), len(missing) - 1)
+    for place in path_upwards[: top + 1]:
+        with contextlib.suppress(PermissionError):  # a parent with permission to enter but not to read
             sync_folder(place.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a folder's entries (renames, new files) on disk."""
+    """Fsync a folder: its new and renamed files are then on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -117,16 +130,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def link_new(source: Path, target: Path) -> bool:
-    """Give the file at ``source`` the name ``target`` besides; False on a file system without hard links.
+    """Hard-link ``source`` as ``target``; False on a file system without hard links.
 
-    Raises FileExistsError where the name is taken: of several at a time, one wins.
+    Raises FileExistsError if the name is taken: of several processes, one wins.
     """
     try:
         os.link(source, target)
     except FileExistsError:
-        # Over NFS an answer may be lost and the request repeated: the second then finds what the first made.
-        if not _is_one_file(source, target):
-            raise
+        # NFS repeats a request whose answer was lost: the second finds the link that the first made.
+        with contextlib.suppress(OSError):
+            if source.samefile(target):
+                return True
+        raise
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -144,25 +159,7 @@ def _commit_new(temporary: Path, path: Path) -> None:
 
 
 def _keep(path: Path, previous: Path) -> None:
-    """Give the file at ``path`` a second name, so that at no moment ``path`` itself is missing."""
+    """Give the file at ``path`` a second name, so that ``path`` itself is never missing."""
     previous.unlink(missing_ok=True)
     if not link_new(path, previous):
-        os.replace(path, previous)  # readers then find the file under its second name
-
-
-def _write_and_sync(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_one_file(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
+        os.replace(path, previous)  # readers find the file under its second name meanwhile

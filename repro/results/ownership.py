@@ -1,17 +1,16 @@
-"""One owner a run, between processes and between machines that share the results folder.
+"""Each run has at most one owner, among all processes and machines that share the results folder.
 
-The owner of a run is who made the file ``owner-<term>.json`` with the highest term in its folder. Terms only rise, and
-the highest file stays until the run's record is there, so a term is won once: by a hard link (or O_EXCL where there
-are none), which a shared file system gives to one of several. flock is not relied on.
+The owner is the process named in the run's file ``owner-<term>.json`` with the highest term. Terms only rise, and the
+highest file stays until the run's record is there, so each term is won once: by a hard link (or O_EXCL where there are
+none), which a shared file system grants to one process only. flock is not relied on.
 
-The owner touches its file every few seconds. An owner that released its run, whose process is gone from this machine,
-or that another machine has not heard of for ``SILENT_SECONDS``, is succeeded: the successor makes the next term,
-removes the earlier ones, and then removes the temporary files of whatever commit was under way. An owner that was
-only suspended finds its file gone when it checks before a commit, or its temporary file gone when it renames it:
-either way the commit fails, and it stops. So no two owners' commits ever mix.
+The owner touches its file every few seconds: a heartbeat. A run can be taken over when its owner released it, when the
+owner's process on this machine is gone, or when an owner on another machine sent no heartbeat for ``SILENT_SECONDS``.
+The successor makes the file of the next term, and removes earlier ones and the temporary files of unfinished commits.
+An owner that was only suspended finds its file gone when it checks before a commit, or its temporary file gone when
+it renames it: either way the commit fails, and it stops. So commits of two owners never mix.
 
-Ages are differences between two times of the file server (the touched file's and a newly written one's), so the
-machines' clocks do not matter.
+The age of a heartbeat is the difference of two times of the file server, so the machines' clocks do not matter.
 """
 
 from __future__ import annotations
@@ -30,31 +29,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from repro.errors import UserError
-from repro.results.durable import link_new, make_folder, write_durably
+from repro.results.durable import create_file, link_new, make_folder, write_durably
 from repro.results.files import file_time, read_file
 from repro.results.process import is_alive, process_start, this_place
 from repro.results.store import RunFolder
 
 HEARTBEAT_SECONDS = 10.0
 SILENT_SECONDS = 120.0
-FUTURE_SECONDS = 3600.0  # a heartbeat further ahead is of a clock that was set back since, and dates nothing
+FUTURE_SECONDS = 3600.0  # a heartbeat further ahead shows that the clock was set back; it counts as old
 
 _OWNER_FILE = re.compile(r"owner-([0-9]{1,9})\.json")
 _COMMITS_UNDER_WAY = (".checkpoint.*.part", ".run.json.*.part")
 
 
 class OwnedElsewhere(UserError):
-    """Another process trains this run, or took it over. Try again later."""
+    """Another process trains this run, or took it over."""
 
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who owns a run, as its file says; ``place`` is the machine's boot and process namespace, where that is known.
+    """The process that an owner file names; ``place`` as in ``this_place``, ``since`` in UTC.
 
-    ``silent_seconds`` is the time since its last heartbeat, ``heard_at`` that heartbeat by the file server's clock.
-    ``since`` is in UTC.
+    ``heard_at`` is the time of its last heartbeat by the file server's clock, ``silent_seconds`` how long ago that was.
     """
 
     token: str
@@ -69,17 +67,17 @@ class Owner:
 
     def __str__(self) -> str:
         if not self.pid:
-            return "a process that has not yet said its name"
+            return "an unknown process"  # its file is not yet written, or damaged
         return f"process {self.pid} on {self.host}, since {self.since}"
 
     @property
     def is_here(self) -> bool:
-        """Whether the owner is a process of this machine, seen from here by the same number."""
+        """Whether the owner runs on this machine, in the same process namespace."""
         return self.place is not None and self.place == this_place()
 
     @property
     def lives(self) -> bool:
-        """Whether it still owns the run: neither released it, nor died, nor fell silent on another machine."""
+        """Whether it still owns the run: it did not release it, is not dead and, on another machine, not silent."""
         if self.released:
             return False
         if self.is_here and (alive := is_alive(self.pid, self.process_start)) is not None:
@@ -87,13 +85,13 @@ class Owner:
         return self.silent_seconds < SILENT_SECONDS
 
     def as_of(self, now: float) -> Owner:
-        """The owner with its ``silent_seconds``; ``now`` is by the file server's clock."""
+        """The owner with its ``silent_seconds`` at ``now``, by the file server's clock."""
         since = now - self.heard_at
         return replace(self, silent_seconds=-since if since < -FUTURE_SECONDS else max(0.0, since))
 
 
 class Ownership:
-    """A run that this process owns: kept by a heartbeat, checked before every commit, given back by ``release``."""
+    """A run that this process owns: kept by a heartbeat, checked before every commit."""
 
     def __init__(self, folder: RunFolder, term: int, owner: Owner) -> None:
         self.folder = folder
@@ -107,27 +105,26 @@ class Ownership:
         """Raise OwnedElsewhere where another process has taken the run over."""
         found = _read(self.path)
         if found is None or found.token != self.owner.token:
-            successor = owner_of(self.folder)
+            successor = owner_of(self.folder) or "another process"
             raise OwnedElsewhere(
-                "this run was taken over while this process was not heard of"
-                + (f", by {successor}" if successor else ""),
+                f"this run was taken over by {successor}, since this process sent no heartbeat",
                 where=str(self.folder.path),
-                hint="Nothing is lost: it goes on there, from the last committed state.",
+                hint="Nothing is lost: the other process resumes from the last checkpoint.",
             )
 
     def write(self, path: Path, data: bytes, *, keep_previous_as: Path | None = None, only_new: bool = False) -> None:
-        """``write_durably`` for the run's own files: as the owner, or not at all (OwnedElsewhere)."""
+        """``write_durably`` of one of the run's files. Raises OwnedElsewhere if the run was taken over."""
         try:
             write_durably(path, data, keep_previous_as=keep_previous_as, only_new=only_new, before_commit=self.check)
-        except OSError:  # perhaps because a successor removed the temporary file, or made what this would have made
+        except OSError:  # perhaps a successor removed the temporary file, or wrote the record first
             self.check()
             raise
 
     def release(self) -> None:
-        """Give the run back: nothing stays where its record is there, else a note that it is free."""
+        """End the ownership: mark the owner file as released, or remove it once the run has a record."""
         self._over.set()
         self._heart.join()
-        with contextlib.suppress(OSError):  # what cannot be said now, the end of this process says
+        with contextlib.suppress(OSError):  # without a note, the end of this process releases the run
             if self.folder.record.exists():
                 for path in (*self.folder.path.glob("owner-*.json"), *self.folder.path.glob(".owner-*.part")):
                     path.unlink(missing_ok=True)
@@ -142,14 +139,14 @@ class Ownership:
 
 @contextmanager
 def own(folder: RunFolder) -> Iterator[Ownership]:
-    """Own the run while in force. Raises OwnedElsewhere, naming the owner, and UserError for an unwritable folder."""
+    """Own the run for a ``with`` block. Raises OwnedElsewhere, and UserError for a folder that cannot be written."""
     try:
         ownership = _acquire(folder)
     except OSError as error:
         raise UserError(
             f"the run's folder cannot be written: {error.strerror}",
             where=str(folder.path),
-            hint="Mend that, or give another folder with --results.",
+            hint="Fix that, or choose another folder with --results.",
         ) from error
     try:
         yield ownership
@@ -158,19 +155,19 @@ def own(folder: RunFolder) -> Iterator[Ownership]:
 
 
 def owner_of(folder: RunFolder, now: Callable[[], float] | None = None) -> Owner | None:
-    """The living owner of a run, None where nobody owns it (or no folder is there); ``now`` as in ``last_owner``."""
+    """The living owner of a run, None where nobody owns it; ``now`` as in ``last_owner``."""
     owner = last_owner(folder, now)
     return owner if owner is not None and owner.lives else None
 
 
 def last_owner(folder: RunFolder, now: Callable[[], float] | None = None) -> Owner | None:
-    """Who has the run and did not give it back, alive or not; None, too, where the folder cannot be read now.
+    """The owner that did not release the run, dead or alive; None without one, or if the folder cannot be read.
 
-    ``now`` tells the file server's time to those who look at many runs; it is asked only where there is an owner.
+    ``now`` gives the file server's time, by default a new one for each run; it is called only if there is an owner.
     """
     try:
         owner = _newest(folder)[1]
-    except OSError:  # a file server's bad moment: whoever wants the run finds out when it tries to own it
+    except OSError:  # whoever wants the run gets the error from ``own``
         return None
     if owner is None or owner.released:
         return None
@@ -191,13 +188,13 @@ def _acquire(folder: RunFolder) -> Ownership:
     term = 0
     while not term:
         try:
-            _create(candidate, _to_bytes(me))
+            create_file(candidate, _to_bytes(me))
             earlier, found = _newest(folder)
             owner = found and found.as_of(candidate.stat().st_mtime)
             if owner is not None and owner.lives:
                 raise _occupied(folder, owner)
             term = _win(folder, earlier + 1, candidate)
-        except FileNotFoundError:  # the run just ended, and its owner tidied up: the record will be found
+        except FileNotFoundError:  # the run has just ended, and its owner removed these files
             continue
         finally:
             candidate.unlink(missing_ok=True)
@@ -211,14 +208,14 @@ def _acquire(folder: RunFolder) -> Ownership:
 
 
 def _win(folder: RunFolder, term: int, candidate: Path) -> int:
-    """Make ``candidate`` the file of ``term``; returns the term, or 0 where that or a later one is taken already."""
+    """Make ``candidate`` the file of ``term``; returns the term, or 0 if that or a later one is taken."""
     path = _file(folder, term)
     try:
         if not link_new(candidate, path):
-            _create(path, candidate.read_bytes())
+            create_file(path, candidate.read_bytes())
     except FileExistsError:
         return 0
-    # Whoever was slow since it looked may find the term free because its successors removed it: theirs is the run.
+    # A slow process may find the term free because later owners removed its file: then the run is theirs.
     if max(_terms(folder), default=0) > term:
         path.unlink(missing_ok=True)
         return 0
@@ -227,17 +224,17 @@ def _win(folder: RunFolder, term: int, candidate: Path) -> int:
 
 def _occupied(folder: RunFolder, owner: Owner) -> OwnedElsewhere:
     if owner.is_here:
-        hint = "Wait for it to end, or stop it: the same command then goes on from its last committed state."
+        hint = "Wait for it to end, or stop it: the same command then resumes from its last checkpoint."
     else:
         hint = (
-            f"It was heard of {owner.silent_seconds:.0f} s ago. Should that machine be gone, the same command takes "
-            f"the run over {SILENT_SECONDS:.0f} s after its last sign of life."
+            f"Its last heartbeat was {owner.silent_seconds:.0f} s ago. If that machine is down, the same command takes "
+            f"the run over {SILENT_SECONDS:.0f} s after the last heartbeat."
         )
     return OwnedElsewhere(f"this run is in training by {owner}", where=str(folder.path), hint=hint)
 
 
 def _newest(folder: RunFolder) -> tuple[int, Owner | None]:
-    """The highest term, and whom its file names; 0 and None where there is no such file."""
+    """The highest term and its owner; 0 and None where no owner file is there."""
     while term := max(_terms(folder), default=0):
         if (owner := _read(_file(folder, term))) is not None:
             return term, owner
@@ -256,14 +253,6 @@ def _file(folder: RunFolder, term: int) -> Path:
     return folder.path / f"owner-{term}.json"
 
 
-def _create(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
-
-
 def _to_bytes(owner: Owner) -> bytes:
     fields = asdict(owner)
     del fields["silent_seconds"], fields["heard_at"]
@@ -271,12 +260,12 @@ def _to_bytes(owner: Owner) -> bytes:
 
 
 def _read(path: Path) -> Owner | None:
-    """The owner in the file at ``path``, None where it is gone; one without a name where the file cannot be read."""
+    """The owner in the file at ``path``, None where it is gone; an unknown one where the file cannot be read."""
     raw = b""
     with contextlib.suppress(OSError):
         raw = read_file(path)
     try:
-        # Only now: an NFS client asks for a file's times as it opens it, and else may believe old ones for 60 s.
+        # After reading: an NFS client refreshes a file's times when it opens it, else it may use ones 60 s old.
         heard_at = path.stat().st_mtime
     except FileNotFoundError:
         return None

@@ -19,7 +19,6 @@ MAY_WRITE = {
     "engine/checkpoint.py": "torch.save writes into memory there, and durable.py the bytes",
     "results/files.py": "empty files, for the server's time and for locks",
     "results/durable.py": "it is how files are written",
-    "results/ownership.py": "the owner's file, whose name is what counts; it is made anew or not at all",
     "data/cache.py": "a temporary file, committed by durable.py",
     "data/node_copy.py": "a .part file, committed by durable.py once it is whole and verified",
     "data/download.py": "a .part file, which gets its name once its checksum is right",

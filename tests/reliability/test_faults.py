@@ -327,16 +327,16 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     commits = stage.begin()
 
-    real, calls = durable._write_and_sync, itertools.count()
+    real, calls = durable.create_file, itertools.count()
 
-    def interrupt(path: Path, data: bytes) -> None:
+    def interrupt(path: Path, data: bytes, *, sync: bool) -> None:
         if next(calls) == 0:
             path.write_bytes(data[: len(data) // 2])
             raise KeyboardInterrupt
-        real(path, data)
+        real(path, data, sync=sync)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(durable, "_write_and_sync", interrupt)
+        patch.setattr(durable, "create_file", interrupt)
         with pytest.raises(KeyboardInterrupt):
             stage.train()
     assert checkpoint.load(stage.files, stage.run.id).commit == commits

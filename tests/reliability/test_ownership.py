@@ -160,7 +160,7 @@ def test_a_silent_owner_on_another_machine_is_succeeded_after_the_stated_time(
         with own(folder), pytest.raises(OwnedElsewhere, match="taken over"):
             ownership.check()
     else:
-        with pytest.raises(OwnedElsewhere, match=r"on node7.*\n.*heard of \d+ s ago.*takes the run over 120 s"):
+        with pytest.raises(OwnedElsewhere, match=r"on node7.*\n.*heartbeat was \d+ s ago.*takes the run over 120 s"):
             own(folder).__enter__()
         ownership.check()
     theirs.__exit__(None, None, None)
@@ -299,7 +299,7 @@ def test_who_was_slow_to_take_a_term_that_is_free_again_withdraws(
 
 def test_a_folder_in_the_owners_place_is_no_traceback(tmp_path: Path) -> None:
     (folder_in(tmp_path).path / "owner-1.json").mkdir(parents=True)
-    with pytest.raises(OwnedElsewhere, match="not yet said its name"):
+    with pytest.raises(OwnedElsewhere, match="an unknown process"):
         own(folder_in(tmp_path)).__enter__()
 
 

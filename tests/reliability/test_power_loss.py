@@ -105,12 +105,12 @@ def test_it_survives_without_hard_links_too(tmp_path: Path, monkeypatch: pytest.
 
 
 def without_file_sync(patch: pytest.MonkeyPatch) -> None:
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, data: bytes, *, sync: bool) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         os.write(descriptor, data)
         os.close(descriptor)
 
-    patch.setattr(durable, "_write_and_sync", write)
+    patch.setattr(durable, "create_file", write)
 
 
 def without_folder_sync(patch: pytest.MonkeyPatch) -> None:
