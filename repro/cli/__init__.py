@@ -24,10 +24,10 @@ from repro.cli.sweep.command import sweep as sweep_command
 from repro.errors import UserError
 
 # Errors of the disk and its permissions: the user can fix them, they are not bugs.
-_USERS_ERRORS = {
+_USERS_ERRORS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE),
-}
+)
 
 app = typer.Typer(
     name="biasrepro",
@@ -84,12 +84,7 @@ def run(arguments: Sequence[str]) -> int:
     0 done, 1 failed, 2 wrong use, 75 in training by another process, 130 or 143 interrupted, 141 output pipe closed.
     """
     try:
-        Path.cwd()
-    except FileNotFoundError:
-        _print_error("the current folder no longer exists", hint="Change to an existing folder: cd")
-        return 2
-    try:
-        _refuse_empty(arguments)
+        _check(arguments)
         returned = app(
             args=list(arguments) or ["--help"], prog_name="biasrepro", standalone_mode=False, obj=list(arguments)
         )
@@ -123,8 +118,13 @@ def run(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _refuse_empty(arguments: Sequence[str]) -> None:
-    """Raise UserError for an empty argument: as a path it would mean the current folder."""
+def _check(arguments: Sequence[str]) -> None:
+    """Raise UserError if the current folder is gone, and for an empty argument: as a path it would mean that folder."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        hint = "Change to an existing folder: cd"
+        raise UserError("the current folder no longer exists", hint=hint) from None
     for before, argument in zip(("", *arguments), arguments, strict=False):
         if not argument or (argument.startswith("--") and argument.find("=") == len(argument) - 1):
             option = argument.rstrip("=") or before

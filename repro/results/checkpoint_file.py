@@ -1,8 +1,8 @@
-"""The file around a run's state: whose it is and how far it has come, and a checksum over every byte of it.
+"""The checkpoint file: a header (which run, how far) and the state, under a checksum over every byte.
 
-A magic line, the SHA-256 of all that follows it, the lengths of the two parts, the header (JSON), the state (what
-``torch.save`` wrote). ``torch.load`` alone does not notice most damage. Nothing here needs torch, so that ``verify``
-and ``status`` can look at thousands of checkpoints.
+A magic line, the SHA-256 of all that follows, the lengths of the two parts, the header (JSON), the state (as
+``torch.save`` wrote it). ``torch.load`` alone does not detect most damage. Nothing here needs torch, so that ``verify``
+can check thousands of checkpoints.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _START = len(MAGIC) + 32 + _LENGTHS.size
 
 @dataclass(frozen=True)
 class Header:
-    """Whose state it is, and where the run stands: ``step`` of ``epoch`` is the next; ``commit`` counts the commits."""
+    """The run whose state it is; ``step`` of ``epoch`` is the next to train; ``commit`` counts its checkpoints."""
 
     run_id: str
     commit: int
@@ -39,22 +39,21 @@ def seal(header: Header, state: bytes) -> bytes:
 
 
 def unseal(raw: bytes, *, where: str) -> tuple[Header, memoryview]:
-    """Header and state, once every byte is as it was written. Raises DataError."""
+    """Header and state, every byte checked. Raises DataError."""
     view = memoryview(raw)
     if not raw.startswith(MAGIC):
-        raise DataError("no checkpoint of this version of biasrepro", where=where)
+        raise DataError("not a checkpoint of this version of biasrepro", where=where)
     if len(raw) < _START:
         raise DataError("the checkpoint is cut short", where=where)
     if hashlib.sha256(view[len(MAGIC) + 32 :]).digest() != raw[len(MAGIC) : len(MAGIC) + 32]:
-        raise DataError("the checkpoint does not agree with its checksum: it is cut short or damaged", where=where)
+        raise DataError("the checkpoint does not match its checksum: it is cut short or damaged", where=where)
     head_length, state_length = _LENGTHS.unpack(view[_START - _LENGTHS.size : _START])
     if _START + head_length + state_length != len(raw):
-        raise DataError("the checkpoint's parts do not fill it", where=where)
+        raise DataError("the lengths of the checkpoint's parts do not add up to its size", where=where)
     try:
         header = Header(**json.loads(raw[_START : _START + head_length]))
-        if not isinstance(header.run_id, str) or not all(
-            type(number) is int for number in (header.commit, header.epoch, header.step)
-        ):
+        types = [type(value) for value in (header.run_id, header.commit, header.epoch, header.step)]
+        if types != [str, int, int, int]:
             raise TypeError("of the wrong types")
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"the checkpoint's header cannot be read ({error})", where=where) from error

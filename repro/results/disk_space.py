@@ -35,10 +35,7 @@ def require_space(folder: RunFolder, checkpoint_bytes: int) -> None:
 
 @contextmanager
 def failed_writes_explained(folder: RunFolder, what: str, size_bytes: int | None = None) -> Iterator[None]:
-    """Turn an OSError while ``what`` is written into a RunFailure with a hint.
-
-    ``size_bytes`` is its size on the disk, None where that is unknown.
-    """
+    """Turn an OSError while ``what``, of ``size_bytes`` if known, is written into a RunFailure with a hint."""
     try:
         yield
     except OSError as error:

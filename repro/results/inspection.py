@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -66,21 +67,14 @@ def _run_folders(folder: Path, *, depth: int, found: Inspection) -> Iterator[Run
     """The folders of runs ``depth`` levels below ``folder``; everything else there is unrecognised."""
     for path in _entries(folder, found):
         if depth == 3 and path.name == "looks.json":
-            _inspect_declaration(path, found)
+            with _problems_noted(path, found):
+                unsealed(read_file(path), where=str(path), what="preregistration")
         elif not path.is_dir() or (depth == 1 and not _SEED.fullmatch(path.name)):
             found.findings.append(Finding("unrecognised", path, "not the folder of a run", _size(path)))
         elif depth == 1:
             yield RunFolder(path)
         else:
             yield from _run_folders(path, depth=depth - 1, found=found)
-
-
-def _inspect_declaration(path: Path, found: Inspection) -> None:
-    """Check the preregistration of a table, ``looks.json``."""
-    try:
-        unsealed(read_file(path), where=str(path), what="preregistration")
-    except (DataError, OSError) as error:
-        found.findings.append(_unusable(path, error))
 
 
 def _inspect_run(folder: RunFolder, found: Inspection) -> None:
@@ -90,10 +84,13 @@ def _inspect_run(folder: RunFolder, found: Inspection) -> None:
     found.in_training += owned
     for path in paths:
         if path == folder.record:
-            _inspect_record(path, found)
+            with _problems_noted(path, found):
+                read_record(path)
+                found.records += 1
         elif path in (folder.checkpoint, folder.previous_checkpoint):
             if not owned:  # its owner may be replacing it
-                _inspect_checkpoint(path, folder, found, finished=folder.record.exists())
+                with _problems_noted(path, found):
+                    _inspect_checkpoint(path, folder, found)
         elif _QUARANTINED.fullmatch(path.name):
             found.findings.append(Finding("quarantined", path, "it was damaged", _size(path)))
         elif _TEMPORARY.fullmatch(path.name):
@@ -103,34 +100,26 @@ def _inspect_run(folder: RunFolder, found: Inspection) -> None:
             found.findings.append(Finding("unrecognised", path, "not a file of a run", _size(path)))
 
 
-def _inspect_record(path: Path, found: Inspection) -> None:
-    try:
-        read_record(path)
-        found.records += 1
-    except DataError as error:
-        found.findings.append(_unusable(path, error))
-
-
-def _inspect_checkpoint(path: Path, folder: RunFolder, found: Inspection, *, finished: bool) -> None:
-    try:
-        header = check_checkpoint(path)
-        if header.run_id != "/".join(folder.path.absolute().parts[-4:]):
-            raise DataError(f"this is the checkpoint of another run, {header.run_id}")
-    except DataError as error:
-        found.findings.append(_unusable(path, error))
-        return
-    if finished:
+def _inspect_checkpoint(path: Path, folder: RunFolder, found: Inspection) -> None:
+    header = check_checkpoint(path)
+    if header.run_id != "/".join(folder.path.absolute().parts[-4:]):
+        raise DataError(f"this is the checkpoint of another run, {header.run_id}")
+    if folder.record.exists():
         found.findings.append(Finding("leftover", path, "its run has finished", _size(path)))
         return
     found.checkpoints += 1
     found.checkpoint_bytes += _size(path)
 
 
-def _unusable(path: Path, error: DataError | OSError) -> Finding:
-    """``unreadable`` for a file that only lacks permissions and may be whole, else ``damaged``."""
-    kind: Kind = "unreadable" if isinstance(error.__cause__ or error, PermissionError) else "damaged"
-    why = error.what if isinstance(error, DataError) else f"cannot be read: {error.strerror}"
-    return Finding(kind, path, why, _size(path))
+@contextmanager
+def _problems_noted(path: Path, found: Inspection) -> Iterator[None]:
+    """Note why the file at ``path`` cannot be used: ``unreadable`` if it only lacks permissions and may be whole."""
+    try:
+        yield
+    except (DataError, OSError) as error:
+        kind: Kind = "unreadable" if isinstance(error.__cause__ or error, PermissionError) else "damaged"
+        why = error.what if isinstance(error, DataError) else f"cannot be read: {error.strerror}"
+        found.findings.append(Finding(kind, path, why, _size(path)))
 
 
 def _entries(folder: Path, found: Inspection) -> list[Path]:

@@ -16,7 +16,6 @@ The age of a heartbeat is the difference of two times of the file server, so the
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import secrets
@@ -24,14 +23,16 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from repro.errors import UserError
 from repro.results.durable import create_file, link_new, make_folder, write_durably
 from repro.results.files import file_time, read_file
 from repro.results.process import is_alive, process_start, this_place
+from repro.results.record import Printable
 from repro.results.store import RunFolder
 
 HEARTBEAT_SECONDS = 10.0
@@ -48,22 +49,23 @@ class OwnedElsewhere(UserError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(BaseModel):
     """The process that an owner file names; ``place`` as in ``this_place``, ``since`` in UTC.
 
     ``heard_at`` is the time of its last heartbeat by the file server's clock, ``silent_seconds`` how long ago that was.
     """
 
+    model_config = ConfigDict(frozen=True, strict=True)
+
     token: str
-    host: str
+    host: Printable
     pid: int
     place: str | None
     process_start: str | None
-    since: str
+    since: Printable
     released: bool = False
-    silent_seconds: float = 0.0
-    heard_at: float = 0.0
+    silent_seconds: float = Field(default=0.0, exclude=True)
+    heard_at: float = Field(default=0.0, exclude=True)
 
     def __str__(self) -> str:
         if not self.pid:
@@ -87,7 +89,12 @@ class Owner:
     def as_of(self, now: float) -> Owner:
         """The owner with its ``silent_seconds`` at ``now``, by the file server's clock."""
         since = now - self.heard_at
-        return replace(self, silent_seconds=-since if since < -FUTURE_SECONDS else max(0.0, since))
+        silent = -since if since < -FUTURE_SECONDS else max(0.0, since)
+        return self.model_copy(update={"silent_seconds": silent})
+
+    def to_bytes(self) -> bytes:
+        """The content of its file."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
 
 
 class Ownership:
@@ -129,7 +136,7 @@ class Ownership:
                 for path in (*self.folder.path.glob("owner-*.json"), *self.folder.path.glob(".owner-*.part")):
                     path.unlink(missing_ok=True)
             elif (found := _read(self.path)) is not None and found.token == self.owner.token:
-                write_durably(self.path, _to_bytes(replace(self.owner, released=True)))
+                write_durably(self.path, self.owner.model_copy(update={"released": True}).to_bytes())
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS):
@@ -188,7 +195,7 @@ def _acquire(folder: RunFolder) -> Ownership:
     term = 0
     while not term:
         try:
-            create_file(candidate, _to_bytes(me))
+            create_file(candidate, me.to_bytes())
             earlier, found = _newest(folder)
             owner = found and found.as_of(candidate.stat().st_mtime)
             if owner is not None and owner.lives:
@@ -253,12 +260,6 @@ def _file(folder: RunFolder, term: int) -> Path:
     return folder.path / f"owner-{term}.json"
 
 
-def _to_bytes(owner: Owner) -> bytes:
-    fields = asdict(owner)
-    del fields["silent_seconds"], fields["heard_at"]
-    return json.dumps(fields, indent=2).encode() + b"\n"
-
-
 def _read(path: Path) -> Owner | None:
     """The owner in the file at ``path``, None where it is gone; an unknown one where the file cannot be read."""
     raw = b""
@@ -270,17 +271,7 @@ def _read(path: Path) -> Owner | None:
     except FileNotFoundError:
         return None
     try:
-        fields = json.loads(raw)
-        host, since = (str(fields[name]) for name in ("host", "since"))
-        return Owner(
-            token=str(fields["token"]),
-            host=host if host.isprintable() else "?",
-            pid=int(fields["pid"]),
-            place=fields["place"],
-            process_start=fields["process_start"],
-            since=since if since.isprintable() else "?",
-            released=fields["released"] is True,
-            heard_at=heard_at,
-        )
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return Owner("", "", 0, None, None, "", heard_at=heard_at)
+        owner = Owner.model_validate_json(raw)
+    except ValidationError:
+        owner = Owner(token="", host="", pid=0, place=None, process_start=None, since="")
+    return owner.model_copy(update={"heard_at": heard_at})

@@ -1,4 +1,4 @@
-"""Whether a process that left its number behind is still there: the same one, not another that got its number."""
+"""Whether a process is still alive: the same one, not a later one with its process id."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _GONE = ("Z", "X")  # a zombie has nothing left but its exit status
 
 @cache
 def this_place() -> str | None:
-    """The boot of this machine and the process namespace in it, within which a process number means one process.
+    """This boot of the machine and process namespace, within which a process id is unique; None where unknown.
 
-    Containers may share a host's name and not its processes. None where the system does not tell.
+    The host's name is not enough: containers may share it and not their processes.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -24,13 +24,13 @@ def this_place() -> str | None:
 
 
 def process_start(pid: int) -> str | None:
-    """When the process started, in ticks since boot; None where it is gone, or the system does not tell."""
+    """When the process started, in ticks since boot; None where it is gone or that is unknown."""
     fields = _stat(pid)
     return fields[_START] if fields and fields[_STATE] not in _GONE else None
 
 
 def is_alive(pid: int, start: str | None) -> bool | None:
-    """Whether the process ``pid`` that started at ``start`` is there; None where that cannot be told."""
+    """Whether the process ``pid`` that started at ``start`` is alive; None where that is unknown."""
     if not 0 < pid < 2**31:
         return None
     try:
@@ -38,7 +38,7 @@ def is_alive(pid: int, start: str | None) -> bool | None:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's: it is there
+        pass  # another user's process: it exists
     fields = _stat(pid)
     if fields is None or start is None:
         return None

@@ -1,7 +1,6 @@
-"""What a run leaves behind: its record, as data and as a sealed JSON file.
+"""A run's record, as data and as a sealed JSON file.
 
-The seal is the SHA-256 of the file's bytes up to the seal itself, so an edited number shows. A record is whole and
-sealed, or it is not there.
+The seal is the SHA-256 of the file's bytes before the seal itself, so an edited number is detected.
 """
 
 from __future__ import annotations
@@ -18,14 +17,15 @@ SCHEMA_VERSION = 1
 _SEAL_KEY = b',\n  "seal": "'
 _EPOCHS_KEY = b',\n  "epochs": ['
 
-# What depends on the machine and the moment, never on the mathematics: left out when two runs are compared.
+# These depend on the machine and the moment, not on the mathematics: left out when two runs are compared.
 _TIMING_OF_AN_EPOCH = ("train_seconds", "test_seconds", "images_per_second")
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+Printable = Annotated[str, Field(pattern=r"^\P{C}*$")]  # without control characters
 
 
 class _Strict(BaseModel):
-    # A record holds finished epochs only, and an epoch that is not finite ends its run: no NaN ever needs writing.
+    # A non-finite epoch ends its run and is not recorded, so a record never holds a NaN.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -116,14 +116,14 @@ def to_bytes(record: RunRecord) -> bytes:
     epochs = ",\n".join(f"    {_json(epoch)}" for epoch in fields.pop("epochs"))
     lines = [f'  "{key}": {_json(value)}' for key, value in fields.items()]
     lines.append(f'  "epochs": [\n{epochs}\n  ]' if epochs else '  "epochs": []')
-    # A command line may hold bytes that are no UTF-8: better a question mark in it than no record of the run.
+    # A command line may hold bytes that are not UTF-8: a question mark in it is better than no record.
     return sealed(("{\n" + ",\n".join(lines)).encode(errors="replace"))
 
 
 def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
-    """Read a sealed record; without its ``epochs``, which take most of the time, where they are not needed.
+    """Read a sealed record; leaving out its ``epochs`` saves most of the time.
 
-    Raises DataError where it was edited or damaged, or is no record of this version.
+    Raises DataError if it was edited or damaged, or is not a record of this version.
     """
     body = unsealed(raw, where=where)
     if not epochs:
@@ -138,15 +138,15 @@ def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
 
 
 def sealed(body: bytes) -> bytes:
-    """A JSON object, given up to the brace that would close it, with the SHA-256 of these bytes as its last key."""
+    """Close a JSON object, given without its last brace, with the SHA-256 of these bytes as its last key."""
     return body + _SEAL_KEY + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
 def unsealed(raw: bytes, *, where: str, what: str = "record") -> bytes:
-    """The bytes of a sealed JSON object up to the seal, once that holds. Raises DataError."""
+    """The bytes of a sealed JSON object before the seal. Raises DataError if the seal does not match them."""
     body, found, seal = raw.rpartition(_SEAL_KEY)
     if not found:
-        raise DataError(f"no seal: the {what} is not whole, or not one of biasrepro's", where=where)
+        raise DataError(f"no seal: the {what} is incomplete, or was not written by biasrepro", where=where)
     if seal != hashlib.sha256(body).hexdigest().encode() + b'"\n}\n':
         raise DataError(f"the seal is broken: the {what} was edited or damaged after it was written", where=where)
     return body

@@ -1,9 +1,8 @@
-"""The results folder: where a run's files are, and what is in it.
+"""The results folder: where a run's files are; its record and its failure, written and read.
 
-``<results>/<table>/<row>/<column>/seed-<n>/`` holds ``run.json`` (the record, once the run has ended),
-``checkpoint.pt`` and ``checkpoint.previous.pt`` (while it runs), ``owner-<n>.json`` (who trains it),
-``progress.json`` (where it stands, meanwhile),
-``failure.json`` (the last attempt's cause, until one succeeds) and ``run.log`` (what the worker printed).
+``<results>/<table>/<row>/<column>/seed-<n>/`` holds ``run.json`` (the record, once the run has ended); in training
+``checkpoint.pt``, ``checkpoint.previous.pt``, ``owner-<n>.json`` (who trains it) and ``progress.json``;
+``failure.json`` (why the last attempt failed, until one succeeds) and ``run.log`` (what the worker printed).
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ class RunFolder:
 
     @classmethod
     def of(cls, results: Path, run: Run) -> RunFolder:
-        """The folder of ``run`` under ``results``; nothing is made on disk."""
+        """The folder of ``run`` under ``results``, which need not exist."""
         return cls(results / run.id)
 
     @property
     def results(self) -> Path:
-        """The results folder that this run's lies in, four levels up."""
-        return self.path.parents[min(4, len(self.path.parents)) - 1] if self.path.parents else self.path
+        """The results folder, four levels up."""
+        return self.path.parents[3]
 
     @property
     def record(self) -> Path:
-        """The sealed record of a run that ended."""
+        """The sealed record, once the run has ended."""
         return self.path / "run.json"
 
     @property
@@ -50,22 +49,22 @@ class RunFolder:
 
     @property
     def previous_checkpoint(self) -> Path:
-        """The state before that, should the newest be damaged."""
+        """The one before, in case the newest is damaged."""
         return self.path / "checkpoint.previous.pt"
 
     @property
     def failure(self) -> Path:
-        """Why the last attempt failed; gone once one succeeds."""
+        """Why the last attempt failed, until one succeeds."""
         return self.path / "failure.json"
 
     @property
     def progress(self) -> Path:
-        """The run's latest progress, while it is in training."""
+        """The latest progress, while the run is in training."""
         return self.path / "progress.json"
 
     @property
     def log(self) -> Path:
-        """What the worker wrote to its standard output and error."""
+        """The worker's standard output and error."""
         return self.path / "run.log"
 
 
@@ -80,7 +79,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Found:
-    """A record file: its record, or the problem that keeps it out of every average."""
+    """A record file: its record, or the problem that keeps it out of every mean."""
 
     path: Path
     record: RunRecord | None
@@ -88,23 +87,22 @@ class Found:
 
 
 def write_record(folder: RunFolder, record: RunRecord, write: Writer = write_durably) -> None:
-    """Commit a run's record; its checkpoints and failure, no longer needed, go.
+    """Commit a run's record, then remove its checkpoints and failure.
 
-    Raises FileExistsError, with nothing changed, where there is a record already: none is ever replaced.
+    Raises FileExistsError, with nothing changed, if there is a record already: none is ever replaced.
     """
     make_folder(folder.path, below=folder.results)
     write(folder.record, to_bytes(record), only_new=True)
-    no_longer_needed = [folder.checkpoint, folder.previous_checkpoint, folder.failure, folder.progress]
-    no_longer_needed += folder.path.glob(".*.part")  # left by killed writers
-    for path in no_longer_needed:
+    unneeded = [folder.checkpoint, folder.previous_checkpoint, folder.failure, folder.progress]
+    for path in (*unneeded, *folder.path.glob(".*.part")):  # killed writers leave .part files
         path.unlink(missing_ok=True)
 
 
 def read_record(path: Path, *, epochs: bool = True) -> RunRecord:
-    """Read and check the record at ``path``; its epochs are left empty where they are not wanted.
+    """Read and check the record at ``path``, without its epochs unless ``epochs``.
 
-    Raises DataError where it is damaged, edited or none of ours, and where it belongs to another run than its folder
-    says: a record copied from one seed to another would count twice.
+    Raises DataError if it is damaged or edited, and if it is in the folder of another run: a record copied from one
+    seed to another would count twice.
     """
     try:
         record = from_bytes(read_file(path), where=str(path), epochs=epochs)
@@ -135,7 +133,7 @@ def write_failure(folder: RunFolder, cause: str) -> Failure:
 
 
 def read_failure(folder: RunFolder) -> Failure | None:
-    """Why the last attempt failed, None where none did (or where the note cannot be read: it only informs)."""
+    """Why the last attempt failed; None if none did, or if the file cannot be read: it only informs."""
     try:
         data = json.loads(read_file(folder.failure))
         return Failure(str(data["cause"]), int(data["attempts"]), str(data["at"]))
@@ -144,9 +142,9 @@ def read_failure(folder: RunFolder) -> Failure | None:
 
 
 def load_records(results: Path, tables: Iterable[str] | None = None, *, epochs: bool = True) -> list[Found]:
-    """Every record under ``results`` (of the named tables, where given), ordered by path; damaged ones with why.
+    """Every record under ``results``, or those of the named tables, ordered by path; damaged ones with their problem.
 
-    Without their ``epochs``, thousands are read in an eighth of the time.
+    Without ``epochs``, long records are read in an eighth of the time.
     """
     if tables is None:
         paths = list(_record_paths(results, 4))
@@ -162,9 +160,9 @@ def records_without_epochs(results: Path) -> Iterator[RunRecord]:
 
 
 def _record_paths(folder: Path, depth: int) -> Iterator[Path]:
-    """The records so many folders below ``folder``, ordered by path.
+    """The records ``depth`` folders below ``folder``, ordered by path.
 
-    A folder that may not be read stands for a record that cannot be read either: it is not silently passed over.
+    A folder without read permission gives a record that cannot be read either, so that it is not silently left out.
     """
     try:
         names = sorted(path.name for path in folder.iterdir())
@@ -173,12 +171,12 @@ def _record_paths(folder: Path, depth: int) -> Iterator[Path]:
         return
     except OSError:  # a file, a link to nowhere
         return
-    if depth == 0:
-        yield from [folder / "run.json"] if "run.json" in names else []
-        return
-    for name in names:
-        if depth > 1 or name.startswith("seed-"):
-            yield from _record_paths(folder / name, depth - 1)
+    if depth == 0 and "run.json" in names:
+        yield folder / "run.json"
+    elif depth > 0:
+        for name in names:
+            if depth > 1 or name.startswith("seed-"):
+                yield from _record_paths(folder / name, depth - 1)
 
 
 def _found(path: Path, *, epochs: bool) -> Found:

@@ -72,7 +72,7 @@ def test_damage_is_said_by_name_and_the_exit_code_tells(tmp_path: Path, verify: 
     code, said = verify(tmp_path)
     assert code == 1
     assert lines_with(said, "damaged", str(path), "the seal is broken")
-    assert lines_with(said, "damaged", str(checkpoint), "does not agree with its checksum")
+    assert lines_with(said, "damaged", str(checkpoint), "does not match its checksum")
     assert lines_with(said, "damaged", f"{third.id}/checkpoint.pt", f"the checkpoint of another run, {other.id}")
     assert "0 records and 0 checkpoints are whole; 3 damaged" in said
 
