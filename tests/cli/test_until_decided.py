@@ -136,7 +136,7 @@ def test_options_that_choose_runs_are_refused(go: Say, declared: Path) -> None:
     for option, value in (("seeds", "3"), ("rows", "clear"), ("columns", "ce"), ("only", "failed")):
         said = go(f"--{option}", value)
         assert said.code == 2
-        assert f"--until-decided and --{option} exclude each other" in said.err
+        assert f"--{option} and --until-decided exclude each other" in said.err
 
 
 def seeds_run(results: Path) -> dict[str, int]:

@@ -40,6 +40,10 @@ def _refuse_conflicts(context: typer.Context, request: SweepRequest) -> None:
     if request.detach:
         because = "and --detach exclude each other: no process stays to act on how the runs end"
         refuse_unused(context, "fail_fast", "until_decided", because=because)
+    if request.until_decided:
+        hint = "The preregistration says which cells are run, and with how many seeds."
+        because = "and --until-decided exclude each other"
+        refuse_unused(context, "seeds", "rows", "columns", "only", because=because, hint=hint)
     if request.device == "cpu" and request.is_local:  # on a cluster, runs may reserve GPUs and train on the CPU
         refuse_unused(context, "jobs_per_gpu", because="and --device cpu exclude each other")
     if not request.dry_run:

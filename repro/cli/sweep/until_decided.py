@@ -29,7 +29,6 @@ PROPOSED_LOOKS = "5,10,20"
 
 def sweep_until_decided(request: SweepRequest) -> int:
     """Run to the next interim analysis, analyse, continue with undecided cells; returns the exit code."""
-    _refuse_selection(request)
     table, results = request.table, request.results
     preregistration = require_preregistration(results, table)
     assessment = assess_table(table, results)
@@ -44,16 +43,6 @@ def sweep_until_decided(request: SweepRequest) -> int:
         say("Nothing was started.")
         return 0
     return _run_until_decided(request, assessment, preregistration, hours)
-
-
-def _refuse_selection(request: SweepRequest) -> None:
-    """Raise UserError where options choose runs that the preregistration has chosen already."""
-    names = ("seeds", "rows", "columns", "only")
-    if options := [f"--{name}" for name in names if getattr(request, name) is not None]:
-        raise UserError(
-            f"--until-decided and {' and '.join(options)} exclude each other",
-            hint="The preregistration says which cells are run, and with how many seeds.",
-        )
 
 
 def _run_until_decided(
