@@ -48,7 +48,7 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
     # Place: where are they trained?
     slots = choose_local_slots(request, plan.todo) if backend is None else ()
     if request.dry_run and backend is None:
-        from repro.cli.sweep.dry_run import show_dry_run
+        from repro.cli.sweep.dry_run import show_dry_run  # imports NumPy
 
         show_dry_run(request, plan, slots)
         return 0
