@@ -90,12 +90,8 @@ def has_room_for(needed: int | None, memory: GpuMemory, reserved: Sequence[int])
 
 def memory_of(kinds: Sequence[Kind], jobs: int) -> int:
     """The most bytes that ``jobs`` runs take: those of the largest ones."""
-    total, left = 0, jobs
-    for kind in sorted(kinds, key=lambda kind: kind.memory_bytes, reverse=True):
-        taken = min(left, kind.runs)
-        total += taken * kind.memory_bytes
-        left -= taken
-    return total
+    sizes = [kind.memory_bytes for kind in kinds for _ in range(min(jobs, kind.runs))]
+    return sum(sorted(sizes, reverse=True)[:jobs])
 
 
 def seconds_of_all(kinds: Sequence[Kind], jobs: int) -> float:

@@ -94,17 +94,15 @@ def choose_slots(
 
     ``device`` is ``auto``, ``cpu`` or ``cuda``. Raises UserError where GPUs are required and none is visible.
     """
-    if device == "cpu":
-        if wanted is not None:
-            raise UserError("--gpus and --device cpu exclude each other", hint="Leave one of them out.")
-        return cpu_slots(cores=cores, jobs=jobs, threads=threads)
-    if device not in ("auto", "cuda"):
+    if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown --device '{device}'", hint="Valid: auto, cpu, cuda. --gpus 0,1 picks GPUs.")
-    entries = visible_entries(gpus, inherited)
-    if not entries and (device == "cuda" or wanted is not None):
-        hidden = f" ({VISIBLE}={inherited!r} hides {len(gpus)})" if gpus else ""
-        raise UserError(f"no GPU is visible here{hidden}", hint="`biasrepro doctor` shows why; --device cpu works.")
+    if device == "cpu" and wanted is not None:
+        raise UserError("--gpus and --device cpu exclude each other", hint="Leave one of them out.")
+    entries = () if device == "cpu" else visible_entries(gpus, inherited)
     if not entries:
+        if device == "cuda" or wanted is not None:
+            hidden = f" ({VISIBLE}={inherited!r} hides {len(gpus)})" if gpus else ""
+            raise UserError(f"no GPU is visible here{hidden}", hint="`biasrepro doctor` shows why; --device cpu works.")
         return cpu_slots(cores=cores, jobs=jobs, threads=threads)
     if jobs is not None:
         raise UserError("--jobs is for runs on the CPU", hint="On GPUs, give --jobs-per-gpu; or add --device cpu.")

@@ -29,17 +29,12 @@ class LocalExecutor:
     ) -> None:
         self._memory = memory
         self._free = deque(slots)
-        self._capacity = len(slots)
+        self.capacity = len(slots)
         self._command = tuple(command or WORKER_COMMAND)
         self._waiting: deque[Job] = deque()
         self._workers: list[Worker] = []
         self._dropped: list[Ended] = []
         self._selector = selectors.DefaultSelector()
-
-    @property
-    def capacity(self) -> int:
-        """The number of slots."""
-        return self._capacity
 
     def submit(self, job: Job) -> None:
         """Queue a job; it starts at the next ``poll`` with a free slot."""
@@ -56,7 +51,7 @@ class LocalExecutor:
                 events += worker.read()
                 if worker.output_closed:
                     self._selector.unregister(worker.output)
-            for worker in [worker for worker in self._workers if worker.ended]:
+            for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
                 events += worker.read()
                 events.append(self._retire(worker))
             if events or left <= 0:

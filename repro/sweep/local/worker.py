@@ -93,15 +93,9 @@ class Worker:
         with contextlib.suppress(OSError):
             self._log.write(line)
 
-    @property
-    def ended(self) -> bool:
-        """Whether the process has ended."""
-        return self.process.poll() is not None
-
     def ask_to_stop(self) -> None:
         """SIGTERM: the worker saves a checkpoint and exits."""
-        if not self.ended:
-            self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
 
     def kill(self) -> None:
         """SIGKILL to the worker and all its child processes."""
