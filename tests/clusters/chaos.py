@@ -59,7 +59,7 @@ class Chaos:
         if self._faults[fault]():
             self.done[fault] += 1
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """What is not there any more comes back."""
         for name in {"slurmctld", *NODES} - self._slurm.running():
             self._slurm.start(name)
@@ -125,10 +125,10 @@ def main() -> int:
                 chaos = Chaos(drivers, slurm, ray, chance)
                 until = time.monotonic() + given.seconds
                 while time.monotonic() < until:
-                    chaos.hint()
+                    chaos.restore()
                     time.sleep(chance.uniform(1, 8))
                     chaos.strike()
-                chaos.hint()
+                chaos.restore()
                 print("; ".join(f"{count} x {fault}" for fault, count in sorted(chaos.done.items())), flush=True)
                 print(drivers.ends(seconds=900), flush=True)
                 drivers.begin("local")
