@@ -194,7 +194,8 @@ class _NodeExecutor(LocalExecutor):
         super().__init__(slots, settings.command, GpuMemoryReservations() if shares else None)
         self.ends: dict[str, Ended] = {}
         self.attempts: Counter[str] = Counter()
-        self.place = place_of(slots)
+        gpus = dict.fromkeys(slot.environment[VISIBLE] for slot in slots if slot.device == "cuda")
+        self.place = f"{socket.gethostname()} {'GPU ' + ','.join(gpus) if gpus else 'cpu'}"
         self._watch = Watchdog()
         self._silent: set[str] = set()
 
@@ -218,12 +219,6 @@ class _NodeExecutor(LocalExecutor):
         minutes = LOOKS * LOOK_SECONDS / 60
         cause = f"its process on {self.place} gave no sign of life for {minutes:.0f} minutes, and was killed"
         return replace(event, fate="failed", cause=cause) if event.returncode == -signal.SIGKILL else event
-
-
-def place_of(slots: Sequence[Slot]) -> str:
-    """This node and the devices of ``slots``: ``node7 GPU 3``, ``node7 cpu``."""
-    entries = dict.fromkeys(slot.environment.get(VISIBLE, "") for slot in slots if slot.device == "cuda")
-    return f"{socket.gethostname()} {'GPU ' + ','.join(entries) if entries else 'cpu'}"
 
 
 def _result(job: Job, sweep: SweepState, executor: _NodeExecutor) -> RemoteResult:

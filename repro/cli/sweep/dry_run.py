@@ -13,7 +13,7 @@ from repro.cli.sweep.request import SweepRequest
 from repro.data.prepare import cache_path, has_images
 from repro.errors import UserError
 from repro.experiment.catalog import dataset_facts, fetch_command
-from repro.experiment.schema import Cell, Table
+from repro.experiment.schema import Cell
 from repro.machine import device_name
 from repro.results.disk_space import free_bytes
 from repro.results.store import records_without_epochs
@@ -59,9 +59,23 @@ def show_dry_run(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> No
 
 def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_gpus: bool) -> None:
     """Print what a backend would submit, and its cost as far as records tell; submits nothing, writes nothing."""
-    on_gpus = uses_gpus and request.device != "cpu"
     say(f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished")
-    _show_costs_elsewhere(request.table, plan, request.results.absolute(), on_gpus=on_gpus)
+
+    # Time and disk: the cluster's devices cannot be measured from here.
+    results = request.results.absolute()
+    kind, device = ("GPU", "cuda") if uses_gpus and request.device != "cpu" else ("CPU", "cpu")
+    hours_of = hours_in_records(records_without_epochs(results), device)
+    known = [hours for run in plan.todo if (hours := hours_of(run.cell)) is not None]
+    unknown = len(plan.todo) - len(known)
+    if known:
+        without = f", without {counted(unknown, 'run')} of unknown time" if unknown else ""
+        say(f"time   about {sum(known):,.1f} {kind}-hours, from records of such runs on a {kind}{without}")
+    elif unknown:
+        on_a_node = command_line("sweep", request.table.reference, "--dry-run", results=results)
+        say(f"time   unknown: no record of such runs on a {kind}; on a node, {on_a_node} measures it")
+    _show_disk(estimate(plan.todo, {}, max(1, len(plan.todo))), results)
+
+    # Data
     facts = dataset_facts(request.table.dataset.name)
     if facts.archives:
         shared = cache_path(facts, request.root.absolute())
@@ -69,6 +83,7 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
             say(f"data   each node opens {shared}, read-only")
         else:
             say(f"data   each node copies {shared} once to {request.node_data}, and opens the copy")
+
     print(submission)
     _show_end(request)
 
@@ -82,21 +97,6 @@ def _show_end(request: SweepRequest) -> None:
         fetch = fetch_command(facts, request.root)
         say(f"data   {facts.title} is not here: {fetch} ({volume}{size(facts.decoded_bytes)} decoded)", "yellow")
     say("Nothing was started.")
-
-
-def _show_costs_elsewhere(table: Table, plan: Plan, results: Path, *, on_gpus: bool) -> None:
-    """Print the time and the disk of ``plan`` on a cluster, whose devices cannot be measured from here."""
-    kind = "GPU" if on_gpus else "CPU"
-    hours_of = hours_in_records(records_without_epochs(results), "cuda" if on_gpus else "cpu")
-    known = [hours for run in plan.todo if (hours := hours_of(run.cell)) is not None]
-    unknown = len(plan.todo) - len(known)
-    if known:
-        without = f", without {counted(unknown, 'run')} of unknown time" if unknown else ""
-        say(f"time   about {sum(known):,.1f} {kind}-hours, from records of such runs on a {kind}{without}")
-    elif unknown:
-        on_a_node = command_line("sweep", table.reference, "--dry-run", results=results)
-        say(f"time   unknown: no record of such runs on a {kind}; on a node, {on_a_node} measures it")
-    _show_disk(estimate(plan.todo, {}, max(1, len(plan.todo))), results)
 
 
 def _show_disk(total: Estimate, results: Path) -> None:

@@ -126,7 +126,9 @@ def _show_cost(table: Table, assessment: Assessment, preregistration: Declaratio
         results = [assessment.cells[table.id, cell.row.id, cell.column.id] for cell in cells]
         deltas.append([result.paper_delta or 0.0 for result in results])
     baselines = {cell.row.id: cell for cell in table.cells if cell.column.id == BASELINE}
-    family = _family_size(table, assessment)
+    # Holm adjusts for the cells of all the paper's tables for one of them, else for those of the table alone.
+    shared = table.kind == "paper" and table.comparable
+    family = sum(key[2] != BASELINE and (shared or key[0] == table.id) for key in assessment.cells)
     for scale, what in ((1.0, "the paper's"), (0.0, "zero")):
         course = expected_course(deltas, preregistration.looks, family=family, scale=scale)
         needed: list[float | None] = []
@@ -139,12 +141,6 @@ def _show_cost(table: Table, assessment: Assessment, preregistration: Declaratio
             f"expected    {course.runs:,.0f} runs in total, {_total(needed)}, if the effects are {what}: "
             f"{100 * course.decided:.0f} % of the cells are decided"
         )
-
-
-def _family_size(table: Table, assessment: Assessment) -> int:
-    """The cells that Holm adjusts for: of all the paper's tables for one of them, else of the table alone."""
-    shared = table.kind == "paper" and table.comparable
-    return sum(key[2] != BASELINE and (shared or key[0] == table.id) for key in assessment.cells)
 
 
 def _total(hours: Sequence[float | None]) -> str:
