@@ -37,28 +37,31 @@ _STYLE = """\
   code { font-size: 90%; overflow-wrap: anywhere; }
   sup { line-height: 0; }"""
 
+# The style of a line, by its label; the label of published figures is the source's.
+_CLASSES = {"ours": "ours", "": "ours", DELTA: "delta", VERDICT: "verdict", INTERVAL: "verdict"}
+
 
 def render(tables: Sequence[AssembledTable], command: str) -> str:
     """A whole page with every table, and the command that produced it at the end."""
     title = ", ".join(label(table) for table in tables)
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape_html(title)}</title>",
-            f"<style>\n{_STYLE}\n</style>",
-            "</head>",
-            "<body>",
-            *(line for table in tables for line in _section(table)),
-            f'<p class="notes">Produced by <code>{escape_html(command)}</code>.</p>',
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
+    sections = "\n".join(line for table in tables for line in _section(table))
+    return f"""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape_html(title)}</title>
+<style>
+{_STYLE}
+</style>
+</head>
+<body>
+{sections}
+<p class="notes">Produced by <code>{escape_html(command)}</code>.</p>
+</body>
+</html>
+"""
 
 
 def escape(text: str) -> str:
@@ -79,7 +82,8 @@ def _section(table: AssembledTable) -> Iterator[str]:
     yield '<ul class="notes">'
     yield from (f"<li>{escape(text)}</li>" for text in legend(table))
     for note in table.notes:
-        yield f"<li>{_marks((note.mark,)) + ' ' if note.mark else ''}{escape(note.text)}</li>"
+        mark = f"{_marks((note.mark,))} " if note.mark else ""
+        yield f"<li>{mark}{escape(note.text)}</li>"
     yield "</ul>"
     yield "</section>"
 
@@ -87,20 +91,15 @@ def _section(table: AssembledTable) -> Iterator[str]:
 def _body(block: Block) -> Iterator[str]:
     title = f'<th scope="rowgroup" rowspan="{len(block.lines)}">{escape(block.title)}{_marks(block.marks)}</th>'
     yield '<tbody class="variant">' if block.variant else "<tbody>"
-    for index, line in enumerate(block.lines):
-        yield f'<tr class="{_kind(line)}">{title if index == 0 else ""}{_cells(line)}</tr>'
+    for line in block.lines:
+        yield f'<tr class="{_CLASSES.get(line.label, "published")}">{title}{_cells(line)}</tr>'
+        title = ""  # the first line's cell spans them all
     yield "</tbody>"
 
 
 def _cells(line: Line) -> str:
     figures = "".join(f"<td>{_entry(entry)}</td>" for entry in line.entries)
     return f'<th scope="row" class="label">{escape(line.label)}</th><td>{escape(line.parameters)}</td>{figures}'
-
-
-def _kind(line: Line) -> str:
-    return {"ours": "ours", "": "ours", DELTA: "delta", VERDICT: "verdict", INTERVAL: "verdict"}.get(
-        line.label, "published"
-    )
 
 
 def _entry(entry: Entry) -> str:

@@ -27,12 +27,10 @@ from typing import Any
 
 from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Sample
 
-SCHEMA_VERSION = 1
-
 
 def render(tables: Sequence[AssembledTable], command: str) -> str:
     """One JSON document with all tables."""
-    document = {"schema_version": SCHEMA_VERSION, "command": command, "tables": [_table(table) for table in tables]}
+    document = {"schema_version": 1, "command": command, "tables": [_table(table) for table in tables]}
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -58,7 +56,7 @@ def _table(table: AssembledTable) -> dict[str, Any]:
         "columns": [asdict(heading) for heading in table.columns],
         "rows": [_row(row, judged=table.verdicts is not None) for row in table.rows],
         "notes": [asdict(note) for note in table.notes],
-        "left_out": [asdict(one) for one in table.left_out],
+        "left_out": [asdict(record) for record in table.left_out],
     }
 
 
@@ -70,17 +68,13 @@ def _row(row: AssembledRow, *, judged: bool) -> dict[str, Any]:
         "model": row.model,
         "variant": row.variant,
         "parameters": {"published_millions": row.published_parameters_millions, "counted": row.counted_parameters},
-        "cells": [_cell(cell) | (_judgement(cell) if judged else {}) for cell in row.cells],
+        "cells": [_cell(cell, judged=judged) for cell in row.cells],
         "marks": row.marks,
     }
 
 
-def _judgement(cell: AssembledCell) -> dict[str, Any]:
-    return {"judgement": asdict(cell.judgement) if cell.judgement else None}
-
-
-def _cell(cell: AssembledCell) -> dict[str, Any]:
-    return {
+def _cell(cell: AssembledCell, *, judged: bool) -> dict[str, Any]:
+    fields = {
         "column": cell.column,
         "published": {"top1_percent": cell.published, "delta_points": cell.published_delta},
         "ours": _sample(cell.ours),
@@ -88,6 +82,9 @@ def _cell(cell: AssembledCell) -> dict[str, Any]:
         "diverged_seeds": cell.diverged_seeds,
         "marks": cell.marks,
     }
+    if judged:
+        fields["judgement"] = asdict(cell.judgement) if cell.judgement else None
+    return fields
 
 
 def _sample(sample: Sample | None) -> dict[str, Any] | None:

@@ -9,7 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from repro.tables.layout import FIGURE_HEADING, Block, Entry
+from repro.tables.layout import Block, Entry
+
+Model = tuple[Block, list[str]]  # with the lines of its title
 
 # The estimates come out 3 to 6 % too wide: what fits into these fits the 453 pt of an A4 page of two columns at 10 pt.
 _PAGE_POINTS = 465.0
@@ -32,14 +34,14 @@ class Fit:
     panels: tuple[slice, ...]
 
 
-def fit(body: Sequence[Block], titles: Sequence[Sequence[str]], headings: Sequence[Sequence[str]]) -> Fit:
+def fit(models: Sequence[Model], headings: Sequence[Sequence[str]]) -> Fit:
     """The largest type at which all columns stand side by side; else small type, and the fewest equal panels.
 
-    ``titles`` are the models' and ``headings`` the columns' titles, as lines.
+    ``headings`` are the lines above each column.
     """
     for size, digit, separation in _SETTINGS:
-        left = _left_points(body, titles, digit) + 6 * separation
-        widths = [_column_points(body, i, lines, digit) + 2 * separation for i, lines in enumerate(headings)]
+        left = _left_points(models, digit) + 6 * separation
+        widths = [_column_points(models, i, lines, digit) + 2 * separation for i, lines in enumerate(headings)]
         if left + sum(widths) <= _PAGE_POINTS:
             return Fit(size, separation, (slice(0, len(widths)),))
     for count in range(1, len(widths) + 1):
@@ -50,21 +52,19 @@ def fit(body: Sequence[Block], titles: Sequence[Sequence[str]], headings: Sequen
     return Fit(size, separation, tuple(panels))
 
 
-def _left_points(body: Sequence[Block], titles: Sequence[Sequence[str]], digit: float) -> float:
+def _left_points(models: Sequence[Model], digit: float) -> float:
     """Model, label and parameters."""
-    model = max(
-        max(_digits(line) for line in lines) * digit + _marks_points(block.marks) + 2 * digit * block.variant
-        for block, lines in zip(body, titles, strict=True)
+    titles = (
+        max(map(_digits, title)) * digit + _marks_points(block.marks) + 2 * digit * block.variant
+        for block, title in models
     )
-    label = max(_digits(line.label) for block in body for line in block.lines) * digit
-    parameters = _digits("Parameters") * digit
-    return model + label + parameters
+    label = max(_digits(line.label) for block, _ in models for line in block.lines) * digit
+    return max(titles) + label + _digits("Parameters") * digit
 
 
-def _column_points(body: Sequence[Block], index: int, heading: Sequence[str], digit: float) -> float:
-    figures = (_entry_points(line.entries[index], digit) for block in body for line in block.lines)
-    headings = (_digits(text) * digit for text in (FIGURE_HEADING, *heading))
-    return max(*figures, *headings)
+def _column_points(models: Sequence[Model], index: int, heading: Sequence[str], digit: float) -> float:
+    figures = (_entry_points(line.entries[index], digit) for block, _ in models for line in block.lines)
+    return max(*figures, max(map(_digits, heading)) * digit)
 
 
 def _entry_points(entry: Entry, digit: float) -> float:

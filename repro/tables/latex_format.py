@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 
-from repro.tables.latex_fitting import fit
+from repro.tables.latex_fitting import Model, fit
 from repro.tables.layout import (
     FIGURE_HEADING,
     MINUS,
@@ -35,13 +36,6 @@ _COMMANDS = {
     "[": "{[}",  # bare, it would be an argument of the line's end before it; and so would the star
     "*": "{*}",
     "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "#": r"\#",
-    "$": r"\$",
-    "%": r"\%",
-    "&": r"\&",
-    "_": r"\_",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
@@ -57,32 +51,15 @@ _COMMANDS = {
     "“": "``",
     "”": "''",
     "…": r"\dots{}",
-    "†": r"$\dagger$",
-    "‡": r"$\ddagger$",
-    "±": r"$\pm$",
     "−": "$-$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
     "°": r"$^{\circ}$",
-    "≤": r"$\le$",
-    "≥": r"$\ge$",
-    "→": r"$\to$",
-    "Δ": r"$\Delta$",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "γ": r"$\gamma$",
-    "λ": r"$\lambda$",
-    "μ": r"$\mu$",
-    "µ": r"$\mu$",
-    "σ": r"$\sigma$",
-    "ß": r"\ss{}",
-    "ø": r"\o{}",
-    "Ø": r"\O{}",
-    "æ": r"\ae{}",
-    "Æ": r"\AE{}",
-    "ł": r"\l{}",
-    "Ł": r"\L{}",
 }
+_COMMANDS |= {character: rf"\{character}" for character in "{}#$%&_"}
+# each character before the name of its command
+_SYMBOLS = "†dagger ‡ddagger ±pm ×times ·cdot ≤le ≥ge →to ΔDelta αalpha βbeta γgamma λlambda μmu µmu σsigma"
+_COMMANDS |= {named[0]: rf"$\{named[1:]}$" for named in _SYMBOLS.split()}
+_LETTERS = "ßss øo ØO æae ÆAE łl ŁL"
+_COMMANDS |= {named[0]: rf"\{named[1:]}{{}}" for named in _LETTERS.split()}
 _ACCENTS = {
     "\N{COMBINING GRAVE ACCENT}": r"\`",
     "\N{COMBINING ACUTE ACCENT}": r"\'",
@@ -113,8 +90,9 @@ def _environment(table: AssembledTable, command: str, entry: Callable[[Entry], s
     usual_n = usual_number_of_seeds(table)
     body = blocks(table, usual_n=usual_n)
     titles = [_wrapped(block.title, _TITLE_WIDTH) for block in body]
-    headings = [_wrapped(heading.title, _HEADING_WIDTH) for heading in table.columns]
-    fitting = fit(body, titles, headings)
+    models = list(zip(body, titles, strict=True))
+    headings = [[FIGURE_HEADING, *_wrapped(heading.title, _HEADING_WIDTH)] for heading in table.columns]
+    fitting = fit(models, headings)
     anchor = re.sub(r"[^A-Za-z0-9.]+", "-", table.id)
     is_printed = table.kind == "paper" and table.comparable
     heading = caption(table) if is_printed else f"{label(table)}. {caption(table)}"
@@ -132,39 +110,33 @@ def _environment(table: AssembledTable, command: str, entry: Callable[[Entry], s
         rf"  \setlength{{\tabcolsep}}{{{fitting.separation_points:g}pt}}",
     ]
     for panel in fitting.panels:
-        lines += [*_tabular(body, titles, headings, panel, entry), r"  \par\smallskip"]
+        lines += [*_tabular(models, headings, panel, entry), r"  \par\smallskip"]
     lines += [*_notes(table, usual_n), r"\end{table*}", ""]
     return "\n".join(lines)
 
 
 def _comments(table: AssembledTable, command: str) -> list[str]:
     """How the numbers were produced, as LaTeX comments."""
-    reasons = [one.why for one in table.left_out]
-    why = ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(reasons))
-    return [
-        f"% {_ascii(table.id)}: {table.recorded_runs} of {table.planned_runs} runs recorded"
-        + (f"; left out of every mean: {why}" if why else ""),
-        f"% produced by: {_ascii(command)}",
-    ]
+    recorded = f"% {_ascii(table.id)}: {table.recorded_runs} of {table.planned_runs} runs recorded"
+    reasons = Counter(record.why for record in table.left_out)
+    if reasons:
+        recorded += f"; left out of every mean: {', '.join(f'{count} {why}' for why, count in reasons.items())}"
+    return [recorded, f"% produced by: {_ascii(command)}"]
 
 
 def _tabular(
-    body: Sequence[Block],
-    titles: Sequence[Sequence[str]],
-    headings: Sequence[Sequence[str]],
-    panel: slice,
-    entry: Callable[[Entry], str],
+    models: Sequence[Model], headings: Sequence[Sequence[str]], panel: slice, entry: Callable[[Entry], str]
 ) -> Iterator[str]:
     """The models' lines under the columns of one panel."""
-    height = max(len(lines) for lines in headings[panel])
-    stacked = [[*[""] * (height - len(lines)), FIGURE_HEADING, *lines] for lines in headings[panel]]
-    yield rf"  \begin{{tabular}}{{@{{}}lll{'l' * len(stacked)}@{{}}}}"
+    columns = [["Model"], [""], ["Parameters"], *headings[panel]]
+    height = max(map(len, columns))
+    stacked = [[*[""] * (height - len(lines)), *lines] for lines in columns]
+    yield rf"  \begin{{tabular}}{{@{{}}{'l' * len(columns)}@{{}}}}"
     yield r"    \toprule"
-    for i in range(height + 1):
-        first = ["Model", "", "Parameters"] if i == height else ["", "", ""]
-        yield _row([_text(text) for text in (*first, *(lines[i] for lines in stacked))])
+    for texts in zip(*stacked, strict=True):
+        yield _row(map(_text, texts))
     yield r"    \midrule"
-    for index, (block, title) in enumerate(zip(body, titles, strict=True)):
+    for index, (block, title) in enumerate(models):
         if index:
             yield r"    \addlinespace"
         yield from _block(block, title, panel, entry)
@@ -177,8 +149,8 @@ def _block(block: Block, title_lines: Sequence[str], panel: slice, entry: Callab
     title = [_text(text) for text in title_lines]
     title[-1] += _marks(block.marks)
     indent = r"\quad " if block.variant else ""
-    blank = Line("", "", tuple(Entry("") for _ in block.lines[0].entries))
-    for text, line in zip_longest(title, block.lines, fillvalue=None):
+    blank = Line("", "", (Entry(""),) * len(block.lines[0].entries))
+    for text, line in zip_longest(title, block.lines):
         line = line or blank
         figures = [entry(figure) for figure in line.entries[panel]]
         yield _row([indent + text if text else "", _text(line.label), _text(line.parameters), *figures])
@@ -192,35 +164,27 @@ def _entry(entry: Entry) -> str:
 def _num_entry(entry: Entry) -> str:
     """The entry with its numbers and uncertainties as siunitx numbers."""
     parts = _FIGURE.split(entry.figure)  # text, figure, text, figure, ... text
-    set_parts = (_number(part) if i % 2 else _text(part) for i, part in enumerate(parts))
-    rest = _entry(Entry("", entry.n, entry.marks))
-    return "".join(set_parts) + rest
-
-
-def _number(figure: str) -> str:
-    return rf"\num{{{figure.replace(MINUS, '-').replace('±', chr(92) + 'pm')}}}"
+    parts[::2] = map(_text, parts[::2])
+    parts[1::2] = (rf"\num{{{figure.replace(MINUS, '-')}}}".replace("±", r"\pm") for figure in parts[1::2])
+    return "".join(parts) + _entry(Entry("", entry.n, entry.marks))
 
 
 def _notes(table: AssembledTable, usual_n: int | None) -> list[str]:
     texts = [escape(text) for text in legend(table, usual_n=usual_n)]
-    notes = [(_marks((note.mark,)) + r"\," if note.mark else "") + escape(note.text) for note in table.notes]
-    body = "\n    \\par\n".join(_filled(paragraph) for paragraph in [" ".join(texts), *notes])
+    paragraphs = [" ".join(texts)]
+    for note in table.notes:
+        mark = _marks((note.mark,)) + r"\," if note.mark else ""
+        paragraphs.append(mark + escape(note.text))
+    filled = (textwrap.fill(text, 106, break_long_words=False, break_on_hyphens=False) for text in paragraphs)
+    body = textwrap.indent("\n\\par\n".join(filled), "    ")
     return [r"  \parbox{0.94\textwidth}{\scriptsize\raggedright", body, "  }"]
-
-
-def _filled(paragraph: str) -> str:
-    """A long paragraph over several lines of the source."""
-    indent = "    "
-    return textwrap.fill(
-        paragraph, 110, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
 
 
 def _marks(marks: Sequence[str]) -> str:
     return rf"\textsuperscript{{{_text(','.join(marks))}}}" if marks else ""
 
 
-def _row(texts: Sequence[str]) -> str:
+def _row(texts: Iterable[str]) -> str:
     return f"    {' & '.join(texts)} \\\\".replace("  &", " &")
 
 

@@ -7,7 +7,7 @@ then a line of our differences from the baseline. Text is Unicode; ids, paths an
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from repro.analysis.stats.estimates import MIN_SEEDS
 from repro.tables.assemble import setting_text
@@ -108,14 +108,15 @@ def legend(table: AssembledTable, *, usual_n: int | None = None) -> list[str]:
 
 
 def _verdict_legend(table: AssembledTable) -> list[str]:
-    alone = "two-sided paired t-test, Holm-adjusted over the differences in this table"
+    test = "two-sided paired t-test, Holm-adjusted over the differences in this table"
     if table.verdicts == "stars":
-        together = "two-sided paired t-test, Holm-adjusted over the tables tested together; where the printed "
-        together += "difference is 0, an equivalence test"
-        return [f"*, **, ***: p below 0.05, 0.01, 0.001 ({alone if _nothing_printed(table) else together})."]
+        if not _nothing_printed(table):
+            test = "two-sided paired t-test, Holm-adjusted over the tables tested together; where the printed "
+            test += "difference is 0, an equivalence test"
+        return [f"*, **, ***: p below 0.05, 0.01, 0.001 ({test})."]
     if table.verdicts == "words" and _nothing_printed(table):
-        interval = "confidence interval of the difference, and its p-value"
-        return [f"{'In parentheses, too: p' if table.compact else f'{INTERVAL}: {interval}'} ({alone})."]
+        what = f"{INTERVAL}: confidence interval of the difference, and its p-value"
+        return [f"{'In parentheses, too: p' if table.compact else what} ({test})."]
     if table.verdicts == "words":
         return [
             "verdict: reproduced (significant after Holm's adjustment, at least half of the printed difference, "
@@ -135,11 +136,6 @@ def usual_number_of_seeds(table: AssembledTable) -> int | None:
 def accuracy(sample: Sample) -> str:
     """``70.12``, or ``70.12 ± 0.21`` over several seeds."""
     return f"{sample.mean:.2f}{_spread(sample)}"
-
-
-def difference(sample: Sample) -> str:
-    """``+0.61``, or ``+0.61 ± 0.10`` over several seeds."""
-    return f"{signed(sample.mean, 2)}{_spread(sample)}"
 
 
 def signed(points: float, decimals: int) -> str:
@@ -167,13 +163,10 @@ def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None) -> Blo
     if table.compact:
         entries = tuple(_compact_entry(cell, table, usual_n) for cell in row.cells)
         return Block(row.title, row.marks, row.variant, (Line("", counted, entries),))
-    ours = [Entry(MISSING, None, cell.marks) if cell.ours is None else _our_entry(cell, usual_n) for cell in row.cells]
-    lines = [Line("ours", counted, tuple(ours))]
+    lines = [Line("ours", counted, tuple(_our_entry(cell, usual_n) for cell in row.cells))]
     if any(not heading.baseline for heading in table.columns):
-        deltas = (
-            Entry("") if heading.baseline else _delta_entry(cell, table, usual_n)
-            for heading, cell in zip(table.columns, row.cells, strict=True)
-        )
+        cells = zip(table.columns, row.cells, strict=True)
+        deltas = (Entry("") if column.baseline else _delta_entry(cell, table, usual_n) for column, cell in cells)
         lines.append(Line(DELTA, "", tuple(deltas)))
     if table.verdicts == "words" and any(_word(cell) for cell in row.cells):
         lines.append(Line(VERDICT, "", tuple(Entry(_word(cell)) for cell in row.cells)))
@@ -189,17 +182,15 @@ def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None) -> Blo
 
 def _compact_entry(cell: AssembledCell, table: AssembledTable, usual_n: int | None) -> Entry:
     """Our accuracy, with the difference and its verdict or p-value in parentheses."""
-    if cell.ours is None:
-        return Entry(MISSING, None, cell.marks)
-    own = _our_entry(cell, usual_n)
+    ours = _our_entry(cell, usual_n)
     if cell.delta is None:
-        return own
-    said = f"{signed(cell.delta.mean, 2)}{stars(cell.judgement) if table.verdicts == 'stars' else ''}"
+        return ours
+    text = f"{signed(cell.delta.mean, 2)}{_stars(cell, table)}"
     if table.verdicts == "words" and (word := _word(cell)):
-        said += f", {word}"
+        text += f", {word}"
     elif table.verdicts == "words" and cell.judgement and cell.judgement.p_adjusted is not None:
-        said += f", {p_text(cell.judgement.p_adjusted)}"
-    return Entry(f"{own.figure} ({said})", own.n, own.marks)
+        text += f", {p_text(cell.judgement.p_adjusted)}"
+    return replace(ours, figure=f"{ours.figure} ({text})")
 
 
 def _word(cell: AssembledCell) -> str:
@@ -225,15 +216,20 @@ def _nothing_printed(table: AssembledTable) -> bool:
 
 
 def _our_entry(cell: AssembledCell, usual_n: int | None) -> Entry:
-    assert cell.ours is not None
+    if cell.ours is None:
+        return Entry(MISSING, None, cell.marks)
     return Entry(accuracy(cell.ours), _n_to_show(cell.ours, usual_n), cell.marks)
 
 
 def _delta_entry(cell: AssembledCell, table: AssembledTable, usual_n: int | None) -> Entry:
     if cell.delta is None:
         return Entry(MISSING)
-    significance = stars(cell.judgement) if table.verdicts == "stars" else ""
-    return Entry(f"{difference(cell.delta)}{significance}", _n_to_show(cell.delta, usual_n))
+    text = f"{signed(cell.delta.mean, 2)}{_spread(cell.delta)}{_stars(cell, table)}"
+    return Entry(text, _n_to_show(cell.delta, usual_n))
+
+
+def _stars(cell: AssembledCell, table: AssembledTable) -> str:
+    return stars(cell.judgement) if table.verdicts == "stars" else ""
 
 
 def _published_entry(cell: AssembledCell, table: AssembledTable) -> str:
@@ -260,5 +256,5 @@ def _spread(sample: Sample) -> str:
 
 def _decimals(table: AssembledTable) -> int:
     """The decimals of the table's most precise published accuracy, at least one."""
-    published = [cell.published for row in table.rows for cell in row.cells if cell.published is not None]
-    return max([1, *(len(f"{value:g}".partition(".")[2]) for value in published)])
+    published = (cell.published for row in table.rows for cell in row.cells if cell.published is not None)
+    return max((len(f"{value:g}".partition(".")[2]) for value in published), default=1) or 1

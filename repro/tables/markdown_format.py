@@ -35,11 +35,9 @@ def escape(text: str) -> str:
 
 
 def _rows(block: Block) -> list[list[str]]:
-    titles = [escape(block.title) + _marks(block.marks)] + [""] * (len(block.lines) - 1)
-    return [
-        [title, line.label, line.parameters, *(_entry(entry) for entry in line.entries)]
-        for title, line in zip(titles, block.lines, strict=True)
-    ]
+    rows = [["", line.label, line.parameters, *map(_entry, line.entries)] for line in block.lines]
+    rows[0][0] = escape(block.title) + _marks(block.marks)
+    return rows
 
 
 def _entry(entry: Entry) -> str:
