@@ -41,7 +41,6 @@ def draw_figure(name: str, tables: Sequence[Recorded]) -> Drawing:
     count = len(unusable(tables))
     if not count:
         return drawing
-    left_out = (
-        f"{count} record{' is' if count == 1 else 's are'} left out: damaged, edited or of another configuration."
-    )
-    return replace(drawing, caption=f"{drawing.caption} {left_out}")
+    records = f"{count} record{' is' if count == 1 else 's are'}"
+    caption = f"{drawing.caption} {records} left out: damaged, edited or of another configuration."
+    return replace(drawing, caption=caption)

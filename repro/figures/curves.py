@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,8 +36,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
             continue
         whole, end = figure.add_subplot(grid[index, 0]), figure.add_subplot(grid[index, 1])
         whole.set_title(f"{table.label}: {row.title}" if len(tables) > 1 else row.title)
-        drawn.append(_panel(whole, table, row, looks))
-        drawn.append(_panel(end, table, row, looks, enlarged=True))
+        drawn += [_panel(whole, table, row, looks), _panel(end, table, row, looks, enlarged=True)]
     if drawn:
         handles = [Line2D([], [], color=looks[c.id].colour, dashes=looks[c.id].dashes, label=c.title) for c in columns]
         title = "test top-1 (%) by epoch; right: the last quarter"
@@ -51,16 +52,26 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     )
 
 
-def by_epoch(records: Iterable[RunRecord]) -> list[tuple[int, float, float | None, int]]:
-    """Epoch, mean test top-1 in percent, its sample standard deviation (None for one run), and the number of runs."""
+class EpochMean(NamedTuple):
+    """The test top-1 of ``n`` runs after an epoch, in percent; ``std`` is the sample's, None for one run."""
+
+    epoch: int
+    mean: float
+    std: float | None
+    n: int
+
+
+def by_epoch(records: Iterable[RunRecord]) -> list[EpochMean]:
+    """The mean of all runs at each epoch that any of them has."""
     figures: dict[int, list[float]] = defaultdict(list)
     for record in records:
         for epoch in record.epochs:
             figures[epoch.epoch].append(epoch.test_top1_percent)
-    return [
-        (epoch, float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, len(values))
-        for epoch, values in sorted(figures.items())
-    ]
+    means = []
+    for number, values in sorted(figures.items()):
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        means.append(EpochMean(number, float(np.mean(values)), std, len(values)))
+    return means
 
 
 def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, enlarged: bool = False) -> Panel:
@@ -72,10 +83,9 @@ def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, e
     traces, without = [], []
     for column in table.table.columns:
         look, diverged = looks[column.id], table.diverged(row, column)
-        points = [point for point in by_epoch(table.completed(row, column)) if point[0] >= first]
-        trace = _curve(axes, points, column, look) if points else None
-        if trace:
-            traces.append(trace)
+        means = [mean for mean in by_epoch(table.completed(row, column)) if mean.epoch >= first]
+        if means:
+            traces.append(_curve(axes, means, column, look))
         elif not diverged:
             without.append(column.title)
         for record in diverged if not enlarged else ():
@@ -85,18 +95,19 @@ def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, e
     return Panel(axes, f"{table.label}, {row.title}", "x", tuple(traces))
 
 
-def _curve(axes: Axes, points: Sequence[tuple[int, float, float | None, int]], column: Column, look: Series) -> Trace:
-    epochs, means = [epoch for epoch, *_ in points], [mean for _, mean, *_ in points]
-    # a curve of one epoch is a point
-    marker = look.marker if len(points) == 1 else None
-    axes.plot(epochs, means, color=look.colour, dashes=look.dashes, marker=marker, markersize=3)
-    spread = [(epoch, mean, std) for epoch, mean, std, _ in points if std is not None]
+def _curve(axes: Axes, means: Sequence[EpochMean], column: Column, look: Series) -> Trace:
+    epochs, heights = [mean.epoch for mean in means], [mean.mean for mean in means]
+    marker = look.marker if len(means) == 1 else None  # a curve of one epoch is a point
+    axes.plot(epochs, heights, color=look.colour, dashes=look.dashes, marker=marker, markersize=3)
+    spread = [(epoch, mean, std) for epoch, mean, std, _ in means if std is not None]
     if spread:
-        low, high = [mean - std for _, mean, std in spread], [mean + std for _, mean, std in spread]
-        axes.fill_between([epoch for epoch, *_ in spread], low, high, color=look.colour, alpha=0.2, linewidth=0)
-    texts = (f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f} (n = {n})") for _, mean, std, n in points)
-    read = (Point(epoch, mean, f"Epoch {epoch}", text) for epoch, mean, text in zip(epochs, means, texts, strict=True))
-    return Trace(column.title, look.colour, tuple(read))
+        at, middle, std = np.array(spread).T
+        axes.fill_between(at, middle - std, middle + std, color=look.colour, alpha=0.2, linewidth=0)
+    points = []
+    for epoch, mean, std, n in means:
+        text = f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f} (n = {n})"
+        points.append(Point(epoch, mean, f"Epoch {epoch}", text))
+    return Trace(column.title, look.colour, tuple(points))
 
 
 def _draw_diverged(axes: Axes, record: RunRecord, colour: str) -> None:
@@ -119,12 +130,14 @@ def _lines(table: Recorded) -> list[tuple[Recorded, Row | str]]:
 
 
 def _has_curves(table: Recorded, row: Row) -> bool:
-    cells = ((row, column) for column in table.table.columns)
-    return any(record.epochs for cell in cells for record in (*table.completed(*cell), *table.diverged(*cell)))
+    runs = (run for column in table.table.columns for run in table.completed(row, column) + table.diverged(row, column))
+    return any(run.epochs for run in runs)
 
 
 def _note(tables: Sequence[Recorded]) -> list[str]:
     """The number of runs that diverged before their first epoch ended, so that nothing can be drawn."""
-    cells = [(table, row, column) for table in tables for row in table.table.rows for column in table.table.columns]
-    at_once = sum(not record.epochs for table, row, column in cells for record in table.diverged(row, column))
+    at_once = 0
+    for table in tables:
+        for row, column in product(table.table.rows, table.table.columns):
+            at_once += sum(not record.epochs for record in table.diverged(row, column))
     return [f"{at_once} more run{'' if at_once == 1 else 's'} diverged within the first epoch."] if at_once else []

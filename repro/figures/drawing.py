@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from textwrap import fill
 from typing import Any, Literal
@@ -76,29 +76,21 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return Figure(figsize=(width_inches, height_inches), layout=engine)
 
 
-def say_missing(axes: Axes, sentence: str, *, width_characters: int = 56) -> None:
+def say_missing(axes: Axes, sentence: str) -> None:
     """A plain sentence where there is nothing to draw."""
     axes.set_axis_off()  # not its ticks: those may be another panel's too
-    axes.text(
-        0.5,
-        0.5,
-        fill(sentence, width_characters),
-        transform=axes.transAxes,
-        ha="center",
-        va="center",
-        color=MUTED,
-    )
+    text = fill(sentence, 56)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED)
 
 
-def add_note(figure: Figure, sentences: Sequence[str], *, width_characters: int = 72) -> None:
+def add_note(figure: Figure, sentences: Iterable[str]) -> None:
     """Small print below everything."""
-    if sentences:
-        text = "\n".join(fill(sentence, width_characters) for sentence in sentences)
+    text = "\n".join(fill(sentence, 72) for sentence in sentences)
+    if text:
         figure.supxlabel(text, fontsize=5.5, color=MUTED, x=0.02, ha="left")
 
 
 def add_remark(axes: Axes, text: str) -> None:
     """Small print in the lower right of a panel, which makes no room for it."""
-    axes.text(
-        0.98, 0.04, fill(text, 30), transform=axes.transAxes, ha="right", fontsize=5.5, color=MUTED, in_layout=False
-    )
+    text = fill(text, 30)
+    axes.text(0.98, 0.04, text, transform=axes.transAxes, ha="right", fontsize=5.5, color=MUTED, in_layout=False)

@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from repro.analysis.claims.claim_tests import COMPACT_UP_TO, LARGE_FROM
 from repro.experiment.catalog import LOSSES
 from repro.experiment.schema import Column, Row
-from repro.figures.deltas import PRINTED_TOO, add_legend, any_printed, delta_text, draw_delta, draw_printed
-from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing
+from repro.figures.deltas import add_legend, and_the_papers, draw_results
+from repro.figures.drawing import Drawing, Panel, add_note, new_figure, say_missing
 from repro.figures.recorded import Recorded
-from repro.figures.style import COLUMN_INCHES, INK, MUTED, RULE, series_of
-from repro.tables.layout import signed
+from repro.figures.style import COLUMN_INCHES, MUTED, RULE, series_of
 
 _TICKS_MILLIONS = (0.5, 1, 2, 5, 10, 20, 50)
 _LABEL_GAP = 0.055  # between two names, as a fraction of the width
@@ -29,17 +28,14 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     all_axes = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
     drawn = []
     for axes, table in zip(all_axes, tables, strict=True):
-        column = next((column for column in table.compared if LOSSES[column.loss].proposed), None)
-        sizes = _sizes(table)
+        column, sizes = _proposed(table), _sizes(table)
         if column and sizes:
             drawn.append(_panel(axes, table, column, sizes))
         else:
             lacking = "bias loss column" if column is None else "network with a known number of parameters"
             say_missing(axes, f"{table.label} has no {lacking}.")
-    printed = any_printed(drawn)
-    if drawn:
-        add_legend(figure, printed=printed)
-    add_note(figure, list(_notes(tables)))
+    add_legend(figure, drawn)
+    add_note(figure, _notes(tables))
     headings = " ".join(table.heading for table in tables)
     both_sides = any(_spans_the_change(_sizes(table)) for table in tables)
     shaded = f"Shaded: from {COMPACT_UP_TO:g}M to {LARGE_FROM:g}M the sign changes in the paper. " if both_sides else ""
@@ -47,7 +43,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     return Drawing(
         figure,
         f"{headings} Top-1 difference of the bias loss from cross-entropy, paired by seed, in points: ours with its "
-        f"95% interval{PRINTED_TOO if printed else ''}, against the number of parameters {sizes_are}. {shaded}"
+        f"95% interval{and_the_papers(drawn)}, against the number of parameters {sizes_are}. {shaded}"
         "The networks differ in more than size.",
         tuple(drawn),
     )
@@ -68,6 +64,11 @@ def spread_out(wishes: Sequence[float], gap: float) -> list[float]:
 
 def _start(group: Sequence[float], gap: float) -> float:
     return fmean(wish - gap * index for index, wish in enumerate(group))
+
+
+def _proposed(table: Recorded) -> Column | None:
+    """The column of the loss that the paper proposes."""
+    return next((column for column in table.compared if LOSSES[column.loss].proposed), None)
 
 
 def _printed(row: Row) -> float | None:
@@ -104,20 +105,10 @@ def _panel(axes: Axes, table: Recorded, column: Column, sizes: Sequence[tuple[Ro
     axes.grid(True, axis="y")
     if _spans_the_change(sizes):
         axes.axvspan(COMPACT_UP_TO, LARGE_FROM, color=RULE, alpha=0.45, linewidth=0)
-    ours, printed = [], []
-    for row, size in sizes:
-        result = table.result(row, column)
-        if result.paper_delta is not None:
-            draw_printed(axes, size, result.paper_delta)
-            printed.append(Point(size, result.paper_delta, row.title, signed(result.paper_delta, 2)))
-        if result.delta:
-            draw_delta(axes, result.delta, size, look, upright=True)
-            ours.append(Point(size, result.delta.mean, row.title, delta_text(result.delta)))
-    if not (ours or printed):
-        axes.set_ylim(-1.5, 1.5)
+    results = [(row.title, table.result(row, column), size, look) for row, size in sizes]
+    traces = draw_results(axes, results, upright=True)
     axes.margins(y=0.12)
     _name_networks(axes, sizes)
-    traces = (Trace("ours", look.colour, tuple(ours)), Trace("paper", INK, tuple(printed)))
     return Panel(axes, table.label, "x", traces)
 
 
@@ -126,8 +117,7 @@ def _name_networks(axes: Axes, sizes: Sequence[tuple[Row, float]]) -> None:
     low, high = (math.log(limit) for limit in axes.get_xlim())
     wishes = [(math.log(size) - low) / (high - low) for _, size in sizes]
     for (row, _), wish, place in zip(sizes, wishes, spread_out(wishes, _LABEL_GAP), strict=True):
-        thread = ([wish, wish, place], [0, 0.94, 1])
-        axes.plot(*thread, transform=axes.transAxes, color=RULE, linewidth=0.5, zorder=0)
+        axes.plot([wish, wish, place], [0, 0.94, 1], transform=axes.transAxes, color=RULE, linewidth=0.5, zorder=0)
         name = row.title if len(row.title) <= _LONGEST_NAME else f"{row.title[: _LONGEST_NAME - 1]}…"
         axes.text(place, 1.01, name, transform=axes.transAxes, rotation=50, rotation_mode="anchor", fontsize=6)
 
@@ -137,7 +127,7 @@ def _notes(tables: Sequence[Recorded]) -> Iterator[str]:
     if any(_printed(row) is None for table in tables for row, _ in _sizes(table)):
         yield f"Parameters as counted{' where none are printed' if any(map(_any_size_printed, tables)) else ''}."
     for table in tables:
-        column = next((column for column in table.compared if LOSSES[column.loss].proposed), None)
+        column = _proposed(table)
         without = [row.title for row in table.table.rows if column and not table.result(row, column).delta]
         if without:
             whom = "any network" if len(without) == len(table.table.rows) else ", ".join(without)

@@ -18,9 +18,7 @@ COLUMN_INCHES = 3.3  # the column of a two-column paper
 INK, MUTED, RULE, PAPER = "#1a1a1a", "#666666", "#d6d6d6", "#ffffff"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 
-Dashes = tuple[float, ...]
-_SOLID: Dashes = ()
-_DASHES: tuple[Dashes, ...] = (_SOLID, (4.0, 1.6), (5.0, 1.4, 1.2, 1.4), (1.2, 1.2))
+Dashes = tuple[float, ...]  # lengths in line widths, empty for a solid line
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -71,13 +69,10 @@ class Series:
     marker: str
 
 
+# For losses without a style of their own: neighbours differ in colour, dashes and shape.
 _COLOURS = (ORANGE, SKY, PURPLE, GREEN, VERMILLION, BLUE)
-# neighbours differ in colour, dashes and shape
-_MORE = [
-    Series(colour, _DASHES[(turn + index) % 4], "XD<>"[(turn + index) % 4])
-    for turn in (1, 2, 3, 4)
-    for index, colour in enumerate(_COLOURS)
-]
+_LINES: tuple[tuple[Dashes, str], ...] = (((), "X"), ((4.0, 1.6), "D"), ((5.0, 1.4, 1.2, 1.4), "<"), ((1.2, 1.2), ">"))
+_MORE = [Series(colour, *_LINES[(turn + i) % 4]) for turn in (1, 2, 3, 4) for i, colour in enumerate(_COLOURS)]
 
 
 def series_of(columns: Sequence[Column]) -> dict[str, Series]:
