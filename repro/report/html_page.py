@@ -7,15 +7,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import repro
 from repro.analysis.claims import Answer, Claim
-from repro.analysis.runs import LeftOut
 from repro.analysis.stats.decision_rule import Verdict
 from repro.figures import Recorded, draw_figure
 from repro.report.assumptions import chapters, reproducing_document
@@ -30,22 +29,22 @@ from repro.report.headlines import (
     tally,
 )
 from repro.report.inline_figures import InlineFigure, inline_figure
-from repro.report.provenance import Fact, facts, peculiarities
-from repro.report.table_rows import AccuracyRow, DeltaRow, accuracy_rows, delta_rows
+from repro.report.provenance import facts, peculiarities
+from repro.report.table_rows import accuracy_rows, delta_rows
+from repro.tables.html_format import escape
 from repro.tables.layout import caption, legend, usual_number_of_seeds
-from repro.tables.structure import Note
 
-# The style of a verdict's or an answer's label.
+# The style of the label of a verdict on a difference, and of the answer to a claim.
 CHIPS: dict[str, str] = {
-    Verdict.REPRODUCED.value: "full",
-    Verdict.PARTLY.value: "half",
-    Verdict.NOT_REPRODUCED.value: "against",
-    Verdict.UNDERPOWERED.value: "open",
+    Verdict.REPRODUCED: "full",
+    Verdict.PARTLY: "half",
+    Verdict.NOT_REPRODUCED: "against",
+    Verdict.UNDERPOWERED: "open",
     "not run": "absent",
-    Answer.SUPPORTED.value: "full",
-    Answer.PARTLY.value: "half",
-    Answer.CONTRADICTED.value: "against",
-    Answer.UNDECIDED.value: "open",
+    Answer.SUPPORTED: "full",
+    Answer.PARTLY: "half",
+    Answer.CONTRADICTED: "against",
+    Answer.UNDECIDED: "open",
 }
 
 _KINDS = {
@@ -55,26 +54,6 @@ _KINDS = {
     "study": "a study of ours, not a table of the paper",
     "demo": "a demo, not a result of the paper",
 }
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table with its lines and figures."""
-
-    id: str
-    label: str
-    kind: str
-    caption: str
-    progress: str
-    columns: tuple[str, ...]
-    published_as: str | None
-    usual_n: int | None
-    accuracies: list[AccuracyRow]
-    deltas: list[DeltaRow]
-    legend: list[str]
-    notes: tuple[Note, ...]
-    left_out: tuple[LeftOut, ...]
-    figures: list[InlineFigure]
 
 
 def render_html(report: Report, commands: Sequence[str]) -> str:
@@ -101,7 +80,7 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         meanings=MEANINGS,
         chips=CHIPS,
         claims=report.claims,
-        sections=[_section(table, index) for index, table in enumerate(sections)],
+        sections=[_section(table, f"table-{index}") for index, table in enumerate(sections)],
         figure_1=inline_figure(draw_figure("1", []), "figure-1", "Figure 1 of the supplement"),
         facts=facts(records),
         peculiarities=peculiarities(records),
@@ -114,46 +93,50 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         as_markup=Markup,
         as_data=_as_data,
-        code=_code,
+        code=lambda text: Markup(escape(text)),
         after_answer=_after_answer,
     )
     return f"{page.strip()}\n"
 
 
-def _section(table: Recorded, index: int) -> Section:
+def _section(table: Recorded, section_id: str) -> dict[str, Any]:
+    """What the template shows of a table."""
     shown = table.shown
     changed = "" if shown.comparable else ", modified by overrides"
-    return Section(
-        id=f"table-{index}",
-        label=table.label,
-        kind=f"{_KINDS[shown.kind]}{changed}",
-        caption=caption(shown),
-        progress=f"{shown.recorded_runs:,} of {shown.planned_runs:,} planned runs recorded",
-        columns=tuple(heading.title for heading in shown.columns),
-        published_as=shown.published_as,
-        usual_n=usual_number_of_seeds(shown),
-        accuracies=accuracy_rows(table),
-        deltas=delta_rows(table),
-        legend=legend(shown, usual_n=usual_number_of_seeds(shown)),
-        notes=shown.notes,
-        left_out=shown.left_out,
-        figures=list(_figures(table, f"table-{index}")),
-    )
+    usual_n = usual_number_of_seeds(shown)
+    return {
+        "id": section_id,
+        "label": table.label,
+        "kind": f"{_KINDS[shown.kind]}{changed}",
+        "caption": caption(shown),
+        "progress": f"{shown.recorded_runs:,} of {shown.planned_runs:,} planned runs recorded",
+        "columns": [heading.title for heading in shown.columns],
+        "published_as": shown.published_as,
+        "usual_n": usual_n,
+        "accuracies": accuracy_rows(table),
+        "deltas": delta_rows(table),
+        "legend": legend(shown, usual_n=usual_n),
+        "notes": shown.notes,
+        "left_out": shown.left_out,
+        "figures": list(_figures(table, section_id)),
+    }
 
 
 def _figures(table: Recorded, section_id: str) -> Iterator[InlineFigure]:
     """The figures that have something to show; the section's text says what is not recorded."""
     printed = table.shown.published_as is not None
     ran = table.shown.recorded_runs > 0
-    candidates = [
-        ("deltas", "Differences from cross-entropy", bool(table.compared) and (printed or ran)),
-        ("parameters", "Gain by size", table.table.kind == "paper" and printed),
-        ("curves", "Training curves", ran),
-        ("weights", "Weights z", ran and bool(table.compared)),
-    ]
-    for name, title, has_content in candidates:
-        if has_content:
-            yield inline_figure(draw_figure(name, [table]), f"{section_id}-{name}", f"{title}, {table.label}")
+    titles = {}
+    if table.compared and (printed or ran):
+        titles["deltas"] = "Differences from cross-entropy"
+    if table.table.kind == "paper" and printed:
+        titles["parameters"] = "Gain by size"
+    if ran:
+        titles["curves"] = "Training curves"
+    if table.compared and ran:
+        titles["weights"] = "Weights z"
+    for name, title in titles.items():
+        yield inline_figure(draw_figure(name, [table]), f"{section_id}-{name}", f"{title}, {table.label}")
 
 
 def _after_answer(claim: Claim) -> str:
@@ -173,14 +156,5 @@ def _as_data(value: object) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _code(text: str) -> Markup:
-    """Text, with the parts between backticks as code."""
-    parts = text.split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
-
-
 def _text(name: str) -> str:
     return files("repro.report").joinpath(name).read_text("utf-8")
-
-
-__all__ = ["CHIPS", "Fact", "Section", "render_html"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from repro.analysis.runs import LeftOut, Reason
+from repro.analysis.runs import Reason
 from repro.figures import Recorded
-from repro.figures.deltas import delta_text
 from repro.report.assumptions import assumed_settings, reproducing_document
 from repro.report.contents import Report
 from repro.report.headlines import (
     MEANINGS,
+    baselines,
     paper_headline,
     paper_remarks,
     printed_cells,
@@ -23,51 +23,36 @@ from repro.report.headlines import (
 from repro.report.provenance import facts, peculiarities
 from repro.report.table_rows import delta_rows
 from repro.tables import markdown_format as markdown
-from repro.tables.layout import MISSING, signed
+from repro.tables.layout import MISSING
 from repro.tables.markdown_format import escape
 
-_PROMPT = "> To be written by the people who ran it. Facts from the records:"
+_PROMPT = "> To be written by the people who ran it."
+_REASONS: dict[Reason, str] = {
+    "diverged": "diverged",
+    "configuration": "recorded under another configuration",
+    "unusable": "damaged or edited",
+    "unknown": "belong to no cell of their table",
+}
 
 
 def render_markdown(report: Report, commands: Sequence[str]) -> str:
     """The summary; ``commands`` are those that reproduce it, in order."""
-    lines = [
-        f"# {_title(report)}",
-        "",
-        "## Scope of reproducibility",
-        "",
-        *_scope(report),
-        "",
-        "## Methodology",
-        "",
-        *_methodology(report),
-        "",
-        "## Results",
-        "",
-        *_results(report),
-        "",
-        "## What was easy",
-        "",
-        _PROMPT,
-        "",
-        *_bullets(easy(report)),
-        "",
-        "## What was difficult",
-        "",
-        _PROMPT,
-        "",
-        *_bullets(difficult(report) or ["The records show no difficulties."]),
-        "",
-        "## Communication with the original authors",
-        "",
-        "> To be written by the people who ran it.",
-        "",
-        "## How to reproduce this summary",
-        "",
-        "```console",
-        *commands,
-        "```",
-    ]
+    sections = {
+        "Scope of reproducibility": _scope(report),
+        "Methodology": _methodology(report),
+        "Results": _results(report),
+        "What was easy": [f"{_PROMPT} Facts from the records:", "", *_bullets(easy(report))],
+        "What was difficult": [
+            f"{_PROMPT} Facts from the records:",
+            "",
+            *_bullets(difficult(report) or ["The records show no difficulties."]),
+        ],
+        "Communication with the original authors": [_PROMPT],
+        "How to reproduce this summary": ["```console", *commands, "```"],
+    }
+    lines = [f"# {_title(report)}"]
+    for heading, body in sections.items():
+        lines += ["", f"## {heading}", "", *body]
     return "\n".join(lines) + "\n"
 
 
@@ -78,36 +63,25 @@ def easy(report: Report) -> list[str]:
         return ["No completed run is recorded yet."]
     smooth = sum(not record.provenance.resumptions for record in records)
     found = [f"{smooth:,} of {len(records):,} completed runs ran without interruption."]
-    if not any(one.why == "diverged" for one in _left_out(report)):
+    if not _left_out(report)["diverged"]:
         found.append("No run diverged.")
-    sources = Counter(record.provenance.code_hash for record in records)
-    if len(sources) == 1:
+    if len({record.provenance.code_hash for record in records}) == 1:
         found.append("All runs used the same version of the training code.")
-    close = [row for table in report.papers for row in _rows_with_baseline(table) if not row[1]]
+    close = [f"{row.title} ({table.label})" for table in report.papers for row, far in baselines(table) if not far]
     if close:
-        found.append(
-            f"Our cross-entropy is within a point of the paper's for {len(close)} "
-            f"network{'' if len(close) == 1 else 's'}: {', '.join(name for name, _ in close)}."
-        )
+        networks = f"{len(close)} network{'' if len(close) == 1 else 's'}"
+        found.append(f"Our cross-entropy is within a point of the paper's for {networks}: {', '.join(close)}.")
     return found
 
 
 def difficult(report: Report) -> list[str]:
     """What failed or had to be assumed, as far as records and documents show."""
     found = []
-    reasons: dict[Reason, str] = {
-        "diverged": "diverged",
-        "configuration": "recorded under another configuration",
-        "unusable": "damaged or edited",
-        "unknown": "belong to no cell of their table",
-    }
-    counts = Counter(one.why for one in _left_out(report))
-    found += [
-        f"{counts[why]:,} record{'' if counts[why] == 1 else 's'}: {words}."
-        for why, words in reasons.items()
-        if counts[why]
-    ]
-    far = [name for table in report.papers for name, is_far in _rows_with_baseline(table) if is_far]
+    counts = _left_out(report)
+    for why, words in _REASONS.items():
+        if counts[why]:
+            found.append(f"{counts[why]:,} record{'' if counts[why] == 1 else 's'}: {words}.")
+    far = [f"{row.title} ({table.label})" for table in report.papers for row, is_far in baselines(table) if is_far]
     if far:
         found.append(f"Our cross-entropy is more than a point from the paper's for {', '.join(far)}.")
     found += peculiarities(report.records)
@@ -161,7 +135,7 @@ def _methodology(report: Report) -> Iterator[str]:
     made = facts(report.records)
     if made:
         yield ""
-        yield from _bullets(f"{fact.name}: {fact.text}" for fact in made)
+        yield from _bullets(f"{name}: {text}" for name, text in made.items())
 
 
 def _results(report: Report) -> Iterator[str]:
@@ -181,7 +155,7 @@ def _verdict_and_claims(report: Report) -> Iterator[str]:
     answers = tally(report.papers)
     yield f"**{paper_headline(answers)}**"
     yield ""
-    yield from _bullets(f"{answer}: {count} ({MEANINGS[answer]})" for answer, count in answers.counts)
+    yield from _bullets(f"{answer}: {count} ({MEANINGS[answer]})" for answer, count in answers.items())
     yield ""
     yield from paper_remarks(report.papers)
     yield ""
@@ -195,30 +169,23 @@ def _differences(table: Recorded) -> Iterator[str]:
     printed = bool(printed_cells(table))
     if not printed and table.shown.kind != "study":
         return
-    yield ""
-    yield f"| Model | Loss |{' Paper |' if printed else ''} Ours (95% interval) | p |{' Verdict |' if printed else ''}"
-    yield f"| :--- | :--- |{' ---: |' if printed else ''} :--- | ---: |{' :--- |' if printed else ''}"
-    cells = ((row, column) for row in table.table.rows for column in table.compared)
-    for (row, column), line in zip(cells, delta_rows(table), strict=True):
-        result = table.result(row, column)
-        ours = delta_text(result.delta) if result.delta else line.ours.text
-        paper = f" {MISSING if result.paper_delta is None else signed(result.paper_delta, 2)} |" if printed else ""
-        verdict = f" {line.answer or ''} |" if printed else ""
-        yield f"| {escape(line.model)} | {escape(line.loss)} |{paper} {ours} | {line.p.text} |{verdict}"
-
-
-def _rows_with_baseline(table: Recorded) -> list[tuple[str, bool]]:
-    """The networks whose cross-entropy accuracy can be compared with the paper's, and whether it is far off."""
-    rows = ((row, [table.result(row, column) for column in table.compared]) for row in table.table.rows)
-    return [
-        (f"{row.title} ({table.label})", any(result.baseline_is_far for result in results))
-        for row, results in rows
-        if any(result.baseline_offset is not None for result in results)
+    lines = [
+        ("Model", "Loss", "Paper", "Ours (95% interval)", "p", "Verdict"),
+        (":---", ":---", "---:", ":---", "---:", ":---"),
     ]
+    for row in delta_rows(table):
+        ours = row.ours.text
+        if ours != MISSING:
+            ours += f"{f' ({row.interval})' if row.interval else ''}, n = {row.n.text}"
+        lines.append((escape(row.model), escape(row.loss), row.paper.text, ours, row.p.text, row.answer or ""))
+    yield ""
+    for model, loss, paper, ours, p, verdict in lines:
+        cells = [model, loss, paper, ours, p, verdict] if printed else [model, loss, ours, p]
+        yield f"| {' | '.join(cells)} |"
 
 
-def _left_out(report: Report) -> list[LeftOut]:
-    return [one for table in report.sections for one in table.shown.left_out]
+def _left_out(report: Report) -> Counter[Reason]:
+    return Counter(record.why for table in report.sections for record in table.shown.left_out)
 
 
 def _bullets(texts: Iterable[str]) -> list[str]:

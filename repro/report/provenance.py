@@ -4,97 +4,78 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from repro.results import RunRecord
+from repro.results import Provenance, RunRecord
+from repro.tables.footnotes import tally
 
 _MOST_SHOWN = 8
 # These apply only where there is a GPU or a DenseNet.
 _WHERE_THERE_IS_ONE = ("cuda_graph", "recompute")
 
 
-@dataclass(frozen=True)
-class Fact:
-    """A property of the runs: its values, and the number of runs with each."""
-
-    name: str
-    values: tuple[tuple[str, int], ...]
-
-    @property
-    def text(self) -> str:
-        """The values, with their counts where there are several."""
-        if len(self.values) == 1:
-            return self.values[0][0]
-        shown = ", ".join(f"{value} ({count})" for value, count in self.values[:_MOST_SHOWN])
-        rest = len(self.values) - _MOST_SHOWN
-        return f"{shown}, and {rest} more" if rest > 0 else shown
-
-
-def facts(records: Sequence[RunRecord]) -> list[Fact]:
-    """Facts on how the runs were made, the most frequent value first; hosts are counted, not named."""
+def facts(records: Sequence[RunRecord]) -> dict[str, str]:
+    """How the runs were made: several values with their numbers of runs, most frequent first. Hosts are not named."""
     if not records:
-        return []
+        return {}
     made = [record.provenance for record in records]
-    hosts = len({one.host for one in made})
-    hours = sum(one.duration_seconds for one in made) / 3600
-    first, last = min(one.started_at for one in made), max(one.finished_at for one in made)
-    packages = ("torch", "torchvision", "numpy")
-    versions = (_fact(name, [one.packages.get(name, "unknown") for one in made]) for name in packages)
-    return [
-        Fact("Runs", ((f"{len(records):,}", len(records)),)),
-        _fact("Device", [one.device_name for one in made]),
-        _fact("Driver", [one.driver or "none" for one in made]),
-        Fact("Hosts", ((f"{hosts:,}", len(records)),)),
-        Fact("Training time", ((f"{hours:,.1f} hours", len(records)),)),
-        Fact("Between", ((f"{first[:10]} and {last[:10]}", len(records)),))
-        if first[:10] != last[:10]
-        else Fact("On", ((first[:10], len(records)),)),
-        _fact("biasrepro", [one.biasrepro for one in made]),
-        _fact("Commit", [_commit(record) for record in records]),
-        _fact("Training code (hash)", [one.code_hash[:12] for one in made]),
-        _fact("Python", [one.python for one in made]),
-        *(fact for fact in versions if fact.values != (("unknown", len(records)),)),
-        _fact("Precision", [str(record.execution_in_force.get("precision", "unknown")) for record in records]),
-    ]
+    hours = sum(run.duration_seconds for run in made) / 3600
+    first, last = min(run.started_at for run in made)[:10], max(run.finished_at for run in made)[:10]
+    found = {
+        "Runs": f"{len(records):,}",
+        "Device": _counted(run.device_name for run in made),
+        "Driver": _counted(run.driver or "none" for run in made),
+        "Hosts": f"{len({run.host for run in made}):,}",
+        "Training time": f"{hours:,.1f} hours",
+        **({"On": first} if first == last else {"Between": f"{first} and {last}"}),
+        "biasrepro": _counted(run.biasrepro for run in made),
+        "Commit": _counted(map(_commit, made)),
+        "Training code (hash)": _counted(run.code_hash[:12] for run in made),
+        "Python": _counted(run.python for run in made),
+    }
+    for package in ("torch", "torchvision", "numpy"):
+        if any(package in run.packages for run in made):
+            found[package] = _counted(run.packages.get(package, "unknown") for run in made)
+    found["Precision"] = _counted(str(record.execution_in_force.get("precision", "unknown")) for record in records)
+    return found
 
 
 def peculiarities(records: Sequence[RunRecord]) -> list[str]:
     """How these runs differ from uninterrupted runs of committed code, one sentence each."""
     found = []
-    dirty = sum(bool(record.provenance.git_dirty) for record in records)
+    made = [record.provenance for record in records]
+    dirty = sum(bool(run.git_dirty) for run in made)
     if dirty:
         found.append(f"{_runs(dirty)} made from a checkout with uncommitted changes.")
-    unversioned = sum(record.provenance.git_commit is None for record in records)
+    unversioned = sum(run.git_commit is None for run in made)
     if unversioned:
         found.append(f"{_runs(unversioned)} made outside a git checkout: the code hash identifies the code.")
-    resumed = [record for record in records if record.provenance.resumptions]
-    if resumed:
-        times = sum(record.provenance.resumptions for record in resumed)
-        found.append(f"{_runs(len(resumed))} interrupted and resumed, {times} time{'' if times == 1 else 's'} in all.")
-    accepted = Counter(change for record in records for change in record.provenance.changes_accepted)
-    found += [
-        f"Resumed with an accepted change, in {count} run{'' if count == 1 else 's'}: {change}."
-        for change, count in sorted(accepted.items())
-    ]
-    asked = Counter(
-        f"{key} {record.execution_in_force[key]} where {value} was requested"
-        for record in records
-        for key, value in record.configuration.get("execution", {}).items()
-        if value != "auto" and key not in _WHERE_THERE_IS_ONE and record.execution_in_force.get(key, value) != value
-    )
-    found += [f"{_runs(count)} executed with {what}." for what, count in sorted(asked.items())]
+    resumptions = [run.resumptions for run in made if run.resumptions]
+    if resumptions:
+        times = f"{sum(resumptions)} time{'' if sum(resumptions) == 1 else 's'}"
+        found.append(f"{_runs(len(resumptions))} interrupted and resumed, {times} in all.")
+    for change, count in sorted(Counter(change for run in made for change in run.changes_accepted).items()):
+        found.append(f"Resumed with an accepted change, in {count} run{'' if count == 1 else 's'}: {change}.")
+    different: Counter[str] = Counter()
+    for record in records:
+        for key, requested in record.configuration.get("execution", {}).items():
+            used = record.execution_in_force.get(key, requested)
+            if requested not in ("auto", used) and key not in _WHERE_THERE_IS_ONE:
+                different[f"{key} {used} where {requested} was requested"] += 1
+    found += [f"{_runs(count)} executed with {what}." for what, count in sorted(different.items())]
     return found
 
 
-def _fact(name: str, values: Iterable[str]) -> Fact:
-    return Fact(name, tuple(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))))
+def _counted(values: Iterable[str]) -> str:
+    counts = tally(values)
+    if len(counts) == 1:
+        return counts[0][0]
+    shown = ", ".join(f"{value} ({count})" for value, count in counts[:_MOST_SHOWN])
+    rest = len(counts) - _MOST_SHOWN
+    return f"{shown}, and {rest} more" if rest > 0 else shown
 
 
-def _commit(record: RunRecord) -> str:
-    commit = record.provenance.git_commit
-    if commit is None:
-        return "none"
-    return f"{commit[:12]}{' with changes' if record.provenance.git_dirty else ''}"
+def _commit(run: Provenance) -> str:
+    return f"{run.git_commit[:12]}{' with changes' if run.git_dirty else ''}" if run.git_commit is not None else "none"
 
 
 def _runs(count: int) -> str:

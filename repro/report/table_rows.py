@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 from repro.analysis.assessment import CellResult
 from repro.analysis.stats.decision_rule import Verdict
@@ -11,7 +13,6 @@ from repro.experiment.schema import Column, Row
 from repro.figures import Recorded
 from repro.report.headlines import answer_of
 from repro.results import RunRecord
-from repro.tables import AssembledTable
 from repro.tables.layout import MISSING, accuracy, interval, p_text, published_accuracy, signed, usual_number_of_seeds
 from repro.tables.structure import AssembledCell, AssembledRow
 
@@ -32,22 +33,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class SeedLine:
-    """One seed of a cell."""
-
-    seed: int
-    text: str
-
-
-@dataclass(frozen=True)
 class AccuracyCell:
-    """A model with a loss: the published accuracy, ours with its footnote marks, and every seed."""
+    """A model with a loss: the published accuracy, ours with its footnote marks, and the outcome of every seed."""
 
     loss: str
     published: Entry | None
     ours: Entry
     marks: tuple[str, ...]
-    seeds: tuple[SeedLine, ...]
+    seeds: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ def accuracy_rows(table: Recorded) -> list[AccuracyRow]:
 
 def delta_rows(table: Recorded) -> list[DeltaRow]:
     """Every cell that is compared with cross-entropy."""
-    return [_delta_row(table, row, column) for row in table.table.rows for column in table.compared]
+    return [_delta_row(table, *cell) for cell in product(table.table.rows, table.compared)]
 
 
 def _accuracy_row(table: Recorded, row: AssembledRow) -> AccuracyRow:
@@ -94,8 +87,8 @@ def _accuracy_row(table: Recorded, row: AssembledRow) -> AccuracyRow:
         title=row.title,
         variant=row.variant,
         marks=row.marks,
-        printed=_or_missing(printed, "{:g}M") if table.shown.published_as else None,
-        counted=_or_missing(None if counted is None else counted / 1e6, "{:.2f}M"),
+        printed=_entry(printed, "{:g}M".format) if table.shown.published_as else None,
+        counted=_entry(None if counted is None else counted / 1e6, "{:.2f}M".format),
         cells=tuple(_accuracy_cell(table, row, cell) for cell in row.cells),
     )
 
@@ -106,21 +99,17 @@ def _accuracy_cell(table: Recorded, row: AssembledRow, cell: AssembledCell) -> A
     if cell.ours:
         usual = cell.ours.n == (usual_number_of_seeds(table.shown) or 1)
         ours = Entry(accuracy(cell.ours), cell.ours.mean, "" if usual else f"n = {cell.ours.n}")
-    published = _published(table.shown, cell) if table.shown.published_as else None
-    return AccuracyCell(title, published, ours, cell.marks, tuple(_seed_lines(table, row, cell)))
+    published = None
+    if table.shown.published_as:
+        published = _entry(cell.published, partial(published_accuracy, table=table.shown))
+    return AccuracyCell(title, published, ours, cell.marks, tuple(_outcomes(table, row, cell)))
 
 
-def _published(shown: AssembledTable, cell: AssembledCell) -> Entry:
-    if cell.published is None:
-        return Entry(MISSING)
-    return Entry(published_accuracy(cell.published, shown), cell.published)
-
-
-def _seed_lines(table: Recorded, row: AssembledRow, cell: AssembledCell) -> Iterator[SeedLine]:
-    """Every seed that is planned or recorded, with its outcome."""
+def _outcomes(table: Recorded, row: AssembledRow, cell: AssembledCell) -> list[tuple[int, str]]:
+    """Every seed that is planned or recorded, with its outcome; none where nothing is recorded."""
     result = table.assessment.cells.get((row.table, row.id, cell.column))
     if result is None or not (result.runs.completed or result.runs.left_out):
-        return
+        return []
     lines = dict.fromkeys(range(table.table.seeds), "not run")
     for record in result.runs.completed:
         lines[record.seed] = _of_record(record) + ("" if record.table == row.table else f", under {record.table}")
@@ -128,7 +117,7 @@ def _seed_lines(table: Recorded, row: AssembledRow, cell: AssembledCell) -> Iter
         if left_out.seed is not None:
             reason = _LEFT_OUT.get(left_out.why, "left out")
             lines[left_out.seed] = f"{reason} ({left_out.detail.removesuffix('.')})"
-    yield from (SeedLine(seed, text) for seed, text in sorted(lines.items()))
+    return sorted(lines.items())
 
 
 def _of_record(record: RunRecord) -> str:
@@ -145,20 +134,19 @@ def _of_record(record: RunRecord) -> str:
 def _delta_row(table: Recorded, row: Row, column: Column) -> DeltaRow:
     result = table.result(row, column)
     delta, paper = result.delta, result.paper_delta
-    known = delta is not None and delta.low is not None and delta.high is not None
-    low, high = (delta.low, delta.high) if delta else (None, None)
+    ends, p = "", None
     # below three seeds there is no test, and 1.000 would look like the outcome of one
-    p = delta.p_adjusted if delta and known else None
-    superiority = delta.superiority if delta else None
+    if delta and delta.low is not None and delta.high is not None:
+        ends, p = interval(delta.low, delta.high), delta.p_adjusted
     return DeltaRow(
         model=row.title,
         loss=column.title,
-        paper=Entry(MISSING) if paper is None else Entry(signed(paper, 2), paper),
-        ours=Entry(MISSING) if delta is None else Entry(signed(delta.mean, 2), delta.mean),
-        interval="" if low is None or high is None else interval(low, high),
-        n=Entry("0" if delta is None else str(delta.n), delta.n if delta else 0),
-        p=Entry(MISSING) if p is None else Entry(p_text(p).removeprefix("p ").removeprefix("= "), p),
-        superiority=Entry(MISSING) if superiority is None else Entry(f"{superiority:.2f}", superiority),
+        paper=_entry(paper, partial(signed, decimals=2)),
+        ours=_entry(delta.mean if delta else None, partial(signed, decimals=2)),
+        interval=ends,
+        n=_entry(delta.n if delta else 0, str),
+        p=_entry(p, lambda p: p_text(p).removeprefix("p ").removeprefix("= ")),
+        superiority=_entry(delta.superiority if delta else None, "{:.2f}".format),
         answer=None if paper is None else answer_of(result),
         seeds_needed=_seeds_needed(result),
     )
@@ -174,8 +162,8 @@ def _seeds_needed(result: CellResult) -> str:
     return f"{result.seeds_needed:,} more"
 
 
-def _or_missing(value: float | None, form: str) -> Entry:
-    return Entry(MISSING) if value is None else Entry(form.format(value), value)
+def _entry(value: float | None, text: Callable[[float], str]) -> Entry:
+    return Entry(MISSING) if value is None else Entry(text(value), value)
 
 
 def _time(seconds: float) -> str:
