@@ -1,19 +1,20 @@
-"""Before a run: seeds each cell needs, their cost, the order of answers, and the verdicts to expect. Pure.
+"""Before a run: seeds each cell needs, their cost, the order of answers, and the verdicts to expect.
 
-Cells of a row share their cross-entropy runs, so what a cell costs depends on which were chosen before it. They are
-taken greedily, the one whose answer is cheapest next: no exact optimum, but the order in which answers come soonest.
+Cells of a row share their cross-entropy runs, so the cost of a cell depends on which were chosen before it. The order
+is greedy, the cheapest answer next: not an exact optimum, but answers come soonest.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import accumulate, chain, count, islice
 from typing import TypeVar
 
 from repro.analysis.assessment import Assessment, CellResult
+from repro.analysis.runs import CellRuns
 from repro.analysis.stats.decision_rule import Verdict
 from repro.analysis.stats.power import GUESSED_RUN_STD, POWER, planning_std, seeds_to_confirm, seeds_to_refute
 from repro.analysis.stats.simulation import verdict_shares
@@ -27,11 +28,11 @@ _DRAWS = 4_000  # simulated tables
 
 @dataclass(frozen=True)
 class Need:
-    """The seeds that an open cell takes.
+    """The seeds that an undecided cell needs.
 
-    ``std`` is the spread of paired differences planned with, in points; ``level`` what Holm's adjustment holds p to.
-    ``confirm`` paired seeds show the paper's effect if it is there, ``refute`` exclude half of it if there is none,
-    each with the power asked for; None where it takes more than 10,000. ``paired`` are there already.
+    ``std`` is the assumed spread of paired differences in points, ``level`` what Holm's adjustment holds p to.
+    ``confirm`` paired seeds show the paper's effect if it exists, ``refute`` exclude half of it if there is none, each
+    with the requested power; None for more than 10,000. ``paired`` are recorded already.
     """
 
     cell: Cell
@@ -45,13 +46,13 @@ class Need:
 
     @property
     def seeds(self) -> int | None:
-        """The paired seeds for an answer either way, None where more than could be run."""
+        """The paired seeds for an answer either way, None for more than 10,000."""
         return None if self.confirm is None or self.refute is None else max(self.confirm, self.refute)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A cell to be answered next: the runs it takes beside those of the steps before it, in pairs by seed."""
+    """A cell to answer next: the runs it needs in addition to those of the steps before it, in pairs by seed."""
 
     need: Need
     runs: tuple[Run, ...]
@@ -59,11 +60,10 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Design:
-    """A plan: the open cells, soonest answer first, of which the first ``affordable`` fit ``gpu_hours``.
+class SeedPlan:
+    """The undecided cells, soonest answer first, of which the first ``affordable`` fit ``gpu_hours``.
 
-    ``unknown_cost``: nothing is known of the time of a run. ``out_of_reach``: it takes more than 10,000 seeds.
-    ``decided``: there is a verdict.
+    ``unknown_cost``: the time of a run is not known. ``out_of_reach``: more than 10,000 seeds are needed.
     """
 
     power: float
@@ -76,7 +76,7 @@ class Design:
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        """All open cells."""
+        """All undecided cells."""
         return (*(step.need for step in self.steps), *self.unknown_cost, *self.out_of_reach)
 
     @property
@@ -100,7 +100,7 @@ class ExpectedVerdict:
     refuted: float
 
 
-def design(
+def plan_seeds(
     tables: Sequence[Table],
     assessment: Assessment,
     hours_per_run: HoursPerRun,
@@ -108,39 +108,44 @@ def design(
     power: float = POWER,
     gpu_hours: float | None = None,
     guessed_run_std: float = GUESSED_RUN_STD,
-) -> Design:
-    """Plan the open cells of ``tables``, given what ``assessment`` holds (of every table of the family, runs or none).
+) -> SeedPlan:
+    """Plan the undecided cells of ``tables``; ``assessment`` covers every table of the family, with or without runs.
 
-    A cell is planned with its own spread where it has one and with that of all cells where it has none;
-    ``guessed_run_std``, of one run over seeds in points, is counted in as five seeds would be.
+    A cell with several seeds is planned with its own spread, others with the spread of all cells. ``guessed_run_std``,
+    of one run over seeds in points, counts as much as five seeds.
     """
-    results = [one for one in assessment.cells.values() if one.table in {table.id for table in tables}]
-    needs = [
-        _need(table, result, assessment, power, guessed_run_std)
-        for table in tables
-        for result in results
-        if result.table == table.id and result.paper_delta is not None and not result.decided
-    ]
+    needs, decided = [], []
+    for table in tables:
+        for cell in table.cells:
+            result = assessment.cells[table.id, cell.row.id, cell.column.id]
+            if result.decided:
+                decided.append(result)
+            elif result.paper_delta is not None:
+                needs.append(_need(cell, table, result.paper_delta, assessment, power, guessed_run_std))
     reachable = [need for need in needs if need.seeds is not None]
-    unknown = [need for need in reachable if hours_per_run(need.cell) is None or hours_per_run(need.baseline) is None]
-    steps = _soonest_first([need for need in reachable if need not in unknown], assessment, hours_per_run)
-    return Design(
+    unknown = [need for need in reachable if None in (hours_per_run(need.cell), hours_per_run(need.baseline))]
+    known = []
+    for need in reachable:
+        if need not in unknown:
+            known.append((need, _runs_to(need.seeds or 0, (need.baseline, need.cell), assessment)))
+    steps = tuple(Step(need, runs, hours) for need, runs, hours in _cheapest_first(known, hours_per_run))
+    spent = accumulate(step.hours for step in steps)
+    return SeedPlan(
         power=power,
         gpu_hours=gpu_hours,
         steps=steps,
-        affordable=_affordable(steps, gpu_hours),
+        affordable=len(steps) if gpu_hours is None else sum(hours <= gpu_hours for hours in spent),
         unknown_cost=tuple(unknown),
         out_of_reach=tuple(need for need in needs if need.seeds is None),
-        decided=tuple(result for result in results if result.decided),
+        decided=tuple(decided),
     )
 
 
 def next_runs(table: Table, assessment: Assessment, hours_per_run: HoursPerRun = lambda cell: None) -> tuple[Run, ...]:
-    """The runs that bring every open cell of ``table`` to its next declared look, in pairs by seed, each run once.
+    """The runs that bring every undecided cell of ``table`` to its next interim analysis, in pairs by seed.
 
-    None are left when every cell is decided or the last look is over: ``sweep --until-decided`` trains these, assesses
-    again, and goes on until there are none. The cells that cost least come first. Cross-entropy goes on as long as any
-    cell of its row is open. Raises UserError where no looks were declared.
+    None when every cell is decided or the last analysis is done. The cells that cost least come first. Cross-entropy
+    continues as long as any cell of its row is undecided. Raises UserError without a preregistration.
     """
     if table.id not in assessment.looks:
         raise UserError(
@@ -148,22 +153,17 @@ def next_runs(table: Table, assessment: Assessment, hours_per_run: HoursPerRun =
             hint=f"Preregister them: biasrepro plan {table.reference} --looks 5,10,20 --declare",
         )
     left = []
-    for cell in table.cells:
-        result = assessment.cells[table.id, cell.row.id, cell.column.id]
-        if result.next_look is not None:
-            runs = _runs_before(result.next_look, cell, _baseline(table, cell.row.id), assessment)
-            left.append((cell, {run.id: run for run in runs}))
+    for cell, result in _before_a_look(table, assessment):
+        left.append((cell, _runs_before(result.next_look or 0, (_baseline(table, cell), cell), assessment)))
     return tuple(run for _, runs, _ in _cheapest_first(left, hours_per_run) for run in runs)
 
 
 def runs_to_last_look(table: Table, assessment: Assessment) -> tuple[Run, ...]:
-    """The runs that are left at worst: if no cell of ``table`` that is open were answered before the last look."""
+    """The runs that are left at most: if no undecided cell of ``table`` is decided before the last interim analysis."""
     runs: dict[str, Run] = {}
-    for cell in table.cells:
-        result = assessment.cells[table.id, cell.row.id, cell.column.id]
-        if result.next_look is not None and result.looks:
-            further = _runs_before(result.looks.seeds[-1], cell, _baseline(table, cell.row.id), assessment)
-            runs |= {run.id: run for run in further}
+    for cell, _ in _before_a_look(table, assessment):
+        last = assessment.looks[table.id].seeds[-1]
+        runs |= _runs_before(last, (_baseline(table, cell), cell), assessment)
     return tuple(runs.values())
 
 
@@ -175,7 +175,7 @@ def expected_verdicts(
     ``assessment`` covers the whole family, with or without runs. ``run_std`` is of one run over seeds, in points.
     """
     shown = {table.id for table in tables}
-    index = {verdict: place for place, verdict in enumerate(Verdict)}
+    verdicts = list(Verdict)
     expected = []
     for family in dict.fromkeys(table.family for table in tables):
         rows = _printed_rows(assessment, family)
@@ -184,8 +184,8 @@ def expected_verdicts(
         deltas = [[cell.paper_delta or 0.0 for cell in row] for row in rows]
         as_printed = verdict_shares(deltas, seeds, scale=1, run_std=run_std, draws=_DRAWS)
         no_effect = verdict_shares(deltas, seeds, scale=0, run_std=run_std, draws=_DRAWS)
-        reproduced = as_printed[:, index[Verdict.REPRODUCED]]
-        refuted = no_effect[:, index[Verdict.NOT_REPRODUCED]]
+        reproduced = as_printed[:, verdicts.index(Verdict.REPRODUCED)]
+        refuted = no_effect[:, verdicts.index(Verdict.NOT_REPRODUCED)]
         for cell, yes, no in zip(chain.from_iterable(rows), reproduced, refuted, strict=True):
             if cell.table in shown:
                 name = f"{cell.table}/{cell.row}/{cell.column}"
@@ -202,19 +202,17 @@ def _printed_rows(assessment: Assessment, family: str) -> list[list[CellResult]]
     return list(rows.values())
 
 
-def _need(table: Table, result: CellResult, assessment: Assessment, power: float, guessed_run_std: float) -> Need:
-    spreads = [
-        (one.delta.std, one.delta.n)
-        for one in ([result] if result.delta and result.delta.std else assessment.cells.values())
-        if one.delta and one.delta.std
-    ]
-    std = planning_std(spreads, guessed_run_std)
-    paper_delta, level = result.paper_delta or 0.0, result.level or assessment.alpha
-    row = next(row for row in table.rows if row.id == result.row)
-    column = next(column for column in table.columns if column.id == result.column)
+def _need(
+    cell: Cell, table: Table, paper_delta: float, assessment: Assessment, power: float, guessed_run_std: float
+) -> Need:
+    result = assessment.cells[table.id, cell.row.id, cell.column.id]
+    own = bool(result.delta and result.delta.std)
+    deltas = [other.delta for other in ([result] if own else assessment.cells.values())]
+    std = planning_std([(delta.std, delta.n) for delta in deltas if delta and delta.std], guessed_run_std)
+    level = result.level or assessment.alpha
     return Need(
-        cell=table.cell(row, column),
-        baseline=_baseline(table, row.id),
+        cell=cell,
+        baseline=_baseline(table, cell),
         paper_delta=paper_delta,
         std=std,
         level=level,
@@ -224,26 +222,20 @@ def _need(table: Table, result: CellResult, assessment: Assessment, power: float
     )
 
 
-def _soonest_first(needs: Sequence[Need], assessment: Assessment, hours_per_run: HoursPerRun) -> tuple[Step, ...]:
-    left = [
-        (need, {run.id: run for run in _runs_to(need.seeds or 0, need.cell, need.baseline, assessment)})
-        for need in needs
-    ]
-    return tuple(Step(need, runs, hours) for need, runs, hours in _cheapest_first(left, hours_per_run))
-
-
 def _cheapest_first(
     left: list[tuple[_Wanted, dict[str, Run]]], hours_per_run: HoursPerRun
 ) -> Iterator[tuple[_Wanted, tuple[Run, ...], float]]:
-    """Each of ``left`` with the runs that it takes beside those before it and their hours, the cheapest next.
+    """Each of ``left`` with the runs that it needs in addition to those before it and their hours, the cheapest next.
 
-    What is of unknown cost comes last, in the order given.
+    Unknown costs come last, in the order given.
     """
     while left:
         hours = [_hours(runs.values(), hours_per_run) for _, runs in left]
         wanted, runs = left.pop(hours.index(min(hours)))
         yield wanted, tuple(runs.values()), min(hours)
-        left = [(one, {name: run for name, run in more.items() if name not in runs}) for one, more in left]
+        for _, others in left:
+            for name in runs.keys() & others.keys():
+                del others[name]
 
 
 def _hours(runs: Collection[Run], hours_per_run: HoursPerRun) -> float:
@@ -253,36 +245,38 @@ def _hours(runs: Collection[Run], hours_per_run: HoursPerRun) -> float:
     return sum(math.inf if hours is None else count * hours for count, hours in known)
 
 
-def _runs_before(seed: int, cell: Cell, baseline: Cell, assessment: Assessment) -> list[Run]:
-    """The runs still to be trained of the seeds below this one, in pairs; one lost in either arm takes no partner."""
-    arms = [assessment.cells[one.table, one.row.id, one.column.id].runs for one in (baseline, cell)]
-    lost = {one for arm in arms for one in arm.lost}
-    both = list(zip((baseline, cell), arms, strict=True))
-    return [Run(cell=one, seed=n) for n in range(seed) if n not in lost for one, arm in both if n not in arm.seeds]
+def _before_a_look(table: Table, assessment: Assessment) -> Iterator[tuple[Cell, CellResult]]:
+    """The cells of ``table`` that have a next interim analysis."""
+    for cell in table.cells:
+        result = assessment.cells[table.id, cell.row.id, cell.column.id]
+        if result.next_look is not None:
+            yield cell, result
 
 
-def _runs_to(pairs: int, cell: Cell, baseline: Cell, assessment: Assessment) -> list[Run]:
-    """The runs still to be trained for so many pairs: by seed, passing over seeds that were lost in either arm."""
-    arms = [assessment.cells[one.table, one.row.id, one.column.id].runs for one in (baseline, cell)]
-    lost = {left_out.seed for arm in arms for left_out in arm.left_out}
-    there = sorted(set(arms[0].seeds) & set(arms[1].seeds))
-    fresh = (seed for seed in count() if seed not in lost and seed not in there)
-    seeds = [next(fresh) for _ in range(pairs - len(there))]
-    both = list(zip((baseline, cell), arms, strict=True))
-    return [Run(cell=one, seed=seed) for seed in seeds for one, arm in both if seed not in arm.seeds]
+def _runs_before(seed: int, pair: Sequence[Cell], assessment: Assessment) -> dict[str, Run]:
+    """The runs of the seeds below this one still to train; a seed lost in either cell is skipped in both."""
+    lost = {lost for cell in pair for lost in _recorded(cell, assessment).lost}
+    return _not_recorded((n for n in range(seed) if n not in lost), pair, assessment)
 
 
-def _affordable(steps: Sequence[Step], gpu_hours: float | None) -> int:
-    if gpu_hours is None:
-        return len(steps)
-    spent = 0.0
-    for number, step in enumerate(steps):
-        spent += step.hours
-        if spent > gpu_hours:
-            return number
-    return len(steps)
+def _runs_to(pairs: int, pair: Sequence[Cell], assessment: Assessment) -> dict[str, Run]:
+    """The runs still to train for so many pairs, by seed; a seed left out of either cell is skipped in both."""
+    first, second = (_recorded(cell, assessment) for cell in pair)
+    paired = set(first.seeds) & set(second.seeds)
+    skipped = paired | {left_out.seed for left_out in first.left_out + second.left_out}
+    fresh = (seed for seed in count() if seed not in skipped)
+    return _not_recorded(islice(fresh, max(pairs - len(paired), 0)), pair, assessment)
 
 
-def _baseline(table: Table, row_id: str) -> Cell:
-    row = next(row for row in table.rows if row.id == row_id)
-    return table.cell(row, next(column for column in table.columns if column.id == BASELINE))
+def _not_recorded(seeds: Iterable[int], pair: Sequence[Cell], assessment: Assessment) -> dict[str, Run]:
+    recorded = {cell.id: _recorded(cell, assessment).seeds for cell in pair}
+    runs = [Run(cell=cell, seed=seed) for seed in seeds for cell in pair if seed not in recorded[cell.id]]
+    return {run.id: run for run in runs}
+
+
+def _recorded(cell: Cell, assessment: Assessment) -> CellRuns:
+    return assessment.cells[cell.table, cell.row.id, cell.column.id].runs
+
+
+def _baseline(table: Table, cell: Cell) -> Cell:
+    return table.cell(cell.row, next(column for column in table.columns if column.id == BASELINE))

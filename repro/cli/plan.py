@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from repro.analysis.sample_size import Design, ExpectedVerdict, HoursPerRun, Need, Step
+    from repro.analysis.sample_size import ExpectedVerdict, HoursPerRun, Need, SeedPlan, Step
     from repro.analysis.stats.alpha_spending import Looks
     from repro.experiment.schema import Table
 
@@ -78,7 +78,7 @@ def plan(
 ) -> None:
     """Plan before running: seeds for each cell, GPU-hours, the order for the soonest answers. Trains nothing."""
     from repro.analysis.evidence import family_of, gather_evidence
-    from repro.analysis.sample_size import design, expected_verdicts
+    from repro.analysis.sample_size import expected_verdicts, plan_seeds
     from repro.analysis.stats.alpha_spending import Looks
     from repro.cli.console import say
     from repro.cli.references import chosen_tables
@@ -99,7 +99,7 @@ def plan(
     family = list(chain.from_iterable(family_of(table, tables) for table in tables))
     assessment = gather_evidence(results, family).assess(family)
     hours = _hours(hours_per_run, results)
-    planned = design(tables, assessment, hours, power=power, gpu_hours=gpu_hours, guessed_run_std=spread)
+    planned = plan_seeds(tables, assessment, hours, power=power, gpu_hours=gpu_hours, guessed_run_std=spread)
     if not (planned.needs or planned.decided):
         raise UserError(
             f"nothing is published in {' or '.join(table.label for table in tables)} to plan for",
@@ -142,7 +142,7 @@ def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:
     return hours_in_records(records_without_epochs(results), "cuda")
 
 
-def _show_cells(planned: Design) -> None:
+def _show_cells(planned: SeedPlan) -> None:
     """The open cells in the order of their answers, then those whose cost is unknown or out of reach.
 
     Columns of costs stand only where there is one.
@@ -169,7 +169,7 @@ def _texts(need: Need) -> list[str]:
     return [need.cell.id, signed(need.paper_delta, 2), *seeds, str(need.paired)]
 
 
-def _summary(planned: Design) -> list[str]:
+def _summary(planned: SeedPlan) -> list[str]:
     from repro.cli.console import counted
 
     steps, lines = planned.steps, []
@@ -243,7 +243,7 @@ def _looks(looks: Looks) -> list[str]:
     return [f"looks   at {seeds} paired seeds, each at p below {', '.join(levels)}: together at most {ALPHA:g}"]
 
 
-def _next_steps(planned: Design, tables: Sequence[Table], results: Path) -> list[str]:
+def _next_steps(planned: SeedPlan, tables: Sequence[Table], results: Path) -> list[str]:
     """The commands of the first answers that the budget allows."""
     references = {table.id: table.reference for table in tables}
     steps = planned.steps[: planned.affordable][:MOST_COMMANDS]

@@ -7,7 +7,7 @@ import pytest
 
 from repro.analysis.assessment import assess
 from repro.analysis.preregistration import Declaration
-from repro.analysis.sample_size import design, next_runs
+from repro.analysis.sample_size import next_runs, plan_seeds
 from repro.analysis.stats.alpha_spending import Looks
 from repro.analysis.stats.decision_rule import Verdict
 from repro.analysis.stats.power import planning_std, seeds_to_confirm, seeds_to_refute
@@ -25,7 +25,7 @@ def one_hour(cell: Cell) -> float:
 
 
 def test_without_runs_every_cell_is_planned_from_the_guess(papers: list[Table]) -> None:
-    planned = design(papers, assess(papers, []), one_hour)
+    planned = plan_seeds(papers, assess(papers, []), one_hour)
     assert len(planned.steps) == 21
     for step in planned.steps:
         need = step.need
@@ -41,13 +41,13 @@ def test_without_runs_every_cell_is_planned_from_the_guess(papers: list[Table]) 
 
 def test_more_power_or_more_spread_takes_more_seeds(papers: list[Table]) -> None:
     assessment = assess(papers, [])
-    plain = design(papers, assessment, one_hour).hours
-    assert design(papers, assessment, one_hour, power=0.95).hours > plain
-    assert design(papers, assessment, one_hour, guessed_run_std=0.3).hours > plain
+    plain = plan_seeds(papers, assessment, one_hour).hours
+    assert plan_seeds(papers, assessment, one_hour, power=0.95).hours > plain
+    assert plan_seeds(papers, assessment, one_hour, guessed_run_std=0.3).hours > plain
 
 
 def test_no_run_is_planned_twice_and_each_cell_gets_its_pairs(papers: list[Table]) -> None:
-    planned = design(papers, assess(papers, []), one_hour)
+    planned = plan_seeds(papers, assess(papers, []), one_hour)
     ids = [run.id for step in planned.steps for run in step.runs]
     assert len(ids) == len(set(ids))
     so_far: set[str] = set()
@@ -63,7 +63,7 @@ def test_the_next_answer_is_always_the_cheapest_left(papers: list[Table]) -> Non
     def hours(cell: Cell) -> float:
         return 5.0 if cell.row.model.startswith("densenet") else 1.0
 
-    planned = design(papers, assess(papers, []), hours)
+    planned = plan_seeds(papers, assess(papers, []), hours)
     first = planned.steps[0]
     assert first.need.cell.id == "table2/shufflenetv2/bias"
     assert first.hours == min(step.hours for step in planned.steps if len(step.runs) == 2 * (step.need.seeds or 0))
@@ -75,14 +75,14 @@ def test_the_next_answer_is_always_the_cheapest_left(papers: list[Table]) -> Non
 
 @pytest.mark.parametrize(("budget", "cells"), [(0.0, 0), (9.9, 0), (10.0, 1), (23.9, 1), (24.0, 2), (1e9, 15)])
 def test_a_budget_answers_the_cells_that_fit_it(papers: list[Table], budget: float, cells: int) -> None:
-    planned = design(papers[1:], assess(papers, []), one_hour, gpu_hours=budget)
+    planned = plan_seeds(papers[1:], assess(papers, []), one_hour, gpu_hours=budget)
     assert planned.affordable == cells
     assert sum(step.hours for step in planned.steps[:cells]) <= budget
 
 
 def test_what_is_there_is_not_planned_again(papers: list[Table], as_printed: AsPrinted) -> None:
     assessment = assess(papers, as_printed(papers, 4, np.random.default_rng(0)))
-    planned = design(papers, assessment, one_hour)
+    planned = plan_seeds(papers, assessment, one_hour)
     recorded = {record.id for result in assessment.cells.values() for record in result.runs.completed}
     assert not recorded & {run.id for step in planned.steps for run in step.runs}
     assert all(step.need.paired == 4 for step in planned.steps)
@@ -101,7 +101,7 @@ def test_a_lost_seed_is_replaced_by_the_next_one(papers: list[Table], make_recor
         make_record(cells["table2/shufflenetv2/bias"], 2, 71.0),
         make_record(cells["table2/shufflenetv2/ce"], 0, 69.5),
     ]
-    planned = design(papers[1:], assess(papers, records), one_hour)
+    planned = plan_seeds(papers[1:], assess(papers, records), one_hour)
     step = next(step for step in planned.steps if step.need.cell.id == "table2/shufflenetv2/bias")
     assert step.need.seeds == 5
     assert [run.id.removeprefix("table2/shufflenetv2/") for run in step.runs] == [
@@ -119,19 +119,19 @@ def test_a_lost_seed_is_replaced_by_the_next_one(papers: list[Table], make_recor
 def test_a_cell_of_its_own_spread_is_planned_with_it(papers: list[Table], as_printed: AsPrinted) -> None:
     narrow = assess(papers, as_printed(papers, 5, np.random.default_rng(1), std=0.02))
     wide = assess(papers, as_printed(papers, 5, np.random.default_rng(1), std=1.5))
-    assert max(step.need.std for step in design(papers, wide, one_hour).steps) > 1.0
-    tight = [step.need.std for step in design(papers, narrow, one_hour).steps]
+    assert max(step.need.std for step in plan_seeds(papers, wide, one_hour).steps) > 1.0
+    tight = [step.need.std for step in plan_seeds(papers, narrow, one_hour).steps]
     assert all(std < 0.3 for std in tight)
     # cells without runs take the spread of those with some
     half = assess(papers, [r for r in as_printed(papers, 5, np.random.default_rng(1), std=1.5) if r.table == "table1"])
-    assert all(step.need.std > 1.5 for step in design(papers[1:], half, one_hour).steps)
+    assert all(step.need.std > 1.5 for step in plan_seeds(papers[1:], half, one_hour).steps)
 
 
 def test_unknown_costs_and_answers_out_of_reach_are_set_apart(papers: list[Table]) -> None:
     def hours(cell: Cell) -> float | None:
         return None if cell.row.id == "nasnet_a" else 1.0
 
-    planned = design(papers[1:], assess(papers, []), hours, guessed_run_std=3.0)
+    planned = plan_seeds(papers[1:], assess(papers, []), hours, guessed_run_std=3.0)
     assert {need.cell.row.id for need in planned.unknown_cost} == {"nasnet_a"}
     assert {need.cell.id for need in planned.out_of_reach} == {
         "table2/mobilenetv2/mean_bias",
@@ -142,7 +142,7 @@ def test_unknown_costs_and_answers_out_of_reach_are_set_apart(papers: list[Table
 
 def test_a_table_without_published_figures_has_nothing_to_plan() -> None:
     product = find_table("product")
-    planned = design([product], assess([product], []), one_hour)
+    planned = plan_seeds([product], assess([product], []), one_hour)
     assert (planned.needs, planned.decided, planned.hours) == ((), (), 0)
 
 
