@@ -27,6 +27,8 @@ from repro.results.files import read_file
 from repro.results.record import sealed, unsealed
 
 _MOST_NAMED = 3
+_SPENDING_NAMES: dict[Spending, str] = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
+_RESTORE = "Restore the file from version control: the verdicts depend on it."
 
 
 class Declaration(BaseModel):
@@ -80,30 +82,19 @@ def looks_text(looks: Looks) -> str:
     return f"interim analyses at {', '.join(map(str, looks.seeds))} seeds ({_SPENDING_NAMES[looks.spending]} spending)"
 
 
-_SPENDING_NAMES: dict[Spending, str] = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
-
-
-def looked_at(table: Table) -> list[Cell]:
+def tested_cells(table: Table) -> list[Cell]:
     """The cells of ``table`` with a published difference: those that interim analyses test."""
-    return [
-        table.cell(row, column)
-        for row in table.rows
-        for column in table.columns
-        if table.comparable and row.published and column.id != BASELINE
-        if {column.id, BASELINE} <= row.published.top1_percent.keys()
-    ]
+    cells = []
+    for cell in table.cells if table.comparable else ():
+        published = cell.row.published.top1_percent if cell.row.published else {}
+        if cell.column.id != BASELINE and {cell.column.id, BASELINE} <= published.keys():
+            cells.append(cell)
+    return cells
 
 
-def draw_up(
-    table: Table,
-    looks: Looks,
-    *,
-    recorded_before: Sequence[str] = (),
-    unseen: bool = False,
-    at: datetime | None = None,
-) -> Declaration:
+def draw_up(table: Table, looks: Looks, *, recorded_before: Sequence[str] = (), unseen: bool = False) -> Declaration:
     """The preregistration of ``looks`` for every cell of ``table`` with a published difference; nothing is written."""
-    cells = looked_at(table)
+    cells = tested_cells(table)
     return Declaration(
         table=table.id,
         cells=tuple(cell.id for cell in cells),
@@ -111,7 +102,7 @@ def draw_up(
         seeds=looks.seeds,
         spending=looks.spending,
         alpha=ALPHA,
-        declared_at=(at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds"),
+        declared_at=datetime.now(UTC).isoformat(timespec="seconds"),
         biasrepro=repro.__version__,
         recorded_before=tuple(recorded_before),
         unseen=unseen,
@@ -124,7 +115,7 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
     Raises UserError if other analyses are preregistered, if nothing is published, and if a difference could have been
     seen already (a cell and its cross-entropy share a recorded seed), unless ``unseen`` states that nobody has.
     """
-    cells = looked_at(table)
+    cells = tested_cells(table)
     if not cells:
         raise UserError(
             f"{table.label} has no published differences to test",
@@ -132,12 +123,18 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
             hint="Interim analyses need published differences: table1, table2, released, or a table of your own.",
         )
     path = results / table.id / PREREGISTRATION
-    there = read_declaration(results, table)
-    if there is not None:
-        return _same_or_refused(there, looks, path)
+    existing = read_declaration(results, table)
+    if existing and existing.looks == looks:
+        return Declared(existing, path, new=False)
+    if existing:
+        raise UserError(
+            f"different analyses are already preregistered: {existing.words}",
+            where=str(path),
+            hint="A preregistration cannot be changed: changing it after an analysis would not control the error rate.",
+        )
     arms = _arms(table, cells)
-    recorded = _recorded(results, arms)
-    seen = _seen(recorded, cells)
+    recorded = {cell.id: _recorded_seeds(results, cell) for cell in arms}
+    seen = [cell.id for cell in cells if recorded[cell.id] & recorded[f"{table.id}/{cell.row.id}/{BASELINE}"]]
     if seen and not unseen:
         raise UserError(
             f"results exist already: {_named(seen)}. Analyses chosen after seeing results do not control the error",
@@ -151,9 +148,7 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
     try:
         write_durably(path, _to_bytes(declaration), only_new=True)
     except FileExistsError:  # another process was faster
-        there = read_declaration(results, table)
-        assert there is not None
-        return _same_or_refused(there, looks, path)
+        return declare(results, table, looks, unseen=unseen)
     return Declared(declaration, path, new=True)
 
 
@@ -199,19 +194,6 @@ def read_declarations(results: Path, tables: Iterable[Table]) -> dict[str, Decla
     return {name: declaration for name, declaration in found.items() if declaration is not None}
 
 
-_RESTORE = "Restore the file from version control: the verdicts depend on it."
-
-
-def _same_or_refused(there: Declaration, looks: Looks, path: Path) -> Declared:
-    if there.looks == looks:
-        return Declared(there, path, new=False)
-    raise UserError(
-        f"different analyses are already preregistered: {there.words}",
-        where=str(path),
-        hint="A preregistration cannot be changed: changing it after an analysis would not control the error rate.",
-    )
-
-
 def _arms(table: Table, cells: Iterable[Cell]) -> list[Cell]:
     """``cells`` and the cross-entropy cells that they are compared with, in the table's order."""
     wanted = {cell.id for cell in cells}
@@ -219,21 +201,10 @@ def _arms(table: Table, cells: Iterable[Cell]) -> list[Cell]:
     return [cell for cell in table.cells if cell.id in wanted or (cell.column.id == BASELINE and cell.row.id in rows)]
 
 
-def _recorded(results: Path, arms: Iterable[Cell]) -> dict[str, set[int]]:
-    """The seeds of each cell that have a record, valid or not."""
-    return {
-        cell.id: {
-            int(number)
-            for path in (results / cell.id).glob("seed-*/run.json")
-            if (number := path.parent.name.removeprefix("seed-")).isascii() and number.isdecimal()
-        }
-        for cell in arms
-    }
-
-
-def _seen(recorded: dict[str, set[int]], cells: Iterable[Cell]) -> list[str]:
-    """The cells whose difference from cross-entropy could have been seen."""
-    return [cell.id for cell in cells if recorded[cell.id] & recorded[f"{cell.table}/{cell.row.id}/{BASELINE}"]]
+def _recorded_seeds(results: Path, cell: Cell) -> set[int]:
+    """The seeds of ``cell`` that have a record, valid or not."""
+    numbers = (path.parent.name.removeprefix("seed-") for path in (results / cell.id).glob("seed-*/run.json"))
+    return {int(number) for number in numbers if number.isascii() and number.isdecimal()}
 
 
 def _named(cells: list[str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from repro import machine
 from repro.analysis.assessment import Assessment
-from repro.analysis.preregistration import Declaration, looked_at, read_declaration
+from repro.analysis.preregistration import Declaration, read_declaration, tested_cells
 from repro.analysis.sample_size import HoursPerRun, next_runs, runs_to_last_look
 from repro.analysis.stats.alpha_spending import look_levels
 from repro.analysis.stats.simulation import expected_course
@@ -78,7 +78,7 @@ def require_preregistration(results: Path, table: Table) -> Declaration:
 
     There is no default: a preregistration cannot be changed, so a person has to decide on it.
     """
-    if not looked_at(table):
+    if not tested_cells(table):
         raise UserError(
             f"{table.label} has no published differences to decide on",
             where=table.id,
@@ -119,7 +119,7 @@ def _show_cost(table: Table, assessment: Assessment, preregistration: Declaratio
     for what, runs in (("next", next_runs(table, assessment, hours)), ("at most", left)):
         say(f"{what:<10}  {counted(len(runs), 'run')}, {_total([hours(run.cell) for run in runs])}")
     by_row: dict[str, list[Cell]] = {}
-    for cell in looked_at(table):
+    for cell in tested_cells(table):
         by_row.setdefault(cell.row.id, []).append(cell)
     deltas = []
     for cells in by_row.values():
