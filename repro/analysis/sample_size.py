@@ -23,7 +23,6 @@ from repro.experiment.schema import BASELINE, Cell, Run, Table
 
 HoursPerRun = Callable[[Cell], float | None]
 _Wanted = TypeVar("_Wanted")
-_DRAWS = 4_000  # simulated tables
 
 
 @dataclass(frozen=True)
@@ -175,17 +174,14 @@ def expected_verdicts(
     ``assessment`` covers the whole family, with or without runs. ``run_std`` is of one run over seeds, in points.
     """
     shown = {table.id for table in tables}
-    verdicts = list(Verdict)
     expected = []
     for family in dict.fromkeys(table.family for table in tables):
         rows = _printed_rows(assessment, family)
         if not rows:
             continue
         deltas = [[cell.paper_delta or 0.0 for cell in row] for row in rows]
-        as_printed = verdict_shares(deltas, seeds, scale=1, run_std=run_std, draws=_DRAWS)
-        no_effect = verdict_shares(deltas, seeds, scale=0, run_std=run_std, draws=_DRAWS)
-        reproduced = as_printed[:, verdicts.index(Verdict.REPRODUCED)]
-        refuted = no_effect[:, verdicts.index(Verdict.NOT_REPRODUCED)]
+        reproduced = verdict_shares(deltas, seeds, scale=1, run_std=run_std)[Verdict.REPRODUCED]
+        refuted = verdict_shares(deltas, seeds, scale=0, run_std=run_std)[Verdict.NOT_REPRODUCED]
         for cell, yes, no in zip(chain.from_iterable(rows), reproduced, refuted, strict=True):
             if cell.table in shown:
                 name = f"{cell.table}/{cell.row}/{cell.column}"

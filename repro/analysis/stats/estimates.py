@@ -59,13 +59,13 @@ def interval(estimate: Estimate, confidence: ArrayLike = CONFIDENCE) -> tuple[Fl
     return estimate.value - half, estimate.value + half
 
 
-def prediction_interval(estimate: Estimate, confidence: ArrayLike = CONFIDENCE) -> tuple[Floats, Floats]:
-    """Where the next single difference will lie, given n paired ones: mean +- t s sqrt(1 + 1/n); NaN as ``interval``.
+def prediction_interval(estimate: Estimate) -> tuple[Floats, Floats]:
+    """Where the next single difference will lie with 95%, given n paired ones: mean +- t s sqrt(1 + 1/n).
 
     The paper's delta is one such difference. Hahn and Meeker (1991), Statistical Intervals, section 4.7.
     """
-    half = t_quantile(1 - np.asarray(confidence, np.float64), estimate.df) * estimate.standard_error
-    half = half * np.sqrt(estimate.df + 2)  # s sqrt(1 + 1/n) is the standard error times sqrt(n + 1), and df is n - 1
+    # s sqrt(1 + 1/n) is the standard error times sqrt(n + 1), and df is n - 1
+    half = t_quantile(1 - CONFIDENCE, estimate.df) * estimate.standard_error * np.sqrt(estimate.df + 2)
     return estimate.value - half, estimate.value + half
 
 
@@ -80,12 +80,12 @@ def t_quantile(two_sided_level: ArrayLike, df: ArrayLike) -> Floats:
 
 def p_two_sided(estimate: Estimate) -> Floats:
     """p of "no difference", against a difference of either sign; 1 where there is no standard error."""
-    return _or_one(2 * _upper_tail(np.abs(estimate.value), estimate))
+    return np.minimum(2 * _upper_tail(np.abs(estimate.value), estimate), 1)
 
 
 def p_greater(estimate: Estimate, than: ArrayLike = 0.0) -> Floats:
     """p of "the difference is at most ``than``"; 1 where there is no standard error."""
-    return _or_one(_upper_tail(estimate.value - np.asarray(than, np.float64), estimate))
+    return _upper_tail(estimate.value - np.asarray(than, np.float64), estimate)
 
 
 def p_equivalent(estimate: Estimate, margin: ArrayLike) -> Floats:
@@ -93,16 +93,12 @@ def p_equivalent(estimate: Estimate, margin: ArrayLike) -> Floats:
 
     Two one-sided tests, each at the full level: Schuirmann (1987), J. Pharmacokinetics and Biopharmaceutics 15.
     """
-    return _or_one(_upper_tail(np.asarray(margin, np.float64) - np.abs(estimate.value), estimate))
+    return _upper_tail(np.asarray(margin, np.float64) - np.abs(estimate.value), estimate)
 
 
 def _upper_tail(distance: ArrayLike, estimate: Estimate) -> Floats:
-    """P(T > distance / standard error)."""
+    """P(T > distance / standard error), 1 without a standard error."""
     from scipy.special import stdtr
 
-    tail: Floats = stdtr(np.maximum(estimate.df, 1), -np.asarray(distance) / estimate.standard_error)
-    return tail
-
-
-def _or_one(p: Floats) -> Floats:
-    return np.where(np.isnan(p), 1.0, p)
+    tail = stdtr(np.maximum(estimate.df, 1), -np.asarray(distance) / estimate.standard_error)
+    return np.where(np.isnan(tail), 1.0, tail)

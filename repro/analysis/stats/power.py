@@ -63,8 +63,8 @@ def seeds_to_confirm(paper_delta: float, std: float, *, level: float, power: flo
     None where more than ``MOST_SEEDS`` are needed.
     """
     if paper_delta == 0:
-        return _fewest(lambda n: bool(equivalence_power(MARGIN, std, n, level) >= power))
-    return _fewest(lambda n: bool(paired_power(abs(paper_delta), std, n, level) >= power))
+        return _fewest(lambda n: equivalence_power(MARGIN, std, n, level) >= power)
+    return _fewest(lambda n: paired_power(abs(paper_delta), std, n, level) >= power)
 
 
 def seeds_to_refute(paper_delta: float, std: float, *, power: float = POWER) -> int | None:
@@ -73,13 +73,12 @@ def seeds_to_refute(paper_delta: float, std: float, *, power: float = POWER) -> 
     For a printed 0: to put the interval beyond the margin, if the effect is twice the margin. None as above.
     """
     distance = abs(paper_delta) / 2 if paper_delta else MARGIN
-    return _fewest(lambda n: bool(paired_power(distance, std, n, 1 - CONFIDENCE) >= power))
+    return _fewest(lambda n: paired_power(distance, std, n, 1 - CONFIDENCE) >= power)
 
 
-def seeds_to_decide(paper_delta: float, std: float, *, level: float, power: float = POWER) -> int | None:
-    """Seeds for ``power`` to end with a verdict whether the paper's effect is there or there is none."""
-    confirm = seeds_to_confirm(paper_delta, std, level=level, power=power)
-    refute = seeds_to_refute(paper_delta, std, power=power)
+def seeds_to_decide(paper_delta: float, std: float, *, level: float) -> int | None:
+    """Seeds for 80% power to end with a verdict whether the paper's effect is there or there is none."""
+    confirm, refute = seeds_to_confirm(paper_delta, std, level=level), seeds_to_refute(paper_delta, std)
     return None if confirm is None or refute is None else max(confirm, refute)
 
 
@@ -94,19 +93,11 @@ def seeds_to_be_sure(paper_delta: float, std: float, *, level: float) -> int | N
     if paper_delta == 0:
         return None
     room = abs(paper_delta) / 2 / std
-
-    def fits(n: int) -> bool:
-        both = t_quantile(level, n - 1) + t_quantile(1 - CONFIDENCE, n - 1)
-        return bool(both < room * math.sqrt(n))
-
-    return _fewest(fits)
+    return _fewest(lambda n: t_quantile(level, n - 1) + t_quantile(1 - CONFIDENCE, n - 1) < room * math.sqrt(n))
 
 
-def _fewest(enough: Callable[[int], bool]) -> int | None:
-    """The smallest n from ``MIN_SEEDS`` on that is ``enough``: doubled until it is, then by bisection.
-
-    Each condition above, once met, stays so.
-    """
+def _fewest(enough: Callable[[int], object]) -> int | None:
+    """The smallest n from ``MIN_SEEDS`` on that is ``enough``, as every larger n is: doubled, then by bisection."""
     low, high = MIN_SEEDS - 1, MIN_SEEDS
     while not enough(high):
         if high == MOST_SEEDS:

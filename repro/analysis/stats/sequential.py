@@ -95,11 +95,11 @@ def follow(
     return Followed(look, total, adjusted, confidence, verdict)
 
 
-def _where(chosen: NDArray[np.bool_], one: Estimate, other: Estimate) -> Estimate:
+def _where(chosen: NDArray[np.bool_], new: Estimate, old: Estimate) -> Estimate:
     return Estimate(
-        np.where(chosen, one.value, other.value),
-        np.where(chosen, one.standard_error, other.standard_error),
-        np.where(chosen, one.df, other.df),
+        np.where(chosen, new.value, old.value),
+        np.where(chosen, new.standard_error, old.standard_error),
+        np.where(chosen, new.df, old.df),
     )
 
 

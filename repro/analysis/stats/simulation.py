@@ -14,7 +14,7 @@ from repro.analysis.stats.holm import holm
 from repro.analysis.stats.power import GUESSED_RUN_STD
 from repro.analysis.stats.sequential import follow
 
-DRAWS = 1_000
+COURSE_DRAWS, VERDICT_DRAWS = 1_000, 4_000  # simulated tables
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,13 @@ class Course:
         return sum(map(sum, self.cell_seeds)) + sum(self.baseline_seeds)
 
 
-def expected_course(
-    paper_deltas: Sequence[Sequence[float]],
-    looks: Looks,
-    *,
-    family: int,
-    scale: float,
-    run_std: float = GUESSED_RUN_STD,
-    draws: int = DRAWS,
-) -> Course:
-    """The course of a table whose true deltas are ``scale`` times the printed ones (row by row), over many ``draws``.
+def expected_course(paper_deltas: Sequence[Sequence[float]], looks: Looks, *, family: int, scale: float) -> Course:
+    """The course of a table whose true deltas are ``scale`` times the printed ones (row by row).
 
     ``family``: how many cells Holm adjusts for. The random numbers are the same at every call.
     """
     paper = _in_line(paper_deltas)
-    differences = _simulated(paper_deltas, looks.seeds[-1], scale=scale, run_std=run_std, draws=draws)
+    differences = _simulated(paper_deltas, looks.seeds[-1], scale, GUESSED_RUN_STD, COURSE_DRAWS)
     found = follow(
         [_summary(differences[..., :n]) for n in looks.seeds],
         np.ones((*differences.shape[:-1], len(looks.seeds)), np.bool_),
@@ -63,41 +55,34 @@ def expected_course(
 
 
 def verdict_shares(
-    paper_deltas: Sequence[Sequence[float]],
-    seeds: int,
-    *,
-    scale: float,
-    run_std: float = GUESSED_RUN_STD,
-    draws: int = DRAWS,
-) -> Floats:
-    """How often each cell ends with each verdict after so many seeds, their number fixed beforehand: (cells, verdicts).
+    paper_deltas: Sequence[Sequence[float]], seeds: int, *, scale: float, run_std: float
+) -> dict[Verdict, Floats]:
+    """How often each cell ends with each verdict after a fixed number of seeds: (cells,).
 
-    The cells of ``paper_deltas`` are the whole family; verdicts are in the order of ``Verdict``, the rest as above.
+    The cells of ``paper_deltas`` are the whole family; their true deltas are ``scale`` times these.
     """
     paper = _in_line(paper_deltas)
-    estimate = _summary(_simulated(paper_deltas, seeds, scale=scale, run_std=run_std, draws=draws))
+    estimate = _summary(_simulated(paper_deltas, seeds, scale, run_std, VERDICT_DRAWS))
     verdicts = judge(estimate, np.broadcast_to(paper, estimate.value.shape), holm(cell_p(estimate, paper)))
-    return np.stack([np.mean(verdicts == verdict.value, axis=0) for verdict in Verdict], axis=-1)
+    return {verdict: np.mean(verdicts == verdict.value, axis=0) for verdict in Verdict}
 
 
 def _in_line(rows: Sequence[Sequence[float]]) -> Floats:
     return np.array([delta for row in rows for delta in row], np.float64)
 
 
-def _simulated(
-    paper_deltas: Sequence[Sequence[float]], seeds: int, *, scale: float, run_std: float, draws: int
-) -> Floats:
+def _simulated(paper_deltas: Sequence[Sequence[float]], seeds: int, scale: float, run_std: float, draws: int) -> Floats:
     """Differences from cross-entropy (draws, cells, seeds), in points.
 
     Runs are normal with ``run_std`` points over seeds, the arms of a row independent but for the cross-entropy that
     they share.
     """
     rng = np.random.default_rng(0)
-    arms = [
-        rng.normal(0, run_std, (draws, len(row), seeds)) - rng.normal(0, run_std, (draws, 1, seeds))
-        for row in paper_deltas
-    ]
-    simulated: Floats = np.concatenate(arms, axis=1) + scale * _in_line(paper_deltas)[:, None]
+    rows = []
+    for row in paper_deltas:
+        losses = rng.normal(0, run_std, (draws, len(row), seeds))
+        rows.append(losses - rng.normal(0, run_std, (draws, 1, seeds)))
+    simulated: Floats = np.concatenate(rows, axis=1) + scale * _in_line(paper_deltas)[:, None]
     return simulated
 
 

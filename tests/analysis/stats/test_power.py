@@ -74,14 +74,14 @@ def test_the_seeds_are_the_fewest_that_have_the_power(paper: float, level: float
     assert confirm == 3 or paired_power(abs(paper), std, confirm - 1, level) < 0.8
     assert paired_power(abs(paper) / 2, std, refute, 0.05) >= 0.8
     assert refute == 3 or paired_power(abs(paper) / 2, std, refute - 1, 0.05) < 0.8
-    assert seeds_to_decide(paper, std, level=level, power=0.8) == max(confirm, refute)
+    assert seeds_to_decide(paper, std, level=level) == max(confirm, refute)
 
 
 @pytest.mark.parametrize("paper", [1.0, -0.6, 0.0])
 def test_so_many_seeds_do_end_with_a_verdict_as_often_as_planned(paper: float) -> None:
     """Under the paper's effect and under none (for a printed 0: none, and twice the margin), through the real rule."""
     draws, std, level = 20_000, 0.25 * ROOT_2, 0.05 / 21
-    n = seeds_to_decide(paper, std, level=level, power=0.8)
+    n = seeds_to_decide(paper, std, level=level)
     assert n is not None
     rng = np.random.default_rng(0)
     for truth in (paper, 0.0 if paper else 2 * MARGIN):
