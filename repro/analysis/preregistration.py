@@ -196,9 +196,8 @@ def read_declarations(results: Path, tables: Iterable[Table]) -> dict[str, Decla
 
 def _arms(table: Table, cells: Iterable[Cell]) -> list[Cell]:
     """``cells`` and the cross-entropy cells that they are compared with, in the table's order."""
-    wanted = {cell.id for cell in cells}
-    rows = {cell.row.id for cell in cells}
-    return [cell for cell in table.cells if cell.id in wanted or (cell.column.id == BASELINE and cell.row.id in rows)]
+    wanted = {f"{table.id}/{cell.row.id}/{column}" for cell in cells for column in (cell.column.id, BASELINE)}
+    return [cell for cell in table.cells if cell.id in wanted]
 
 
 def _recorded_seeds(results: Path, cell: Cell) -> set[int]:

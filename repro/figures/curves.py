@@ -15,7 +15,7 @@ from repro.experiment.schema import Column, Row
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, add_remark, new_figure, say_missing
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, INK, Series, series_of
-from repro.results import RunRecord
+from repro.results import EpochRecord, RunRecord
 
 _PANEL_INCHES, _SENTENCE_INCHES = 1.25, 0.55
 _ENLARGED = 0.25  # the part of training whose differences are those that the tables report
@@ -63,15 +63,21 @@ class EpochMean(NamedTuple):
 
 def by_epoch(records: Iterable[RunRecord]) -> list[EpochMean]:
     """The mean of all runs at each epoch that any of them has."""
-    figures: dict[int, list[float]] = defaultdict(list)
-    for record in records:
-        for epoch in record.epochs:
-            figures[epoch.epoch].append(epoch.test_top1_percent)
     means = []
-    for number, values in sorted(figures.items()):
+    for number, epochs in epochs_of(records):
+        values = [epoch.test_top1_percent for epoch in epochs]
         std = float(np.std(values, ddof=1)) if len(values) > 1 else None
         means.append(EpochMean(number, float(np.mean(values)), std, len(values)))
     return means
+
+
+def epochs_of(records: Iterable[RunRecord]) -> list[tuple[int, list[EpochRecord]]]:
+    """Each epoch's number with what the runs recorded of it."""
+    epochs: dict[int, list[EpochRecord]] = defaultdict(list)
+    for record in records:
+        for epoch in record.epochs:
+            epochs[epoch.epoch].append(epoch)
+    return sorted(epochs.items())
 
 
 def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, enlarged: bool = False) -> Panel:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from repro.experiment.schema import Column
+from repro.figures.curves import epochs_of
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_remark, new_figure, say_missing
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, MUTED, series_of
-from repro.results import EpochRecord, RunRecord
+from repro.results import RunRecord
 
 _PANEL_INCHES, _EMPTY_INCHES = 1.3, 0.4
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """The weights of one epoch, over all samples of several runs."""
 
     epoch: int
@@ -62,11 +61,13 @@ def spread_by_epoch(records: Iterable[RunRecord]) -> list[Spread]:
 
     The variance of runs taken together is the mean of their variances plus the variance of their means.
     """
-    epochs: dict[int, list[EpochRecord]] = defaultdict(list)
-    for record in records:
-        for epoch in record.epochs:
-            epochs[epoch.epoch].append(epoch)
-    return [_spread(number, of_runs) for number, of_runs in sorted(epochs.items())]
+    spreads = []
+    for number, epochs in epochs_of(records):
+        mean = fmean(epoch.weight_mean for epoch in epochs)
+        variance = fmean(epoch.weight_std**2 + (epoch.weight_mean - mean) ** 2 for epoch in epochs)
+        low, high = min(epoch.weight_min for epoch in epochs), max(epoch.weight_max for epoch in epochs)
+        spreads.append(Spread(number, mean, math.sqrt(variance), low, high))
+    return spreads
 
 
 def _completed(table: Recorded, column: Column) -> list[RunRecord]:
@@ -74,17 +75,10 @@ def _completed(table: Recorded, column: Column) -> list[RunRecord]:
     return [record for row in table.table.rows for record in table.completed(row, column)]
 
 
-def _spread(number: int, epochs: Sequence[EpochRecord]) -> Spread:
-    mean = fmean(epoch.weight_mean for epoch in epochs)
-    variance = fmean(epoch.weight_std**2 + (epoch.weight_mean - mean) ** 2 for epoch in epochs)
-    low, high = min(epoch.weight_min for epoch in epochs), max(epoch.weight_max for epoch in epochs)
-    return Spread(number, mean, math.sqrt(variance), low, high)
-
-
 def _panel(axes: Axes, table: Recorded, column: Column, records: Sequence[RunRecord]) -> Panel:
     look = series_of(table.table.columns)[column.id]
     spreads = spread_by_epoch(records)
-    epochs, means, stds, lows, highs = np.array([astuple(spread) for spread in spreads]).T
+    epochs, means, stds, lows, highs = np.array(spreads).T
     axes.axhline(1, color=MUTED, linewidth=0.5)
     axes.fill_between(epochs, lows, highs, color=look.colour, alpha=0.14, linewidth=0)
     axes.fill_between(epochs, means - stds, means + stds, color=look.colour, alpha=0.28, linewidth=0)
