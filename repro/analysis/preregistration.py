@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -68,15 +67,6 @@ class Declaration(BaseModel):
         return f"{self.declared_at[:16].replace('T', ' ')} UTC"
 
 
-@dataclass(frozen=True)
-class Declared:
-    """The preregistration of a table; ``new`` if it was written by this call."""
-
-    declaration: Declaration
-    path: Path
-    new: bool
-
-
 def looks_text(looks: Looks) -> str:
     """``interim analyses at 5, 10, 20 seeds (Pocock spending)``."""
     return f"interim analyses at {', '.join(map(str, looks.seeds))} seeds ({_SPENDING_NAMES[looks.spending]} spending)"
@@ -109,8 +99,8 @@ def draw_up(table: Table, looks: Looks, *, recorded_before: Sequence[str] = (), 
     )
 
 
-def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) -> Declared:
-    """Preregister ``looks`` for every cell of ``table`` with a published difference; repeating it changes nothing.
+def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) -> tuple[Declaration, bool]:
+    """Preregister ``looks`` for every cell of ``table`` with a published difference, and whether this call wrote it.
 
     Raises UserError if other analyses are preregistered, if nothing is published, and if a difference could have been
     seen already (a cell and its cross-entropy share a recorded seed), unless ``unseen`` states that nobody has.
@@ -125,7 +115,7 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
     path = results / table.id / PREREGISTRATION
     existing = read_declaration(results, table)
     if existing and existing.looks == looks:
-        return Declared(existing, path, new=False)
+        return existing, False
     if existing:
         raise UserError(
             f"different analyses are already preregistered: {existing.words}",
@@ -149,7 +139,7 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
         write_durably(path, _to_bytes(declaration), only_new=True)
     except FileExistsError:  # another process was faster
         return declare(results, table, looks, unseen=unseen)
-    return Declared(declaration, path, new=True)
+    return declaration, True
 
 
 def read_declaration(results: Path, table: Table) -> Declaration | None:

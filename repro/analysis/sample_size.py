@@ -179,7 +179,9 @@ def expected_verdicts(
         rows = _printed_rows(assessment, family)
         if not rows:
             continue
-        deltas = [[cell.paper_delta or 0.0 for cell in row] for row in rows]
+        deltas = []
+        for row in rows:
+            deltas.append([cell.paper_delta or 0.0 for cell in row])
         reproduced = verdict_shares(deltas, seeds, scale=1, run_std=run_std)[Verdict.REPRODUCED]
         refuted = verdict_shares(deltas, seeds, scale=0, run_std=run_std)[Verdict.NOT_REPRODUCED]
         for cell, yes, no in zip(chain.from_iterable(rows), reproduced, refuted, strict=True):

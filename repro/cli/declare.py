@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, results: Path) -> None:
     """Declare ``looks`` for each table named, and say what is in force. Raises UserError."""
     from repro.analysis.preregistration import declare
+    from repro.analysis.runs import PREREGISTRATION
     from repro.analysis.stats.alpha_spending import look_levels
     from repro.cli.console import counted, say
     from repro.experiment.config import find_table
@@ -26,13 +27,14 @@ def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, re
             hint=f"Such as biasrepro plan {' '.join(names) or 'table2'} --looks 5,10,20 --declare.",
         )
     for table in [find_table(name) for name in names]:
-        done = declare(results, table, looks, unseen=unseen)
-        spent = ", ".join(f"{level:.2g}" for level in look_levels(looks, done.declaration.alpha).cumsum())
-        state = "declared" if done.new else "in force already"
-        say(f"{state}: {table.id}, {done.declaration.words}; {counted(len(done.declaration.cells), 'cell')}")
+        declaration, is_new = declare(results, table, looks, unseen=unseen)
+        spent = ", ".join(f"{level:.2g}" for level in look_levels(looks, declaration.alpha).cumsum())
+        state = "declared" if is_new else "in force already"
+        say(f"{state}: {table.id}, {declaration.words}; {counted(len(declaration.cells), 'cell')}")
         say(f"spent   {spent} of alpha up to each look; Holm's adjustment over the family at every look")
-        if before := done.declaration.recorded_before:
-            said = ", stated to be unseen" if done.declaration.unseen else ", of which no difference could be formed"
+        if before := declaration.recorded_before:
+            said = ", stated to be unseen" if declaration.unseen else ", of which no difference could be formed"
             say(f"before  {counted(len(before), 'run')} had a record{said}: the report will say so")
-        say(f"file    {done.path}: never replaced; put it into version control before any run")
+        path = results / table.id / PREREGISTRATION
+        say(f"file    {path}: never replaced; put it into version control before any run")
         say(f"next    {command_line('sweep', table.reference, '--until-decided', results=results)}")

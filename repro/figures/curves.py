@@ -146,4 +146,5 @@ def _note(tables: Sequence[Recorded]) -> list[str]:
     for table in tables:
         for row, column in product(table.table.rows, table.table.columns):
             at_once += sum(not record.epochs for record in table.diverged(row, column))
-    return [f"{at_once} more run{'' if at_once == 1 else 's'} diverged within the first epoch."] if at_once else []
+    runs = f"{at_once} more run{'' if at_once == 1 else 's'}"
+    return [f"{runs} diverged within the first epoch."] if at_once else []

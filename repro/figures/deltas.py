@@ -126,18 +126,11 @@ def _panel(axes: Axes, table: Recorded, lines: Sequence[_Line]) -> Panel:
             continue
         result = table.result(row, column)
         results.append((f"{row.title}, {column.title}", result, place, looks[column.id]))
-        side = axes.get_yaxis_transform()
-        axes.text(1.02, place, _outcome(result), transform=side, va="center", fontsize=6)
+        outcome = (result.verdict or "") if result.delta else "no pair of runs"
+        axes.text(1.02, place, outcome, transform=axes.get_yaxis_transform(), va="center", fontsize=6)
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     return Panel(axes, table.label, "y", draw_results(axes, results))
-
-
-def _outcome(result: CellResult) -> str:
-    """The word at the end of a line."""
-    if result.delta is None:
-        return "no pair of runs"
-    return result.verdict.value if result.verdict else ""
 
 
 def _far_baselines(tables: Sequence[Recorded]) -> list[str]:

@@ -33,7 +33,7 @@ class Spread(NamedTuple):
 def draw(tables: Sequence[Recorded]) -> Drawing:
     """A panel for each loss of each table: mean, ± one standard deviation, and the range from least to greatest."""
     panels = [(table, column, _completed(table, column)) for table in tables for column in table.compared]
-    heights = [_PANEL_INCHES if any(run.epochs for run in runs) else _EMPTY_INCHES for _, _, runs in panels]
+    heights = [_PANEL_INCHES if epochs_of(runs) else _EMPTY_INCHES for _, _, runs in panels]
     figure = new_figure(COLUMN_INCHES, sum(heights) + _EMPTY_INCHES)
     if not panels:
         say_missing(figure.add_subplot(), "There is no loss other than cross-entropy, whose weights are all 1.")
@@ -42,7 +42,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (table, column, runs) in zip(all_axes, panels, strict=True):
         title = f"{table.label}: {column.title}" if len(tables) > 1 else column.title
-        if any(run.epochs for run in runs):
+        if epochs_of(runs):
             axes.set_title(title)
             drawn.append(_panel(axes, table, column, runs))
         else:

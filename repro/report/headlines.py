@@ -113,8 +113,9 @@ def study_headline(tables: Sequence[Recorded]) -> str:
     for side, names in significant.items():
         if names:
             sides.append(f"{_are(len(names))} significantly {side} ({'; '.join(names)})")
-    others = f" The other{f' {rest} are' if rest > 1 else ' is'} not significant." if rest else ""
-    return f"Of {tested} differences from cross-entropy, {' and '.join(sides)}.{others}"
+    sentence = f"Of {tested} differences from cross-entropy, {' and '.join(sides)}."
+    others = f"{rest} are" if rest > 1 else "is"
+    return f"{sentence} The other {others} not significant." if rest else sentence
 
 
 def study_remarks(tables: Sequence[Recorded]) -> list[str]:

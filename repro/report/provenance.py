@@ -75,7 +75,7 @@ def _counted(values: Iterable[str]) -> str:
 
 
 def _commit(run: Provenance) -> str:
-    return f"{run.git_commit[:12]}{' with changes' if run.git_dirty else ''}" if run.git_commit is not None else "none"
+    return (run.git_commit or "none")[:12] + (" with changes" if run.git_dirty else "")
 
 
 def _runs(count: int) -> str:

@@ -12,7 +12,6 @@ from repro.tables.layout import (
     VERDICT,
     Block,
     Entry,
-    Line,
     blocks,
     caption,
     label,
@@ -92,14 +91,11 @@ def _body(block: Block) -> Iterator[str]:
     title = f'<th scope="rowgroup" rowspan="{len(block.lines)}">{escape(block.title)}{_marks(block.marks)}</th>'
     yield '<tbody class="variant">' if block.variant else "<tbody>"
     for line in block.lines:
-        yield f'<tr class="{_CLASSES.get(line.label, "published")}">{title}{_cells(line)}</tr>'
+        head = f'<th scope="row" class="label">{escape(line.label)}</th><td>{escape(line.parameters)}</td>'
+        figures = "".join(f"<td>{_entry(entry)}</td>" for entry in line.entries)
+        yield f'<tr class="{_CLASSES.get(line.label, "published")}">{title}{head}{figures}</tr>'
         title = ""  # the first line's cell spans them all
     yield "</tbody>"
-
-
-def _cells(line: Line) -> str:
-    figures = "".join(f"<td>{_entry(entry)}</td>" for entry in line.entries)
-    return f'<th scope="row" class="label">{escape(line.label)}</th><td>{escape(line.parameters)}</td>{figures}'
 
 
 def _entry(entry: Entry) -> str:

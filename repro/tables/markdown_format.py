@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from repro.tables.layout import FIGURE_HEADING, Block, Entry, blocks, caption, label, legend
 from repro.tables.structure import AssembledTable
@@ -19,9 +19,9 @@ def render(tables: Sequence[AssembledTable], command: str) -> str:
 def _table(table: AssembledTable) -> str:
     head = ["Model", "", "Parameters", *(f"{FIGURE_HEADING} {heading.title}" for heading in table.columns)]
     rows = [[escape(text) for text in head], *(row for block in blocks(table) for row in _rows(block))]
-    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(head))]
-    lines = [_line([text.ljust(width) for text, width in zip(row, widths, strict=True)]) for row in rows]
-    lines.insert(1, _line([":" + "-" * (width - 1) for width in widths]))
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [_line(map(str.ljust, row, widths)) for row in rows]
+    lines.insert(1, _line(":".ljust(width, "-") for width in widths))
     notes = [escape(text) for text in legend(table)]
     notes += [f"{_marks((note.mark,) if note.mark else ())} {escape(note.text)}".strip() for note in table.notes]
     title = f"**{escape(label(table))}.** {escape(caption(table))}"
@@ -48,5 +48,5 @@ def _marks(marks: Sequence[str]) -> str:
     return "".join(f" {mark}" if not mark.isalpha() else f" [{mark}]" for mark in marks)
 
 
-def _line(texts: Sequence[str]) -> str:
+def _line(texts: Iterable[str]) -> str:
     return f"| {' | '.join(texts)} |"
