@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Results, refuse_unused
+from repro.cli.options import RESULTS_DEFAULT, Output, Results, refuse_unused
 from repro.cli.references import complete_table
-from repro.errors import UserError, nearest
+from repro.errors import UserError
 
 _SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".json": "schema"}
 
@@ -26,9 +24,7 @@ def export(
             autocompletion=complete_table,
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="the terminal")
-    ] = None,
+    output: Output = None,
     format_name: Annotated[
         str | None,
         typer.Option(
@@ -47,37 +43,26 @@ def export(
     """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""
     from repro.analysis.evidence import recorded_of
     from repro.cli.console import counted
-    from repro.cli.output import format_of, refuse_unwritable
+    from repro.cli.output import deliver, format_of, refuse_unknown, refuse_unwritable
     from repro.experiment.config import find_table
     from repro.results import load_records
     from repro.results.export import COLUMNS, schema_to_bytes, to_csv, to_parquet
 
     format_name = format_of(output, format_name, _SUFFIXES, default="csv")
-    for kind, given, valid in (("format", format_name, _SUFFIXES.values()), ("level", level, COLUMNS)):
-        if given not in valid:
-            raise UserError(f"no {kind} is called '{given}'", where=f"--{kind}", hint=nearest(given, valid))
+    refuse_unknown("format", format_name, _SUFFIXES.values())
+    refuse_unknown("level", level, COLUMNS)
     if output:
         refuse_unwritable(output)
     if format_name == "schema":
         refuse_unused(context, "tables", "level", because="has no effect on the schema")
-        return _deliver(schema_to_bytes(), output)
+        return deliver(schema_to_bytes(), output)
     if format_name == "parquet" and output is None:
         raise UserError("Parquet is no text for a terminal", hint="Name a file: biasrepro export -o runs.parquet")
     found = recorded_of(results, [find_table(name) for name in tables]) if tables else load_records(results)
     records = [entry.record for entry in found if entry.record]
-    _deliver((to_parquet if format_name == "parquet" else to_csv)(records, level), output)
+    deliver((to_parquet if format_name == "parquet" else to_csv)(records, level), output)
     typer.echo(f"{counted(len(records), 'run')} exported.", err=True)
     for entry in found:
         if entry.problem:
             typer.echo(f"  left out: {entry.path}: {entry.problem}", err=True)
-    return None
-
-
-def _deliver(content: bytes, output: Path | None) -> None:
-    from repro.cli.output import write_output
-
-    if output is not None:
-        return write_output(output, content)
-    typer.echo(content, nl=False)
-    sys.stdout.flush()
     return None

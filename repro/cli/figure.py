@@ -7,52 +7,54 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Results, Settings, refuse_unused
+from repro.cli.options import RESULTS_DEFAULT, Metric, Results, Settings, refuse_unused
 from repro.cli.references import complete_table
-from repro.errors import UserError, nearest
+from repro.errors import UserError
 
 if TYPE_CHECKING:
-    from repro.analysis.runs import Metric
+    from repro.analysis import runs
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="FIGURE",
+        help="1: the inverse bias function (Figure 1 of the supplement). curves: test top-1 by epoch. deltas: our "
+        "differences from cross-entropy beside the paper's. parameters: the gain against the size of the network. "
+        "weights: the weights z over training.",
+    ),
+]
+Tables = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TABLE",
+        help="Built-in tables, or YAML files of your own. Without one: the tables of the paper.",
+        show_default=False,
+        autocompletion=complete_table,
+    ),
+]
+Outputs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="A name that ends in .pdf, .svg or .png. May be repeated.",
+        show_default="figure-NAME.pdf",
+    ),
+]
 
 
 def figure(
     context: typer.Context,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="FIGURE",
-            help="1: the inverse bias function (Figure 1 of the supplement). curves: test top-1 by epoch. deltas: our "
-            "differences from cross-entropy beside the paper's. parameters: the gain against the size of the network. "
-            "weights: the weights z over training.",
-        ),
-    ],
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TABLE",
-            help="Built-in tables, or YAML files of your own. Without one: the tables of the paper.",
-            show_default=False,
-            autocompletion=complete_table,
-        ),
-    ] = None,
-    outputs: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="A name that ends in .pdf, .svg or .png. May be repeated.",
-            show_default="figure-NAME.pdf",
-        ),
-    ] = None,
-    metric: Annotated[
-        str, typer.Option(metavar="last|best", help="The epoch reported; best is selected on the test set.")
-    ] = "last",
+    name: Name,
+    tables: Tables = None,
+    outputs: Outputs = None,
+    metric: Metric = "last",
     results: Results = RESULTS_DEFAULT,
     settings: Settings = None,
 ) -> None:
     """Draw a figure as wide as a column of a paper; its caption goes to standard output."""
-    from repro.cli.output import refuse_unwritable, write_output
+    from repro.cli.output import refuse_unknown, refuse_unwritable, write_output
     from repro.cli.references import chosen_tables, command_line
 
     outputs = outputs or [Path(f"figure-{name}.pdf")]
@@ -62,21 +64,20 @@ def figure(
     from repro.analysis.runs import METRICS
     from repro.figures import FIGURES, NEEDS_NO_RUNS, SHOWS_EVERY_EPOCH, draw_figure, gather_recorded, unusable
 
-    for kind, given, valid in (("figure", name, FIGURES), ("metric", metric, METRICS)):
-        if given not in valid:
-            raise UserError(f"no {kind} is called '{given}'", hint=nearest(given, valid))
+    refuse_unknown("figure", name, FIGURES, where="FIGURE")
+    refuse_unknown("metric", metric, METRICS)
     if name in NEEDS_NO_RUNS:
         refuse_unused(context, "tables", "metric", "settings", because=f"changes nothing: figure {name} shows no run")
     if name in SHOWS_EVERY_EPOCH:
         refuse_unused(context, "metric", because=f"changes nothing: figure {name} shows every epoch")
     chosen = [] if name in NEEDS_NO_RUNS else chosen_tables(tables or [], settings or [])
-    gathered = gather_recorded(chosen, results, cast("Metric", metric))
+    gathered = gather_recorded(chosen, results, cast("runs.Metric", metric))
     drawing = draw_figure(name, gathered)
     for output, format_name in zip(outputs, formats, strict=True):
         write_output(output, drawing.to_bytes(format_name))
     typer.echo(drawing.caption)
-    for one in unusable(gathered):
-        typer.echo(f"  left out: {one.path}: {one.detail}", err=True)
+    for left_out in unusable(gathered):
+        typer.echo(f"  left out: {left_out.path}: {left_out.detail}", err=True)
     if gathered and not any(table.shown.recorded_runs for table in gathered):
         first = command_line("sweep", chosen[0].reference, results=results)
         typer.echo(f"Nothing is recorded of this yet: `{first}` trains the runs.", err=True)
@@ -90,6 +91,6 @@ def _format_of(output: Path) -> str:
         raise UserError(
             f"a figure cannot be written as {f'.{suffix}' if suffix else 'a file without an ending'}",
             where=str(output),
-            hint=f"Give it a name that ends in {', '.join(f'.{one}' for one in FORMATS)}.",
+            hint=f"Give it a name that ends in {', '.join(f'.{name}' for name in FORMATS)}.",
         )
     return suffix

@@ -27,6 +27,12 @@ Results = Annotated[
         "--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", file_okay=False, callback=_folder
     ),
 ]
+Metric = Annotated[
+    str, typer.Option("--metric", metavar="last|best", help="The epoch reported; best is selected on the test set.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="the terminal")
+]
 Root = Annotated[
     Path,
     typer.Option("--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", file_okay=False, callback=_folder),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import typer
 
-from repro.errors import UserError
+from repro.errors import UserError, nearest
 
 
 def format_of(output: Path | None, given: str | None, suffixes: Mapping[str, str], *, default: str) -> str:
@@ -38,6 +39,21 @@ def refuse_unwritable(output: Path) -> None:
         raise UserError(
             f"the folder {output.parent} does not exist", where=str(output), hint=f"Make it: mkdir -p {output.parent}"
         )
+
+
+def refuse_unknown(kind: str, given: str, valid: Iterable[str], where: str | None = None) -> None:
+    """Raise UserError with the nearest valid name for one that is not ``valid``; ``where`` is the option."""
+    names = list(valid)
+    if given not in names:
+        raise UserError(f"no {kind} is called '{given}'", where=where or f"--{kind}", hint=nearest(given, names))
+
+
+def deliver(content: bytes, output: Path | None) -> None:
+    """Write ``content`` to the file, or to the terminal as bytes: nothing wraps it, no locale stops a minus sign."""
+    if output is not None:
+        return write_output(output, content)
+    typer.echo(content, nl=False)
+    sys.stdout.flush()
 
 
 def write_output(output: Path, content: bytes) -> None:

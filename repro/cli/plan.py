@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from repro.analysis.assessment import Assessment
     from repro.analysis.sample_size import ExpectedVerdict, HoursPerRun, Need, SeedPlan, Step
     from repro.analysis.stats.alpha_spending import Looks
     from repro.experiment.schema import Table
@@ -25,59 +26,68 @@ LARGE_POINTS = 1.0
 _CHANCES = "chance  yes: called reproduced, if every effect is the paper's; no: called not reproduced, if there is none"
 
 
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TABLE",
+        help="Tables with published figures: table1, table2, released. Without a name: both tables of the paper.",
+        show_default=False,
+    ),
+]
+Power = Annotated[
+    float, typer.Option(min=0.5, max=0.999, help="Chance of an answer, if the effect is the paper's or none.")
+]
+GpuHours = Annotated[
+    float | None, typer.Option(min=0, help="A budget: which cells it can answer.", show_default="none")
+]
+HoursOfARun = Annotated[
+    float | None, typer.Option(min=0, help="Hours that one run takes.", show_default="from records of runs on a GPU")
+]
+Spread = Annotated[
+    float, typer.Option(min=0.01, max=20, help="Guessed standard deviation of one run over seeds, in points.")
+]
+Analyses = Annotated[
+    str | None,
+    typer.Option(metavar="SEEDS", help="Show what interim analyses at these seeds cost in significance: 5,10,20."),
+]
+AlphaSpending = Annotated[
+    Literal["pocock", "obrien_fleming"],
+    typer.Option(help="How alpha is spent over the interim analyses: evenly, or almost all of it at the last."),
+]
+Declare = Annotated[
+    bool,
+    typer.Option(
+        "--declare", help="Preregister these interim analyses for the tables named, once, before there are results."
+    ),
+]
+Unseen = Annotated[
+    bool, typer.Option("--unseen", help="With --declare: state that nobody has looked at the results that exist.")
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SEEDS",
+        help="Show what these numbers of seeds can be expected to answer, cell by cell: 5,6,8.",
+        show_default="the planned number, in all",
+    ),
+]
+
+
 def plan(
     context: typer.Context,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TABLE",
-            help="Tables with published figures: table1, table2, released. Without a name: both tables of the paper.",
-            show_default=False,
-        ),
-    ] = None,
-    power: Annotated[
-        float, typer.Option(min=0.5, max=0.999, help="Chance of an answer, if the effect is the paper's or none.")
-    ] = 0.8,
-    gpu_hours: Annotated[
-        float | None, typer.Option(min=0, help="A budget: which cells it can answer.", show_default="none")
-    ] = None,
-    hours_per_run: Annotated[
-        float | None,
-        typer.Option(min=0, help="Hours that one run takes.", show_default="from records of runs on a GPU"),
-    ] = None,
-    spread: Annotated[
-        float, typer.Option(min=0.01, max=20, help="Guessed standard deviation of one run over seeds, in points.")
-    ] = 0.25,
-    looks: Annotated[
-        str | None, typer.Option(metavar="SEEDS", help="Show what each of these looks may cost: 5,10,20.")
-    ] = None,
-    spending: Annotated[
-        Literal["pocock", "obrien_fleming"],
-        typer.Option(help="How alpha is spent over the looks: evenly, or almost all of it at the last."),
-    ] = "pocock",
-    declare: Annotated[
-        bool,
-        typer.Option(
-            "--declare", help="Declare these looks for the tables named, once and for all, before there are results."
-        ),
-    ] = False,
-    unseen: Annotated[
-        bool,
-        typer.Option("--unseen", help="With --declare: state that nobody has looked at the results that are there."),
-    ] = False,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            "--at",
-            metavar="SEEDS",
-            help="Show what these numbers of seeds can be expected to answer, cell by cell: 5,6,8.",
-            show_default="the planned number, in all",
-        ),
-    ] = None,
+    names: Names = None,
+    power: Power = 0.8,
+    gpu_hours: GpuHours = None,
+    hours_per_run: HoursOfARun = None,
+    spread: Spread = 0.25,
+    looks: Analyses = None,
+    spending: AlphaSpending = "pocock",
+    declare: Declare = False,
+    unseen: Unseen = False,
+    at: At = None,
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Plan before running: seeds for each cell, GPU-hours, the order for the soonest answers. Trains nothing."""
-    from repro.analysis.evidence import family_of, gather_evidence
     from repro.analysis.sample_size import expected_verdicts, plan_seeds
     from repro.analysis.stats.alpha_spending import Looks
     from repro.cli.console import say
@@ -87,17 +97,15 @@ def plan(
     numbers = _numbers(at) if at is not None else None
     if looks is None:
         refuse_unused(context, "spending", because="is for --looks", hint=ADD_OR_LEAVE_OUT)
-    if not declare:
-        refuse_unused(context, "unseen", because="is for --declare", hint=ADD_OR_LEAVE_OUT)
     if declare:
         of_plans = ("power", "gpu_hours", "hours_per_run", "spread", "at")
         refuse_unused(context, *of_plans, because="and --declare exclude each other: that plans nothing")
         from repro.cli.declare import declare_looks
 
         return declare_looks(names or [], shown, unseen=unseen, results=results)
+    refuse_unused(context, "unseen", because="is for --declare", hint=ADD_OR_LEAVE_OUT)
     tables = chosen_tables(names or [], [])
-    family = list(chain.from_iterable(family_of(table, tables) for table in tables))
-    assessment = gather_evidence(results, family).assess(family)
+    assessment = _assess(tables, results)
     hours = _hours(hours_per_run, results)
     planned = plan_seeds(tables, assessment, hours, power=power, gpu_hours=gpu_hours, guessed_run_std=spread)
     if not (planned.needs or planned.decided):
@@ -107,18 +115,27 @@ def plan(
         )
     if planned.needs:
         _show_cells(planned)
-    expected = [
-        expected_verdicts(tables, assessment, n, run_std=spread) for n in numbers or sorted({t.seeds for t in tables})
-    ]
+    seeds = numbers or sorted({table.seeds for table in tables})
+    expected = [expected_verdicts(tables, assessment, number, run_std=spread) for number in seeds]
     if numbers:
         _show_chances(expected)
-    in_force = [assessment.looks[table.id] for table in tables if table.id in assessment.looks]
     lines = [*_summary(planned), *([_CHANCES] if numbers else ()), *_expectations(expected)]
     lines += _looks(shown) if shown else []
-    for line in [*lines, *(f"looks   {one.table}: {one.words}" for one in in_force)]:
+    declared = [assessment.looks[table.id] for table in tables if table.id in assessment.looks]
+    lines += [f"looks   {declaration.table}: {declaration.words}" for declaration in declared]
+    for line in [*lines, *_next_steps(planned, tables, results)]:
         say(line)
-    for line in _next_steps(planned, tables, results):
-        say(line)
+
+
+def _assess(tables: Sequence[Table], results: Path) -> Assessment:
+    """What is known of ``tables`` and of the paper's: the spread of its cells serves for others without runs."""
+    from repro.analysis.evidence import family_of, gather_evidence
+    from repro.cli.references import chosen_tables
+
+    judged = list(chain.from_iterable(family_of(table, tables) for table in tables))
+    if all(table.kind != "paper" for table in tables):
+        judged += chosen_tables([], [])
+    return gather_evidence(results, judged).assess(judged)
 
 
 def _numbers(at: str) -> tuple[int, ...]:
@@ -208,14 +225,11 @@ def _show_chances(expected: Sequence[Sequence[ExpectedVerdict]]) -> None:
     from repro.tables.layout import signed
 
     headers = ["chance of", "paper", *(f"{kind} at {of_n[0].seeds}" for of_n in expected for kind in ("yes", "no"))]
-    rows = [
-        [
-            of_cell[0].cell,
-            signed(of_cell[0].paper_delta, 2),
-            *(f"{100 * chance:.0f} %" for one in of_cell for chance in (one.reproduced, one.refuted)),
-        ]
-        for of_cell in zip(*expected, strict=True)
-    ]
+    rows = []
+    for of_cell in zip(*expected, strict=True):
+        chances = chain.from_iterable((verdict.reproduced, verdict.refuted) for verdict in of_cell)
+        shares = [f"{100 * chance:.0f} %" for chance in chances]
+        rows.append([of_cell[0].cell, signed(of_cell[0].paper_delta, 2), *shares])
     print()
     show_table(headers, rows, right=range(1, len(headers)))
 
@@ -224,9 +238,9 @@ def _expectations(expected: Sequence[Sequence[ExpectedVerdict]]) -> list[str]:
     """What so many seeds a cell can be expected to answer in all; simulated."""
     lines = []
     for of_n in expected:
-        large = [one.reproduced for one in of_n if abs(one.paper_delta) >= LARGE_POINTS]
+        large = [verdict.reproduced for verdict in of_n if abs(verdict.paper_delta) >= LARGE_POINTS]
         of_large = f" ({100 * fmean(large):.1f} % of those that print a point or more)" if large else ""
-        reproduced, refuted = sum(one.reproduced for one in of_n), sum(one.refuted for one in of_n)
+        reproduced, refuted = sum(verdict.reproduced for verdict in of_n), sum(verdict.refuted for verdict in of_n)
         lines.append(
             f"at {of_n[0].seeds:<5}seeds a cell: if every effect is the paper's, {reproduced:.1f} of {len(of_n)} cells "
             f"are called reproduced{of_large}; if there is none, {refuted:.1f} are called not reproduced"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Results, Settings
+from repro.cli.options import RESULTS_DEFAULT, Metric, Results, Settings
 from repro.cli.references import complete_table
-from repro.errors import UserError, nearest
+from repro.errors import UserError
 
 if TYPE_CHECKING:
-    from repro.analysis.runs import Metric
+    from repro.analysis import runs
     from repro.report import Report
 
 
@@ -40,37 +39,30 @@ def report(
             "--format", "-f", metavar="html|markdown", help="By default what the output's name ends in, else html."
         ),
     ] = None,
-    metric: Annotated[
-        str, typer.Option(metavar="last|best", help="The epoch reported; best is selected on the test set.")
-    ] = "last",
+    metric: Metric = "last",
     results: Results = RESULTS_DEFAULT,
     settings: Settings = None,
 ) -> None:
     """Report on what was recorded: verdict, claims, tables, figures, assumptions, provenance, in one file."""
     from repro.analysis.runs import METRICS
-    from repro.cli.output import format_of, refuse_unwritable, write_output
+    from repro.cli.output import deliver, format_of, refuse_unknown, refuse_unwritable
     from repro.cli.references import chosen_tables
     from repro.report import FORMATS, SUFFIXES, gather_report
 
     format_name = format_of(output, format_name, SUFFIXES, default="html")
-    for kind, given, valid in (("format", format_name, FORMATS), ("metric", metric, METRICS)):
-        if given not in valid:
-            raise UserError(f"no {kind} is called '{given}'", where=f"--{kind}", hint=nearest(given, valid))
+    refuse_unknown("format", format_name, FORMATS)
+    refuse_unknown("metric", metric, METRICS)
     if settings and not tables:
         raise UserError("--set needs a table to set it on", hint="Name one: biasrepro report table1 --set KEY=VALUE")
     output = output or (Path("report.html") if format_name == "html" else None)
     if output:
         refuse_unwritable(output)
     chosen = chosen_tables(tables, settings or []) if tables else []
-    found = gather_report(results, chosen, cast("Metric", metric))
-    again = ["report", *(one.reference for one in chosen), "--format", format_name, "--metric", metric]
+    found = gather_report(results, chosen, cast("runs.Metric", metric))
+    again = ["report", *(table.reference for table in chosen), "--format", format_name, "--metric", metric]
     again += ["-o", output.name] if output else []
     text = FORMATS[format_name](found, _commands(found, again))
-    if output is None:
-        typer.echo(text.encode(), nl=False)
-        sys.stdout.flush()
-    else:
-        write_output(output, text.encode())
+    deliver(text.encode(), output)
     for line in _next_steps(found, results):
         typer.echo(line, err=True)
 
@@ -82,7 +74,7 @@ def _commands(found: Report, again: Sequence[str]) -> list[str]:
     tables = [section.table for section in found.sections]
     data = dict.fromkeys(table.dataset.name for table in tables if DATASETS[table.dataset.name].archives)
     commands = [["data", "fetch", name] for name in data]
-    commands += [["sweep", one.reference, "--seeds", str(one.seeds)] for one in tables]
+    commands += [["sweep", table.reference, "--seeds", str(table.seeds)] for table in tables]
     return [shlex.join(["biasrepro", *words]) for words in (*commands, again)]
 
 
