@@ -1,11 +1,11 @@
 """From recorded runs to an answer for every cell: the delta against cross-entropy, its interval, p and verdict.
 
-The cells of the paper's tables that are given are one family for Holm's adjustment, whichever of them have runs: give
-both tables, whichever is shown. A cell without runs counts as p = 1, so that an answer never changes because another
-cell was run or not. Every other table is a family of its own.
+Holm's adjustment is over all cells of a paper's tables, whichever have runs: give all of them, whichever is shown. A
+cell without runs counts as p = 1, so that no answer depends on whether another cell was run. Every other table is a
+family of its own.
 
-Where looks were declared for a table, its cells are judged at them, and answers never change with further seeds: p and
-p_adjusted are valid over all looks together, the interval is a repeated one (``stats/sequential.py`` says how, and why
+The cells of a preregistered table are judged at its interim analyses, and further seeds never change an answer: p and
+p_adjusted hold over all analyses together, the interval is a repeated one (``stats/sequential.py`` says how, and why
 that keeps the family's error). Such a table counts the family's other cells as p = 1, so that its answers depend on its
 own records alone.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -40,8 +40,8 @@ FAR_BASELINE_POINTS = 1.0  # our cross-entropy this far from the paper's is flag
 class Delta:
     """A loss minus cross-entropy, paired by seed, in points. What needs three seeds is None below them.
 
-    ``std`` is the sample standard deviation of the differences, ``low`` and ``high`` their mean's 95% t interval (with
-    looks: the repeated interval, which holds at all of them together). ``p`` is two-sided, or of
+    ``std`` is the sample standard deviation of the differences, ``low`` and ``high`` their mean's 95% t interval (if
+    preregistered: the repeated interval, which holds at all analyses together). ``p`` is two-sided, or of
     equivalence where the paper prints no difference; ``p_adjusted`` is Holm's over the family. ``superiority`` is
     P(A > B), the chance that a run under this loss beats one under cross-entropy.
     """
@@ -69,29 +69,30 @@ class CellResult:
     ``verdict`` is None for cross-entropy itself, where nothing comparable is printed, and where no run is paired.
     ``seeds_needed`` are those still missing for a verdict: None where there is one, or where no number that could be
     run is enough. ``level`` is what Holm's adjustment would hold p to next, given the family's other cells.
-    ``baseline_offset`` is our mean cross-entropy minus the paper's, in points. ``looks`` are those declared, if any,
-    ``look`` the seeds of the one that it is judged at, None before the first; ``seeds_in`` of the first seeds are in.
+    ``baseline_offset`` is our mean cross-entropy minus the paper's, in points. ``looks`` are the preregistered interim
+    analyses, ``look`` the seeds of the one that the cell is judged at (None before the first); the first ``seeds_in``
+    seeds are complete.
     """
 
     table: str
     row: str
     column: str
     runs: CellRuns
-    delta: Delta | None
-    unpaired: tuple[str, ...]
     paper_top1: float | None
     paper_delta: float | None
     baseline_offset: float | None
-    verdict: Verdict | None
-    seeds_needed: int | None
-    level: float | None
+    delta: Delta | None = None
+    unpaired: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    seeds_needed: int | None = None
+    level: float | None = None
     looks: Looks | None = None
     look: int | None = None
     seeds_in: int | None = None
 
     @property
     def next_look(self) -> int | None:
-        """The seeds of the look that it goes on to: None where it is decided, and after the last."""
+        """The seeds of the next interim analysis; None where the cell is decided, and after the last."""
         return None if self.looks is None or self.decided else self.looks.after(self.look or 0)
 
     @property
@@ -148,68 +149,61 @@ def assess(
             pairs = pair(runs, counted[table, row, BASELINE])
             question = ask(pairs, _paper_delta(printed[table, row], column))
             families[names[table]][table, row, column] = question
-    answers: dict[CellKey, _Answer] = {}
+    cells = {key: _without_answer(key, counted, printed[key[:2]]) for key in counted}
     for questions in families.values():
-        answers |= _answers(look_at(questions, counted, looks, alpha), alpha)
-    cells = {key: _result(key, counted, printed[key[:2]], answers.get(key, _Answer())) for key in counted}
+        cells |= _answered(cells, look_at(questions, counted, looks, alpha), alpha)
     left_out = chain.from_iterable(runs.left_out for runs in counted.values())
     return Assessment(metric, alpha, looks, names, cells, (*left_out, *strays))
 
 
-@dataclass(frozen=True)
-class _Answer:
-    question: Question | None = None
-    delta: Delta | None = None
-    verdict: Verdict | None = None
-    seeds_needed: int | None = None
-    level: float | None = None
-
-
-def _answers(family: Mapping[CellKey, Question], alpha: float) -> dict[CellKey, _Answer]:
-    """Judge the cells of one family together."""
+def _answered(
+    cells: Mapping[CellKey, CellResult], family: Mapping[CellKey, Question], alpha: float
+) -> dict[CellKey, CellResult]:
+    """The cells of one family, judged together."""
     adjusted = holm([question.p for question in family.values()])
     # Holm's next step: a cell not rejected yet will be, once its p is under alpha over the number of such cells.
     level = alpha / max(int(np.sum(adjusted >= alpha)), 1)
-    return {
-        key: _answer(question, float(p) if question.p_adjusted is None else question.p_adjusted, level, alpha)
-        for (key, question), p in zip(family.items(), adjusted, strict=True)
-    }
-
-
-def _answer(question: Question, p_adjusted: float, level: float, alpha: float) -> _Answer:
-    paper, n = question.paper_delta, len(question.pairs.seeds)
-    verdict = Verdict.UNDERPOWERED if paper is not None and question.seeds_in else None
-    if paper is not None and n:
-        judged = judge(question.estimate, paper, p_adjusted, alpha=alpha, confidence=question.confidence)
-        verdict = Verdict(judged.item())
-    needed = None
-    if paper is not None and verdict in (None, Verdict.UNDERPOWERED):
-        needed = _seeds_needed(question, paper, level)
-    return _Answer(question, _delta(question, p_adjusted) if n else None, verdict, needed, level)
+    answered = {}
+    for (key, question), by_holm in zip(family.items(), adjusted, strict=True):
+        paper, n = question.paper_delta, len(question.pairs.seeds)
+        p_adjusted = float(by_holm) if question.p_adjusted is None else question.p_adjusted
+        verdict = Verdict.UNDERPOWERED if paper is not None and question.seeds_in else None
+        if paper is not None and n:
+            judged = judge(question.estimate, paper, p_adjusted, alpha=alpha, confidence=question.confidence)
+            verdict = Verdict(judged.item())
+        needed = None
+        if paper is not None and verdict in (None, Verdict.UNDERPOWERED):
+            needed = _seeds_needed(question, paper, level)
+        answered[key] = replace(
+            cells[key],
+            delta=_delta(question, p_adjusted) if n else None,
+            unpaired=question.pairs.unpaired,
+            verdict=verdict,
+            seeds_needed=needed,
+            level=level,
+            looks=question.looks,
+            look=question.look,
+            seeds_in=question.seeds_in,
+        )
+    return answered
 
 
 def _seeds_needed(question: Question, paper_delta: float, level: float) -> int | None:
-    """The seeds still missing: for the next look, or without looks for a verdict; None where no number is enough."""
+    """The seeds still missing: for the next interim analysis, or without any for a verdict; None if no number will do.
+
+    A verdict takes what 80% power takes, as ``biasrepro plan`` counts it. Where as many are there and the cell is still
+    open, its mean lies between 0 and D/2, and it takes the number that closes any cell of this spread.
+    """
     if question.seeds_in is not None:
         return None if question.next_look is None else max(question.next_look - question.seeds_in, 1)
-    n = len(question.pairs.seeds)
-    total = _seeds_in_all(question.pairs.differences, paper_delta, level)
-    return None if total is None else max(total - n, 1)
-
-
-def _seeds_in_all(differences: Sequence[float], paper_delta: float, level: float) -> int | None:
-    """How many seeds a verdict will take: for 80% power as ``biasrepro plan`` counts them.
-
-    Where as many are there and the cell is still open, its mean lies between 0 and D/2, and it takes the number that
-    closes any cell of this spread.
-    """
+    differences = question.pairs.differences
     n = len(differences)
     observed = float(np.std(differences, ddof=1)) if n > 1 else 0.0
     plausible = planning_std([(observed, n)] if n > 1 else [])
     total = seeds_to_decide(paper_delta, plausible, level=level)
     if total is not None and total <= n:
-        return seeds_to_be_sure(paper_delta, observed if observed > LEAST_STD else plausible, level=level)
-    return total
+        total = seeds_to_be_sure(paper_delta, observed if observed > LEAST_STD else plausible, level=level)
+    return None if total is None else max(total - n, 1)
 
 
 def _delta(question: Question, p_adjusted: float) -> Delta:
@@ -228,28 +222,17 @@ def _delta(question: Question, p_adjusted: float) -> Delta:
     )
 
 
-def _result(
-    key: CellKey, counted: Mapping[CellKey, CellRuns], printed: Mapping[str, float], answer: _Answer
-) -> CellResult:
+def _without_answer(key: CellKey, counted: Mapping[CellKey, CellRuns], printed: Mapping[str, float]) -> CellResult:
     table, row, column = key
     baseline, paper_baseline = counted[table, row, BASELINE].mean, printed.get(BASELINE)
-    question = answer.question
     return CellResult(
         table=table,
         row=row,
         column=column,
         runs=counted[key],
-        delta=answer.delta,
-        unpaired=question.pairs.unpaired if question else (),
         paper_top1=printed.get(column),
         paper_delta=_paper_delta(printed, column),
         baseline_offset=None if baseline is None or paper_baseline is None else baseline - paper_baseline,
-        verdict=answer.verdict,
-        seeds_needed=answer.seeds_needed,
-        level=answer.level,
-        looks=question.looks if question else None,
-        look=question.look if question else None,
-        seeds_in=question.seeds_in if question else None,
     )
 
 

@@ -82,6 +82,14 @@ def variants_of(table: Table) -> list[Table]:
     return [other for other in _built_in(table) if other.beside == table.table and other.kind == "variants"]
 
 
+def table_of_folder(name: str) -> Table | None:
+    """The table whose results are in a folder of this name; None for a YAML file that is not known by name."""
+    with contextlib.suppress(UserError):
+        table = find_table(name)
+        return table if table.id == name else None
+    return None
+
+
 def lending_cells(results: Path, table: Table) -> dict[str, list[Cell]]:
     """For the id of a cell of ``table``, the cells of built-in tables whose runs it counts where it has none."""
     declared = [table.id] if (results / table.id / PREREGISTRATION).exists() else []

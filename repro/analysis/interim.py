@@ -1,8 +1,8 @@
-"""What is asked of a cell, and declared looks taken at it: from the arms of a family to the pairs and p to be judged.
+"""Interim analyses: paired differences and p-values of each cell at preregistered sample sizes.
 
-A look at n seeds is one at seeds 0 to n - 1. A seed whose run diverged, in either arm, is named and left out, and no
-further one stands in for it; a seed that merely has not run keeps the look waiting. So a look depends on records of
-seeds below n and on nothing else: neither on later seeds that happen to be there, nor on the order in which runs ended.
+An analysis at n seeds is of seeds 0 to n - 1. A seed that diverged, in the cell or its baseline, is left out, and no
+further seed replaces it; a seed that has not run yet delays the analysis. So an analysis depends on the records of
+seeds below n and on nothing else: neither on later seeds, nor on the order in which runs ended.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from repro.experiment.schema import BASELINE
 
 @dataclass(frozen=True)
 class Question:
-    """One cell: the pairs that are looked at, and their p-value before the adjustment.
+    """One cell: the pairs that are analysed, and their p-value before the adjustment.
 
-    Under declared ``looks``: ``look`` are the seeds of the one that it came to (None before the first), ``pairs`` those
-    of these seeds, ``seeds_in`` how many of the first seeds are in; ``p`` and ``p_adjusted`` hold over all looks
-    together, and ``confidence`` is that of a repeated interval. ``p_adjusted`` is None without looks.
+    With preregistered ``looks``: ``look`` are the seeds of the latest analysis (None before the first), ``pairs`` those
+    of these seeds, ``seeds_in`` how many of the first seeds are complete; ``p`` and ``p_adjusted`` hold over all
+    analyses together, and ``confidence`` is that of a repeated interval. ``p_adjusted`` is None without ``looks``.
     """
 
     pairs: Pairs
@@ -44,12 +44,12 @@ class Question:
 
     @property
     def next_look(self) -> int | None:
-        """The seeds of the look after the one that it came to, None without one."""
+        """The seeds of the next analysis, None without one."""
         return self.looks.after(self.look or 0) if self.looks else None
 
 
 def ask(pairs: Pairs, paper_delta: float | None) -> Question:
-    """The question on all pairs there are, as if their number had been fixed."""
+    """The question on all pairs, as if their number had been fixed."""
     estimate = _estimate(pairs.differences)
     p = cell_p(estimate, np.nan if paper_delta is None else paper_delta)
     return Question(pairs, estimate, paper_delta, float(p))
@@ -61,14 +61,11 @@ def look_at(
     declared: Mapping[str, Declaration],
     alpha: float,
 ) -> dict[CellKey, Question]:
-    """The questions of a family, those of cells under a declaration at the looks that can be taken."""
+    """The questions of a family; those of preregistered cells at the analyses that are possible by now."""
     found = dict(family)
     for declaration in declared.values():
-        cells = {
-            key: question
-            for key, question in family.items()
-            if "/".join(key) in declaration.cells and question.paper_delta is not None
-        }
+        printed = {key: question for key, question in family.items() if question.paper_delta is not None}
+        cells = {key: question for key, question in printed.items() if "/".join(key) in declaration.cells}
         if cells:
             seeds_in = {key: _seeds_in(counted[key], counted[*key[:2], BASELINE]) for key in cells}
             found |= _take_looks(cells, seeds_in, declaration.looks, len(family), alpha)
@@ -78,9 +75,10 @@ def look_at(
 def _take_looks(
     cells: Mapping[CellKey, Question], seeds_in: Mapping[CellKey, int], looks: Looks, family: int, alpha: float
 ) -> dict[CellKey, Question]:
-    """Take every look at cells declared together that can be taken."""
+    """Do every analysis of cells preregistered together that is possible by now."""
+    pairs = [question.pairs for question in cells.values()]
     found = follow(
-        [_side_by_side([_estimate(one.pairs.before(n).differences) for one in cells.values()]) for n in looks.seeds],
+        [_side_by_side([_estimate(of_cell.before(n).differences) for of_cell in pairs]) for n in looks.seeds],
         [[seeds_in[key] >= n for n in looks.seeds] for key in cells],
         [question.paper_delta or 0.0 for question in cells.values()],
         looks,
@@ -103,7 +101,7 @@ def _take_looks(
 
 
 def _seeds_in(ours: CellRuns, baseline: CellRuns) -> int:
-    """How many of the first seeds are in: run in both arms, or lost in one."""
+    """How many of the first seeds are complete: run in both cells, or lost in one."""
     there, lost = set(ours.seeds) & set(baseline.seeds), {*ours.lost, *baseline.lost}
     return next(seed for seed in count() if seed not in there and seed not in lost)
 
@@ -115,5 +113,5 @@ def _estimate(differences: Sequence[float]) -> Estimate:
 
 def _side_by_side(estimates: Sequence[Estimate]) -> Estimate:
     """Scalar estimates as one of arrays (cells,)."""
-    parts = zip(*((one.value, one.standard_error, one.df) for one in estimates), strict=True)
-    return Estimate(*(np.array(part, np.float64) for part in parts))
+    parts = np.array([(estimate.value, estimate.standard_error, estimate.df) for estimate in estimates], np.float64)
+    return Estimate(*parts.T)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.analysis.claims import Claim, assess_claims
-from repro.analysis.evidence import Evidence, gather_evidence, variants_of
+from repro.analysis.evidence import Evidence, gather_evidence, table_of_folder, variants_of
 from repro.analysis.runs import Metric
-from repro.errors import UserError
 from repro.experiment.config import builtin_names, find_table
 from repro.experiment.schema import Table, TableKind
 from repro.figures import Recorded
@@ -51,9 +50,10 @@ class Report:
 def gather_report(results: Path, tables: Sequence[Table] = (), metric: Metric = "last") -> Report:
     """The report on what lies under ``results``: on ``tables``, or on the paper's and all others with records."""
     papers = [table for table in map(find_table, builtin_names()) if table.kind == "paper"]
-    folders = _folders(results)
-    known, unknown = _known(folders)
-    others = [table for table in known if table.id not in {paper.id for paper in papers}]
+    folders = sorted({path.parts[-5] for path in results.glob("*/*/*/seed-*/run.json")})
+    found = {name: table_of_folder(name) for name in folders}
+    unknown = [name for name, table in found.items() if table is None]
+    others = [table for table in found.values() if table and table.id not in {paper.id for paper in papers}]
     beside = {variant.id for paper in papers for variant in variants_of(paper)}
     sections = list(tables) or [*papers, *(table for table in others if table.id not in beside)]
     product = find_table("product")
@@ -79,27 +79,6 @@ def report_on(
         claims=assess_claims(of_claims, evidence.assess(of_claims)),
         unknown=unknown,
     )
-
-
-def _folders(results: Path) -> list[str]:
-    """The tables with a record under ``results``."""
-    return sorted({path.parts[-5] for path in results.glob("*/*/*/seed-*/run.json")})
-
-
-def _known(folders: Sequence[str]) -> tuple[list[Table], list[str]]:
-    """The tables that the names of these folders find, and the names that find none."""
-    known, unknown = [], []
-    for name in folders:
-        try:
-            table = find_table(name)
-        except UserError:
-            unknown.append(name)
-            continue
-        if table.id == name:
-            known.append(table)
-        else:
-            unknown.append(name)
-    return known, unknown
 
 
 def _in_order(tables: Sequence[Table]) -> list[Table]:

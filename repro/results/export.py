@@ -13,52 +13,61 @@ from repro.experiment.catalog import DATASETS
 from repro.results import EpochRecord, RunRecord
 from repro.results.record import SCHEMA_VERSION
 
-# What a row says of its run: name and type, in the order of the columns.
-OF_RUN: dict[str, type] = {
-    "run": str,
-    "table": str,
-    "row": str,
-    "column": str,
-    "seed": int,
-    "status": str,
-    "model": str,
-    "loss": str,
-    "alpha": float,
-    "beta": float,
-    "normalization": str,
-    "dataset": str,
-    "classes": int,
-    "precision": str,
-    "parameters": int,
-    "device_name": str,
-    "biasrepro": str,
-    "git_commit": str,
-    "configuration_hash": str,
+# The columns that describe a run, then its end: type, and where the value is in the record.
+_OF_RUN: dict[str, tuple[type, str]] = {
+    "run": (str, "id"),
+    "table": (str, "table"),
+    "row": (str, "row"),
+    "column": (str, "column"),
+    "seed": (int, "seed"),
+    "status": (str, "status"),
+    "model": (str, "configuration.model"),
+    "loss": (str, "configuration.loss"),
+    "alpha": (float, "configuration.weighting.alpha"),
+    "beta": (float, "configuration.weighting.beta"),
+    "normalization": (str, "configuration.weighting.normalization"),
+    "dataset": (str, "configuration.dataset.name"),
+    "classes": (int, "configuration.dataset.classes"),  # all of the data set's where the configuration says none
+    "precision": (str, "execution_in_force.precision"),
+    "parameters": (int, "parameters"),
+    "device_name": (str, "provenance.device_name"),
+    "biasrepro": (str, "provenance.biasrepro"),
+    "git_commit": (str, "provenance.git_commit"),
+    "configuration_hash": (str, "configuration_hash"),
 }
-OF_EPOCH: dict[str, type] = {name: int if name == "epoch" else float for name in EpochRecord.model_fields}
-OF_END: dict[str, type] = {
-    "epochs": int,
-    "last_top1_percent": float,
-    "best_top1_percent": float,
-    "best_epoch": int,
-    "reason": str,
-    "state_hash": str,
-    "started_at": str,
-    "finished_at": str,
-    "duration_seconds": float,
-    "images_per_second": float,
-    "resumptions": int,
+_OF_END: dict[str, tuple[type, str]] = {
+    "epochs": (int, "epochs"),  # their number
+    "last_top1_percent": (float, "last_top1_percent"),
+    "best_top1_percent": (float, "best_top1_percent"),
+    "best_epoch": (int, "best_epoch"),
+    "reason": (str, "reason"),
+    "state_hash": (str, "state_hash"),
+    "started_at": (str, "provenance.started_at"),
+    "finished_at": (str, "provenance.finished_at"),
+    "duration_seconds": (float, "provenance.duration_seconds"),
+    "images_per_second": (float, "provenance.images_per_second"),
+    "resumptions": (int, "provenance.resumptions"),
 }
+_OF_EPOCH: dict[str, type] = {name: int if name == "epoch" else float for name in EpochRecord.model_fields}
+_OF_RUN_TYPES = {name: kind for name, (kind, _) in _OF_RUN.items()}
 
-COLUMNS = {"epochs": OF_RUN | OF_EPOCH, "runs": OF_RUN | OF_END}
+COLUMNS: dict[str, dict[str, type]] = {
+    "epochs": _OF_RUN_TYPES | _OF_EPOCH,
+    "runs": _OF_RUN_TYPES | {name: kind for name, (kind, _) in _OF_END.items()},
+}
 
 
 def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[str, Any]]:
     """A row for every epoch of every record, or (``runs``) for every record; None where there is nothing to say."""
     for record in sorted(records, key=lambda record: (record.table, record.row, record.column, record.seed)):
-        of_run = _of_run(record)
+        fields = record.model_dump(exclude={"epochs"})
+        dataset = record.configuration.get("dataset") or {}
+        facts = DATASETS.get(str(dataset.get("name")))
+        of_run = {name: _value(fields, path) for name, (_, path) in _OF_RUN.items()}
+        of_run["classes"] = of_run["classes"] or (facts and facts.num_classes)
         if level == "runs":
-            yield of_run | _of_end(record)
+            of_end = {name: _value(fields, path) for name, (_, path) in _OF_END.items()}
+            yield of_run | of_end | {"epochs": len(record.epochs)}
         else:
             yield from (of_run | epoch.model_dump() for epoch in record.epochs)
 
@@ -110,45 +119,8 @@ def schema_to_bytes() -> bytes:
     return json.dumps(record_schema(), indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _of_run(record: RunRecord) -> dict[str, Any]:
-    configuration, made = record.configuration, record.provenance
-    weighting, dataset = configuration.get("weighting") or {}, configuration.get("dataset") or {}
-    facts = DATASETS.get(str(dataset.get("name")))
-    return {
-        "run": record.id,
-        "table": record.table,
-        "row": record.row,
-        "column": record.column,
-        "seed": record.seed,
-        "status": record.status,
-        "model": configuration.get("model"),
-        "loss": configuration.get("loss"),
-        "alpha": weighting.get("alpha"),
-        "beta": weighting.get("beta"),
-        "normalization": weighting.get("normalization"),
-        "dataset": dataset.get("name"),
-        "classes": dataset.get("classes") or (facts and facts.num_classes),
-        "precision": record.execution_in_force.get("precision"),
-        "parameters": record.parameters,
-        "device_name": made.device_name,
-        "biasrepro": made.biasrepro,
-        "git_commit": made.git_commit,
-        "configuration_hash": record.configuration_hash,
-    }
-
-
-def _of_end(record: RunRecord) -> dict[str, Any]:
-    made = record.provenance
-    return {
-        "epochs": len(record.epochs),
-        "last_top1_percent": record.last_top1_percent,
-        "best_top1_percent": record.best_top1_percent,
-        "best_epoch": record.best_epoch,
-        "reason": record.reason,
-        "state_hash": record.state_hash,
-        "started_at": made.started_at,
-        "finished_at": made.finished_at,
-        "duration_seconds": made.duration_seconds,
-        "images_per_second": made.images_per_second,
-        "resumptions": made.resumptions,
-    }
+def _value(fields: Any, path: str) -> Any:
+    """The value at a dotted path, None where it ends early."""
+    for key in path.split("."):
+        fields = fields.get(key) if isinstance(fields, dict) else None
+    return fields

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from repro.analysis.evidence import lending_cells
+from repro.analysis.evidence import lending_cells, table_of_folder
 from repro.analysis.runs import seed_of
-from repro.errors import UserError
-from repro.experiment.config import find_table, runs_of
+from repro.experiment.config import runs_of
 from repro.experiment.schema import Table
-from repro.results import Found, load_records
+from repro.results import load_records
 from repro.sweep.survey import RunState, Stage, survey
 
 IN_TRAINING = (Stage.RUNNING, Stage.LOST)
@@ -54,46 +53,41 @@ def overview(results: Path, table: Table) -> Overview:
     runs = runs_of(table.cells, sorted(asked | {seed for seed in there.values() if seed is not None}))
     runs = [run for run in runs if run.seed in asked or results / run.id in there]
     states = survey(results, runs, lending_cells(results, table))
-    by_cell: dict[str, Counter[Stage]] = {cell.id: Counter() for cell in table.cells}
-    for run in runs:
-        by_cell[run.cell.id][states[run.id].stage] += 1
     known = {results / run.id for run in runs}
     strangers = sorted(path / "run.json" for path, seed in there.items() if path not in known and seed is not None)
-    return Overview(
-        table.id,
-        table,
-        Counter(state.stage for state in states.values()),
-        by_cell,
-        _trouble(states.items()),
-        tuple(path for path in strangers if path.exists()),
-        tuple((run_id, state) for run_id, state in states.items() if state.stage in IN_TRAINING),
-        Counter(state.lender for state in states.values() if state.lender),
-    )
+    return _counted(table.id, table, states, [path for path in strangers if path.exists()])
 
 
 def overview_of_folder(results: Path, name: str) -> Overview:
-    """Where the table in the folder ``name`` stands, by that name where it finds the table, else by its records."""
-    try:
-        table = find_table(name)
-        if table.id == name:
-            return overview(results, table)
-    except UserError:
-        pass
-    found = load_records(results, [name], epochs=False)
-    states = {"/".join(entry.path.parts[-5:-1]): _state_by_record(entry) for entry in found}
-    by_cell: dict[str, Counter[Stage]] = {}
+    """Where the table in the folder ``name`` stands: by its YAML file, or if that is unknown by its records."""
+    table = table_of_folder(name)
+    if table is not None:
+        return overview(results, table)
+    states = {}
+    for found in load_records(results, [name], epochs=False):
+        run_id, record = "/".join(found.path.parts[-5:-1]), found.record
+        if record is None:
+            states[run_id] = RunState(Stage.DAMAGED, found.problem)
+        else:
+            stage = Stage.COMPLETED if record.status == "completed" else Stage.DIVERGED
+            states[run_id] = RunState(stage, record.reason)
+    return _counted(name, None, states)
+
+
+def _counted(
+    name: str, table: Table | None, states: Mapping[str, RunState], strangers: Iterable[Path] = ()
+) -> Overview:
+    by_cell: dict[str, Counter[Stage]] = {cell.id: Counter() for cell in table.cells} if table else {}
     for run_id, state in states.items():
         by_cell.setdefault(run_id.rpartition("/")[0], Counter())[state.stage] += 1
-    stages = Counter(state.stage for state in states.values())
-    return Overview(name, None, stages, by_cell, _trouble(states.items()))
-
-
-def _state_by_record(found: Found) -> RunState:
-    if found.record is None:
-        return RunState(Stage.DAMAGED, found.problem)
-    return RunState(Stage.COMPLETED if found.record.status == "completed" else Stage.DIVERGED, found.record.reason)
-
-
-def _trouble(states: Iterable[tuple[str, RunState]]) -> tuple[tuple[str, RunState], ...]:
-    found = [(run_id, state) for run_id, state in states if state.stage in TROUBLE]
-    return tuple(sorted(found, key=lambda entry: TROUBLE.index(entry[1].stage)))
+    trouble = [(run_id, state) for run_id, state in states.items() if state.stage in TROUBLE]
+    return Overview(
+        name,
+        table,
+        Counter(state.stage for state in states.values()),
+        by_cell,
+        tuple(sorted(trouble, key=lambda entry: TROUBLE.index(entry[1].stage))),
+        tuple(strangers),
+        tuple((run_id, state) for run_id, state in states.items() if state.stage in IN_TRAINING),
+        Counter(state.lender for state in states.values() if state.lender),
+    )
