@@ -54,14 +54,12 @@ def recorded_of(results: Path, tables: Sequence[Table]) -> list[Found]:
     """The records of ``tables``, whether they count or not, and those that these tables borrow; with every epoch."""
     evidence = gather_evidence(results, tables, epochs=True)
     counted, _ = count_runs(tables, evidence.found, declared=evidence.declarations)
-    borrowed: set[str] = set()
-    for (table_id, _, _), runs in counted.items():
-        borrowed.update(record.id for record in (*runs.completed, *runs.diverged) if record.table != table_id)
     names = {table.id for table in tables}
+    counts = {record.id for runs in counted.values() for record in (*runs.completed, *runs.diverged)}
     return [
         entry
         for entry in evidence.found
-        if entry.path.relative_to(results).parts[0] in names or (entry.record and entry.record.id in borrowed)
+        if entry.path.relative_to(results).parts[0] in names or (entry.record and entry.record.id in counts)
     ]
 
 

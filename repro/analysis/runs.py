@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Literal, get_args
 
 from repro.experiment.schema import Cell, Run, Table
@@ -78,11 +78,6 @@ class CellRuns:
     def mean(self) -> float | None:
         """The arithmetic mean, None without runs."""
         return fmean(self.top1_percent) if self.completed else None
-
-    @property
-    def std(self) -> float | None:
-        """The sample standard deviation (n - 1 below the sum), None below two seeds."""
-        return stdev(self.top1_percent) if self.n > 1 else None
 
 
 @dataclass(frozen=True)

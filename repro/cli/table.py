@@ -85,9 +85,9 @@ def table(
         refuse_unwritable(output)
     chosen = chosen_tables(names or [], settings or [])
     assembled = []
-    for one_table in chosen:
+    for asked in chosen:
         shown = gather(
-            one_table,
+            asked,
             results,
             metric=cast("runs.Metric", metric),
             show_variants=variants,
@@ -97,7 +97,7 @@ def table(
         assembled.append(replace(shown, compact=compact))
 
     # The command that gives this output, with every choice in it.
-    words = ["table", *(chosen_table.reference for chosen_table in chosen), "--format", format_name, "--metric", metric]
+    words = ["table", *(asked.reference for asked in chosen), "--format", format_name, "--metric", metric]
     words += [] if variants is None else ["--variants" if variants else "--no-variants"]
     words += ["--verdicts", verdicts] if verdicts else []
     words += ["--compact"] if compact else []
@@ -105,8 +105,8 @@ def table(
     render = partial(latex.render, siunitx=True) if siunitx else RENDERERS[format_name]
     text = render(assembled, command_line(*words, results=results))
     deliver(text.encode(), output)
-    shown_in = _terminal_columns() if output is None and format_name == "markdown" else None
-    for line in [*_too_wide(text, shown_in), *_next_steps(chosen, assembled, results, format_name)]:
+    too_wide = _too_wide(text) if output is None and format_name == "markdown" else []
+    for line in [*too_wide, *_next_steps(chosen, assembled, results, format_name)]:
         typer.echo(line, err=True)
 
 
@@ -127,17 +127,12 @@ def _refuse(format_name: str, metric: str, verdicts: str | None, *, compact: boo
         raise UserError("compact is for markdown, latex and html", where="--compact", hint=hint)
 
 
-def _terminal_columns() -> int | None:
-    """How wide the terminal is, None where the output goes elsewhere."""
+def _too_wide(text: str) -> list[str]:
+    """Where rows of a table are longer than the terminal's lines, how to see them whole."""
     from repro.cli.console import console
 
-    return console().width if sys.stdout.isatty() else None
-
-
-def _too_wide(text: str, columns: int | None) -> list[str]:
-    """Where rows of a table are longer than the terminal's lines, how to see them whole."""
     widest = max((len(line) for line in text.splitlines() if line.startswith("|")), default=0)
-    if columns is None or widest <= columns:
+    if not sys.stdout.isatty() or widest <= (columns := console().width):
         return []
     return [f"{widest} columns wide, and this terminal has {columns}: `| less -S` behind it, or -o table.html"]
 

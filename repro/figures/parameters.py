@@ -8,7 +8,7 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 
-from repro.analysis.claims.claim_tests import COMPACT_UP_TO, LARGE_FROM
+from repro.analysis.claim_tests import COMPACT_UP_TO, LARGE_FROM
 from repro.experiment.catalog import LOSSES
 from repro.experiment.schema import Column, Row
 from repro.figures.deltas import add_legend, and_the_papers, draw_results

@@ -51,10 +51,11 @@ def assemble(
     """
     variants = variants if show_variants is not False else ()
     counted, strays = count_runs([table, *variants], found, metric, declared)
-    sources = [_Source(table, row, counted) for row in table.rows]
-    for variant in variants:
-        rows = [_Source(variant, row, counted, variant=True) for row in variant.rows]
-        sources = _interleaved(sources, [row for row in rows if show_variants or row.found_any])
+    beside = [_Source(variant, row, counted, variant=True) for variant in variants for row in variant.rows]
+    beside = [source for source in beside if show_variants or source.found_any]
+    sources = []
+    for row in table.rows:
+        sources += [_Source(table, row, counted), *(source for source in beside if source.row.beside == row.id)]
     builder = _Builder(table, sources, strays, metric)
     rows_built = tuple(builder.row(source) for source in sources)  # before the notes: marks are given on the way
     completed = [record for source in sources for record in source.completed]
@@ -111,18 +112,6 @@ class _Source:
     def borrowed(self, column: str) -> dict[str, int]:
         """How many runs of a cell are recorded under each other table."""
         return Counter(record.table for record in self.runs[column].completed if record.table != self.table.id)
-
-
-def _interleaved(own: list[_Source], others: Iterable[_Source]) -> list[_Source]:
-    """``own`` with each of ``others`` under the row it stands beside, after those that stand there already."""
-    rows = list(own)
-    for other in others:
-        anchors = [i for i, row in enumerate(rows) if not row.variant and row.row.id == other.row.beside]
-        place = anchors[0] + 1 if anchors else len(rows)
-        while place < len(rows) and rows[place].variant:
-            place += 1
-        rows.insert(place, other)
-    return rows
 
 
 class _Builder:

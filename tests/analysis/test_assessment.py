@@ -65,7 +65,6 @@ def test_every_number_is_scipys_and_statsmodels(papers: list[Table], as_printed:
         assert (delta.low, delta.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)), rel=1e-9)
         assert delta.correlation == pytest.approx(np.corrcoef(pairs.T)[0, 1], rel=1e-9)
         assert result.runs.mean == pytest.approx(pairs[:, 0].mean(), rel=1e-12)
-        assert result.runs.std == pytest.approx(pairs[:, 0].std(ddof=1), rel=1e-9)
         if result.paper_delta:
             assert delta.p == pytest.approx(theirs.pvalue, rel=1e-9)
         else:

@@ -1,4 +1,14 @@
-"""The claims, as questions put to an assessment, and their answers in words."""
+"""The claims of the supplement's text, each with its test on our runs and the answer in words.
+
+A claim speaks of these networks, so it is tested on the mean over them (a contrast of the rows' paired differences,
+rows independent, each with its own spread), or, where it says "every", on the worst of them: the largest of the rows'
+p-values, which needs no adjustment (the intersection-union test: Berger 1982, Technometrics 24). p-values are two-sided
+and 1 for the wrong sign, so that before any adjustment p < 0.05 and a 95% interval on the claimed side are the same;
+Holm then adjusts them over the claims, and likewise those of the opposite. While networks of a claim lack runs, it is
+not answered from the others.
+
+Networks that differ in size differ in much else: an answer about size is one about these six.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +19,10 @@ from statistics import fmean, stdev
 
 import numpy as np
 
+from repro.analysis import claim_tests
 from repro.analysis.assessment import Assessment
-from repro.analysis.claims import claim_tests
-from repro.analysis.claims.claim_tests import Compare, Differences, Evidence, Finding
+from repro.analysis.claim_tests import Compare, Differences, Evidence, Finding
+from repro.analysis.runs import borrows
 from repro.analysis.stats.decision_rule import MARGIN
 from repro.analysis.stats.estimates import MIN_SEEDS, Estimate, paired
 from repro.analysis.stats.holm import holm
@@ -40,17 +51,13 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Question):
     """A claim with its answer; what it rests on is in ``findings``, its p in words and number in ``words``.
 
     ``p`` is that of the test, ``p_adjusted`` by Holm over the claims. ``missing`` names the networks without three
     paired seeds; while there are any, the claim is not answered.
     """
 
-    id: str
-    statement: str
-    source: str
-    test: str
     findings: tuple[Finding, ...]
     missing: tuple[str, ...]
     p: float
@@ -118,23 +125,27 @@ QUESTIONS = (
 def assess_claims(tables: Sequence[Table], assessment: Assessment) -> tuple[Claim, ...]:
     """Every claim of the text, answered from ``assessment`` of ``tables`` (table1, table2 and product).
 
-    Where looks were declared, only the seeds before the first look count: every cell has them, whatever was decided
-    later, so that their number does not depend on what they show. A table that may borrow runs keeps to the earliest
-    first look of all.
+    With a preregistration, only the seeds of the first interim analysis count: every cell has them, whatever was
+    decided later, so that their number does not depend on the results. A table that may borrow runs keeps to the
+    earliest first analysis of all.
     """
     by_id = {table.id: table for table in tables}
     first = {name: declaration.seeds[0] for name, declaration in assessment.looks.items()}
 
     def compare(table: str, column: str, against: str) -> Differences:
-        rows = by_id[table].rows if table in by_id else ()
-        borrows = bool(rows) and by_id[table].kind != "paper"
-        before = min(first.values(), default=None) if borrows else first.get(table)
-        pairs = (assessment.pairs(table, row.id, column, against) for row in rows)
-        counted = (both if before is None else both.before(before) for both in pairs)
-        return Differences(tuple((row, _estimate(both.differences)) for row, both in zip(rows, counted, strict=True)))
+        if table not in by_id:
+            return Differences()
+        borrowing = borrows(by_id[table], assessment.looks)
+        before = min(first.values(), default=None) if borrowing else first.get(table)
+        rows = []
+        for row in by_id[table].rows:
+            pairs = assessment.pairs(table, row.id, column, against)
+            counted = pairs if before is None else pairs.before(before)
+            rows.append((row, _estimate(counted.differences)))
+        return Differences(tuple(rows))
 
     evidence = [question.evidence(compare) for question in QUESTIONS]
-    adjusted, opposite = (holm(p) for p in zip(*((found.p, found.p_opposite) for found in evidence), strict=True))
+    adjusted, opposite = holm([found.p for found in evidence]), holm([found.p_opposite for found in evidence])
     return tuple(
         _claim(question, found, float(p), float(p_opposite), assessment.alpha)
         for question, found, p, p_opposite in zip(QUESTIONS, evidence, adjusted, opposite, strict=True)
@@ -148,10 +159,7 @@ def _claim(question: Question, found: Evidence, p_adjusted: float, p_opposite: f
         of, p = ("the opposite", p_opposite) if answer is Answer.CONTRADICTED else ("the claim", p_adjusted)
         words += f" {found.summary}. For {of}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'} after Holm."
     return Claim(
-        id=question.id,
-        statement=question.statement,
-        source=question.source,
-        test=question.test,
+        **vars(question),
         findings=found.findings,
         missing=found.missing,
         p=found.p,

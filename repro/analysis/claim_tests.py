@@ -77,7 +77,7 @@ class Differences:
 
     def of_size(self, at_least: float, at_most: float) -> Differences:
         """The rows of so many printed parameters, in millions."""
-        return Differences(tuple((row, one) for row, one in self.rows if at_least <= _millions(row) <= at_most))
+        return Differences(tuple(entry for entry in self.rows if at_least <= _millions(entry[0]) <= at_most))
 
     def mean(self) -> Estimate:
         """The mean over the rows, each counting the same."""
@@ -197,7 +197,8 @@ def _every(rows: Differences, directions: Sequence[int]) -> Evidence:
     sides = list(zip(rows.estimates, directions, strict=True))
     findings = rows.findings()
     right = sum(
-        one.low > 0 if direction > 0 else one.high < 0 for one, direction in zip(findings, directions, strict=True)
+        min(direction * finding.low, direction * finding.high) > 0
+        for finding, direction in zip(findings, directions, strict=True)
     )
     return Evidence(
         findings,
