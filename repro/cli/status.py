@@ -31,15 +31,13 @@ def status(
         ),
     ] = None,
     settings: Settings = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show it again and again while something is in training.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat while something is in training.")] = False,
     every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="With --watch: how often.")] = 5.0,
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Show where the runs of a table stand, why some failed, and what to do next.
 
-    All of it is read from the results folder, so it may be asked on any machine that has it.
+    It reads the results folder only, so it works on any machine that has that folder.
     """
     from repro.cli.watching import show_in_training, show_sweeps, watched
 
@@ -49,7 +47,7 @@ def status(
         raise UserError("--set needs a table to set it on", hint="Name one: biasrepro status table1 --set KEY=VALUE")
 
     def show() -> bool:
-        """Show it once; whether something is in training."""
+        """Show the status once; whether something is in training."""
         overviews = _show(table_name, settings, results)
         going_on = show_in_training(overviews, results)
         return show_sweeps(results, None if table_name is None else overviews[0].name) or going_on
@@ -89,24 +87,25 @@ def _show_tables(overviews: list[Overview]) -> None:
     from repro.cli.console import show_table
     from repro.sweep.survey import Stage
 
-    stages = [stage for stage in Stage if any(one.stages[stage] for one in overviews)]
-    rows = [
-        [one.name, str(one.stages.total()), *(str(one.stages[stage] or "–") for stage in stages)] for one in overviews
-    ]
+    stages = [stage for stage in Stage if any(table.stages[stage] for table in overviews)]
+    rows = []
+    for table in overviews:
+        counts = [str(table.stages[stage] or "–") for stage in stages]
+        rows.append([table.name, str(table.stages.total()), *counts])
     show_table(["table", "runs", *(stage.value for stage in stages)], rows, right=range(1, len(stages) + 2))
 
 
-def _show_cells(one: Overview) -> None:
+def _show_cells(found: Overview) -> None:
     """Rows and columns of a table, and in each cell how many of its runs are done."""
     from repro.cli.console import show_table
 
-    if one.table is None:
+    if found.table is None:
         return
     rows = []
-    for row in one.table.rows:
-        cells = [one.by_cell[one.table.cell(row, column).id] for column in one.table.columns]
-        rows.append([row.title, *(_counts(cell) for cell in cells)])
-    show_table([one.name, *(column.title for column in one.table.columns)], rows)
+    for row in found.table.rows:
+        cells = (found.table.cell(row, column) for column in found.table.columns)
+        rows.append([row.title, *(_counts(found.by_cell[cell.id]) for cell in cells)])
+    show_table([found.name, *(column.title for column in found.table.columns)], rows)
 
 
 def _counts(cell: Counter[Stage]) -> str:
@@ -121,38 +120,38 @@ def _counts(cell: Counter[Stage]) -> str:
 _PLAIN = ("done", "to do")
 
 
-def _show_trouble(one: Overview, results: Path) -> None:
+def _show_trouble(found: Overview, results: Path) -> None:
     """Each run that needs a person, with its cause."""
     from repro.cli.console import say
     from repro.sweep.survey import Stage
 
-    for run_id, state in one.trouble[:MOST_SHOWN]:
+    for run_id, state in found.trouble[:MOST_SHOWN]:
         cause = (state.detail or "").splitlines() or [""]
         say(f"{state.stage.value}  {run_id}: {cause[0]}", "red")
         if state.stage is Stage.FAILED:
             say(f"    log: {results / run_id / 'run.log'}")
         elif state.stage is not Stage.DIVERGED:
             say(f"    file: {results / run_id / 'run.json'}")
-    if len(one.trouble) > MOST_SHOWN:
-        say(f"… and {len(one.trouble) - MOST_SHOWN} more like these in {one.name}")
-    for path in one.strangers[:MOST_SHOWN]:
-        say(f"no run of {one.name}: {path}", "yellow")
+    if len(found.trouble) > MOST_SHOWN:
+        say(f"… and {len(found.trouble) - MOST_SHOWN} more like these in {found.name}")
+    for path in found.strangers[:MOST_SHOWN]:
+        say(f"no run of {found.name}: {path}", "yellow")
 
 
-def _next_steps(one: Overview, results: Path, *, is_swept: bool) -> list[str]:
+def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     """The commands that go on from here. Where a sweep is registered, it goes on by itself, or its line says how."""
     from repro.sweep.survey import Stage
 
-    if one.table is None:
-        return [f"{one.name} is no built-in table; its YAML file shows more: biasrepro status FILE"]
+    if found.table is None:
+        return [f"{found.name} is not a built-in table; name its YAML file to see more: biasrepro status FILE"]
     lines = []
-    stages = one.stages
+    stages = found.stages
     if stages[Stage.DAMAGED] or stages[Stage.FOREIGN]:
-        lines.append(f"{one.name}: move the files named above away, and those runs are trained again")
+        lines.append(f"{found.name}: move the files named above, and those runs are trained again")
     if stages[Stage.FAILED]:
-        lines.append(f"again {command_line('sweep', one.table.reference, '--only', 'failed', results=results)}")
+        lines.append(f"again {command_line('sweep', found.table.reference, '--only', 'failed', results=results)}")
     if not is_swept and (stages[Stage.MISSING] or stages[Stage.INTERRUPTED] or stages[Stage.LOST]):
-        lines.append(f"next  {command_line('sweep', one.table.reference, results=results)}")
+        lines.append(f"next  {command_line('sweep', found.table.reference, results=results)}")
     if stages[Stage.COMPLETED]:
-        lines.append(f"show  {command_line('table', one.table.reference, results=results)}")
+        lines.append(f"show  {command_line('table', found.table.reference, results=results)}")
     return lines

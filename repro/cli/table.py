@@ -127,12 +127,18 @@ def _refuse(format_name: str, metric: str, verdicts: str | None, *, compact: boo
         raise UserError("compact is for markdown, latex and html", where="--compact", hint=hint)
 
 
-def _too_wide(text: str) -> list[str]:
-    """Where rows of a table are longer than the terminal's lines, how to see them whole."""
+def _terminal_columns() -> int | None:
+    """How wide the terminal is, None where the output goes elsewhere."""
     from repro.cli.console import console
 
+    return console().width if sys.stdout.isatty() else None
+
+
+def _too_wide(text: str) -> list[str]:
+    """Where rows of a table are longer than the terminal's lines, how to see them whole."""
     widest = max((len(line) for line in text.splitlines() if line.startswith("|")), default=0)
-    if not sys.stdout.isatty() or widest <= (columns := console().width):
+    columns = _terminal_columns()
+    if columns is None or widest <= columns:
         return []
     return [f"{widest} columns wide, and this terminal has {columns}: `| less -S` behind it, or -o table.html"]
 
