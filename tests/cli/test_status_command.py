@@ -66,7 +66,7 @@ def test_all_tables_are_a_line_each(say: Say, results: Path, runs: list[Run], ow
     said = say("status", "--results", results)
     table = [line.split() for line in said.out.splitlines()[:3]]
     assert table == [["table", "runs", "done", "to", "do"], ["demo", "12", "1", "11"], ["mine", "2", "2", "–"]]
-    assert "mine is no built-in table" in said.out
+    assert "mine is not a built-in table" in said.out
 
 
 def test_a_table_of_one_s_own_is_shown_by_its_file(say: Say, results: Path, own: Path, finish: Finish) -> None:
