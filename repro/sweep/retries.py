@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections import Counter
 from dataclasses import replace
 
 from repro.sweep.executor import Ended, Job
@@ -29,15 +28,12 @@ class DisplacementCounter:
     """Counts how often in a row each run was displaced without making progress in between."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._reached: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, tuple[tuple[int, int], int]] = {}  # by run: the furthest step, and the count there
 
     def may_continue(self, ended: Ended) -> bool:
         """Count one more; whether the run may be started again elsewhere."""
-        run = ended.job.id
         reached = (ended.last.epoch, ended.last.step) if ended.last is not None else (0, 0)
-        if reached > self._reached.get(run, (0, 0)):
-            self._reached[run] = reached
-            self._counts[run] = 0
-        self._counts[run] += 1
-        return self._counts[run] < MAX_DISPLACEMENTS
+        furthest, count = self._seen.get(ended.job.id, ((0, 0), 0))
+        count = 1 if reached > furthest else count + 1
+        self._seen[ended.job.id] = max(reached, furthest), count
+        return count < MAX_DISPLACEMENTS
