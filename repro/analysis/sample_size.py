@@ -14,7 +14,6 @@ from itertools import accumulate, chain, count, islice
 from typing import TypeVar
 
 from repro.analysis.assessment import Assessment, CellResult
-from repro.analysis.runs import CellRuns
 from repro.analysis.stats.decision_rule import Verdict
 from repro.analysis.stats.power import GUESSED_RUN_STD, POWER, planning_std, seeds_to_confirm, seeds_to_refute
 from repro.analysis.stats.simulation import verdict_shares
@@ -113,20 +112,19 @@ def plan_seeds(
     A cell with several seeds is planned with its own spread, others with the spread of all cells. ``guessed_run_std``,
     of one run over seeds in points, counts as much as five seeds.
     """
-    needs, decided = [], []
-    for table in tables:
-        for cell in table.cells:
-            result = assessment.cells[table.id, cell.row.id, cell.column.id]
-            if result.decided:
-                decided.append(result)
-            elif result.paper_delta is not None:
-                needs.append(_need(cell, table, result.paper_delta, assessment, power, guessed_run_std))
-    reachable = [need for need in needs if need.seeds is not None]
-    unknown = [need for need in reachable if None in (hours_per_run(need.cell), hours_per_run(need.baseline))]
-    known = []
-    for need in reachable:
-        if need not in unknown:
-            known.append((need, _runs_to(need.seeds or 0, (need.baseline, need.cell), assessment)))
+    decided, out_of_reach, unknown_cost, known = [], [], [], []
+    for baseline, cell in chain.from_iterable(map(_compared, tables)):
+        result = _result(cell, assessment)
+        if result.decided:
+            decided.append(result)
+        elif result.paper_delta is not None:
+            need = _need(baseline, cell, result.paper_delta, assessment, power, guessed_run_std)
+            if need.seeds is None:
+                out_of_reach.append(need)
+            elif None in (hours_per_run(need.cell), hours_per_run(need.baseline)):
+                unknown_cost.append(need)
+            else:
+                known.append((need, _runs_to(need.seeds, (baseline, cell), assessment)))
     steps = tuple(Step(need, runs, hours) for need, runs, hours in _cheapest_first(known, hours_per_run))
     spent = accumulate(step.hours for step in steps)
     return SeedPlan(
@@ -134,8 +132,8 @@ def plan_seeds(
         gpu_hours=gpu_hours,
         steps=steps,
         affordable=len(steps) if gpu_hours is None else sum(hours <= gpu_hours for hours in spent),
-        unknown_cost=tuple(unknown),
-        out_of_reach=tuple(need for need in needs if need.seeds is None),
+        unknown_cost=tuple(unknown_cost),
+        out_of_reach=tuple(out_of_reach),
         decided=tuple(decided),
     )
 
@@ -152,17 +150,19 @@ def next_runs(table: Table, assessment: Assessment, hours_per_run: HoursPerRun =
             hint=f"Preregister them: biasrepro plan {table.reference} --looks 5,10,20 --declare",
         )
     left = []
-    for cell, result in _before_a_look(table, assessment):
-        left.append((cell, _runs_before(result.next_look or 0, (_baseline(table, cell), cell), assessment)))
+    for pair in _compared(table):
+        look = _result(pair[1], assessment).next_look
+        if look is not None:
+            left.append((pair, _runs_before(look, pair, assessment)))
     return tuple(run for _, runs, _ in _cheapest_first(left, hours_per_run) for run in runs)
 
 
 def runs_to_last_look(table: Table, assessment: Assessment) -> tuple[Run, ...]:
     """The runs that are left at most: if no undecided cell of ``table`` is decided before the last interim analysis."""
     runs: dict[str, Run] = {}
-    for cell, _ in _before_a_look(table, assessment):
-        last = assessment.looks[table.id].seeds[-1]
-        runs |= _runs_before(last, (_baseline(table, cell), cell), assessment)
+    for pair in _compared(table):
+        if _result(pair[1], assessment).next_look is not None:
+            runs |= _runs_before(assessment.looks[table.id].seeds[-1], pair, assessment)
     return tuple(runs.values())
 
 
@@ -201,16 +201,16 @@ def _printed_rows(assessment: Assessment, family: str) -> list[list[CellResult]]
 
 
 def _need(
-    cell: Cell, table: Table, paper_delta: float, assessment: Assessment, power: float, guessed_run_std: float
+    baseline: Cell, cell: Cell, paper_delta: float, assessment: Assessment, power: float, guessed_run_std: float
 ) -> Need:
-    result = assessment.cells[table.id, cell.row.id, cell.column.id]
+    result = _result(cell, assessment)
     own = bool(result.delta and result.delta.std)
     deltas = [other.delta for other in ([result] if own else assessment.cells.values())]
     std = planning_std([(delta.std, delta.n) for delta in deltas if delta and delta.std], guessed_run_std)
     level = result.level or assessment.alpha
     return Need(
         cell=cell,
-        baseline=_baseline(table, cell),
+        baseline=baseline,
         paper_delta=paper_delta,
         std=std,
         level=level,
@@ -243,23 +243,15 @@ def _hours(runs: Collection[Run], hours_per_run: HoursPerRun) -> float:
     return sum(math.inf if hours is None else count * hours for count, hours in known)
 
 
-def _before_a_look(table: Table, assessment: Assessment) -> Iterator[tuple[Cell, CellResult]]:
-    """The cells of ``table`` that have a next interim analysis."""
-    for cell in table.cells:
-        result = assessment.cells[table.id, cell.row.id, cell.column.id]
-        if result.next_look is not None:
-            yield cell, result
-
-
 def _runs_before(seed: int, pair: Sequence[Cell], assessment: Assessment) -> dict[str, Run]:
     """The runs of the seeds below this one still to train; a seed lost in either cell is skipped in both."""
-    lost = {lost for cell in pair for lost in _recorded(cell, assessment).lost}
+    lost = {lost for cell in pair for lost in _result(cell, assessment).runs.lost}
     return _not_recorded((n for n in range(seed) if n not in lost), pair, assessment)
 
 
 def _runs_to(pairs: int, pair: Sequence[Cell], assessment: Assessment) -> dict[str, Run]:
     """The runs still to train for so many pairs, by seed; a seed left out of either cell is skipped in both."""
-    first, second = (_recorded(cell, assessment) for cell in pair)
+    first, second = (_result(cell, assessment).runs for cell in pair)
     paired = set(first.seeds) & set(second.seeds)
     skipped = paired | {left_out.seed for left_out in first.left_out + second.left_out}
     fresh = (seed for seed in count() if seed not in skipped)
@@ -267,14 +259,16 @@ def _runs_to(pairs: int, pair: Sequence[Cell], assessment: Assessment) -> dict[s
 
 
 def _not_recorded(seeds: Iterable[int], pair: Sequence[Cell], assessment: Assessment) -> dict[str, Run]:
-    recorded = {cell.id: _recorded(cell, assessment).seeds for cell in pair}
+    recorded = {cell.id: _result(cell, assessment).runs.seeds for cell in pair}
     runs = [Run(cell=cell, seed=seed) for seed in seeds for cell in pair if seed not in recorded[cell.id]]
     return {run.id: run for run in runs}
 
 
-def _recorded(cell: Cell, assessment: Assessment) -> CellRuns:
-    return assessment.cells[cell.table, cell.row.id, cell.column.id].runs
+def _result(cell: Cell, assessment: Assessment) -> CellResult:
+    return assessment.cells[cell.table, cell.row.id, cell.column.id]
 
 
-def _baseline(table: Table, cell: Cell) -> Cell:
-    return table.cell(cell.row, next(column for column in table.columns if column.id == BASELINE))
+def _compared(table: Table) -> list[tuple[Cell, Cell]]:
+    """Each cell that is compared with cross-entropy, behind the cross-entropy cell of its row."""
+    cells = {(cell.row.id, cell.column.id): cell for cell in table.cells}
+    return [(cells[row, BASELINE], cell) for (row, column), cell in cells.items() if column != BASELINE]
