@@ -79,7 +79,7 @@ def test_a_folder_of_nodes_is_a_cluster_s_and_a_whole_path(say: Say) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "hint"), [("array=3", "--array N says how many jobs run at a time"), ("job-name=mine", "Leave it out")]
+    ("setting", "hint"), [("array=3", "--array N sets how many jobs run at a time"), ("job-name=mine", "Leave it out")]
 )
 def test_what_jobs_are_found_by_is_not_to_be_set(setting: str, hint: str, say: Say) -> None:
     pytest.importorskip("submitit")

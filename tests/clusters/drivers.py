@@ -85,7 +85,7 @@ def main(folder: str, by: str, address: str, seeds: str, steps: str) -> None:
     if by == "local":
         state = sweep.beside()
     elif by == "ray":
-        state = sweep.on(RayBackend(RayOptions(address, gpus_per_job=0.5)))
+        state = sweep.on(RayBackend(RayOptions(address=address, gpus_per_job=0.5)))
     else:
         state = sweep.on_slurm(SlurmOptions(array=2))
     print(sorted(set(fates(state))), len(state.finished))

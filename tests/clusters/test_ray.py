@@ -153,7 +153,7 @@ def test_a_head_that_is_not_there_is_one_message_in_time(folder: Path) -> None:
     sweep = ("sweep", folder / "tiny.yaml", "--executor", "ray", "--address", "127.0.0.1:9", "--results", "results")
     code, said = ray_cluster.say(folder, *sweep)
     assert code == 1
-    assert "Ray at 127.0.0.1:9 cannot be used: nobody takes a connection there" in said
+    assert "Ray at 127.0.0.1:9 cannot be used: nothing accepts a connection there" in said
     assert "Traceback" not in said
     assert time.monotonic() - began < 30 + LEAVE_SECONDS
     assert registered(folder / "results") == []
@@ -182,7 +182,7 @@ def test_a_cluster_that_is_lost_later_is_one_message_and_another_executor_goes_o
     said = ray_cluster.said(folder)
     assert said.count("error: ") == 1, said
     assert ("has not answered for 6 s" in said) or (what == "all of it" and "raylet on this machine is gone" in said)
-    assert "the same command goes on from there" in said
+    assert "the same command resumes them" in said
     assert "Traceback" not in said
     assert registered(folder / "results") == []
     (run,) = (RunFolder(path.parent) for path in (folder / "results").glob("*/*/*/*/run.log"))
@@ -238,7 +238,7 @@ def test_a_run_that_nobody_has_heard_of_is_given_out_again(cluster: Any, folder:
             (owner,) = job.folder.path.glob("owner-*.json")
             os.utime(owner, (time.time() - SILENT_SECONDS,) * 2)
 
-    state = sweep.on(RayBackend(RayOptions(cluster.address)), tick=fall_silent)
+    state = sweep.on(RayBackend(RayOptions(address=cluster.address)), tick=fall_silent)
     assert fates(state) == ["completed"]
     assert len(stopped) == 1
     with contextlib.suppress(ProcessLookupError):  # where Ray did not end it with its task, it notices by itself
@@ -254,7 +254,7 @@ def test_two_runs_have_halves_of_a_gpu_and_memory_for_one(cluster: Any, folder: 
     worker = ("sh", "-c", f"echo begins >> {folder}/audit; sleep 1; echo ends >> {folder}/audit")
     with register(folder / "results", table="tiny", executor="ray", command="biasrepro sweep tiny").kept() as sweep:
         terms = NodeSettings(sweep.id, str(folder / "results"), device="cuda", threads=1, command=worker)
-        state = run_sweep(jobs, RayBackend(RayOptions(cluster.address, jobs_per_gpu=2)).connect(terms))
+        state = run_sweep(jobs, RayBackend(RayOptions(address=cluster.address, jobs_per_gpu=2)).connect(terms))
     assert [run.fate for run in state.finished] == ["completed"] * 2
     assert (folder / "audit").read_text().split() == ["begins", "ends"] * 2
     logs = [job.folder.log.read_text() for job in jobs]

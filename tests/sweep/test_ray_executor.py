@@ -15,7 +15,7 @@ from repro.experiment.schema import Run
 from repro.results import ownership
 from repro.results.ownership import SILENT_SECONDS, last_owner, own
 from repro.sweep.executor import Ended, Job, Started
-from repro.sweep.ray.executor import RayExecutor, _Out
+from repro.sweep.ray.executor import RayExecutor, _Task
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def looked_at(results: Path, job: Job, *, former_owner: str | None, after_second
     executor._ray = SimpleNamespace(
         cancel=lambda reference, force: cancelled.append(reference), exceptions=SimpleNamespace(RayError=RuntimeError)
     )
-    out = _Out(job, object(), shared=False, seen=None, former_owner=former_owner)
-    executor._out = {job.id: out}
-    return executor._silence(out, lambda: time.time() + after_seconds), bool(cancelled)
+    task = _Task(job=job, reference=object(), former_owner=former_owner)
+    executor._tasks = {job.id: task}
+    return executor._end_if_silent(task, lambda: time.time() + after_seconds), bool(cancelled)
 
 
 @pytest.mark.parametrize(("after_seconds", "is_silent"), [(SILENT_SECONDS - 30, False), (SILENT_SECONDS + 1, True)])

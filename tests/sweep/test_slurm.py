@@ -18,7 +18,7 @@ from repro.sweep.slurm.backend import SlurmOptions
 from repro.sweep.slurm.batch import Batch
 from repro.sweep.slurm.ended_jobs import lost
 from repro.sweep.slurm.queue import parse_ended_task
-from repro.sweep.slurm.task import to_bytes
+from repro.sweep.slurm.task import ends_file, to_bytes
 
 ENDED_WITHOUT_A_LOG = "JobId=58 JobState=FAILED ExitCode=0:53 ReqNodeList=(null) ExcNodeList=(null) NodeList=n1"
 
@@ -34,7 +34,7 @@ def events(job: Job, results: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence
     batch = Batch(results / "0123456789ab", "a sweep", ((job.id,),))
     batch.folder.mkdir()
     last = Progress(job.id, "completed", test_top1_percent=98.0)
-    batch.ends(0).write_bytes(to_bytes([RemoteResult(job.id, "completed", None, "n1 cpu", 1, last=last)]))
+    ends_file(batch.folder, 0).write_bytes(to_bytes([RemoteResult(job.id, "completed", None, "n1 cpu", 1, last=last)]))
     monkeypatch.setattr(slurm_executor, "queued_tasks", lambda: {})
     monkeypatch.setattr(slurm_executor, "largest_array", lambda: 1000)
     monkeypatch.setattr(slurm_executor, "submit", lambda *_, **__: (batch, "27"))
@@ -44,7 +44,7 @@ def events(job: Job, results: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence
 
 
 def test_where_the_runs_wait_is_said(events: Sequence[Event]) -> None:
-    assert events[0] == Notice("1 run is in SLURM's queue, as job 27; squeue --jobs 27 shows what it waits for")
+    assert events[0] == Notice("1 run is in SLURM's queue, as job 27; squeue --jobs 27 shows the reason for waiting")
 
 
 def test_the_end_of_a_run_that_nobody_saw_has_its_accuracy(events: Sequence[Event]) -> None:

@@ -115,7 +115,7 @@ def test_what_is_out_is_followed_while_slurm_takes_no_more(cluster: Cluster, job
     cluster.room = 1
     executor = executor_of(cluster, jobs)
     assert cluster.polls(executor, 100) == []
-    assert cluster.notes[0].startswith("too many jobs; what is out goes on meanwhile")
+    assert cluster.notes[0].startswith("too many jobs; submitted jobs continue")
     assert len(cluster.notes) == 2  # said once, beside where the other waits
     end = RemoteResult(jobs[0].id, "failed", "the pixels ran out", "n1", 1, 1)
     (cluster.results / ".sweeps" / "slurm" / f"{0:012x}" / "ends-0.json").write_bytes(to_bytes([end]))

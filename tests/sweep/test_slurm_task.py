@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("submitit")
+
 from repro.errors import UserError
 from repro.results import RunFolder
 from repro.sweep.cluster_node import NodeSettings, RemoteJob
@@ -33,7 +35,7 @@ def test_the_task_that_shares_its_number_with_its_array_requeues_itself_alone(
     for name, value in (("SLURM_JOB_ID", "25"), ("SLURM_ARRAY_JOB_ID", "25"), ("SLURM_ARRAY_TASK_ID", "1")):
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as ended:
-        slurm_node._go_on_in_another_life()
+        slurm_node._requeue_and_exit()
     assert ended.value.code == slurm_node.INTERRUPTED
     assert asked.read_text() == "requeue 25_1\n"
 

@@ -1,7 +1,7 @@
 """Sweeps on a Ray cluster: a Ray task for each run, placed by the GPUs and CPUs that it reserves.
 
-Ray only places tasks and reports lost nodes. Progress is read from the run's folder, failed attempts are repeated by
-the node, and a run whose node is lost is submitted again; Ray's own retries are off.
+Ray only places tasks and reports lost nodes. Progress is read from the run's folder, the node retries failed attempts,
+and the sweep submits the runs of a lost node again; Ray's own retries are off.
 """
 
 from __future__ import annotations
@@ -18,19 +18,15 @@ if TYPE_CHECKING:
     from repro.sweep.ray.executor import RayExecutor
 
 
-@dataclass(frozen=True)
-class RayOptions:
-    """What Ray is told. ``address`` is the head's, or ``auto``; None starts a Ray on this machine for the sweep.
+@dataclass(frozen=True, kw_only=True)
+class RayOptions(Reservation):
+    """The options of Ray. ``address`` is the head's, or ``auto``; None starts a Ray on this machine for the sweep.
 
     Each run reserves ``gpus_per_job / jobs_per_gpu`` GPUs (``gpus_per_job`` None: 1 where the cluster has GPUs and the
     runs may use them, else 0), ``cpus_per_job`` CPUs (None: as many as its threads) and ``memory_gb``.
     """
 
     address: str | None = None
-    gpus_per_job: float | None = None
-    cpus_per_job: float | None = None
-    memory_gb: float | None = None
-    jobs_per_gpu: int = 1
 
 
 class RayBackend(Backend):
@@ -48,20 +44,12 @@ class RayBackend(Backend):
 
     @classmethod
     def configured(cls, reservation: Reservation, given: Mapping[str, Any]) -> Self:
-        """As the command line says."""
-        return cls(
-            RayOptions(
-                address=given["address"],
-                gpus_per_job=reservation.gpus_per_job,
-                cpus_per_job=reservation.cpus_per_job,
-                memory_gb=reservation.memory_gb,
-                jobs_per_gpu=reservation.jobs_per_gpu,
-            )
-        )
+        """The backend with the options of the command line."""
+        return cls(RayOptions(**vars(reservation), address=given["address"]))
 
     @property
     def uses_gpus(self) -> bool:
-        """Yes, where the cluster has some."""
+        """True: runs use GPUs where the cluster has some."""
         return True
 
     def submission(self, jobs: Sequence[Job], settings: NodeSettings) -> str:
@@ -69,9 +57,9 @@ class RayBackend(Backend):
         from repro.sweep.ray.cluster import task_resources
 
         where = self._options.address or "a Ray on this machine, for the time of the sweep"
-        on_gpus = f"{task_resources(self._options, settings, gpus_there=True)}"
-        on_cpus = f"{task_resources(self._options, settings, gpus_there=False)}"
-        each = on_gpus if on_gpus == on_cpus else f"{on_gpus}; where there are no GPUs, {on_cpus}"
+        on_gpus = str(task_resources(self._options, settings, gpus_there=True))
+        on_cpus = str(task_resources(self._options, settings, gpus_there=False))
+        each = on_gpus if on_gpus == on_cpus else f"{on_gpus}; without GPUs, {on_cpus}"
         lines = [f"ray    {where}", f"tasks  {len(jobs)}, each reserves {each}"]
         lines += [f"       {job.id}" for job in jobs[:3]]
         if len(jobs) > 3:
@@ -80,14 +68,14 @@ class RayBackend(Backend):
 
     def connect(self, settings: NodeSettings) -> RayExecutor:
         """Join the cluster, or start a Ray on this machine. Raises UserError where neither is possible."""
-        from repro.sweep.ray.cluster import join, shut_down
+        from repro.sweep.ray.cluster import join
         from repro.sweep.ray.executor import RayExecutor
 
         join(self._options.address)
-        return RayExecutor(self._options, settings, leave=lambda answers: shut_down(answers=answers))
+        return RayExecutor(self._options, settings)
 
     def leave(self, jobs: Sequence[Job], settings: NodeSettings) -> Mapping[str, str]:
-        """Let an actor on the cluster conduct the sweep; it reads the request to stop, and ends the registration."""
+        """Start an actor on the cluster that runs the sweep, obeys ``--stop`` and ends the registration."""
         from repro.sweep.ray.detached import leave
 
         return leave(jobs, settings, self._options)

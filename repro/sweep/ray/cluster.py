@@ -1,4 +1,4 @@
-"""The Ray cluster itself: joining and leaving it within bounded times, its head, and what a run reserves there."""
+"""The Ray cluster: joining and leaving it within bounded times, its head, and what a run reserves there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import logging
 import math
 import os
-import secrets
 import socket
 import sys
 import tempfile
@@ -23,24 +22,24 @@ from repro.machine import find_gpus, usable_cores
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.ray.backend import RayOptions
 
-ANSWER_SECONDS = 10.0  # for a head to take a connection
+ANSWER_SECONDS = 10.0  # for a head to accept a connection
 CONNECT_SECONDS = 60.0  # for Ray to join its cluster
-HEAD_SECONDS = 30.0  # that a head may be silent: short of the 60 s after which Ray itself ends the process
-LEAVE_SECONDS = 10.0  # for Ray to leave it
+HEAD_SECONDS = 30.0  # that a head may be silent: less than the 60 s after which Ray itself ends the process
+LEAVE_SECONDS = 10.0  # for Ray to leave its cluster
 NAMESPACE = "biasrepro"
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # The head's silence is noticed here, with words; Ray's own way is to abort, after a minute unless told otherwise.
+    # A silent head is noticed and reported here. Ray itself would abort, by default after a minute.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "120",
 }
-# Ray takes its name for its purpose: without clusters of several machines, everything is bound to loopback.
+# Its effect is not what its name says: where clusters of several machines are off, Ray binds to loopback only.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 class ClusterLost(RunFailure):
-    """The cluster does not answer (any more)."""
+    """The cluster does not answer, or not any more."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,9 @@ class TaskResources:
         """How many such runs a node with these resources takes at a time."""
         limits = []
         if self.gpus:
-            share = math.floor(1 / self.gpus + 1e-9)
-            limits.append(int(resources.get("GPU", 0)) * share if share else resources.get("GPU", 0) // self.gpus)
+            gpus = resources.get("GPU", 0)
+            runs_per_gpu = math.floor(1 / self.gpus + 1e-9)
+            limits.append(int(gpus) * runs_per_gpu if runs_per_gpu else gpus // self.gpus)
         if self.cpus:
             limits.append(resources.get("CPU", 0) // self.cpus)
         if self.memory_bytes:
@@ -69,7 +69,7 @@ class TaskResources:
 
 
 def task_resources(options: RayOptions, settings: NodeSettings, *, gpus_there: bool) -> TaskResources:
-    """What each run of a sweep reserves on a cluster with GPUs, or without."""
+    """What each run of a sweep reserves on a cluster with or without GPUs."""
     gpus = options.gpus_per_job
     if gpus is None:
         gpus = 1.0 if gpus_there and settings.device != "cpu" else 0.0
@@ -79,9 +79,9 @@ def task_resources(options: RayOptions, settings: NodeSettings, *, gpus_there: b
 
 
 class Head:
-    """The cluster's head, asked every few seconds by a thread of its own: whether it answers, and what nodes there are.
+    """The cluster's head. A thread asks it every few seconds for the resources of each node, by ``look``.
 
-    ``look`` asks Ray for the resources of each node; it does not return where the head is gone.
+    ``look`` does not return where the head is gone.
     """
 
     def __init__(self, address: str, look: Callable[[], Sequence[Mapping[str, float]]]) -> None:
@@ -89,7 +89,7 @@ class Head:
         self.nodes = look()
         self._look = look
         self._answered = time.monotonic()
-        self._over = threading.Event()
+        self._closed = threading.Event()
         threading.Thread(target=self._ask, daemon=True, name="ray-head").start()
 
     @property
@@ -98,76 +98,75 @@ class Head:
         return time.monotonic() - self._answered > HEAD_SECONDS
 
     def close(self) -> None:
-        """Ask no more."""
-        self._over.set()
+        """Stop asking."""
+        self._closed.set()
 
     def _ask(self) -> None:
-        while not self._over.wait(HEAD_SECONDS / 10):
-            with contextlib.suppress(Exception):  # a head that was started anew knows us not: that is no answer
+        while not self._closed.wait(HEAD_SECONDS / 10):
+            with contextlib.suppress(Exception):  # a restarted head does not know this process
                 if answers(self.address, HEAD_SECONDS / 10):
                     self.nodes = self._look()
                     self._answered = time.monotonic()
 
 
 def join(address: str | None) -> None:
-    """Connect this process to the cluster at ``address``, or to a Ray started on this machine for None.
+    """Connect this process to the cluster at ``address``, or start a Ray on this machine for None.
 
-    Raises UserError for an address that is none, and ClusterLost, within a bounded time, where nobody answers.
+    Raises UserError for an invalid address, and ClusterLost, within a bounded time, where nothing answers.
     """
     if address is not None and "://" in address:
         raise UserError(
             f"--address {address}: Ray's client protocol is not supported",
-            hint="Run the command on a node of the cluster (its head will do) with --address auto.",
+            hint="Run the command on a node of the cluster, such as its head, with --address auto.",
         )
     host = (address or "127.0.0.1").rpartition(":")[0] or address or "127.0.0.1"
-    for name, value in {**_QUIET, **(_LOOPBACK if host in ("127.0.0.1", "localhost", "::1") else {})}.items():
+    is_here = host in ("127.0.0.1", "localhost", "::1")
+    for name, value in {**_QUIET, **(_LOOPBACK if is_here else {})}.items():
         os.environ.setdefault(name, value)
     if address is not None and ":" in address and not answers(address, ANSWER_SECONDS):
-        raise _unreachable(address, "nobody takes a connection there")
-    import ray
+        raise _unreachable(address, "nothing accepts a connection there")
     from ray._private import worker
 
-    settings: dict[str, Any] = {"address": address or "local"}  # without, Ray would join any that runs on this machine
-    if address is None:
-        settings |= {
-            "include_dashboard": False,
-            "num_cpus": usable_cores(),
-            "num_gpus": len(find_gpus()),
-            "_node_ip_address": "127.0.0.1",
-        }
-    failed: list[BaseException] = []
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    # Ray prints the last lines of a lost node's log to the terminal; here a sentence says which run goes on elsewhere.
+    # Ray prints the last log lines of a lost node to the terminal; the sweep reports its runs instead.
     worker.listen_error_messages = lambda *_: None
-
-    def begin() -> None:
-        try:
-            ray.init(**settings, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
-        except BaseException as error:  # whatever it is, the thread that waits is to tell it
-            failed.append(error)
-
+    failed: list[BaseException] = []
     said = ""
     if address is None:
-        begin()  # in this thread: the kernel ends Ray's processes with the thread that started them
+        _begin(None, failed)  # in this thread: the kernel ends Ray's processes with the thread that started them
     else:
-        with _unheard() as words:
-            is_over = finishes_within(CONNECT_SECONDS, begin)
-            said = words()
-        if not is_over:
-            _end_without_ray()
+        with _captured_stderr() as captured:
+            has_joined = finishes_within(CONNECT_SECONDS, lambda: _begin(address, failed))
+            said = captured()
+        if not has_joined:
+            _exit_without_ray()
             raise _unreachable(address, f"Ray has not joined it within {CONNECT_SECONDS:.0f} s")
     if failed and "InvalidAuthToken" in said:
         raise ClusterLost(
             f"Ray at {address} does not know this process's token",
-            hint="Nothing was started. Set RAY_AUTH_MODE=token, and have the head's token here: `ray get-auth-token` "
-            "shows the one that a machine has, in ~/.ray/auth_token.",
+            hint="Nothing was started. Set RAY_AUTH_MODE=token, and copy the head's token to ~/.ray/auth_token; "
+            "`ray get-auth-token` prints the token of a machine.",
         ) from failed[0]
     if failed:
         raise _unreachable(address, str(failed[0]).strip().splitlines()[0]) from failed[0]
 
 
+def _begin(address: str | None, failed: list[BaseException]) -> None:
+    """Call ``ray.init``; what it raises goes to ``failed``, for the thread that waits."""
+    import ray
+
+    settings: dict[str, Any] = {"address": address or "local"}  # None would join any Ray that runs on this machine
+    if address is None:
+        settings |= {"num_cpus": usable_cores(), "num_gpus": len(find_gpus())}
+        settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(**settings, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+    except BaseException as error:
+        failed.append(error)
+
+
 def answers(address: str, seconds: float) -> bool:
-    """Whether somebody takes a connection at ``host:port``."""
+    """Whether something accepts a connection at ``host:port``."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=seconds):
@@ -177,10 +176,10 @@ def answers(address: str, seconds: float) -> bool:
 
 
 @contextmanager
-def _unheard() -> Iterator[Callable[[], str]]:
-    """Keep off the terminal what Ray writes on it by itself, a line for each second that it waits; says what that was.
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what Ray itself writes off the terminal, a line per second that it waits; yields a function that returns it.
 
-    Below Python, and whatever RAY_BACKEND_LOG_LEVEL is: hence the file descriptor.
+    Ray writes it below Python, and whatever RAY_BACKEND_LOG_LEVEL is: hence the file descriptor.
     """
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -197,34 +196,34 @@ def _unreachable(address: str | None, why: str) -> ClusterLost:
     where = f"Ray at {address}" if address is not None else "a Ray on this machine"
     return ClusterLost(
         f"{where} cannot be used: {why}",
-        hint="Nothing was started. `ray status --address HOST:PORT` shows whether a cluster is up, `ray start --head` "
-        "starts one; the command has to run on one of its nodes. A cluster that asks for Ray's token wants "
-        "RAY_AUTH_MODE=token in the environment.",
+        hint="Nothing was started. `ray status --address HOST:PORT` shows whether a cluster is up; `ray start --head` "
+        "starts one. Run the command on one of its nodes, with RAY_AUTH_MODE=token in the environment where the "
+        "cluster requires Ray's token.",
     )
 
 
 def as_user_error(error: BaseException) -> UserError:
-    """What a person should know of an error on a node that is no run's own."""
+    """The message for an error on a node that is not a run's own."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, UserError):
         return cause
     last = str(error).strip().splitlines()[-1]
     return RunFailure(
-        f"a node of the cluster could not begin: {last}",
-        hint="The same biasrepro has to be installed on all nodes, in the Python that Ray's workers run in.",
+        f"a node of the cluster could not start: {last}",
+        hint="Install the same biasrepro on all nodes, in the Python that Ray's workers use.",
     )
 
 
 def shut_down(*, answers: bool = True) -> None:
-    """Leave the cluster; one that does not answer is left behind, at the end of this process too."""
+    """Leave the cluster; abandon one that does not answer, at the exit of this process too."""
     from ray._private.worker import shutdown
 
     if not answers or not finishes_within(LEAVE_SECONDS, shutdown):
-        _end_without_ray()
+        _exit_without_ray()
 
 
-def _end_without_ray() -> None:
-    """Let this process end, when it does, without what Ray does then: without its cluster it hangs, or crashes."""
+def _exit_without_ray() -> None:
+    """Skip what Ray does when this process exits: without its cluster it hangs, or crashes."""
 
     def end() -> None:
         sys.stdout.flush()
@@ -235,8 +234,8 @@ def _end_without_ray() -> None:
 
 
 def finishes_within(seconds: float, act: Callable[[], None]) -> bool:
-    """Whether ``act`` came to its end in that time; else it is left to itself."""
-    thread = threading.Thread(target=act, daemon=True, name=f"ray-{secrets.token_hex(2)}")
+    """Whether ``act`` returned within ``seconds``; otherwise it runs on in its thread."""
+    thread = threading.Thread(target=act, daemon=True)
     thread.start()
     thread.join(seconds)
     return not thread.is_alive()

@@ -1,4 +1,4 @@
-"""A sweep that is left to a Ray cluster: an actor there conducts it, and outlives the command that started it."""
+"""A detached sweep on a Ray cluster: an actor there runs the sweep, and outlives the command that started it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,11 @@ from repro.sweep.registry import StopPoller
 
 
 def leave(jobs: Sequence[Job], settings: NodeSettings, options: RayOptions) -> Mapping[str, str]:
-    """Start the actor that conducts the sweep; it outlives this process. Ray restarts it where its node is lost.
-
-    Raises UserError without an address, or where the cluster does not answer.
-    """
+    """Start the actor. Raises UserError without an address, or where the cluster does not answer."""
     if options.address is None:
         raise UserError(
             "--detach needs a running Ray cluster",
-            hint="Say which: --address auto, or --address HOST:6379. Or leave --detach out.",
+            hint="Give its address: --address auto, or --address HOST:6379. Or leave out --detach.",
         )
     join(options.address)
     import ray
@@ -45,34 +42,33 @@ def leave(jobs: Sequence[Job], settings: NodeSettings, options: RayOptions) -> M
 
 
 class _Conductor:
-    """The actor that conducts a detached sweep. Ray restarts it on another node where its own is lost."""
+    """The actor that runs a detached sweep. Ray restarts it on another node where its own is lost."""
 
-    def __init__(self, jobs: Sequence[RemoteJob], settings: NodeSettings, options: RayOptions) -> None:
-        self._jobs = jobs
-        self._settings = settings
-        self._options = options
-        threading.Thread(target=self._conduct, daemon=True, name="conductor").start()
+    def __init__(self, *work: Any) -> None:
+        threading.Thread(target=_conduct, args=work, daemon=True, name="conductor").start()
 
     def ready(self) -> bool:
         """Return once the actor runs."""
         return True
 
-    def _conduct(self) -> None:
-        import ray
 
-        try:
-            results = Path(self._settings.results)
-            registration = find_registration(results, self._settings.sweep)
-            watch = StopPoller(registration)
-            with registration.heartbeat():
-                try:
-                    jobs = [job.job(results) for job in self._jobs]
-                    run_sweep(jobs, RayExecutor(self._options, self._settings), stops_asked=watch.count)
-                    registration.remove()
-                except UserError as error:
-                    registration.note_trouble(str(error))
-                except Exception as error:
-                    registration.note_trouble(f"a bug in biasrepro: {type(error).__name__}: {error}")
-                    raise
-        finally:
-            ray.kill(ray.get_actor(f"sweep-{self._settings.sweep}", namespace=NAMESPACE), no_restart=True)
+def _conduct(remote_jobs: Sequence[RemoteJob], settings: NodeSettings, options: RayOptions) -> None:
+    import ray
+
+    try:
+        results = Path(settings.results)
+        registration = find_registration(results, settings.sweep)
+        watch = StopPoller(registration)
+        with registration.heartbeat():
+            try:
+                jobs = [job.job(results) for job in remote_jobs]
+                executor = RayExecutor(options, settings, stays_connected=True)
+                run_sweep(jobs, executor, stops_asked=watch.count)
+                registration.remove()
+            except UserError as error:
+                registration.note_trouble(str(error))
+            except Exception as error:
+                registration.note_trouble(f"a bug in biasrepro: {type(error).__name__}: {error}")
+                raise
+    finally:
+        ray.kill(ray.get_actor(f"sweep-{settings.sweep}", namespace=NAMESPACE), no_restart=True)

@@ -1,4 +1,4 @@
-"""Sweeps on a SLURM cluster: the options of sbatch, what would be submitted, and what --detach and --stop need."""
+"""Sweeps on a SLURM cluster: the options of sbatch, what would be submitted, and the work of --detach and --stop."""
 
 from __future__ import annotations
 
@@ -16,31 +16,29 @@ if TYPE_CHECKING:
     from repro.sweep.executor import Job
     from repro.sweep.slurm.executor import SlurmExecutor
 
-# Settings of sbatch by which jobs are found, or that say which runs a job trains.
+# Settings of sbatch that biasrepro needs itself: to find its jobs, and to give each its runs.
 _RESERVED_KEYS = {"array", "job-name", "comment", "nodes", "ntasks", "ntasks-per-node", "output", "error", "open-mode"}
 _TIME = re.compile(r"(?:([0-9]+)-)?([0-9]+)(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?")
 
 
-@dataclass(frozen=True)
-class SlurmOptions:
-    """What SLURM is told. None leaves a setting to the cluster's own default.
+@dataclass(frozen=True, kw_only=True)
+class SlurmOptions(Reservation):
+    """The options of SLURM. None leaves a setting to the cluster's default.
 
-    ``array`` is the most jobs at a time, ``setup`` are shell lines that come before the training (``module load``),
-    ``extra`` are further settings of sbatch as pairs (``("constraint", "a100")``). A job trains several runs at a time:
-    ``jobs_per_gpu`` on each of its GPUs.
+    ``array`` is the most jobs at a time, ``setup`` are shell lines before the training (``module load``), ``extra`` are
+    other settings of sbatch as pairs (``("constraint", "a100")``). A job trains ``jobs_per_gpu`` runs at a time on each
+    of its GPUs.
     """
 
-    partition: str | None = None
-    time_minutes: int | None = None
     gpus_per_job: int | None = None
     cpus_per_job: int | None = None
-    memory_gb: float | None = None
+    partition: str | None = None
+    time_minutes: int | None = None
     array: int | None = None
     account: str | None = None
     qos: str | None = None
     setup: tuple[str, ...] = ()
     extra: tuple[tuple[str, str], ...] = ()
-    jobs_per_gpu: int = 1
 
 
 class SlurmBackend(Backend):
@@ -65,26 +63,26 @@ class SlurmBackend(Backend):
 
     @classmethod
     def configured(cls, reservation: Reservation, given: Mapping[str, Any]) -> Self:
-        """As the command line says. Raises UserError for a walltime, a part of a device or a setting it cannot use."""
+        """The backend with the options of the command line. Raises UserError for a value that SLURM does not take."""
         return cls(
             SlurmOptions(
-                partition=given["partition"],
-                time_minutes=None if given["time"] is None else parse_minutes(given["time"]),
                 gpus_per_job=_whole("--gpus-per-job", reservation.gpus_per_job),
                 cpus_per_job=_whole("--cpus-per-job", reservation.cpus_per_job),
                 memory_gb=reservation.memory_gb,
+                jobs_per_gpu=reservation.jobs_per_gpu,
+                partition=given["partition"],
+                time_minutes=None if given["time"] is None else parse_minutes(given["time"]),
                 array=given["array"],
                 account=given["account"],
                 qos=given["qos"],
                 setup=tuple(given["setup"] or ()),
                 extra=tuple(_setting(text) for text in given["sbatch"] or ()),
-                jobs_per_gpu=reservation.jobs_per_gpu,
             )
         )
 
     @property
     def uses_gpus(self) -> bool:
-        """Whether a job reserves GPUs, by --gpus-per-job or by a setting of sbatch."""
+        """Whether a job reserves GPUs, by --gpus-per-job or --sbatch."""
         settings = [f"{key}={value}" for key, value in self._options.extra]
         return bool(self._options.gpus_per_job) or any("gres" in setting or "gpu" in setting for setting in settings)
 
@@ -101,7 +99,7 @@ class SlurmBackend(Backend):
         return SlurmExecutor(self._options, settings)
 
     def leave(self, jobs: Sequence[Job], settings: NodeSettings) -> Mapping[str, str]:
-        """Submit ``jobs`` and leave them; those in the queue already stay as they are."""
+        """Submit ``jobs``, apart from those that are in the queue already."""
         from repro.sweep.slurm.queue import SlurmError, cancel
 
         executor = self.connect(settings)
@@ -109,7 +107,7 @@ class SlurmBackend(Backend):
             executor.submit(job)
         try:
             executor.hand_in()
-        except SlurmError:  # perhaps after some of the arrays: their tasks would find that there is no such sweep
+        except SlurmError:  # perhaps after some of the arrays: without a sweep, their tasks would have nothing to do
             with contextlib.suppress(SlurmError):
                 cancel(_numbers(executor.left()))
             raise
@@ -117,7 +115,7 @@ class SlurmBackend(Backend):
 
     @classmethod
     def drop(cls, left: Mapping[str, str]) -> None:
-        """Cancel what is queued and has not begun. Raises SlurmError."""
+        """Cancel the pending tasks. Raises SlurmError."""
         from repro.sweep.slurm.queue import cancel
 
         if numbers := _numbers(left):
@@ -125,7 +123,7 @@ class SlurmBackend(Backend):
 
     @classmethod
     def is_over(cls, left: Mapping[str, str]) -> bool:
-        """Whether the queue has none of its tasks; False where SLURM does not answer."""
+        """Whether none of its tasks is in the queue; False where SLURM does not answer."""
         from repro.sweep.slurm.queue import SlurmError, queued_tasks
 
         try:
@@ -149,12 +147,9 @@ def parse_minutes(text: str) -> int:
         )
     days, *others = found.groups()
     numbers = [int(part) for part in others if part is not None]
-    if days is not None:
-        hours, minutes, seconds = [*numbers, 0, 0][:3]
-    elif len(numbers) == 3:
-        hours, minutes, seconds = numbers
-    else:
-        hours, minutes, seconds = 0, numbers[0], (numbers[1:] or [0])[0]
+    if days is None and len(numbers) < 3:  # minutes come first
+        numbers.insert(0, 0)
+    hours, minutes, seconds = [*numbers, 0, 0][:3]
     total = int(days or 0) * 1440 + hours * 60 + minutes + (seconds > 0)
     if not total:
         raise UserError(f"--time {text} leaves no time to train")
@@ -162,22 +157,20 @@ def parse_minutes(text: str) -> int:
 
 
 def _whole(option: str, number: float | None) -> int | None:
-    if number is None:
-        return None
-    if number != int(number):
+    if number is not None and number != int(number):
         raise UserError(
             f"{option} {number:g}: SLURM takes whole numbers only", hint="--jobs-per-gpu lets runs share a GPU."
         )
-    return int(number)
+    return None if number is None else int(number)
 
 
 def _setting(text: str) -> tuple[str, str]:
-    """A further setting of sbatch, as a pair."""
+    """A ``KEY=VALUE`` of --sbatch as a pair."""
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[a-z][a-z0-9_-]*", key) or not value.isprintable():
         raise UserError(f"--sbatch {text} is not of the form KEY=VALUE", hint="Such as --sbatch constraint=a100.")
     if key in _RESERVED_KEYS:
-        hint = "--array N says how many jobs run at a time." if key == "array" else "Leave it out."
+        hint = "--array N sets how many jobs run at a time." if key == "array" else "Leave it out."
         raise UserError(f"--sbatch {text}: biasrepro sets {key} itself", hint=hint)
     return key, value
 

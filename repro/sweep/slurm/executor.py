@@ -1,8 +1,8 @@
-"""The executor for SLURM: runs as tasks of an array, followed by the queue and by the runs' own folders.
+"""The executor for SLURM: runs as tasks of an array, followed by SLURM's queue and by the runs' own folders.
 
-The jobs need nobody to look after them: they commit, requeue themselves and record. This side submits what is not in
-the queue yet, reports what becomes of it, and submits again what was lost without a word. Should it die, the next
-sweep over the same results finds the tasks by their batch's name, and takes them for its own.
+The jobs work by themselves: they save checkpoints, requeue themselves and write records. This side submits the runs
+that are not in the queue, reports what becomes of them, and submits lost ones again. Should it die, the next sweep over
+the same results finds the tasks by their batch's name and follows them.
 """
 
 from __future__ import annotations
@@ -14,43 +14,38 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from repro.progress import Progress
-from repro.results.files import file_time, file_version
+from repro.results.files import file_time
 from repro.results.ownership import owner_of
-from repro.results.progress_file import read_progress
 from repro.sweep.cluster_node import NodeSettings
-from repro.sweep.executor import Ended, Event, Job, Notice, Reported, Started
+from repro.sweep.executor import Ended, Event, Job, Notice, Reported
+from repro.sweep.followed_job import FollowedJob
 from repro.sweep.registry import Registration
 from repro.sweep.slurm.backend import SlurmOptions
-from repro.sweep.slurm.batch import Batch, batches, into_tasks, remove_if_stale, submit
-from repro.sweep.slurm.ended_jobs import lost, recorded, unsaid
+from repro.sweep.slurm.batch import Batch, batches, into_tasks, submit
+from repro.sweep.slurm.ended_jobs import lost, recorded
 from repro.sweep.slurm.queue import Queued, SlurmError, cancel, ended_task, largest_array, queue_note, queued_tasks
-from repro.sweep.slurm.task import read_ends
+from repro.sweep.slurm.task import ends_file, read_ends
 
-# Looks at the queue are a burden for everybody's controller: ever rarer while nothing changes.
+# The controller serves everybody: it is asked ever more rarely while nothing changes.
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 1.0, 30.0
-# Between two looks at the folder of a run whose task has not begun: somebody else may have finished it.
+# Between two looks at the folder of a run whose task is pending: another process may have finished it.
 PENDING_POLL_SECONDS = 60.0
-# An NFS client that found no last word of a task may go on finding none for 60 s (acdirmax) after it was written.
+# An NFS client that did not find a task's results may go on not finding them for 60 s (acdirmax).
 RESULT_SECONDS = 70.0
-# What a task needs to end after the last of its runs did.
+# What a task needs to exit after the last of its runs did.
 LEAVING_SECONDS = 20.0
-# A task that SLURM believes to be running, and none of whose runs gave a sign of life for so long, hangs.
+# A task that SLURM believes to be running is hung if none of its runs had a heartbeat for this long.
 HUNG_SECONDS = 600.0
 
 
-@dataclass
-class _Out:
-    """A job at SLURM: its task, and what was seen of it; times are monotonic seconds."""
+@dataclass(kw_only=True)
+class _SubmittedJob(FollowedJob):
+    """A job in SLURM's queue, and its task there. Times are monotonic, apart from ``heard_at``: its heartbeat."""
 
-    job: Job
     batch: Batch
     index: int
     task: str
-    told: bool = False
-    started: bool = False
-    last: Progress | None = None
-    seen: tuple[int, int] | None = None
+    noted: bool = False
     gone_since: float | None = None
     heard_at: float = 0.0
     next_look: float = 0.0
@@ -60,9 +55,16 @@ class _Out:
         """Its task in the queue."""
         return self.batch.id, self.index
 
+    @property
+    def number(self) -> str:
+        """SLURM's number of its array."""
+        return self.task.partition("_")[0]
+
 
 class SlurmExecutor:
     """Runs jobs as tasks of SLURM arrays. Raises SlurmError where the controller does not answer at the start."""
+
+    capacity = 1_000_000  # practically all jobs: they wait in SLURM's queue, and --array bounds how many run
 
     def __init__(self, options: SlurmOptions, settings: NodeSettings) -> None:
         self._options = options
@@ -70,59 +72,54 @@ class SlurmExecutor:
         self._results = Path(settings.results)
         self._queue = queued_tasks()
         self._largest = largest_array()
-        self._known: dict[str, Batch] = {}
+        self._batches: dict[str, Batch] = {}
         self._places: dict[str, tuple[Batch, int]] = {}
-        self._adopt()
+        self._find_queued_runs()
         self._waiting: dict[str, Job] = {}
         self._dropped: list[Event] = []
-        self._out: dict[str, _Out] = {}
+        self._jobs: dict[str, _SubmittedJob] = {}
         self._numbers: list[str] = []
-        self._heard: dict[str, float] = {}  # by task, when one of its runs was last seen to live, in monotonic seconds
-        self._cancelled: dict[str, str] = {}  # by us, and why: the runs of these tasks are submitted again
+        self._heard: dict[str, float] = {}  # by task, when a heartbeat of its runs was last seen, in monotonic seconds
+        self._cancelled: dict[str, str] = {}  # tasks that we cancelled, and why: their runs are submitted again
         self._stopping = False
-        self._trouble = ""  # what SLURM said last that it does not do
+        self._trouble = ""  # SLURM's latest error
         self._pause = FIRST_POLL_SECONDS
         self._next_look = self._next_hand_in = 0.0
 
-    @property
-    def capacity(self) -> int:
-        """All jobs are worth having out: SLURM's queue is the place to wait, ``--array`` bounds how many run."""
-        return 1_000_000
-
     def submit(self, job: Job) -> None:
-        """Take a job on: by the task that is in the queue with it, else by one of the next array."""
+        """Follow the task that is in the queue with this job; without one, put it into the next array."""
         place = self._places.pop(job.id, None)
         if place is not None and not job.alone and (queued := self._queue.get((place[0].id, place[1]))) is not None:
-            self._out[job.id] = _Out(job, *place, queued.id)
+            self._jobs[job.id] = _SubmittedJob(job=job, batch=place[0], index=place[1], task=queued.id)
         else:
             self._waiting[job.id] = job
 
     def hand_in(self) -> None:
-        """Submit what waits, as one array, or several where it has more tasks than SLURM allows. Raises SlurmError."""
+        """Submit the waiting jobs, as one array, or several where SLURM limits its size. Raises SlurmError."""
         tasks = into_tasks(list(self._waiting.values()), self._options, self._settings)
         arrays = [tasks[start : start + self._largest] for start in range(0, len(tasks), self._largest)]
         for array in arrays:
             share = None if self._options.array is None else max(1, self._options.array // len(arrays))
             batch, number = submit(array, self._options, self._settings, at_a_time=share)
-            self._known[batch.id] = batch
+            self._batches[batch.id] = batch
             self._numbers.append(number)
             for index, jobs in enumerate(array):
+                task = f"{number}_{index}" if len(array) > 1 else number
                 for job in jobs:
-                    task = f"{number}_{index}" if len(array) > 1 else number
-                    self._out[job.id] = _Out(job, batch, index, task)
+                    self._jobs[job.id] = _SubmittedJob(job=job, batch=batch, index=index, task=task)
                     del self._waiting[job.id]
             if (registration := Registration.read(self._results, self._settings.sweep)) is not None:
-                with contextlib.suppress(OSError):  # what --stop cannot cancel then sees for itself when it begins
+                with contextlib.suppress(OSError):  # tasks that --stop does not find read its request when they start
                     registration.note_left(self.left())
 
     def left(self) -> Mapping[str, str]:
         """What finds the submitted arrays that are not over: their numbers."""
-        live = {out.task.partition("_")[0] for out in self._out.values()}
+        live = {job.number for job in self._jobs.values()}
         self._numbers = [number for number in self._numbers if number in live]
         return {"slurm": ",".join(self._numbers)} if self._numbers else {}
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """Submit what waits, look at the queue and the folders now and then, and report what changed."""
+        """Submit waiting jobs, look at the queue and the folders now and then, and report changes."""
         deadline = time.monotonic() + timeout_seconds
         events = [*self._dropped]
         self._dropped.clear()
@@ -135,43 +132,46 @@ class SlurmExecutor:
         return events
 
     def stop(self) -> None:
-        """Cancel what has not begun, and ask the nodes to commit and end: they look at the sweep's registration."""
+        """Cancel pending tasks; ask running ones, by the sweep's registration, to save checkpoints and exit."""
         self._stopping = True
         self._next_look, self._pause = 0.0, FIRST_POLL_SECONDS
         self._dropped += [Ended(job, 0, fate="interrupted") for job in self._waiting.values()]
         self._waiting.clear()
-        for sweep in {out.batch.sweep for out in self._out.values()}:
+        for sweep in {job.batch.sweep for job in self._jobs.values()}:
             if (registration := Registration.read(self._results, sweep)) is not None:
                 with contextlib.suppress(OSError):
                     registration.ask_to_stop()
-        self._cancel(only_pending=True)
+        running = {key for key, task in self._queue.items() if task.state == "RUNNING"}
+        tasks = {job.task for job in self._jobs.values() if job.key not in running}
+        with contextlib.suppress(SlurmError):  # tasks that still start find that the sweep was stopped
+            cancel(sorted(tasks), only_pending=True)
 
     def kill(self) -> None:
         """Cancel everything."""
-        self._cancel(only_pending=False)
+        with contextlib.suppress(SlurmError):
+            cancel(sorted({job.task for job in self._jobs.values()}))
 
     def close(self) -> None:
-        """Leave nothing running, and tidy up after the batches that are over."""
-        self._cancel(only_pending=False)
+        """Leave nothing running, and delete the files of the batches that are over."""
+        self.kill()
         deadline = time.monotonic() + LEAVING_SECONDS
         with contextlib.suppress(SlurmError):
-            while (left := self._still_queued()) and time.monotonic() < deadline:
-                cancel([task.id for task in left.values()], only_pending=True)  # requeued, with nothing left to do
+            while True:
+                left = {task.id: batch for (batch, _), task in queued_tasks().items() if batch in self._batches}
+                if not left or time.monotonic() >= deadline:
+                    break
+                cancel(left, only_pending=True)  # they requeued themselves, with nothing left to do
                 time.sleep(FIRST_POLL_SECONDS)
-            for batch in self._known.values():
-                if batch.id not in {one for one, _ in left}:
+            for batch in self._batches.values():
+                if batch.id not in left.values():
                     batch.remove()
 
-    def _still_queued(self) -> dict[tuple[str, int], Queued]:
-        return {key: task for key, task in queued_tasks().items() if key[0] in self._known}
-
-    def _adopt(self) -> None:
-        """Find the runs of this results folder in the queue; files of batches long gone are swept up."""
+    def _find_queued_runs(self) -> None:
+        """Find the runs of this results folder in the queue; delete the files of old batches."""
         queued = {batch for batch, _ in self._queue}
         for batch in batches(self._results):
             if batch.id not in queued:
-                remove_if_stale(batch)
-                continue
+                batch.remove_if_stale()
             for index, runs in enumerate(batch.tasks):
                 if (batch.id, index) in self._queue:
                     self._places |= dict.fromkeys(runs, (batch, index))
@@ -183,102 +183,84 @@ class SlurmExecutor:
                 self._next_hand_in = time.monotonic() + LAST_POLL_SECONDS
                 self.hand_in()
                 self._next_hand_in = 0.0
-        except SlurmError as error:  # too many jobs for now, perhaps: what is out is followed all the same
-            events += self._troubled(error)
+        except SlurmError as error:  # too many jobs for now, perhaps: the submitted ones are followed all the same
+            events += self._note_trouble(error)
         try:
             self._queue = queued_tasks()
-        except SlurmError as error:  # the controller is away: what is out goes on without it
-            return events + self._troubled(error)
+        except SlurmError as error:  # the controller is away: submitted jobs continue without it
+            return events + self._note_trouble(error)
         if not self._waiting:
             self._trouble = ""
-        events += self._waits()
+        events += self._note_new_jobs()
         file_now = cache(lambda: file_time(self._results))
-        for out in list(self._out.values()):
-            with contextlib.suppress(OSError):  # a file server's bad moment: the next look sees more
-                events += self._look_at(out, self._queue.get(out.key), file_now)
+        for job in list(self._jobs.values()):
+            with contextlib.suppress(OSError):  # the file server failed for a moment: the next look sees more
+                events += self._look_at(job, self._queue.get(job.key), file_now)
         return events
 
-    def _troubled(self, error: SlurmError) -> list[Event]:
-        """Say once what SLURM did not do; raise it where nothing is out that goes on without."""
-        if not self._out:
+    def _note_trouble(self, error: SlurmError) -> list[Event]:
+        """Report SLURM's error once; raise it where no submitted job could continue."""
+        if not self._jobs:
             raise error
         if error.what == self._trouble:
             return []
         self._trouble = error.what
-        return [Notice(f"{error.what}; what is out goes on meanwhile, and SLURM is asked again")]
+        return [Notice(f"{error.what}; submitted jobs continue, and SLURM is asked again")]
 
-    def _waits(self) -> list[Event]:
-        """Where the jobs wait that are in the queue since the last look, or were found there."""
-        new = [out for out in self._out.values() if not out.told]
-        for out in new:
-            out.told = True
-        return [queue_note(len(new), {out.task.partition("_")[0] for out in new})] if new else []
+    def _note_new_jobs(self) -> list[Event]:
+        """Report the jobs that are in the queue since the last look, or were found there."""
+        new = [job for job in self._jobs.values() if not job.noted]
+        for job in new:
+            job.noted = True
+        return [queue_note(len(new), {job.number for job in new})] if new else []
 
-    def _look_at(self, out: _Out, queued: Queued | None, file_now: Callable[[], float]) -> list[Event]:
+    def _look_at(self, job: _SubmittedJob, queued: Queued | None, file_now: Callable[[], float]) -> list[Event]:
         now = time.monotonic()
-        if queued is not None and queued.state == "PENDING" and not queued.is_held and now < out.next_look:
+        if queued is not None and queued.state == "PENDING" and not queued.is_held and now < job.next_look:
             return []
-        out.next_look = now + PENDING_POLL_SECONDS
-        if (ended := self._end_of(out, queued)) is not None:
-            del self._out[out.job.id]
-            return [*unsaid(ended, out.last, started=out.started), ended]
+        job.next_look = now + PENDING_POLL_SECONDS
+        if (ended := self._end_of(job, queued)) is not None:
+            del self._jobs[job.job.id]
+            if ended.last is None or ended.last == job.last:
+                return [ended]
+            return [*job.start("a node"), Reported(job.job, ended.last), ended]
         if queued is None or queued.state != "RUNNING":
-            self._heard.pop(out.task, None)
+            self._heard.pop(job.task, None)
             if queued is not None and queued.is_held:
-                self._cancel_one(out, "could not be launched, and was held")
+                self._cancel_task(job.task, "could not be launched, and was held")
             return []
-        owner = owner_of(out.job.folder, file_now)
-        if owner is not None and owner.heard_at != out.heard_at:
-            out.heard_at = owner.heard_at
-            self._heard[out.task] = now
-        elif now - self._heard.setdefault(out.task, now) > HUNG_SECONDS:
-            self._cancel_one(out, f"gave no sign of life for {HUNG_SECONDS / 60:.0f} minutes")
-        events: list[Event] = []
-        if owner is not None and not out.started:
-            out.started = True
-            events.append(Started(out.job, queued.node))
-        changed = file_version(out.job.folder.progress)
-        if out.started and changed != out.seen and (live := read_progress(out.job.folder)) is not None:
-            out.seen, out.last = changed, live.progress
-            events.append(Reported(out.job, live.progress))
-        return events
+        owner = owner_of(job.job.folder, file_now)
+        if owner is not None and owner.heard_at != job.heard_at:
+            job.heard_at = owner.heard_at
+            self._heard[job.task] = now
+        elif now - self._heard.setdefault(job.task, now) > HUNG_SECONDS:
+            self._cancel_task(job.task, f"had no heartbeat for {HUNG_SECONDS / 60:.0f} minutes")
+        if owner is None and job.place is None:
+            return []
+        return [*job.start(queued.node), *job.news()]
 
-    def _end_of(self, out: _Out, queued: Queued | None) -> Ended | None:
-        """The job's end: by its record, by its task's last word, or by the task's being gone without one."""
-        if (found := recorded(out.job)) is not None:
+    def _end_of(self, job: _SubmittedJob, queued: Queued | None) -> Ended | None:
+        """The job's end: by its record, by its task's results, or because its task is gone without results."""
+        if (found := recorded(job.job)) is not None:
             return found
-        ends = read_ends(out.batch.ends(out.index))
-        if ends is not None and (end := ends.get(out.job.id)) is not None:
-            return end.ended(out.job, shared=len(ends) > 1)
+        ends = read_ends(ends_file(job.batch.folder, job.index))
+        if ends is not None and (end := ends.get(job.job.id)) is not None:
+            return end.ended(job.job, shared=len(ends) > 1)
         if queued is not None:
-            out.gone_since = None
+            job.gone_since = None
             return None
-        out.gone_since = out.gone_since or time.monotonic()
-        if time.monotonic() - out.gone_since < RESULT_SECONDS and not self._stopping:
+        job.gone_since = job.gone_since or time.monotonic()
+        if time.monotonic() - job.gone_since < RESULT_SECONDS and not self._stopping:
             return None
-        words = out.batch.last_words(out.task)
-        if (why := self._cancelled.get(out.task)) is not None and not self._stopping:
-            cause = f"SLURM's job {out.task} {why}: it was cancelled"
-            return Ended(out.job, 0, out.last, cause=cause, displaced=True)
-        ended = lost(out.job, out.task, ended_task(out.task), words, stopping=self._stopping)
-        return replace(ended, last=out.last)
+        if (why := self._cancelled.get(job.task)) is not None and not self._stopping:
+            return Ended(job.job, 0, job.last, cause=f"SLURM's job {job.task} {why}: cancelled", displaced=True)
+        last_words = job.batch.last_words(job.task)
+        ended = lost(job.job, job.task, ended_task(job.task), last_words, stopping=self._stopping)
+        return replace(ended, last=job.last)
 
-    def _cancel(self, *, only_pending: bool) -> None:
-        tasks = {out.task for out in self._out.values()}
-        if only_pending:
-            tasks = {out.task for out in self._out.values() if not self._is_begun(out)}
-        with contextlib.suppress(SlurmError):  # what still begins finds that the sweep was stopped
-            cancel(sorted(tasks), only_pending=only_pending)
-
-    def _is_begun(self, out: _Out) -> bool:
-        queued = self._queue.get(out.key)
-        return queued is not None and queued.state == "RUNNING"
-
-    def _cancel_one(self, out: _Out, why: str) -> None:
-        """End a task that will not go on; it leaves the queue, and all its runs are submitted again."""
-        try:
-            cancel([out.task])
-        except SlurmError:
-            return
-        self._cancelled[out.task] = why
-        self._heard.pop(out.task, None)
+    def _cancel_task(self, task: str, why: str) -> None:
+        """Cancel a task that will not continue; all its runs are submitted again once it has left the queue."""
+        with contextlib.suppress(SlurmError):
+            cancel([task])
+            self._cancelled[task] = why
+            self._heard.pop(task, None)

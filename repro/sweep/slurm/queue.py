@@ -1,4 +1,4 @@
-"""What SLURM's queue says, by its own commands: no daemon of ours, and no ``sacct``, which many clusters lack."""
+"""SLURM's queue, by SLURM's own commands; no daemon of ours, and no ``sacct``, which many clusters lack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from repro.errors import UserError
 from repro.sweep.executor import Notice
 
-PREFIX = "biasrepro-"  # of our jobs' names; the batch's id follows
+PREFIX = "biasrepro-"  # of the names of our jobs; the batch's id follows
 _COMMAND_SECONDS = 60.0
 _FORMAT = "%F|%K|%T|%N|%r|%j"
 _NO_CONFIGURATION = re.compile("configuration (source|file)")
@@ -21,7 +21,7 @@ _NAME = re.compile(PREFIX + r"([0-9a-f]{12})")
 
 
 class SlurmError(UserError):
-    """SLURM did not do what it was asked."""
+    """A command of SLURM failed."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Queued:
 
     @property
     def is_held(self) -> bool:
-        """Whether it waits for a person: SLURM holds what a node could not launch, and never begins it by itself."""
+        """Whether SLURM holds it because a node could not launch it: it never starts by itself."""
         return self.state == "PENDING" and "launch failed" in self.reason.replace("_", " ").lower()
 
 
@@ -50,16 +50,13 @@ class EndedTask:
 
 
 def run_command(*command: str) -> str:
-    """The output of one of SLURM's commands. Raises SlurmError with its own words, where it fails or is missing."""
+    """The output of one of SLURM's commands. Raises SlurmError, with SLURM's message, where it fails or is missing."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_SECONDS, check=False
         )
     except OSError as error:
-        raise SlurmError(
-            f"{command[0]} cannot be run here: {error.strerror}",
-            hint="Start the sweep where SLURM's commands are, on a login node of the cluster.",
-        ) from error
+        raise not_here(command[0], error) from error
     except subprocess.TimeoutExpired as error:
         raise refused(f"no answer in {_COMMAND_SECONDS:.0f} s", *command) from error
     if done.returncode:
@@ -67,42 +64,45 @@ def run_command(*command: str) -> str:
     return done.stdout
 
 
-def refused(said: str, *command: str) -> SlurmError:
-    """The error for a command of SLURM that did not do what it was asked; ``said`` are its own lines."""
-    words, asked = _telling(said), shlex.join(command)
-    if _NO_CONFIGURATION.search(words):
-        variable = os.environ.get("SLURM_CONF")
-        return SlurmError(
-            f"SLURM's commands are here and find no cluster: `{asked}` said: {words}",
-            hint=f"SLURM_CONF is {variable or 'not set'}. Start the sweep on a login node of the cluster, or set "
-            "SLURM_CONF to the cluster's slurm.conf. Where plain `squeue` answers, a sweep can be submitted.",
-        )
-    if command == ("sbatch",):
-        return SlurmError(
-            f"`sbatch` said: {words}",
-            hint="These runs were not submitted. `sinfo` shows the partitions, --dry-run what sbatch is told.",
-        )
+def not_here(command: str, error: OSError) -> SlurmError:
+    """The error for a command of SLURM that cannot be run."""
     return SlurmError(
-        f"`{asked}` said: {words}",
-        hint="Nothing is lost: what is queued or runs goes on without us, and the same command follows it again.",
+        f"{command} cannot be run here: {error.strerror}",
+        hint="Start the sweep where SLURM's commands are installed, on a login node of the cluster.",
     )
 
 
-def _telling(said: str) -> str:
-    """The line that SLURM gave up with, where there is one, else all of its lines; each without the program's name."""
+def refused(said: str, *command: str) -> SlurmError:
+    """The error for a command of SLURM that failed with the message ``said``."""
+    words, asked = _reason(said), shlex.join(command)
+    if _NO_CONFIGURATION.search(words):
+        variable = os.environ.get("SLURM_CONF")
+        return SlurmError(
+            f"SLURM's commands are installed here but find no cluster: `{asked}` said: {words}",
+            hint=f"SLURM_CONF is {variable or 'not set'}. Start the sweep on a login node of the cluster, or set "
+            "SLURM_CONF to the cluster's slurm.conf. Sweeps can be submitted wherever plain `squeue` answers.",
+        )
+    hint = "Nothing is lost: submitted jobs continue by themselves, and the same command follows them again."
+    if command == ("sbatch",):
+        hint = "These runs were not submitted. `sinfo` shows the partitions, --dry-run what sbatch is given."
+    return SlurmError(f"`{asked}` said: {words}", hint=hint)
+
+
+def _reason(said: str) -> str:
+    """The fatal line of SLURM's message if there is one, else all lines; each without the program's name."""
     lines = [_OWN_NAME.sub("", line.strip()) for line in said.splitlines() if line.strip()]
     fatal = [line for line in lines if line.startswith("fatal: ")]
     return "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in fatal[:1] or lines)
 
 
 def queued_tasks() -> Mapping[tuple[str, int], Queued]:
-    """The tasks of ours in the queue, by batch and index (0 for a job that is no array). Raises SlurmError."""
+    """Our tasks in the queue, by batch and index (0 for a job that is not an array). Raises SlurmError."""
     text = run_command("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--format={_FORMAT}")
     return parse_queue(text)
 
 
 def parse_queue(text: str) -> Mapping[tuple[str, int], Queued]:
-    """What ``squeue`` printed in our format; other jobs of the user are passed over."""
+    """The tasks in the output of ``squeue`` in our format; other jobs of the user are skipped."""
     found = {}
     for line in text.splitlines():
         fields = line.strip().split("|")
@@ -115,14 +115,14 @@ def parse_queue(text: str) -> Mapping[tuple[str, int], Queued]:
 
 
 def queue_note(runs: int, numbers: Iterable[str]) -> Notice:
-    """Where so many runs are in the queue, and how to see what they wait for."""
+    """The jobs in the queue, and how to see what they wait for."""
     jobs = ",".join(sorted(numbers, key=int))
-    what, who = ("1 run is", "it waits") if runs == 1 else (f"{runs} runs are", "they wait")
-    return Notice(f"{what} in SLURM's queue, as job {jobs}; squeue --jobs {jobs} shows what {who} for")
+    subject = "1 run is" if runs == 1 else f"{runs} runs are"
+    return Notice(f"{subject} in SLURM's queue, as job {jobs}; squeue --jobs {jobs} shows the reason for waiting")
 
 
 def ended_task(task: str) -> EndedTask | None:
-    """How the task ended, as the controller remembers for some minutes; None once it does not."""
+    """How the task ended; None once the controller has forgotten it, after some minutes."""
     try:
         return parse_ended_task(run_command("scontrol", "--oneliner", "show", "job", task))
     except SlurmError:
@@ -130,7 +130,7 @@ def ended_task(task: str) -> EndedTask | None:
 
 
 def parse_ended_task(text: str) -> EndedTask | None:
-    """What ``scontrol show job`` printed for one task."""
+    """The end of one task in the output of ``scontrol show job``."""
     state = re.search(r"\bJobState=([A-Z_]+)", text)
     code = re.search(r"\bExitCode=(\d+):(\d+)", text)
     if state is None or code is None:
@@ -140,7 +140,7 @@ def parse_ended_task(text: str) -> EndedTask | None:
 
 
 def is_running(task: str) -> bool | None:
-    """Whether SLURM itself has not decided anything about the task yet; None where it does not answer."""
+    """Whether SLURM believes the task to be running; None where it does not answer."""
     try:
         return run_command("squeue", "--noheader", f"--jobs={task}", "--format=%T").split() == ["RUNNING"]
     except SlurmError:
@@ -153,7 +153,7 @@ def requeue(task: str) -> None:
 
 
 def cancel(tasks: Iterable[str], *, only_pending: bool = False) -> None:
-    """Cancel tasks; those that are gone meanwhile do not matter. Raises SlurmError."""
+    """Cancel tasks; those that have ended meanwhile are ignored. Raises SlurmError."""
     chosen = list(tasks)
     options = ["--quiet", *(["--state=PENDING"] if only_pending else [])]
     for start in range(0, len(chosen), 500):
@@ -161,6 +161,6 @@ def cancel(tasks: Iterable[str], *, only_pending: bool = False) -> None:
 
 
 def largest_array() -> int:
-    """The most tasks that an array may have here (MaxArraySize of slurm.conf, by default 1001, is one more)."""
+    """The most tasks of an array here: MaxArraySize of slurm.conf, by default 1001, is one more."""
     match = re.search(r"^MaxArraySize\s*=\s*(\d+)", run_command("scontrol", "show", "config"), re.MULTILINE)
     return max(1, int(match[1]) - 1) if match else 1000
