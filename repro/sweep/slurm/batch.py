@@ -22,7 +22,6 @@ from typing import Any
 
 import submitit
 
-from repro.errors import UserError
 from repro.results.durable import make_folder, write_durably
 from repro.sweep.cluster_node import NodeSettings, RemoteJob
 from repro.sweep.executor import Job
@@ -93,15 +92,16 @@ def submit(
     """Submit the tasks as one array; returns the batch and SLURM's number for it. Raises SlurmError."""
     results = Path(settings.results)
     folder = results / FOLDER / "slurm" / secrets.token_hex(6)
-    batch = Batch(folder, settings.sweep, tuple(tuple(job.id for job in task) for task in tasks))
+    work, runs = [], []
+    for index, task in enumerate(tasks):
+        work.append(ArrayTask(str(folder), index, tuple(RemoteJob.of(job) for job in task), settings))
+        runs.append(tuple(job.id for job in task))
+    batch = Batch(folder, settings.sweep, tuple(runs))
     try:
         make_folder(folder, below=results)
         write_durably(folder / "plan.json", json.dumps({"sweep": settings.sweep, "tasks": batch.tasks}).encode())
     except OSError as error:
         raise SlurmError(f"cannot write the sweep's plan: {error.strerror}", where=str(folder)) from error
-    work = []
-    for index, task in enumerate(tasks):
-        work.append(ArrayTask(str(folder), index, tuple(RemoteJob.of(job) for job in task), settings))
     said = io.StringIO()  # submitit prints the output of sbatch
     try:
         with contextlib.redirect_stderr(said):
@@ -110,7 +110,9 @@ def submit(
         with contextlib.suppress(SlurmError):
             run_command("scancel", "--quiet", f"--name={PREFIX}{batch.id}")
         batch.remove()
-        raise _explained(error, said.getvalue()) from error
+        if isinstance(error, OSError):
+            raise not_here("sbatch", error) from error
+        raise refused(str(error).strip() or said.getvalue().strip() or type(error).__name__, "sbatch") from error
     return batch, str(submitted[0].job_id).partition("_")[0]
 
 
@@ -161,10 +163,3 @@ def _parameters(folder: Path, options: SlurmOptions, count: int, at_a_time: int 
         "use_srun": False,
         "additional_parameters": {"signal": f"B:USR2@{lead}", "requeue": True, **dict(options.extra)},
     }
-
-
-def _explained(error: Exception, said: str) -> UserError:
-    """The message for a failed submission."""
-    if isinstance(error, OSError):
-        return not_here("sbatch", error)
-    return refused(str(error).strip() or said.strip() or type(error).__name__, "sbatch")
