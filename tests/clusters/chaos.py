@@ -1,8 +1,8 @@
-"""Faults at random while this machine, a Ray and a SLURM train the same runs: every step is committed once, in order.
+"""Random faults while this machine, a Ray and a SLURM train the same runs: every step is saved once, in order.
 
 ``PYTHONPATH=tests/reliability python tests/clusters/chaos.py --seconds 300 --seed 1`` kills drivers, workers, tasks,
-nodes and controllers and starts them again; then all go on in peace, and one more sweep has to find all in order. Needs
-root, for SLURM.
+nodes and controllers and restarts them. Then all finish undisturbed, and one more sweep has to find every run recorded.
+Needs root, for SLURM.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STEPS_A_SECOND = 1.6  # of each run: six at a time have their fill for about as 
 
 
 class Chaos:
-    """What may go wrong, each at random; what was taken away comes back before the next."""
+    """Random faults; what one took away is restored before the next."""
 
     def __init__(self, drivers: Drivers, slurm: SlurmCluster, ray: Any, chance: random.Random) -> None:
         self._drivers = drivers
@@ -60,7 +60,7 @@ class Chaos:
             self.done[fault] += 1
 
     def restore(self) -> None:
-        """What is not there any more comes back."""
+        """Restart what was killed."""
         for name in {"slurmctld", *NODES} - self._slurm.running():
             self._slurm.start(name)
         if not self._ray.workers:
@@ -103,7 +103,7 @@ class Chaos:
 
 
 def processes_of(name: str, folder: str) -> Iterator[int]:
-    """The processes of that name which have to do with ``folder``; Ray's tasks do not say with what."""
+    """The processes of that name that work on ``folder``; of Ray's tasks, all: they do not say on what."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -137,17 +137,17 @@ def main() -> int:
 
 
 def report(drivers: Drivers) -> int:
-    """Say what became of it; 0 where every step was committed at most once, in order, and every run is recorded."""
+    """Print the outcome; 0 if every step was saved at most once, in order, and every run is recorded."""
     sweep = drivers.sweep
     by_run: dict[str, list[int]] = {}
     for event in sweep.audit():
         by_run.setdefault(event["run"], []).append(event["step"])
     again = sum(later <= earlier for steps in by_run.values() for earlier, later in pairwise(steps))
     lives = sweep.lives()
-    recorded = sum(one.record is not None for one in load_records(sweep.results))
+    recorded = sum(found.record is not None for found in load_records(sweep.results))
     owned = sum(owner_of(job.folder) is not None for job in sweep.jobs())
     print(
-        f"{len(sweep.runs)} runs in {lives} lives, {sum(map(len, by_run.values()))} steps: {again} committed again, "
+        f"{len(sweep.runs)} runs in {lives} lives, {sum(map(len, by_run.values()))} steps: {again} saved again, "
         f"{recorded} recorded, {owned} still owned"
     )
     return int(bool(again or owned or recorded != len(sweep.runs)))

@@ -18,7 +18,7 @@ ENGINES = ("local", "ray", "slurm")
 
 
 class Drivers:
-    """The sweeps by what trains for them; each says at its end what became of the runs, in ``said-ENGINE.txt``."""
+    """The sweeps by engine; at its end, each writes the fates of the runs to ``said-ENGINE.txt``."""
 
     def __init__(self, folder: Path, address: str, *, seeds: int, steps: int) -> None:
         self.sweep = Sweep(folder, seeds=seeds, steps=steps)

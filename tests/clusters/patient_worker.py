@@ -1,6 +1,6 @@
-"""Takes the place of ``biasrepro train``: so many steps, each committed, and a record at the end; stops when asked.
+"""Stands for ``biasrepro train``: saves a checkpoint after each step, writes a record at the end, stops when asked.
 
-``prepared.json`` beside the results holds the record of each run; each step is noted in ``audit.jsonl`` there.
+``prepared.json`` beside the results folder holds the record of each run; ``audit.jsonl`` there gets a line per step.
 """
 
 from __future__ import annotations

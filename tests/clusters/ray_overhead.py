@@ -1,7 +1,7 @@
-"""What Ray and this package cost for each run: sweeps of runs that do nothing, on a real Ray of this machine.
+"""The overhead per run of Ray and this package: sweeps of runs that do nothing, on a real Ray on this machine.
 
-``python tests/clusters/ray_overhead.py 500 1000 2000 4000`` prints seconds, milliseconds a run, the driver's memory,
-and how near a straight line the seconds grow with the runs.
+``python tests/clusters/ray_overhead.py 500 1000 2000 4000`` prints seconds, milliseconds per run, the driver's memory,
+and how far the seconds deviate from linear growth.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ rows:
 
 @dataclass(frozen=True)
 class Overhead:
-    """A sweep of so many runs: its seconds, those of the driver's processor, and the most memory of the driver so far.
+    """A sweep of ``runs`` runs: wall time, the driver's CPU time, and the peak memory of the driver so far.
 
-    The driver's processor is one thread of several; the seconds of the workers, which share the machine, are in the
-    first figure only.
+    The workers share the machine; their CPU time is in the wall time only.
     """
 
     runs: int
@@ -69,7 +68,7 @@ class Overhead:
 
 
 def measure(address: str, folder: Path, count: int) -> Overhead:
-    """Sweep ``count`` runs, whose command does nothing, over the cluster at ``address``, shown as off a terminal."""
+    """Sweep ``count`` runs whose command does nothing on the cluster at ``address``, with plain progress output."""
     folder.mkdir()
     results = folder / "results"
     results.mkdir()
@@ -89,9 +88,9 @@ def measure(address: str, folder: Path, count: int) -> Overhead:
 
 @dataclass(frozen=True)
 class Growth:
-    """The straight lines that come closest: seconds of any sweep and of each run, and the driver's memory likewise.
+    """Linear fits of the seconds and of the driver's memory: a fixed part and a part per run.
 
-    ``largest_deviation`` is from the line of the seconds, relative to it: small where the growth is linear.
+    ``largest_deviation`` is the largest relative deviation of the seconds from their fit.
     """
 
     fixed_seconds: float
@@ -102,20 +101,20 @@ class Growth:
 
     @classmethod
     def of(cls, measured: Sequence[Overhead]) -> Growth:
-        runs = [one.runs for one in measured]
-        time_of, memory_of = (
-            statistics.linear_regression(runs, figures)
-            for figures in ([one.seconds for one in measured], [one.memory_mib for one in measured])
-        )
-        lines = [time_of.intercept + time_of.slope * count for count in runs]
-        deviations = [abs(one.seconds - line) / line for one, line in zip(measured, lines, strict=True)]
+        runs = [sweep.runs for sweep in measured]
+        time_fit = statistics.linear_regression(runs, [sweep.seconds for sweep in measured])
+        memory_fit = statistics.linear_regression(runs, [sweep.memory_mib for sweep in measured])
+        deviations = []
+        for sweep in measured:
+            expected = time_fit.intercept + time_fit.slope * sweep.runs
+            deviations.append(abs(sweep.seconds - expected) / expected)
         return cls(
-            time_of.intercept, 1000 * time_of.slope, max(deviations), memory_of.intercept, 1024 * memory_of.slope
+            time_fit.intercept, 1000 * time_fit.slope, max(deviations), memory_fit.intercept, 1024 * memory_fit.slope
         )
 
     def __str__(self) -> str:
         return (
-            f"on a straight line within {100 * self.largest_deviation:.0f} %: {self.fixed_seconds:.1f} s and "
+            f"linear within {100 * self.largest_deviation:.0f} %: {self.fixed_seconds:.1f} s and "
             f"{self.ms_a_run:.1f} ms a run; driver {self.fixed_mib:.0f} MiB and {self.kib_a_run:.1f} KiB a run"
         )
 
@@ -155,7 +154,7 @@ def main() -> None:
                 "niceness": os.nice(0),
                 "folder": tempfile.gettempdir(),
             },
-            "measured": [asdict(one) for one in measured],
+            "measured": [asdict(sweep) for sweep in measured],
             "growth": asdict(grown),
         }
         given.output.parent.mkdir(parents=True, exist_ok=True)
