@@ -1,4 +1,4 @@
-"""How things look: styled on a terminal, plain and unwrapped everywhere else. ``NO_COLOR`` holds, by way of rich."""
+"""Terminal output: styled on a terminal (``NO_COLOR`` switches that off), plain and unwrapped everywhere else."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ size = readable_size
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on the stream as it is now."""
+    """A console on standard output or standard error, as it is at the moment."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str, style: str = "", *, stderr: bool = False) -> None:
-    """Print ``text`` as it is: never wrapped, so that commands and paths can be copied."""
+    """Print ``text`` unwrapped, so that commands and paths can be copied."""
     console(stderr=stderr).print(Text(text, style=style), soft_wrap=True)
 
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Print rows under headers; columns in ``right`` are aligned to the right. Off a terminal: two spaces, no rules."""
+    """Print rows under headers; columns in ``right`` are right-aligned. Off a terminal: two spaces, no rules."""
     lines = plain_lines([headers, *rows], right=right)
-    if not sys.stdout.isatty() or max(map(cell_len, lines)) > console().width:  # broken numbers would mislead
+    if not sys.stdout.isatty() or max(map(cell_len, lines)) > console().width:  # never wrap a number
         for line in lines:
             print(line)
         return
@@ -43,7 +43,7 @@ def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
 
 def plain_lines(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
     """Rows as lines of aligned text."""
-    widths = [max(cell_len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         cells = []
@@ -55,7 +55,7 @@ def plain_lines(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> 
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds for a person: ``0:42``, ``1:02:03``, ``3 d 4 h``; a dash for None."""
+    """Seconds, readable: ``0:42``, ``1:02:03``, ``3 d 4 h``; a dash for None."""
     if seconds is None:
         return "–"
     whole = round(seconds)

@@ -95,10 +95,9 @@ ADD_OR_LEAVE_OUT = "Add that, or leave the option out."
 
 
 def refuse_unused(context: typer.Context, *names: str, because: str, hint: str = "Leave it out.") -> None:
-    """Raise UserError where the command line gave one of these parameters, since it would have no effect.
+    """Raise UserError if the command line has one of these parameters, which would have no effect.
 
-    The message is the options' names, then ``because``. Defaults and environment variables do not count: nobody typed
-    them for this command.
+    The message is the options' names, then ``because``. Defaults and environment variables do not count.
     """
     given = []
     for parameter in context.command.params:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,9 +116,9 @@ def train(
 def _showing(run: Run, folder: RunFolder, style: ProgressStyle, tensorboard: Path | None) -> Iterator[Listener]:
     """Give a listener that shows the run and publishes its progress, and that is told why the run failed."""
     from repro.cli.train_view import choose_view
-    from repro.results.progress_file import publishing
+    from repro.results.progress_file import Publisher
 
-    with choose_view(style) as view, publishing(folder) as published:
+    with choose_view(style) as view, closing(Publisher(folder)) as published:
         hear = TensorBoardLog(tensorboard / run.id, view.hear).hear if tensorboard else view.hear
         try:
             yield told_to(hear, published.hear)

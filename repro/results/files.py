@@ -55,16 +55,15 @@ def read_each(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
 def file_time(folder: Path) -> float:
     """The file server's current time: the timestamp of a file just written to ``folder``.
 
-    Machines that share a results folder may have different clocks, so ages of files are measured by this one. Where
-    nothing can be written, this machine's clock is used.
+    Ages of files are measured by this clock, since those of the machines may differ. Falls back to this machine's
+    clock where nothing can be written.
     """
     probe = folder / f".now.{secrets.token_hex(6)}.part"
     try:
-        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        probe.touch()
         try:
-            return os.fstat(descriptor).st_mtime
+            return probe.stat().st_mtime
         finally:
-            os.close(descriptor)
             probe.unlink(missing_ok=True)
     except OSError:
         return time.time()

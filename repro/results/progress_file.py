@@ -1,7 +1,7 @@
 """``progress.json``: the latest progress of a run in training, for processes that follow it from elsewhere.
 
-It is replaced at most every two seconds, without fsync, and removed when its writer ends. A file that a killed writer
-left is removed with the next record of the run.
+It is replaced at most every two seconds, without fsync, and removed when its writer ends; if that was killed, with the
+next record of the run.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,7 +35,7 @@ class PublishedProgress(BaseModel):
 
 
 class Publisher:
-    """Writes a run's progress into its folder, no more often than a shared file system can bear."""
+    """Writes a run's progress into its folder, not too often for a shared file system, until it is closed."""
 
     def __init__(self, folder: RunFolder, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
@@ -51,26 +50,16 @@ class Publisher:
         if has_ended or self._clock() < self._next:
             return
         self._next = self._clock() + SECONDS_BETWEEN
-        content = PublishedProgress.model_construct(place=self._place, progress=progress).model_dump_json()
-        with contextlib.suppress(OSError):
-            replace_file(self._folder.progress, content.encode())
+        content = PublishedProgress.model_construct(place=self._place, progress=progress)
+        with contextlib.suppress(OSError, ValueError):  # it only informs: a text may hold what is not UTF-8
+            replace_file(self._folder.progress, content.model_dump_json().encode())
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Remove the file, if this publisher wrote one: another process's file stays."""
         if not self._next:
             return
         with contextlib.suppress(OSError):
             self._folder.progress.unlink(missing_ok=True)
-
-
-@contextmanager
-def publishing(folder: RunFolder) -> Iterator[Publisher]:
-    """A publisher of a run's progress, for the time of a ``with`` block."""
-    publisher = Publisher(folder)
-    try:
-        yield publisher
-    finally:
-        publisher.end()
 
 
 def read_progress(folder: RunFolder) -> PublishedProgress | None:

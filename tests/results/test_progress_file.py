@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from repro.progress import Progress
 from repro.results import RunFolder
-from repro.results.progress_file import Publisher, publishing, read_progress
+from repro.results.progress_file import Publisher, read_progress
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def said(epoch: int) -> Progress:
 
 
 def test_what_a_run_says_is_in_its_folder_until_its_end(folder: RunFolder) -> None:
-    with publishing(folder) as live:
+    with closing(Publisher(folder)) as live:
         live.hear(said(3))
         found = read_progress(folder)
         assert found is not None
@@ -47,7 +48,7 @@ def test_it_is_replaced_at_most_every_two_seconds(folder: RunFolder) -> None:
 
 def test_who_said_nothing_leaves_the_word_of_another(folder: RunFolder) -> None:
     Publisher(folder).hear(said(1))
-    with publishing(folder):
+    with closing(Publisher(folder)):
         pass
     assert read_progress(folder) is not None
 
