@@ -1,13 +1,13 @@
 """Random crop, flip and rotation of whole batches, equal to torchvision's PIL pipeline in every pixel.
 
-The pipeline reproduced is ``RandomCrop(size, padding=p)``, ``RandomHorizontalFlip()``, ``RandomRotation(deg)``
-with nearest-neighbour sampling and black fill, in that order, on 8-bit images. Pillow rotates in 16.16 fixed
-point: for the output pixel (x, y) it reads the input pixel ``((x0 + a x + b y) >> 16, (y0 + d x + e y) >> 16)``,
-with the six integers rounded once per image. All three transforms together are therefore one integer gather,
-whose coefficients are computed on the CPU (``gather_plan``) and applied anywhere (``augment_batch``).
+The pipeline is ``RandomCrop(size, padding=p)``, ``RandomHorizontalFlip()``, ``RandomRotation(deg)``, in that order, on
+8-bit images, with nearest-neighbour sampling and black fill. Pillow rotates in 16.16 fixed point: for the output pixel
+(x, y) it reads the input pixel ``((x0 + a x + b y) >> 16, (y0 + d x + e y) >> 16)``, with the six integers rounded once
+per image. So all three transforms together are one integer gather: ``gather_plan`` computes its coefficients on the
+CPU, ``augment_batch`` applies them on any device.
 
-Flip and crop fold into the six integers exactly: ``W - 1 - (v >> 16) == ((W << 16) - 1 - v) >> 16`` for every
-integer v, and adding k to a coordinate is adding ``k << 16``.
+Flip and crop change the six integers exactly: ``W - 1 - (v >> 16) == ((W << 16) - 1 - v) >> 16`` for every integer v,
+and adding k to a coordinate is adding ``k << 16``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROTATION_COLUMNS = 10
 
 @dataclass(frozen=True)
 class AugmentationDraws:
-    """The random choices for N images, as torchvision's transforms would have drawn them.
+    """The random choices for N images, with the distributions of torchvision's transforms.
 
     offsets: int64 (N, 2), the crop's top and left in the zero-padded image, in pixels;
     flips: bool (N,); angles: float64 (N,), counter-clockwise, in degrees.
@@ -48,8 +48,7 @@ def draw_augmentation(
 ) -> AugmentationDraws:
     """Draws for ``count`` images: offsets uniform over 0..2p, flips with p = 0.5, angles uniform in [-deg, deg].
 
-    All three are always drawn, in this order, from the CPU ``generator``: switching one off leaves the others
-    as they were.
+    All three are always drawn from the CPU ``generator``, in this order: switching one off does not change the others.
     """
     offsets = torch.randint(0, 2 * crop_padding_pixels + 1, (count, 2), generator=generator)
     flips = torch.rand(count, generator=generator) < 0.5
@@ -83,9 +82,9 @@ def gather_plan(draws: AugmentationDraws, image_size: int, crop_padding_pixels: 
 def _rotation_coefficients(angles: Tensor, size: int) -> tuple[Tensor, ...]:
     """x0, a, b, y0, d, e, each int64 (N,), as ``PIL.Image.rotate`` and its C code compute them.
 
-    Pillow takes Python's cosine, sine and round, whose last bit a vectorized cosine may miss. That moves what is
-    rounded down here by less than 1e-8: so it is done for all images at once, and once more as Pillow does it for the
-    few (1 in 100,000) whose value comes within 1e-6 of where it would matter.
+    Pillow uses Python's cosine, sine and round; a vectorized cosine may differ in the last bit, which changes the
+    values rounded down here by less than 1e-8. So all images are computed at once, and the few (1 in 100,000) with a
+    value within 1e-6 of an integer are computed again as Pillow does it.
     """
     radians = -torch.deg2rad(angles.remainder(360.0))
     values = _unrounded(radians.cos(), radians.sin(), size)
@@ -103,7 +102,7 @@ def _pillows_cosines_and_sines(angles: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _unrounded(cosines: Tensor, sines: Tensor, size: int) -> Tensor:
-    """Float64 (6, N): x0, a, b, y0, d, e in fixed point, plus a half, before they are rounded down."""
+    """Float64 (6, N): x0, a, b, y0, d, e in fixed point, plus a half, before rounding down."""
     a, b, d, e = cosines, sines, -sines, cosines
     centre = size / 2
     x_shift = a * -centre + b * -centre + centre
@@ -114,13 +113,13 @@ def _unrounded(cosines: Tensor, sines: Tensor, size: int) -> Tensor:
 
 
 def augment_batch(images: Tensor, coefficients: Tensor, indices: Tensor | None = None) -> Tensor:
-    """Applies a plan: uint8 (N, 3, H, W) in, uint8 (N, 3, H, W) out, black where the crop or rotation leaves the image.
+    """Applies a plan to uint8 (N, 3, H, W); returns the same shape, black where crop or rotation leave the image.
 
-    coefficients: int32 (N, 3) or (N, 10), rows of ``gather_plan``, on the device of ``images``.
-    indices: int64 (N,); where given, ``images`` is a whole data set and image ``indices[i]`` is taken for row i.
+    coefficients: int32 (N, 3) or (N, 10), rows of ``gather_plan``, on the device of ``images``. indices: int64 (N,);
+    if given, ``images`` is a whole data set, and row i takes image ``indices[i]``.
 
-    Only tensor operations of static shape: no synchronization with the host, so it can be captured in a CUDA
-    graph, and integers throughout, so every device gives the same pixels.
+    All shapes are static and the host never waits, so a CUDA graph can capture it. Everything is in integers, so every
+    device gives the same pixels.
     """
     if indices is not None:
         images = images.index_select(0, indices)
@@ -149,7 +148,7 @@ def _crop_flip_source(coefficients: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _rotation_source(coefficients: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """As ``_crop_flip_source``; a pixel must lie inside the crop before the rotation and inside the image."""
+    """As ``_crop_flip_source``; inside means inside the crop before the rotation, and inside the image."""
     x0, a, b, y0, d, e, x_first, x_last, y_first, y_last = coefficients.view(-1, ROTATION_COLUMNS, 1, 1).unbind(1)
     x = torch.arange(size, dtype=torch.int32, device=coefficients.device)
     y = x.unsqueeze(1)
@@ -169,9 +168,9 @@ def normalize(
 ) -> Tensor:
     """Uint8 (N, 3, H, W) to ``dtype``: bitwise torchvision's ``ToTensor`` and ``Normalize`` in float32, then cast.
 
-    mean, std: one value a channel, in units of [0, 1] pixels. Pass float32 tensors on the device of ``images``
-    where no synchronization is wanted (inside a CUDA graph, say): a list of floats is copied to the device.
-    Comes after ``augment_batch``, whose fill is black, not the mean.
+    mean, std: one value per channel, for pixels in [0, 1]. A list of floats is copied to the device; to avoid that wait
+    (inside a CUDA graph, say), pass float32 tensors on the device of ``images``. Call it after ``augment_batch``, whose
+    fill is black, not the mean.
     """
     shape = (-1, 1, 1)
     mean = torch.as_tensor(mean, dtype=torch.float32, device=images.device).view(shape)

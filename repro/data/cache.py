@@ -1,9 +1,9 @@
 """Decoded images in one file: memory-mapped, written atomically, verified to the last byte when it is opened.
 
-The arrays come first, each at a multiple of 4,096 bytes; then a manifest in JSON (shapes, class names, pixel sums,
-SHA-256 of every 16 MiB before it); then a trailer with the manifest's length and SHA-256 and the format's name.
-No byte is outside a checksum. SHA-256 of 1.35 GB takes 0.5 s on two cores with the processor's SHA instructions
-(BLAKE2b 1.0 s, CRC-32 0.2 s), because hashlib works on large blocks in parallel threads.
+First the arrays, each at a multiple of 4,096 bytes; then a manifest in JSON (shapes, class names, pixel sums, SHA-256
+of every 16 MiB of arrays); then a trailer with the manifest's length and SHA-256 and the format's name. Checksums cover
+every byte. SHA-256 of 1.35 GB takes 0.5 s on two cores with the processor's SHA instructions (BLAKE2b 1.0 s, CRC-32
+0.2 s), because hashlib works on large blocks in parallel threads.
 """
 
 from __future__ import annotations
@@ -31,19 +31,18 @@ _MAGIC = b"biasrepro-data-1"
 _TRAILER = struct.Struct("<Q32s16s")
 _ALIGNMENT_BYTES = 4096
 _CHUNK_BYTES = 16 << 20
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _DTYPES = {"train_images": "|u1", "train_labels": "<i8", "test_images": "|u1", "test_labels": "<i8"}
 
 
 class DamagedCache(DataError):
-    """A cache file that is not, byte for byte, what was written."""
+    """A cache file whose bytes are not those that were written."""
 
 
 @dataclass(frozen=True)
 class CachedImages:
-    """An opened and verified cache; the arrays are private (copy-on-write) maps of the file.
+    """An opened and verified cache; its arrays are private (copy-on-write) maps of the file.
 
-    ``source`` says what was decoded; ``fingerprint`` is the SHA-256 of the manifest, so of all content.
+    ``source`` says what was decoded; ``fingerprint`` is the SHA-256 of the manifest, and so of all content.
     """
 
     images: DecodedImages
@@ -54,9 +53,8 @@ class CachedImages:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The described content of a cache, checked against its own checksum but not against the arrays."""
+    """What a cache says of its content; verified by its own checksum, the arrays are not."""
 
-    dataset: str
     source: str
     classes: tuple[str, ...]
     pixel_sums: PixelSums
@@ -67,7 +65,7 @@ class Manifest:
 
 
 def write_cache(path: Path, dataset: str, images: DecodedImages, source: str) -> None:
-    """Writes the file beside ``path`` and moves it there whole. Raises OSError where the disk refuses."""
+    """Writes a temporary file beside ``path``, then renames it. Raises OSError where it cannot be written."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -98,8 +96,8 @@ def write_cache(path: Path, dataset: str, images: DecodedImages, source: str) ->
 def _write_arrays(file: BinaryIO, images: DecodedImages) -> dict[str, dict[str, Any]]:
     """Writes each array at an aligned offset; returns their offsets (in bytes) and shapes."""
     arrays: dict[str, dict[str, Any]] = {}
-    for name in _ARRAYS:
-        array = np.ascontiguousarray(getattr(images, name), dtype=_DTYPES[name])
+    for name, dtype in _DTYPES.items():
+        array = np.ascontiguousarray(getattr(images, name), dtype=dtype)
         arrays[name] = {"offset": file.tell(), "shape": array.shape}
         file.write(array.data.cast("B"))
         file.write(bytes(-file.tell() % _ALIGNMENT_BYTES))
@@ -107,7 +105,7 @@ def _write_arrays(file: BinaryIO, images: DecodedImages) -> dict[str, dict[str, 
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Reads the description of a cache without its arrays; raises FileNotFoundError or DamagedCache."""
+    """Reads a cache's manifest but not its arrays. Raises FileNotFoundError or DamagedCache."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         if size < _TRAILER.size:
@@ -116,39 +114,35 @@ def read_manifest(path: Path) -> Manifest:
         length, sha256, magic = _TRAILER.unpack(file.read(_TRAILER.size))
         data_bytes = size - _TRAILER.size - length
         if magic != _MAGIC or data_bytes < 0:
-            raise _damaged(path, "its end is not that of a cache")
+            raise _damaged(path, "its end is not the end of a cache")
         file.seek(data_bytes)
         content = file.read(length)
     if hashlib.sha256(content).digest() != sha256:
-        raise _damaged(path, "its manifest does not agree with its checksum")
+        raise _damaged(path, "its manifest does not match its checksum")
     manifest = json.loads(content)
     if manifest["data_bytes"] != data_bytes:
         raise _damaged(path, f"{data_bytes} bytes where {manifest['data_bytes']} were written")
+    sums = [np.array(manifest[key], np.int64) for key in ("pixels", "pixel_sums", "pixel_square_sums")]
     return Manifest(
-        dataset=manifest["dataset"],
         source=manifest["source"],
         classes=tuple(manifest["classes"]),
-        pixel_sums=PixelSums(
-            pixels=np.array(manifest["pixels"], np.int64),
-            sums=np.array(manifest["pixel_sums"], np.int64),
-            square_sums=np.array(manifest["pixel_square_sums"], np.int64),
-        ),
+        pixel_sums=PixelSums(*sums),
         arrays=manifest["arrays"],
         chunk_sha256=manifest["chunk_sha256"],
-        data_bytes=manifest["data_bytes"],
+        data_bytes=data_bytes,
         fingerprint=hashlib.sha256(content).hexdigest(),
     )
 
 
 def open_cache(path: Path) -> CachedImages:
-    """Maps a cache and verifies all of it; raises FileNotFoundError or DamagedCache."""
+    """Maps a cache and verifies all of it. Raises FileNotFoundError or DamagedCache."""
     manifest = read_manifest(path)
-    # Copy-on-write: torch wants writable memory, and nothing may reach the file
+    # Copy-on-write: torch wants writable memory, and nothing may be written to the file.
     mapped: npt.NDArray[np.uint8] = np.memmap(path, mode="c", shape=(manifest.data_bytes,))
     for i, sha256 in enumerate(_chunk_sha256(mapped)):
         if sha256 != manifest.chunk_sha256[i]:
             first, last = i * _CHUNK_BYTES, min((i + 1) * _CHUNK_BYTES, manifest.data_bytes)
-            raise _damaged(path, f"bytes {first} to {last - 1} do not agree with their checksum")
+            raise _damaged(path, f"bytes {first} to {last - 1} do not match their checksum")
     views = {}
     for name, array in manifest.arrays.items():
         end = array["offset"] + int(np.prod(array["shape"])) * np.dtype(_DTYPES[name]).itemsize
@@ -158,7 +152,7 @@ def open_cache(path: Path) -> CachedImages:
 
 
 def _chunk_sha256(content: npt.NDArray[np.uint8]) -> list[str]:
-    """SHA-256 of each 16 MiB, in hexadecimal, by as many threads as there are cores."""
+    """SHA-256 of each 16 MiB in hexadecimal, in one thread per core."""
 
     def sha256(start: int) -> str:
         return hashlib.sha256(content[start : start + _CHUNK_BYTES].data).hexdigest()

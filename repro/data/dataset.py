@@ -9,21 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from repro.data.decoded import DecodedImages, PixelSums
+from repro.data.decoded import PixelSums
 from repro.data.node_copy import open_on_node
 from repro.data.prepare import Report, decoder_of, open_decoded, silent
 from repro.errors import DataError
-from repro.experiment.catalog import DatasetFacts, dataset_facts, default_root
+from repro.experiment.catalog import dataset_facts, default_root
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Images and labels of a data set, or of its first classes.
 
-    train_images, test_images: uint8 (N, 3, H, W), red, green, blue; train_labels, test_labels: int64 (N,), which
-    index ``classes``. mean, std: of the training images, a value a channel, in units of [0, 1] pixels.
-    source: what the images were decoded from; fingerprint: SHA-256 over the sums of its training pixels by class;
-    both for the records.
+    train_images, test_images: uint8 (N, 3, H, W), red, green, blue. train_labels, test_labels: int64 (N,), indices of
+    ``classes``. mean, std: of the training images, one value per channel, for pixels in [0, 1]. For the records,
+    source: what the images were decoded from; fingerprint: SHA-256 over the sums of the training pixels by class.
     """
 
     name: str
@@ -40,7 +39,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, so of logits."""
+        """Number of classes, and so of logits."""
         return len(self.classes)
 
 
@@ -53,12 +52,11 @@ def load_dataset(
     node_data: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Dataset:
-    """Loads the data set that the catalog has under ``name``.
+    """Loads the data set ``name`` of the catalog.
 
-    root: the data folder; None means $BIASREPRO_DATA or ./data. classes: only the first so many of the sorted
-    class list, with mean and std of their training images. report: told of the progress where the archive must
-    be decoded first. node_data: a folder of this machine that keeps a copy of the decoded images, opened in place of
-    those in ``root``; ``say`` is told where there can be none.
+    root: the data folder; None means $BIASREPRO_DATA or ./data. classes: load only this many, the first of the sorted
+    list. report: gets the progress where an archive must be decoded first. node_data: a folder on this machine for a
+    copy of the decoded images, opened instead of those in ``root``; ``say`` gets a message where none can be made.
 
     The whole of a decoded data set is a copy-on-write map of its file, verified just now and shared with other
     processes; a subset is copied into memory. Raises DataError where the data are missing or damaged.
@@ -66,22 +64,18 @@ def load_dataset(
     facts = dataset_facts(name)
     if classes is not None and not 2 <= classes <= facts.num_classes:
         raise DataError(f"{facts.title} has {facts.num_classes} classes: a subset has 2 to {facts.num_classes}")
-    if facts.archives:
+    if facts.included:
+        images = decoder_of(facts)(facts)
+        images.check(facts)
+        sums = PixelSums.of(images.train_images, images.train_labels, facts.num_classes)
+        source = facts.source
+    else:
         folder = Path(root) if root is not None else default_root()
         if node_data is None:
             cached = open_decoded(facts, folder, report)
         else:
             cached = open_on_node(facts, folder, node_data, report, say)
-        return _to_tensors(facts, cached.images, cached.pixel_sums, cached.source, classes)
-    images = decoder_of(facts)(facts)
-    images.check(facts)
-    pixel_sums = PixelSums.of(images.train_images, images.train_labels, facts.num_classes)
-    return _to_tensors(facts, images, pixel_sums, facts.source, classes)
-
-
-def _to_tensors(
-    facts: DatasetFacts, images: DecodedImages, sums: PixelSums, source: str, classes: int | None
-) -> Dataset:
+        images, sums, source = cached.images, cached.pixel_sums, cached.source
     mean, std = sums.mean_and_std(classes or facts.num_classes)
     train_images, train_labels = torch.from_numpy(images.train_images), torch.from_numpy(images.train_labels)
     test_images, test_labels = torch.from_numpy(images.test_images), torch.from_numpy(images.test_labels)

@@ -28,7 +28,7 @@ class DecodedImages:
     classes: tuple[str, ...]
 
     def check(self, facts: DatasetFacts) -> None:
-        """Raises DataError where shapes, types, counts or labels are not those of the data set."""
+        """Raises DataError where shapes, types or labels do not fit the data set."""
         size = facts.image_size
         expected: dict[str, tuple[tuple[int, ...], Any]] = {
             "train_images": ((facts.train_count, 3, size, size), np.uint8),
@@ -51,7 +51,7 @@ class DecodedImages:
 class PixelSums:
     """Per class and channel, the sum of the training pixels and of their squares: int64 (num_classes, 3) each.
 
-    ``pixels`` counts the training pixels of a class: int64 (num_classes,). Integers are exact, so the mean of any
+    ``pixels`` counts the training pixels of a class: int64 (num_classes,). From these exact integers the mean of any
     subset of classes follows without reading an image again.
     """
 
@@ -67,21 +67,21 @@ class PixelSums:
         square_sums = np.zeros((num_classes, 3), np.int64)
         for label in range(num_classes):
             for channel in range(3):
-                # float64 holds every integer up to 2**53: these sums stay below 2**47
+                # float64 holds every integer up to 2**53; these sums stay below 2**47.
                 values = images[labels == label, channel].astype(np.float64).ravel()
                 sums[label, channel] = int(values.sum())
                 square_sums[label, channel] = int(values @ values)
         return cls(pixels.astype(np.int64), sums, square_sums)
 
     def fingerprint(self, num_classes: int) -> str:
-        """SHA-256 (hex) of these exact sums for the first classes: other training pixels give another one."""
+        """SHA-256 (hex) of the sums of the first classes; other training pixels give another one."""
         digest = hashlib.sha256()
         for values in (self.pixels, self.sums, self.square_sums):
             digest.update(np.ascontiguousarray(values[:num_classes], dtype="<i8").tobytes())
         return digest.hexdigest()
 
     def mean_and_std(self, num_classes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation (over all pixels, n) of each channel for the first classes, in [0, 1] pixels."""
+        """Mean and standard deviation (divided by n) of each channel over the first classes, for pixels in [0, 1]."""
         count = int(self.pixels[:num_classes].sum())
         means, stds = [], []
         for channel in range(3):

@@ -1,9 +1,8 @@
 """UCI's handwritten digits: 1,797 scans in ``digits.csv.gz`` beside this file (``digits.txt`` has source and licence).
 
-Each scan is 8x8 with values 0 to 16. It is scaled to 0 to 255 and enlarged fourfold to 32x32 by bilinear
-interpolation with pixel centres aligned, in exact integer arithmetic, and repeated in three channels.
-
-The split is fixed: in the order of the file, every fifth image of each class is a test image.
+Each scan is 8x8 with values 0 to 16. It is scaled to 0 to 255, enlarged to 32x32 by bilinear interpolation with pixel
+centres aligned, in exact integer arithmetic, and repeated in three channels. The split is fixed: in the order of the
+file, every fifth image of each class is a test image.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from repro.cli.data import app
-from repro.data import DATASETS
 from repro.errors import DataError
+from repro.experiment.catalog import DATASETS
 
 
 @pytest.fixture

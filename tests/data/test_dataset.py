@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from repro.data import DATASETS, Dataset, default_root, load_dataset
+from repro.data import Dataset, load_dataset
 from repro.errors import DataError
+from repro.experiment.catalog import DATASETS, default_root
 
 
 @pytest.fixture

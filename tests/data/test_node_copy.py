@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repro.data import DATASETS, load_dataset, node_copy
+from repro.data import load_dataset, node_copy
 from repro.data.cache import write_cache
 from repro.data.node_copy import open_on_node
 from repro.data.prepare import cache_path, open_decoded
 from repro.errors import DataError
-from repro.experiment.catalog import DatasetFacts
+from repro.experiment.catalog import DATASETS, DatasetFacts
 
 
 @pytest.fixture

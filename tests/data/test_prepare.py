@@ -90,7 +90,7 @@ def test_damage_without_an_archive_is_an_error_that_says_so(root: Path, facts: D
     open_decoded(facts, root)
     (root / "cifar100" / "cifar-100-binary.tar.gz").unlink()
     flip_byte(cache_path(facts, root))
-    with pytest.raises(DataError, match=r"damaged: bytes 0 to \d+ do not agree") as error:
+    with pytest.raises(DataError, match=r"damaged: bytes 0 to \d+ do not match") as error:
         open_decoded(facts, root)
     assert "biasrepro data fetch cifar100" in str(error.value)
     assert cache_path(facts, root).exists()
