@@ -1,7 +1,7 @@
 """The five losses: cross-entropy in which sample i is weighted by z_i, from the diversity of its last feature maps.
 
-With t_i the features of sample i, flattened, v_i their unbiased variance and m_i their mean, both scaled over the
-batch, the loss is mean_i(z_i * CE_i), where z_i is
+With v_i the unbiased variance and m_i the mean of the features of sample i, both scaled over the batch, the loss is
+mean_i(z_i * CE_i), where z_i is
 
     ce                    1
     bias                  exp(alpha * v_i) - beta              main paper, and the authors' released code
@@ -9,8 +9,8 @@ batch, the loss is mean_i(z_i * CE_i), where z_i is
     mean_bias             exp(alpha * m_i) - beta              supplement, eq. 2
     mean_variance_bias    z(m_i) * z(v_i), z as in `bias`      supplement, last paragraph
 
-No gradient flows through z: the released code detaches the features. How v and m are scaled is where the sources
-differ; see ``Scale``.
+No gradient flows through z: the released code detaches the features. The sources differ in how v and m are scaled;
+see ``Scale``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Scale(nn.Module):
     running     (x - least x ever seen) / (max x - min x): the released code's default, "global"; may exceed 1.
     activation  (x - min a) / (max a - min a) with a all activations of the batch: a reading of the main paper's words.
 
-    Where the denominator is 0, and with it nothing to tell samples apart by, the scaled value is 0.
+    Where the denominator is 0, the scaled value is 0: nothing tells the samples apart.
     """
 
     least: Tensor
@@ -55,7 +55,7 @@ class Scale(nn.Module):
             if self.training:
                 self.least.copy_(start)
         width = high - low
-        # No branch on the data: that would make the host wait for the device at every step.
+        # A branch on the data would make the host wait for the device at every step.
         return torch.where(width > 0, (measure - start) / width.clamp_min(torch.finfo(width.dtype).tiny), 0.0)
 
 
@@ -64,15 +64,12 @@ class CrossEntropy(nn.Module):
 
     def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:
         """Losses (N,), float32, of logits (N, K) and targets int64 (N,)."""
-        # Under bf16 the softmax needs float32's precision.
+        # The softmax needs float32's precision under bf16.
         return functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
 class BiasLoss(nn.Module):
-    """z from the scaled variance, the scaled mean, or both.
-
-    ``measures`` names which (``variance``, ``mean``); ``inverse`` takes 1 / z.
-    """
+    """z from the scaled ``measures``: ``variance``, ``mean``, or both. ``inverse`` takes 1 / z."""
 
     def __init__(
         self, measures: tuple[str, ...], alpha: float, beta: float, normalization: str, *, inverse: bool = False
@@ -85,7 +82,7 @@ class BiasLoss(nn.Module):
 
     def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Losses z * CE (N,) and weights z (N,), float32, of logits (N, K), features (N, C, H, W), targets (N,)."""
-        # Under bf16 the softmax and the sums over a feature map need float32's precision.
+        # The softmax and the sums over a feature map need float32's precision under bf16.
         cross_entropy = functional.cross_entropy(logits.float(), targets, reduction="none")
         with torch.no_grad():
             z = self.weights(features.detach())
@@ -111,26 +108,32 @@ def _variance_and_mean(activations: Tensor) -> tuple[Tensor, Tensor]:
     """Unbiased variance (N,) and mean (N,) of activations (N, D), float32."""
     if activations.is_cuda:
         return torch.var_mean(activations, dim=1)
-    # The one pass of var_mean takes a CPU five times as long as these two.
+    # On a CPU, var_mean's single pass takes five times as long as these two.
     mean = activations.mean(dim=1)
     squares = (activations - mean[:, None]).square_().sum(dim=1)
     return squares / (activations.shape[1] - 1), mean
 
 
-def losses_and_weights(returned: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """What a loss returned as losses (N,) and weights (N,); the weights are 1 where it returned losses alone.
+def per_sample(loss: nn.Module, *, logits: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses (N,) and weights (N,) of a batch; the weights are 1 where ``loss`` returns losses alone.
 
-    Raises UserError where the losses are not one number a sample.
+    Raises UserError where ``loss`` returns anything but one number per sample, or two such tensors.
     """
-    losses, weights = returned if isinstance(returned, tuple) else (returned, None)
-    if losses.dim() != 1:
-        hint = "Return one loss a sample, shape (N,): the mean over the batch is taken afterwards."
-        raise UserError(f"the loss returned a tensor of shape {tuple(losses.shape)}", hint=hint)
-    return losses, torch.ones_like(losses) if weights is None else weights
+    returned = loss(logits=logits, features=features, targets=targets)
+    parts = returned if isinstance(returned, tuple) else (returned,)
+    found = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+    expected = (len(targets),)
+    if found not in ([expected], [expected, expected]):
+        raise UserError(
+            f"the loss {type(loss).__name__} returned {' and '.join(map(str, found))} for {len(targets)} samples",
+            hint=f"It must return one loss per sample, shape {expected}, or a pair of losses and weights. "
+            "Do not take the mean: training does.",
+        )
+    return parts[0], parts[1] if len(parts) == 2 else torch.ones_like(parts[0])
 
 
 def build_loss(name: str, alpha: float = 0.3, beta: float = 0.3, normalization: str = "batch") -> nn.Module:
-    """The loss of that name. Raises UserError for a name or a normalization that does not exist."""
+    """The loss of that name. Raises UserError for an unknown name or normalization."""
     if normalization not in NORMALIZATIONS:
         raise UserError(f"unknown normalization '{normalization}'", hint=nearest(normalization, NORMALIZATIONS))
     if name not in LOSSES:

@@ -12,7 +12,7 @@ from torch import nn
 
 from repro.errors import UserError
 from repro.experiment.catalog import LOSSES
-from repro.losses import NORMALIZATIONS, build_loss, losses_and_weights
+from repro.losses import NORMALIZATIONS, build_loss, per_sample
 
 ALPHA, BETA = 0.3, 0.3
 WEIGHTED = tuple(name for name in LOSSES if name != "ce")
@@ -76,12 +76,12 @@ def batch(samples: int = 16, classes: int = 10, seed: int = 0) -> dict[str, torc
 
 
 def mean_loss(loss: nn.Module, **data: torch.Tensor) -> torch.Tensor:
-    return losses_and_weights(loss(**data))[0].mean()
+    return per_sample(loss, **data)[0].mean()
 
 
 def weights_of(loss: nn.Module, features: torch.Tensor) -> torch.Tensor:
     data = batch(len(features))
-    return losses_and_weights(loss(**data | {"features": features}))[1]
+    return per_sample(loss, **data | {"features": features})[1]
 
 
 def as_numpy(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -212,9 +212,35 @@ def test_a_weighted_loss_gives_losses_and_weights_a_plain_one_losses_alone() -> 
     assert (plain.shape, plain.dtype) == ((16,), torch.float32)
     losses, weights = weighted
     torch.testing.assert_close(losses, weights * plain, rtol=0, atol=0)
-    assert torch.equal(losses_and_weights(plain)[1], torch.ones(16))
+    assert torch.equal(per_sample(build_loss("ce"), **data)[1], torch.ones(16))
 
 
-def test_a_loss_that_is_one_number_for_the_batch_is_refused() -> None:
-    with pytest.raises(UserError, match=r"the loss returned a tensor of shape \(\)"):
-        losses_and_weights(torch.tensor(1.0))
+class Returning(nn.Module):
+    """A loss that returns the same for every batch."""
+
+    def __init__(self, returned: object) -> None:
+        super().__init__()
+        self.returned = returned
+
+    def forward(self, **batch: torch.Tensor) -> object:
+        return self.returned
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        (torch.tensor(1.0), "()"),
+        (torch.ones(15), "(15,)"),
+        (torch.ones(16, 10), "(16, 10)"),
+        ((torch.ones(16), torch.tensor(1.0)), "(16,) and ()"),
+        ((torch.ones(16), None), "(16,) and NoneType"),
+        ((torch.ones(16), torch.ones(16), torch.ones(16)), "(16,) and (16,) and (16,)"),
+        (1.0, "float"),
+        (None, "NoneType"),
+    ],
+)
+def test_a_loss_that_is_not_one_number_per_sample_is_refused(returned: object, found: str) -> None:
+    with pytest.raises(UserError) as refused:
+        per_sample(Returning(returned), **batch())
+    assert refused.value.what == f"the loss Returning returned {found} for 16 samples"
+    assert "shape (16,)" in str(refused.value.hint)

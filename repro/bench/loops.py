@@ -16,7 +16,7 @@ from repro.engine.device import DeviceSettings, choose_device, keep_freed_memory
 from repro.engine.learner import Learner
 from repro.engine.randomness import derived_seed, seed_device
 from repro.experiment.schema import Run
-from repro.losses import losses_and_weights
+from repro.losses import per_sample
 
 
 def random_images(run: Run, count: int) -> Dataset:
@@ -108,8 +108,8 @@ class _Resident:
             images = self.images[chosen].float().div_(255).sub_(self.mean).div_(self.std)
             loop.optimizer.zero_grad()
             logits, features = loop.model(images)
-            returned = loop.loss(logits=logits, features=features, targets=self.labels[chosen])
-            torch.autograd.backward(losses_and_weights(returned)[0].mean())
+            losses, _weights = per_sample(loop.loss, logits=logits, features=features, targets=self.labels[chosen])
+            torch.autograd.backward(losses.mean())
             loop.optimizer.step()
 
 

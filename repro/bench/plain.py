@@ -15,7 +15,7 @@ from torchvision import transforms
 
 from repro.data import Dataset
 from repro.experiment.schema import Cell, Recipe
-from repro.losses import build_loss, losses_and_weights
+from repro.losses import build_loss, per_sample
 from repro.models import build_model
 
 
@@ -88,8 +88,8 @@ class PlainLoop:
         targets = targets.to(self.device, non_blocking=True)
         self.optimizer.zero_grad()
         logits, features = self.model(images)
-        returned = self.loss(logits=logits, features=features, targets=targets)
-        loss = losses_and_weights(returned)[0].mean()
+        losses, _weights = per_sample(self.loss, logits=logits, features=features, targets=targets)
+        loss = losses.mean()
         torch.autograd.backward(loss)
         self.optimizer.step()
         return loss.item()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from repro.engine.norms import lay_out_gradient
 from repro.experiment.schema import Recipe
-from repro.losses import losses_and_weights
+from repro.losses import per_sample
 
 NO_BAD_STEP = 2**62
 
@@ -116,7 +116,7 @@ def train_step(
     with autocast:
         logits, features = forward(images)
     lay_out_gradient(features)
-    losses, weights = losses_and_weights(loss(logits=logits, features=features, targets=targets))
+    losses, weights = per_sample(loss, logits=logits, features=features, targets=targets)
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(losses.mean())
     optimizer.step()

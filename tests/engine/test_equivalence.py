@@ -23,7 +23,7 @@ from repro.engine.learner import Learner
 from repro.engine.randomness import derived_seed, generator, seed_device
 from repro.engine.schedule import learning_rate
 from repro.experiment.schema import Run
-from repro.losses import CrossEntropy, build_loss, losses_and_weights
+from repro.losses import CrossEntropy, build_loss, per_sample
 from repro.models import build_model
 
 MakeRun = Callable[..., Run]
@@ -102,7 +102,7 @@ def plainly_trained(
             seed_device(torch.device("cpu"), derived_seed(run.seed, "dropout", epoch, step))
             optimizer.zero_grad()
             logits, features = model(images.to(dtype))
-            value = losses_and_weights(loss(logits=logits, features=features, targets=targets))[0].mean()
+            value = per_sample(loss, logits=logits, features=features, targets=targets)[0].mean()
             value.backward()
             assert value.item() > 0
             optimizer.step()

@@ -53,6 +53,13 @@ class FocalLoss(nn.Module):
         return (1 - torch.exp(-cross_entropy)) ** self.gamma * cross_entropy
 
 
+class MeanLoss(FocalLoss):
+    """Takes the mean over the batch, as most losses do by default: not what training wants."""
+
+    def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:
+        return super().forward(logits=logits, features=features, targets=targets).mean()
+
+
 def decode_stripes(source: Path, facts: DatasetFacts, progress: Callable[[int, int], None]) -> DecodedImages:
     """Noise from the file, and in each image a bright row that tells its class."""
     noise = np.load(source)

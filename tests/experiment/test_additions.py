@@ -14,7 +14,7 @@ import pytest
 from repro import cli
 from repro.data.prepare import open_decoded
 from repro.errors import ConfigError, DataError
-from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, DatasetFacts, Network, imported, register
+from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, DatasetFacts, Loss, Network, imported, register
 from repro.results import load_records
 
 HERE = Path(__file__).parent
@@ -94,6 +94,18 @@ def test_they_are_trained_and_shown_by_every_command(table: Path, say: Callable[
     assert "stripes" in (tmp_path / "runs.csv").read_text()
 
 
+def test_a_loss_that_takes_the_mean_is_one_message(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(LOSSES, "focal", Loss("focal", "additions:MeanLoss", {"gamma": 2.0}))
+    assert cli.run(["train", f"{table}/tiny/focal", "--device", "cpu", "--threads", "1"]) == 2
+    assert capfd.readouterr().err.splitlines()[-2:] == [
+        "error: the loss MeanLoss returned () for 16 samples",
+        "  It must return one loss per sample, shape (16,), or a pair of losses and weights. "
+        "Do not take the mean: training does.",
+    ]
+
+
 @pytest.mark.slow
 def test_a_sweep_trains_them(
     table: Path, say: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -103,7 +115,7 @@ def test_a_sweep_trains_them(
     monkeypatch.setenv("PYTHONPATH", str(HERE.parents[1]))
     say("sweep", table, "--seeds", 1, "--device", "cpu", "--progress", "plain")
     found = load_records(tmp_path / "results")
-    assert [one.record.status for one in found if one.record] == ["completed", "completed"]
+    assert [each.record.status for each in found if each.record] == ["completed", "completed"]
 
 
 @pytest.mark.usefixtures("additions")

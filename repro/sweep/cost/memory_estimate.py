@@ -48,7 +48,7 @@ def estimate(run: Run) -> int:
     import torch
 
     from repro.engine.learner import fresh_state
-    from repro.losses import losses_and_weights
+    from repro.losses import per_sample
 
     cell = run.cell
     state = fresh_state(run, torch.device("cpu"), torch.contiguous_format)
@@ -65,8 +65,8 @@ def estimate(run: Run) -> int:
     parameters = list(state.model.parameters())
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logits, features = state.model(images)
-        returned = state.loss(logits=logits, features=features, targets=targets)
-        loss = losses_and_weights(returned)[0].mean()
+        losses, _weights = per_sample(state.loss, logits=logits, features=features, targets=targets)
+        loss = losses.mean()
     assert loss.requires_grad  # the saved tensors are alive up to here, so no address was used twice
     for parameter in parameters:
         kept.pop(parameter.untyped_storage().data_ptr(), None)
