@@ -1,7 +1,6 @@
-"""What can go wrong for a user: an error says what happened, where, and how to fix it.
+"""Errors that a user can fix: each says what happened, where, and gives a hint.
 
-Everything below the command line raises these; ``repro.cli`` turns them into the message that a person reads
-and the exit code that a script reads. A traceback therefore always means a defect of ours.
+``repro.cli`` turns them into a message and an exit code. Any other exception is a bug and shows a traceback.
 """
 
 from __future__ import annotations
@@ -41,18 +40,17 @@ class RunFailure(UserError):
 
 
 class Interrupted(Exception):
-    """A run stopped because it was asked to; its state is committed and the same command goes on from it."""
+    """A run that stopped on request; its checkpoint is saved and the same command resumes from it."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """The way out of a wrong name: the valid one that resembles it, or all of them."""
+    """The hint for a wrong name: the valid one that resembles it, else all of them."""
     valid = list(valid)
-    meant = resembling(name, valid)
-    if meant:
+    if meant := resembling(name, valid):
         return f"Did you mean '{meant}'?"
     return f"Valid: {', '.join(valid)}." if valid else ""
 
 
 def resembling(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name that a wrong one resembles most, None where it resembles none."""
+    """The valid name that a wrong one resembles most; None if it resembles none."""
     return next(iter(difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)), None)

@@ -1,4 +1,4 @@
-"""Requests to stop: Ctrl-C, SIGTERM, a scheduler's warning, a closed terminal, and for workers the end of input."""
+"""Requests to stop: Ctrl-C, SIGTERM, a scheduler's warning, a closed terminal and, for workers, the end of input."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-# A worker whose sweep is gone finishes its step and commits; one that cannot do so in this time ends regardless.
+# A worker whose sweep is gone finishes its step and saves a checkpoint; after this time it exits in any case.
 LAST_SECONDS_WITHOUT_PARENT = 60.0
 
-# SIGUSR1 and SIGUSR2 are what `sbatch --signal=USR1@120` and other schedulers send before the time is up; SIGTERM comes
-# at pre-emption and once it is up.
+# `sbatch --signal=USR1@120` and other schedulers send SIGUSR1 or SIGUSR2 before the time limit, and SIGTERM at the
+# limit and at pre-emption.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 class StopRequests:
-    """Counts requests to stop while in force; ``exit_code`` is that of the first: 130 for Ctrl-C, else 143.
+    """Counts requests to stop; ``exit_code`` is 130 if the first was Ctrl-C, else 143 as for SIGTERM: resumable.
 
-    ``on_second`` is called at the second request, even while the main thread is inside a call that does not return.
+    ``on_second`` is called at the second request, even while the main thread is in a call that does not return.
     """
 
     def __init__(self, on_second: Callable[[int], None] | None = None) -> None:
@@ -48,16 +48,16 @@ class StopRequests:
     ) -> None:
         if self._on_second is not None:
             signal.set_wakeup_fd(self._wakeup_before)
-            os.close(self._pipe[1])  # the watching thread reads the end, and closes the other side
+            os.close(self._pipe[1])  # the watching thread sees the end, and closes the other side
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def asked(self) -> bool:
-        """Whether anybody asked to stop."""
+        """Whether a stop was requested."""
         return self.count > 0
 
     def stop_at_eof(self) -> None:
-        """Take the end of standard input as a SIGTERM: whoever started this process is gone."""
+        """Treat the end of standard input as a SIGTERM: the process that started this one is gone."""
         threading.Thread(target=self._wait_for_eof, daemon=True, name="stop-at-eof").start()
 
     def _wait_for_eof(self) -> None:
@@ -68,7 +68,7 @@ class StopRequests:
         leave_at_once(self.exit_code)
 
     def _watch(self, reader: int) -> None:
-        """Count the signals as the system delivers them: Python's own handlers wait for the main thread."""
+        """Count signals as the system delivers them: Python's own handlers wait for the main thread."""
         numbers: list[int] = []
         assert self._on_second is not None
         while received := os.read(reader, 64):
@@ -86,12 +86,11 @@ class StopRequests:
 
 
 def _exit_code(number: int) -> int:
-    """130 for Ctrl-C; 143, as for SIGTERM, for whatever else asks to stop: interrupted, and resumable."""
     return 128 + (number if number == signal.SIGINT else signal.SIGTERM)
 
 
 def leave_at_once(exit_code: int) -> None:
-    """End this process now; files are committed atomically, so there is nothing to tidy but the cursor."""
+    """End this process now. Files are written atomically, so only the cursor needs to be restored."""
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
     os._exit(exit_code)

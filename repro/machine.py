@@ -1,6 +1,6 @@
-"""Facts about this machine: cores, processor, NVIDIA GPUs and their driver. Needs no PyTorch.
+"""Facts about this machine: cores, processor, NVIDIA GPUs and their driver; and sizes in words. Needs no PyTorch.
 
-GPUs are asked for through NVML, the library that every NVIDIA driver brings. Without a driver there are none.
+GPUs are found by NVML, a library that comes with every NVIDIA driver.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Gpu:
-    """A CUDA device of this machine: a whole GPU, or a MIG slice of one. ``uuid`` is what the driver calls it."""
+    """A CUDA device of this machine: a whole GPU, or a MIG slice of one. ``uuid`` is the driver's name for it."""
 
     index: int
     uuid: str
@@ -28,7 +28,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """A GPU's total and free memory in bytes; ``uuid`` is what the driver calls the GPU."""
+    """A GPU's total and free memory in bytes; ``uuid`` is the driver's name for the GPU."""
 
     uuid: str
     total: int
@@ -36,7 +36,7 @@ class GpuMemory:
 
 
 def usable_cores() -> int:
-    """The cores that this process may use: its affinity, and a container's quota where there is one."""
+    """The number of cores that this process may use, by its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
@@ -48,25 +48,22 @@ def usable_cores() -> int:
 @cache
 def processor_name() -> str:
     """The product name of the CPU, or at least its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
 def device_name(kind: str) -> str | None:
-    """The product name of the CPU (``cpu``) or the first GPU (``cuda``), as records have it; None where unknown."""
+    """The product name of the CPU (``cpu``) or the first GPU (``cuda``), as in records; None if unknown."""
     if kind == "cpu":
         return processor_name()
     return next((gpu.name for gpu in find_gpus()), None)
 
 
 def find_gpus() -> tuple[Gpu, ...]:
-    """The CUDA devices of this machine, each MIG slice as one; none where torch is built without CUDA."""
+    """The CUDA devices of this machine, each MIG slice as one; none if torch is built without CUDA."""
     if torch_is_cpu_only():
         return ()
     with _nvml() as nvml:
@@ -76,9 +73,9 @@ def find_gpus() -> tuple[Gpu, ...]:
 
 
 def gpu_memory(entry: str) -> GpuMemory | None:
-    """The memory of the GPU that CUDA_VISIBLE_DEVICES calls ``entry``: an index, or a UUID, whole or shortened.
+    """The memory of the GPU that ``entry`` of CUDA_VISIBLE_DEVICES names: an index or a UUID, whole or shortened.
 
-    None where there is no such GPU, or the driver does not tell.
+    None if there is no such GPU or the driver does not say.
     """
     with _nvml() as nvml:
         if nvml is None:
@@ -92,13 +89,13 @@ def gpu_memory(entry: str) -> GpuMemory | None:
 
 
 def driver_version() -> str | None:
-    """The NVIDIA driver's version, None where there is none."""
+    """The NVIDIA driver's version; None without a driver."""
     with _nvml() as nvml:
         return None if nvml is None else _told(nvml, nvml.nvmlSystemGetDriverVersion)
 
 
 def torch_is_cpu_only() -> bool:
-    """Whether the torch installed here is a build without CUDA, by its version (``2.15.0+cpu``)."""
+    """Whether the installed torch is a build without CUDA, by its version (``2.15.0+cpu``)."""
     try:
         return metadata.version("torch").endswith("+cpu")
     except metadata.PackageNotFoundError:
@@ -106,7 +103,7 @@ def torch_is_cpu_only() -> bool:
 
 
 def mps_is_running() -> bool:
-    """Whether a CUDA MPS control daemon listens, where this process's children will look for one."""
+    """Whether a CUDA MPS control daemon runs where this process's children look for one."""
     folder = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
     return (folder / "control").exists()
 
@@ -122,9 +119,9 @@ def readable_size(count: float) -> str:
 
 @contextmanager
 def _nvml() -> Iterator[Any]:
-    """The module ``pynvml``, in use; None where there is no driver, or its library does not start."""
+    """The module ``pynvml``, initialised; None without a driver, or if its library does not start."""
     nvml: Any = None
-    with suppress(Exception):  # no such package, no library, no driver, or one that does not match its library
+    with suppress(Exception):  # no package, no library, no driver, or a driver that does not match its library
         import pynvml
 
         pynvml.nvmlInit()
@@ -137,10 +134,10 @@ def _nvml() -> Iterator[Any]:
 
 
 def _devices(nvml: Any) -> Iterator[Any]:
-    """The handles of all devices in the driver's order; a GPU cut into MIG slices gives those instead of itself."""
+    """The handles of all devices in the driver's order; for a GPU cut into MIG slices, those of the slices."""
     for index in range(_told(nvml, nvml.nvmlDeviceGetCount) or 0):
         gpu = _told(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
-        if gpu is None:  # this process may not use it, or it has fallen off the bus
+        if gpu is None:  # not permitted, or fallen off the bus
             continue
         most = _told(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, gpu) or 0
         slices = [_told(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, gpu, number) for number in range(most)]
@@ -148,7 +145,7 @@ def _devices(nvml: Any) -> Iterator[Any]:
 
 
 def _described(nvml: Any, index: int, handle: Any) -> Gpu:
-    """What the driver says of a device, with what stands for it where the driver does not tell."""
+    """A device as the driver describes it, with defaults for what it does not say."""
     uuid = _told(nvml, nvml.nvmlDeviceGetUUID, handle) or str(index)
     name = _told(nvml, nvml.nvmlDeviceGetName, handle) or "NVIDIA GPU"
     memory = _told(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
@@ -156,7 +153,7 @@ def _described(nvml: Any, index: int, handle: Any) -> Gpu:
 
 
 def _told(nvml: Any, question: Callable[..., Any], *arguments: Any) -> Any:
-    """The driver's answer, None where it has none."""
+    """The driver's answer; None if it has none."""
     try:
         return question(*arguments)
     except nvml.NVMLError:
@@ -164,6 +161,6 @@ def _told(nvml: Any, question: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _gpus_in_dev(folder: Path) -> tuple[Gpu, ...]:
-    """The GPUs whose device files are here, for containers without the driver's library; named by index."""
+    """The GPUs by their device files, for containers without the driver's library; named by index."""
     count = sum(1 for path in folder.glob("nvidia*") if path.name.removeprefix("nvidia").isdecimal())
     return tuple(Gpu(index, str(index), "NVIDIA GPU") for index in range(count))

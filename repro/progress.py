@@ -1,6 +1,6 @@
-"""What a run says while it trains: one message, for the terminal, the sweep and whoever else listens.
+"""The progress message of a run, for the terminal, the sweep and other listeners.
 
-It crosses process borders as a line of JSON, so it holds plain values only and needs no torch.
+Between processes it is a line of JSON, so it holds plain values only.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Trouble = Literal["out_of_memory", "device_lost"]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """The progress of a run.
 
     ``epoch`` counts from 1 (0 before the first), ``step`` within the epoch. ``train_loss``, ``train_top1_percent`` and
-    ``test_top1_percent`` are the latest known, ``eta_seconds`` the time left at the present speed; None where unknown.
-    ``message`` says what a person should read (the device at the start, the cause at a failure), ``trouble`` what a
-    program should know of a failure that another attempt may not meet.
+    ``test_top1_percent`` are the latest values, ``eta_seconds`` the time left at the current speed; None if unknown.
+    ``message`` is for people (the device at the start, the cause of a failure); ``trouble`` is for programs: a failure
+    that another attempt may not have.
     """
 
     run_id: str
@@ -44,11 +44,11 @@ class Progress:
 
     @classmethod
     def from_line(cls, line: str) -> Progress:
-        """The message on ``line``. Raises ValueError for anything else."""
+        """The message in ``line``. Raises ValueError for anything else."""
         try:
             return cls(**json.loads(line))
         except TypeError as error:
-            raise ValueError(f"no progress message: {line[:80]}") from error
+            raise ValueError(f"not a progress message: {line[:80]}") from error
 
 
 Listener = Callable[[Progress], None]
@@ -65,4 +65,4 @@ def told_to(*listeners: Listener) -> Listener:
 
 
 def ignore(progress: Progress) -> None:
-    """A listener that does not listen."""
+    """A listener that does nothing."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from repro.cli.options import ROOT_DEFAULT, Root, refuse_unused
+from repro.experiment.catalog import DATASETS, DatasetFacts, dataset_facts, fetch_command
 
 if TYPE_CHECKING:
     from repro.data.prepare import Report
-    from repro.experiment.catalog import DatasetFacts
 
 app = typer.Typer(help="Fetch, verify and describe the data sets.", no_args_is_help=True)
 
@@ -31,15 +31,14 @@ def fetch(
         typer.Option("--from", help="A local archive or unpacked folder to decode instead of downloading."),
     ] = None,
 ) -> None:
-    """Download a data set (resumed where it broke off), check it, decode it."""
+    """Download a data set (resuming a broken download), verify it, decode it."""
     from repro.cli.console import say, size
     from repro.data import prepare
-    from repro.experiment.catalog import dataset_facts
 
     facts = dataset_facts(name)
     if facts.included:
         refuse_unused(context, "source", because=f"changes nothing: {facts.title} is included in biasrepro")
-        say(f"{facts.title} needs no fetching: it is included in biasrepro.")
+        say(f"{facts.title} is included in biasrepro: nothing to fetch.")
     else:
         with _progress() as report:
             cached = prepare.fetch(facts, root, source, report)
@@ -51,14 +50,13 @@ def fetch(
 
 @app.command()
 def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
-    """Check every byte of a decoded data set, and the archive beside it; change nothing."""
+    """Verify every byte of a decoded data set, and the archive beside it. Changes nothing."""
     from repro.cli.console import say, size
     from repro.data import prepare
-    from repro.experiment.catalog import dataset_facts
 
     facts = dataset_facts(name)
     if facts.included:
-        say(f"{facts.title} is included in biasrepro: there is nothing to verify.")
+        say(f"{facts.title} is included in biasrepro: nothing to verify.")
         return
     started = time.monotonic()
     cached = prepare.verify(facts, root)
@@ -74,12 +72,11 @@ def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
 
 @app.command()
 def info(
-    name: Annotated[str | None, typer.Argument(help="A data set; without it, all of them.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A data set. Default: all.")] = None,
     root: Root = ROOT_DEFAULT,
 ) -> None:
-    """Say what the data sets are, where they come from and what is here of them."""
+    """Show what the data sets are, where they come from, and which are here."""
     from repro.cli.console import say, show_table, size
-    from repro.experiment.catalog import DATASETS, dataset_facts
 
     if name is not None:
         _describe(dataset_facts(name), root)
@@ -88,9 +85,8 @@ def info(
     for facts in DATASETS.values():
         archive = facts.download
         download = size(archive.size_bytes) if archive and archive.size_bytes else "none"
-        pixels = f"{facts.image_size}x{facts.image_size}"
         images = f"{facts.train_count:,} + {facts.test_count:,}"
-        rows.append((facts.name, str(facts.num_classes), pixels, images, download, _state(facts, root)))
+        rows.append((facts.name, str(facts.num_classes), _pixels(facts), images, download, _state(facts, root)))
     show_table(("data set", "classes", "pixels", "train + test", "download", "here"), rows, right=(1, 3, 4))
     say(f"More about one: biasrepro data info {next(iter(DATASETS))} --root {root}")
 
@@ -101,28 +97,25 @@ def _describe(facts: DatasetFacts, root: Path) -> None:
     from repro.data.cache import DamagedCache, read_manifest
 
     say(f"{facts.title} ({facts.name}): {_images(facts)}")
-    say(f"  {facts.source}")
+    if facts.source:
+        say(f"  {facts.source}")
     for archive in facts.archives:
         checksum = f", MD5 {archive.md5}" if archive.md5 else ""
         published_size = f", {size(archive.size_bytes)}" if archive.size_bytes else ""
         say(f"  {'download' if archive.url else 'or'}: {archive.url or archive.file_name}{published_size}{checksum}")
     say(f"  decoded: {size(facts.decoded_bytes)}")
     say(f"  here: {_state(facts, root)}")
-    if not facts.included:
-        try:
-            manifest = read_manifest(prepare.cache_path(facts, root))
-        except (FileNotFoundError, DamagedCache):
-            pass
-        else:
-            mean, std = manifest.pixel_sums.mean_and_std(facts.num_classes)
-            say(f"  decoded from {manifest.source}")
-            say(f"  mean {_three(mean)}, standard deviation {_three(std)} of the training pixels in [0, 1]")
-            say(f"  fingerprint {manifest.fingerprint}")
+    with suppress(FileNotFoundError, DamagedCache):  # also for included data, which have no such file
+        manifest = read_manifest(prepare.cache_path(facts, root))
+        mean, std = (" ".join(map("{:.4f}".format, x)) for x in manifest.pixel_sums.mean_and_std(facts.num_classes))
+        say(f"  decoded from {manifest.source}")
+        say(f"  mean {mean}, standard deviation {std} of the training pixels in [0, 1]")
+        say(f"  fingerprint {manifest.fingerprint}")
     _say_next(facts, root)
 
 
 def _state(facts: DatasetFacts, root: Path) -> str:
-    """What is on disk of a data set, told from the file's description alone."""
+    """What is on disk of a data set, by its manifest alone."""
     from repro.data import prepare
     from repro.data.cache import DamagedCache, read_manifest
 
@@ -139,35 +132,29 @@ def _state(facts: DatasetFacts, root: Path) -> str:
     return f"yes: {path}"
 
 
+def _pixels(facts: DatasetFacts) -> str:
+    return f"{facts.image_size}x{facts.image_size}"
+
+
 def _images(facts: DatasetFacts) -> str:
-    pixels = f"{facts.image_size}x{facts.image_size}"
-    return (
-        f"{facts.train_count:,} training and {facts.test_count:,} test images "
-        f"of {pixels} pixels in {facts.num_classes} classes"
-    )
-
-
-def _three(values: tuple[float, ...]) -> str:
-    return " ".join(f"{value:.4f}" for value in values)
+    images = f"{facts.train_count:,} training and {facts.test_count:,} test images"
+    return f"{images} of {_pixels(facts)} pixels in {facts.num_classes} classes"
 
 
 def _say_next(facts: DatasetFacts, root: Path) -> None:
     from repro.cli.console import say
     from repro.data import prepare
-    from repro.experiment.catalog import fetch_command
 
-    bundled = facts.included
-    if not bundled and not prepare.cache_path(facts, root).exists():
+    if not facts.included and not prepare.cache_path(facts, root).exists():
         say(f"Next: {fetch_command(facts, root)}")
-        return
-    at_root = "" if bundled or root == ROOT_DEFAULT else f" --root {root}"
-    if facts.example:
+    elif facts.example:
+        at_root = "" if facts.included or root == ROOT_DEFAULT else f" --root {root}"
         say(f"Next: biasrepro sweep {facts.example} --dry-run{at_root}")
 
 
 @contextmanager
 def _progress() -> Iterator[Report]:
-    """A bar on a terminal, a line every tenth elsewhere."""
+    """A progress bar on a terminal; elsewhere a line for every tenth."""
     from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from repro.cli.console import console, size
@@ -187,14 +174,8 @@ def _progress() -> Iterator[Report]:
 
         yield say_tenths
         return
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[amount]}"),
-        TimeRemainingColumn(),
-    )
+    texts = TextColumn("{task.description}"), TextColumn("{task.fields[amount]}")
+    columns = texts[0], BarColumn(), TaskProgressColumn(), texts[1], TimeRemainingColumn()
     with Progress(*columns, console=lines) as bars:
         tasks: dict[str, TaskID] = {}
 

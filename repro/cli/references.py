@@ -1,4 +1,4 @@
-"""From what a person types to a table, a cell, and back to a command that can be pasted."""
+"""From command-line arguments to a table or a cell, and back to a command to paste."""
 
 from __future__ import annotations
 
@@ -23,35 +23,34 @@ def with_settings(table: str, settings: Sequence[str]) -> str:
     for setting in settings:
         if not _SETTING.fullmatch(setting):
             raise ConfigError(
-                f"'{setting}' is no setting",
+                f"'{setting}' is not a setting",
                 where="--set",
-                hint="It is KEY=VALUE with a dotted key of dataset, recipe, weighting or execution: recipe.epochs=2.",
+                hint="Write KEY=VALUE with a key in dataset, recipe, weighting or execution, such as recipe.epochs=2.",
             )
     return "+".join([table, *settings])
 
 
 def declared(settings: Sequence[str] | None, *, deterministic: bool) -> list[str]:
-    """The ``--set`` texts, with the one that ``--deterministic`` stands for; ConfigError where they contradict it."""
+    """The ``--set`` texts, with the one for ``--deterministic``. Raises ConfigError where both set it."""
     settings = list(settings or ())
     if deterministic and any(setting.startswith("execution.deterministic=") for setting in settings):
-        twice = "--deterministic and --set execution.deterministic say it twice"
-        raise ConfigError(twice, hint="Leave one of them out.")
+        raise ConfigError("both --deterministic and --set execution.deterministic", hint="Leave one of them out.")
     return [*settings, "execution.deterministic=true"] if deterministic else settings
 
 
 def chosen_tables(names: Sequence[str], settings: Sequence[str]) -> list[Table]:
-    """The tables named, each once, with ``--set`` texts applied; without a name every built-in table of the paper."""
+    """The named tables, each once, with ``--set`` texts applied; by default the built-in tables of the paper."""
     from repro.experiment.config import builtin_names, find_table
 
     names = names or [name for name in builtin_names() if find_table(name).kind == "paper"]
     tables = [find_table(with_settings(name, settings)) for name in names]
-    return list({one.reference: one for one in tables}.values())
+    return list({table.reference: table for table in tables}.values())
 
 
 def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
-    """The cell that ``train`` is to run, and its full reference.
+    """The cell that ``train`` runs, and its full reference.
 
-    ``reference`` is a cell, or a table (a name or a file), which stands for its first row under the bias loss.
+    ``reference`` is a cell, or a table (a name or a file), which means its first row under its proposed loss.
     """
     from repro.experiment.config import builtin_names, find_cell, find_table
 
@@ -70,7 +69,7 @@ def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
 
 
 def command_line(*arguments: str, results: Path, root: Path | None = None) -> str:
-    """A ``biasrepro`` command to paste; the folders are named where they are not what the command takes anyway."""
+    """A ``biasrepro`` command to paste, with those folders that are not its defaults."""
     words = ["biasrepro", *arguments]
     if results != Path(os.environ.get("BIASREPRO_RESULTS") or RESULTS_DEFAULT):
         words += ["--results", str(results)]
@@ -80,14 +79,14 @@ def command_line(*arguments: str, results: Path, root: Path | None = None) -> st
 
 
 def complete_table(incomplete: str) -> list[str]:
-    """The built-in tables that begin so, for the shell."""
+    """The built-in tables that begin with ``incomplete``, for the shell."""
     from repro.experiment.config import builtin_names
 
     return [name for name in builtin_names() if name.startswith(incomplete)]
 
 
 def complete_cell(incomplete: str) -> list[str]:
-    """The built-in tables that begin so, and behind a table's name its cells, for the shell."""
+    """The built-in tables that begin with ``incomplete``; after a table's name, its cells."""
     from repro.experiment.config import find_table
 
     if "/" not in incomplete:

@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -57,8 +56,7 @@ def decode_tiny_imagenet(
         for names, contents in _image_batches(_members(source), texts):
             batches.append((names, executor.submit(decode_jpegs, names, contents, facts.image_size)))
             progress(min(total, _decoded(batches)), total)
-        layout = _layout(texts, [name for names, _ in batches for name in names], facts, str(source))
-        return _assemble(layout, batches, facts, progress)
+        return _assemble(texts, batches, facts, progress)
     except DataError as error:
         raise DataError(error.what, where=error.where or str(source), hint=error.hint) from error
     finally:
@@ -143,44 +141,8 @@ def _decoded(batches: list[tuple[list[str], Future[Images]]]) -> int:
     return sum(len(names) for names, images in batches if images.done())
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """The row of each image, by name, in the training or the test images."""
-
-    train_rows: dict[str, int]
-    test_rows: dict[str, int]
-    test_labels: Labels
-    classes: tuple[str, ...]
-
-
-def _layout(texts: dict[str, str], image_names: list[str], facts: DatasetFacts, where: str) -> _Layout:
-    """Checks that nothing is missing. Training images are ordered by wnid and number, test images by number."""
-    for name in _TEXTS:
-        if name not in texts:
-            raise DataError(f"{name} is missing", where=where)
-    wnids = sorted(texts["wnids.txt"].split())
-    if len(wnids) != facts.num_classes or len(set(wnids)) != len(wnids):
-        raise DataError(f"wnids.txt names {len(set(wnids))} classes, not {facts.num_classes}", where=where)
-    label_of = {wnid: label for label, wnid in enumerate(wnids)}
-
-    train_rows = _train_rows(image_names, label_of, facts.train_count // facts.num_classes)
-    annotations = dict(line.split("\t")[:2] for line in texts["val/val_annotations.txt"].splitlines() if "\t" in line)
-    test_rows: dict[str, int] = {}
-    test_labels = np.full(facts.test_count, -1, np.int64)
-    for name in image_names:
-        if match := _TEST_IMAGE.fullmatch(name):
-            row, wnid = int(match[1]), annotations.get(name.removeprefix("val/images/"), "")
-            if row >= facts.test_count or wnid not in label_of:
-                raise DataError(f"{name} has no valid line in val_annotations.txt", where=where)
-            test_rows[name] = row
-            test_labels[row] = label_of[wnid]
-    if len(set(test_rows.values())) != facts.test_count:
-        raise DataError(f"there are {len(test_rows)} validation images, not {facts.test_count}", where=where)
-    words = dict(line.split("\t", 1) for line in texts["words.txt"].splitlines() if "\t" in line)
-    return _Layout(train_rows, test_rows, test_labels, tuple(words.get(wnid, wnid) for wnid in wnids))
-
-
 def _train_rows(image_names: list[str], label_of: dict[str, int], images_per_class: int) -> dict[str, int]:
+    """The row of each training image, by its name: ordered by wnid and number."""
     rows: dict[str, int] = {}
     found: Counter[str] = Counter()
     for name in image_names:
@@ -198,25 +160,58 @@ def _train_rows(image_names: list[str], label_of: dict[str, int], images_per_cla
     return rows
 
 
+def _test_rows(
+    image_names: list[str], label_of: dict[str, int], annotations: str, test_count: int
+) -> tuple[dict[str, int], Labels]:
+    """The row of each test image, by its name: ordered by number; and the labels (N,)."""
+    wnids = dict(line.split("\t")[:2] for line in annotations.splitlines() if "\t" in line)
+    rows: dict[str, int] = {}
+    labels = np.full(test_count, -1, np.int64)
+    for name in image_names:
+        if match := _TEST_IMAGE.fullmatch(name):
+            row, wnid = int(match[1]), wnids.get(name.removeprefix("val/images/"), "")
+            if row >= test_count or wnid not in label_of:
+                raise DataError(f"{name} has no valid line in val_annotations.txt")
+            rows[name] = row
+            labels[row] = label_of[wnid]
+    if len(set(rows.values())) != test_count:
+        raise DataError(f"there are {len(rows)} validation images, not {test_count}")
+    return rows, labels
+
+
 def _assemble(
-    layout: _Layout,
+    texts: dict[str, str],
     batches: list[tuple[list[str], Future[Images]]],
     facts: DatasetFacts,
     progress: Callable[[int, int], None],
 ) -> DecodedImages:
-    size = facts.image_size
-    train_images = np.empty((facts.train_count, 3, size, size), np.uint8)
-    test_images = np.empty((facts.test_count, 3, size, size), np.uint8)
+    """Checks that nothing is missing, and puts every image in its row."""
+    for name in _TEXTS:
+        if name not in texts:
+            raise DataError(f"{name} is missing")
+    wnids = sorted(texts["wnids.txt"].split())
+    if len(wnids) != facts.num_classes or len(set(wnids)) != len(wnids):
+        raise DataError(f"wnids.txt names {len(set(wnids))} classes, not {facts.num_classes}")
+    label_of = {wnid: label for label, wnid in enumerate(wnids)}
+    words = dict(line.split("\t", 1) for line in texts["words.txt"].splitlines() if "\t" in line)
+    image_names = [name for names, _ in batches for name in names]
+    per_class = facts.train_count // facts.num_classes
+    train_rows = _train_rows(image_names, label_of, per_class)
+    test_rows, test_labels = _test_rows(image_names, label_of, texts["val/val_annotations.txt"], facts.test_count)
+
+    train_images = np.empty((facts.train_count, 3, facts.image_size, facts.image_size), np.uint8)
+    test_images = np.empty((facts.test_count, 3, facts.image_size, facts.image_size), np.uint8)
     done = 0
     batches.reverse()
     while batches:  # free each batch once it is copied: together they are as large as the result
         names, images = batches.pop()
         for name, image in zip(names, images.result(), strict=True):
-            if name in layout.train_rows:
-                train_images[layout.train_rows[name]] = image
+            if name in train_rows:
+                train_images[train_rows[name]] = image
             else:
-                test_images[layout.test_rows[name]] = image
+                test_images[test_rows[name]] = image
         done += len(names)
         progress(done + _decoded(batches), facts.train_count + facts.test_count)
-    train_labels = np.arange(facts.num_classes).repeat(facts.train_count // facts.num_classes)
-    return DecodedImages(train_images, train_labels, test_images, layout.test_labels, layout.classes)
+    classes = tuple(words.get(wnid, wnid) for wnid in wnids)
+    train_labels = np.arange(facts.num_classes).repeat(per_class)
+    return DecodedImages(train_images, train_labels, test_images, test_labels, classes)

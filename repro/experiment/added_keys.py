@@ -1,8 +1,8 @@
-"""Keys that came after the first records, and how those records stay valid.
+"""Keys that were added after the first records, and how those records stay valid.
 
-A run is identified by a hash over its configuration, defaults included. A new key would therefore give every recorded
-run another hash. List it here with its neutral value, the one under which a run computes what it computed before the
-key existed. At this value it is left out of configurations and hashes; at any other value it is part of both.
+A run is identified by a hash of its configuration, defaults included, so a new key would change the hash of every
+recorded run. List it here with its neutral value, the one at which a run computes what it computed before the key
+existed. At this value it is left out of configurations and hashes; at any other value it is in both.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ ADDED_KEYS: list[tuple[str, str, Any]] = []
 
 
 def without_neutral(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a configuration (``Cell.determinants``) without the added keys that have their neutral value."""
+    """A copy of a configuration (``Cell.determinants``) without the added keys at their neutral value."""
     kept = copy.deepcopy(dict(configuration))
-    for section, key, neutral in reversed(ADDED_KEYS):  # a new section goes once the keys added to it are gone
+    for section, key, neutral in reversed(ADDED_KEYS):  # a new section can be left out once the keys added to it are
         place = _section(kept, section)
         if place is not None and key in place and place[key] == neutral:
             del place[key]
@@ -27,7 +27,7 @@ def without_neutral(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_neutral(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a configuration with every added key: for comparing two of them key by key."""
+    """A copy of a configuration with every added key, to compare two of them key by key."""
     full = copy.deepcopy(dict(configuration))
     for section, key, neutral in ADDED_KEYS:
         place = _section(full, section)
@@ -37,7 +37,7 @@ def with_neutral(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _section(configuration: dict[str, Any], section: str) -> dict[str, Any] | None:
-    """The mapping at a dotted path; None where there is none, as the weighting of cross-entropy."""
+    """The mapping at a dotted path; None where there is none, such as the weighting of cross-entropy."""
     place: Any = configuration
     for part in section.split(".") if section else ():
         place = place.get(part) if isinstance(place, dict) else None

@@ -1,7 +1,7 @@
-"""Networks, losses and data sets by name: one entry each, with all that any part of the package knows of it.
+"""Networks, losses and data sets by name: one entry each, with everything that any part of the package needs of it.
 
-Nothing is imported or read for an entry: code is named as ``module:function`` and imported by ``imported`` when needed.
-``register`` adds an entry while the program runs.
+An entry names its code as ``module:function``; ``imported`` imports it when it is needed. ``register`` adds an entry
+while the program runs.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Network:
     """A network.
 
     ``builder``: called with ``num_classes`` and those ``options`` that it accepts; returns a module that maps images
-    (N, 3, H, W) to logits (N, num_classes) and features (N, C, h, w). ``parameters_at_most``: as built for the data
-    set where it is largest; disk space is planned with it before anything is measured. ``cpu_memory_format``: what
-    ``execution.memory_format: auto`` is on a CPU.
+    (N, 3, H, W) to logits (N, num_classes) and features (N, C, h, w). ``parameters_at_most``: an upper bound for any
+    data set, to plan disk space before anything is measured. ``cpu_memory_format``: what ``execution.memory_format:
+    auto`` means on a CPU.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Network:
 class Loss:
     """A loss.
 
-    ``builder``: called with ``arguments`` and, where the loss is ``weighted``, with alpha, beta and normalization;
-    returns a module (its contract: docs/architecture.md). Of a loss that is not weighted, the section ``weighting`` is
-    in no hash. ``proposed``: the loss that a paper proposes, which is shown where one loss stands for a table.
-    ``colour``, ``dashes``, ``marker``: how figures draw it; without a colour they choose.
+    ``builder``: called with ``arguments`` and, if the loss is ``weighted``, with alpha, beta and normalization; returns
+    a module (its contract: docs/architecture.md). If it is not weighted, the section ``weighting`` is in no hash.
+    ``proposed``: the loss that a paper proposes, shown where one loss stands for a table. ``colour``, ``dashes``,
+    ``marker``: how figures draw it; without a colour they choose one.
     """
 
     name: str
@@ -56,10 +56,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Archive:
-    """One published file that holds a whole data set.
+    """A published file or folder that holds a whole data set.
 
-    ``md5`` and ``size_bytes`` are those of the published file; ``url`` is None for a form that is read where it
-    is found and never downloaded; ``md5`` is then None where no published checksum exists.
+    ``url`` is None for one that is read if it is found but never downloaded, ``md5`` where no checksum is published.
     """
 
     file_name: str
@@ -72,10 +71,9 @@ class Archive:
 class DatasetFacts:
     """A data set: ``image_size`` in pixels (square), counts in images.
 
-    ``archives``: the forms it can be read from, the downloaded one first. ``decoder``: called with the archive or
-    folder found, these facts, and a function told of the images done and in all; returns ``DecodedImages``. Without
-    archives the images come with the code, and the decoder is called with these facts alone. ``example``: the built-in
-    table that uses it.
+    ``archives``: what it can be read from, the downloaded one first. ``decoder``: called with the archive or folder
+    found, these facts, and a progress function (images done, total); returns ``DecodedImages``. Without archives the
+    images come with the code, and the decoder is called with these facts alone. ``example``: a built-in table of it.
     """
 
     name: str
@@ -91,7 +89,7 @@ class DatasetFacts:
 
     @property
     def download(self) -> Archive | None:
-        """The archive that ``biasrepro data fetch`` gets, or None where nothing needs to be downloaded."""
+        """The archive that ``biasrepro data fetch`` downloads; None where there is none."""
         return next((archive for archive in self.archives if archive.url is not None), None)
 
     @property
@@ -108,7 +106,7 @@ class DatasetFacts:
 _STEM = ("stem_stride",)
 _DENSENET = ("stem_stride", "feature_point", "recompute")
 
-# The parameter counts are rounded up; a test counts them.
+# Parameter counts are rounded up; a test counts them.
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
@@ -129,48 +127,18 @@ NETWORKS: dict[str, Network] = {
 }
 
 _BIAS_LOSS = "repro.losses:BiasLoss"
+_VARIANCE, _MEAN, _BOTH = ({"measures": names} for names in (("variance",), ("mean",), ("mean", "variance")))
+_INVERSE = {**_VARIANCE, "inverse": True}
 
 # The colours are Okabe and Ito's (2008, Color Universal Design).
 LOSSES: dict[str, Loss] = {
     loss.name: loss
     for loss in (
         Loss("ce", "repro.losses:CrossEntropy", colour="#1a1a1a", marker="s"),
-        Loss(
-            "bias",
-            _BIAS_LOSS,
-            {"measures": ("variance",)},
-            weighted=True,
-            proposed=True,
-            colour="#0072b2",
-            marker="o",
-        ),
-        Loss(
-            "inverse_bias",
-            _BIAS_LOSS,
-            {"measures": ("variance",), "inverse": True},
-            weighted=True,
-            colour="#d55e00",
-            dashes=(4.0, 1.6),
-            marker="^",
-        ),
-        Loss(
-            "mean_bias",
-            _BIAS_LOSS,
-            {"measures": ("mean",)},
-            weighted=True,
-            colour="#009e73",
-            dashes=(5.0, 1.4, 1.2, 1.4),
-            marker="v",
-        ),
-        Loss(
-            "mean_variance_bias",
-            _BIAS_LOSS,
-            {"measures": ("mean", "variance")},
-            weighted=True,
-            colour="#cc79a7",
-            dashes=(1.2, 1.2),
-            marker="P",
-        ),
+        Loss("bias", _BIAS_LOSS, _VARIANCE, weighted=True, proposed=True, colour="#0072b2", marker="o"),
+        Loss("inverse_bias", _BIAS_LOSS, _INVERSE, weighted=True, colour="#d55e00", dashes=(4.0, 1.6), marker="^"),
+        Loss("mean_bias", _BIAS_LOSS, _MEAN, weighted=True, colour="#009e73", dashes=(5.0, 1.4, 1.2, 1.4), marker="v"),
+        Loss("mean_variance_bias", _BIAS_LOSS, _BOTH, weighted=True, colour="#cc79a7", dashes=(1.2, 1.2), marker="P"),
     )
 }
 
@@ -234,19 +202,14 @@ DATASETS: dict[str, DatasetFacts] = {
 
 
 def register(entry: Network | Loss | DatasetFacts) -> None:
-    """Add an entry under its name. Raises ConfigError where another one has that name."""
-    if isinstance(entry, Network):
-        known = NETWORKS.setdefault(entry.name, entry) == entry
-    elif isinstance(entry, Loss):
-        known = LOSSES.setdefault(entry.name, entry) == entry
-    else:
-        known = DATASETS.setdefault(entry.name, entry) == entry
-    if not known:
+    """Add an entry under its name. Raises ConfigError where another entry has that name."""
+    catalogs: dict[type, dict[str, Any]] = {Network: NETWORKS, Loss: LOSSES, DatasetFacts: DATASETS}
+    if catalogs[type(entry)].setdefault(entry.name, entry) != entry:
         raise ConfigError(f"the name '{entry.name}' is taken", hint="Choose another name.")
 
 
 def imported(path: str) -> Any:
-    """What ``module:name`` names. Raises ConfigError where it cannot be imported."""
+    """The object that ``module:name`` names. Raises ConfigError where it cannot be imported."""
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -255,17 +218,17 @@ def imported(path: str) -> Any:
 
 
 def dataset_facts(name: str) -> DatasetFacts:
-    """Returns the facts of a data set, or raises DataError with the nearest valid name."""
+    """The facts of a data set. Raises DataError with the nearest name for an unknown one."""
     if name not in DATASETS:
         raise DataError(f"unknown data set '{name}'", hint=nearest(name, DATASETS))
     return DATASETS[name]
 
 
 def default_root() -> Path:
-    """The folder for data where none is named: $BIASREPRO_DATA, or ``data`` in the working directory."""
+    """The default folder for data: $BIASREPRO_DATA, or ``data`` in the working directory."""
     return Path(os.environ.get("BIASREPRO_DATA") or "data")
 
 
 def fetch_command(facts: DatasetFacts, root: Path) -> str:
-    """The command that brings a data set into ``root``, ready to be pasted."""
+    """The command that fetches a data set into ``root``, ready to paste."""
     return f"biasrepro data fetch {facts.name} --root {shlex.quote(str(root))}"

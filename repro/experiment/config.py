@@ -4,8 +4,8 @@
 ``my/own.yaml``                 a file of the same form
 ``table2+recipe.epochs=2``      either, with overrides: what ``--set recipe.epochs=2`` makes
 
-Such a reference finds a table; the results folder is named by the table's ``id``, where the name that the file gives
-itself (``table: mine``) takes the place of its path.
+Such a reference finds a table. Its results folder is named by the table's ``id``, which has the name in the file
+(``table: mine``) instead of the path.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,29 +25,16 @@ from repro.experiment.catalog import DATASETS, NETWORKS
 from repro.experiment.diagnosis import Problem, describe, key_model, problems_of
 from repro.experiment.papers import PAPERS
 from repro.experiment.schema import BASELINE, Cell, ModelOptions, Run, Table
-from repro.experiment.strict_yaml import Document, parse, parse_value, quoted, read_text
+from repro.experiment.strict_yaml import Document, parse, quoted, read_text
 
-__all__ = [
-    "Cell",
-    "Run",
-    "Table",
-    "builtin_folder",
-    "builtin_names",
-    "find_cell",
-    "find_table",
-    "load_table",
-    "runs_of",
-    "select",
-]
-
-# What `--set` may touch. Rows and columns are lists: whoever changes those writes a table of their own.
+# The sections that `--set` may change. Rows and columns are lists: to change those, write your own table.
 OVERRIDABLE = ("dataset", "recipe", "weighting", "execution")
 
 _LONGEST_ID = 200  # characters; file systems take names of 255 bytes
 
 
 def builtin_folder() -> Path:
-    """The folder of the built-in experiments: inside an installed package, or beside it in a checkout."""
+    """The folder of the built-in experiments: inside an installed package, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "experiments"
     return inside if inside.is_dir() else package.parent / "experiments"
@@ -58,11 +46,10 @@ def builtin_names() -> tuple[str, ...]:
 
 
 def find_table(reference: str) -> Table:
-    """The table that ``reference`` names: a built-in name or a path, each with ``+key=value`` overrides after it.
+    """The table that ``reference`` names: a built-in name or a path, with any ``+key=value`` overrides.
 
-    For every table, ``find_table(table.reference)`` is that table again; for a built-in one, so is
-    ``find_table(table.id)``. Raises ConfigError or UserError for a name that is not there, a file that is wrong, an
-    override that is refused.
+    ``find_table(table.reference)`` gives the same table again; for a built-in one, so does ``find_table(table.id)``.
+    Raises ConfigError or UserError for an unknown name, a wrong file or a refused override.
     """
     name, *settings = re.split(r"\+(?=[a-z_]+\.[a-z_.]+=)", reference)
     return load_table(_path_of(name), settings)
@@ -75,7 +62,7 @@ def load_table(path: Path | str, overrides: Sequence[str] = ()) -> Table:
     problem with file, line, column and key.
     """
     path = Path(path)
-    # Cached by the file's text: one process asks for the same table hundreds of times, and may see its file edited.
+    # Cached by the file's text: a process asks for the same table hundreds of times, and its file may be edited.
     return _checked(str(path), read_text(path), tuple(overrides))
 
 
@@ -85,7 +72,7 @@ def _checked(path: str, text: str, overrides: tuple[str, ...]) -> Table:
     if not isinstance(document.data, dict):
         empty = document.data is None
         raise ConfigError(
-            "there is nothing in it" if empty else "an experiment is a mapping of keys to values",
+            "the file is empty" if empty else "an experiment is a mapping of keys to values",
             where=document.locate(()),
             hint="docs/experiments.md lists the keys; experiments/demo.yaml is a short example.",
         )
@@ -108,7 +95,7 @@ def find_cell(reference: str) -> Cell:
     parts = reference.rsplit("/", 2)
     if len(parts) != 3:
         raise UserError(
-            f"{quoted(reference)} is no cell", hint="A cell is table/row/column, such as table2/squeezenet/bias."
+            f"{quoted(reference)} is not a cell", hint="A cell is table/row/column, such as table2/squeezenet/bias."
         )
     table = find_table(parts[0])
     row = select(table.rows, [parts[1]], f"row of {table.id}")[0]
@@ -127,7 +114,7 @@ def select(items: Sequence[Any], wanted: Iterable[str], kind: str) -> list[Any]:
 
 
 def runs_of(cells: Iterable[Cell], seeds: Iterable[int]) -> list[Run]:
-    """Every cell with every seed, seed by seed: the first comparison is complete as soon as it can be."""
+    """Every cell with every seed, seed by seed, so that the first comparison is complete early."""
     cells = list(cells)
     return [Run(cell=cell, seed=seed) for seed in seeds for cell in cells]
 
@@ -136,60 +123,56 @@ def _path_of(name: str) -> Path:
     if name in builtin_names():
         return builtin_folder() / f"{name}.yaml"
     path = Path(name)
-    if name and (path.suffix in (".yaml", ".yml") or _is_there(path)):
-        return path
-    way_out = f"{nearest(name, builtin_names())} Or give the path of a YAML file."
+    with suppress(OSError):  # a name too long for the file system, a folder that may not be entered
+        if name and (path.suffix in (".yaml", ".yml") or path.exists()):
+            return path
+    hint = f"{nearest(name, builtin_names())} Or give the path of a YAML file."
     if "+" in name:
-        way_out += " An override after it is +key=value, such as table2+recipe.epochs=2."
-    raise UserError(f"no experiment is called {quoted(name)}", hint=way_out)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name too long for the file system, a folder that may not be entered
-        return False
+        hint += " An override is +key=value after the name, such as table2+recipe.epochs=2."
+    raise UserError(f"no experiment is called {quoted(name)}", hint=hint)
 
 
 def _origin(path: str) -> str:
-    """How a user names the file at ``path``: by its name where it is a built-in experiment."""
+    """How a user refers to the file at ``path``: by name if it is a built-in experiment."""
     name = Path(path).stem
     return name if name in builtin_names() and Path(path) == builtin_folder() / f"{name}.yaml" else path
 
 
 def _with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The file's data with the overrides in it, and the overrides by key; of two for one key the last one holds."""
+    """The file's data with the overrides applied, and the overrides by key; of two for one key, the last one counts."""
     data = copy.deepcopy(data)
     applied: dict[str, Any] = {}
     for text in overrides:
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ConfigError(f"{quoted(text)} is no override", hint="Write --set key=value, such as recipe.epochs=2.")
+            raise ConfigError(
+                f"{quoted(text)} is not an override", hint="Write --set key=value, such as recipe.epochs=2."
+            )
         parts = key.split(".")
-        _refuse_what_cannot_be_set(key, parts)
+        _require_overridable(key, parts)
         place: Any = data
         for part in parts[:-1]:
             place = place.setdefault(part, {}) if isinstance(place, dict) else None
-        applied[key] = parse_value(value, source=f"--set {key}")
-        if isinstance(place, dict):  # else the file is wrong at that place, and the validation says so
+        applied[key] = parse(value, source=f"--set {key}").data
+        if isinstance(place, dict):  # else the file is wrong there, and the validation says so
             place[parts[-1]] = applied[key]
     return data, applied
 
 
-def _refuse_what_cannot_be_set(key: str, parts: list[str]) -> None:
-    """Raise ConfigError unless ``key`` names a single value of the sections that may be overridden."""
+def _require_overridable(key: str, parts: list[str]) -> None:
+    """Raise ConfigError unless ``key`` names a single value in a section that may be overridden."""
     where = f"--set {key if len(key) <= 80 else key[:77] + '...'}"
     if parts[0] not in OVERRIDABLE:
         raise ConfigError(
             f"{quoted(parts[0])} cannot be set from the command line",
             where=where,
-            hint=f"{nearest(parts[0], OVERRIDABLE)} Rows and columns are changed in a YAML file of your own.",
+            hint=f"{nearest(parts[0], OVERRIDABLE)} To change rows or columns, write your own YAML file.",
         )
     model: type[BaseModel] | None = Table
     for depth, part in enumerate(parts):
         if model is None:
-            raise ConfigError(f"'{'.'.join(parts[:depth])}' is a value and has no keys", where=where)
+            raise ConfigError(f"'{'.'.join(parts[:depth])}' is a value, without keys", where=where)
         if part not in model.model_fields:
             raise ConfigError(f"unknown key {quoted(part)}", where=where, hint=nearest(part, model.model_fields))
         model = key_model(model, part)
@@ -199,29 +182,32 @@ def _refuse_what_cannot_be_set(key: str, parts: list[str]) -> None:
 
 
 def _settled(table: Table, data: dict[str, Any]) -> Table:
-    """The table with its overrides as they were validated and typed: ``recipe.learning_rate=1`` is 1.0.
+    """The table with its overrides as validated: ``recipe.learning_rate=1`` becomes 1.0.
 
-    What the file, ``data``, says of every cell already is no override: the very same runs would have another name.
+    An override to a value that every cell of the file, ``data``, has already is dropped: it would give the same runs
+    another name.
     """
     if not table.overrides:
         return table
     try:
         cells = Table.model_validate(data).cells
-    except ValidationError:  # it takes the overrides to make a table of the file
+    except ValidationError:  # the file is valid only with the overrides
         cells = ()
-    settled = [(key, _value(table, key)) for key, _ in table.overrides]
-    changing = [(key, value) for key, value in settled if not cells or any(_value(one, key) != value for one in cells)]
+    changing = []
+    for key, _ in table.overrides:
+        value = _value(table, key)
+        if not cells or any(_value(cell, key) != value for cell in cells):
+            changing.append((key, value))
     table = table.model_copy(update={"overrides": tuple(changing)})
     if len(table.id) > _LONGEST_ID:
         raise ConfigError(
-            "so many overrides make too long a name for the results folder",
-            hint="Write them into a YAML file of your own.",
+            "so many overrides make the name of the results folder too long", hint="Put them into your own YAML file."
         )
     return table
 
 
 def _value(of: Table | Cell, key: str) -> Any:
-    """The value that a dotted key has in a table, or in a cell of it."""
+    """The value of a dotted key in a table or a cell."""
     value: Any = of
     for part in key.split("."):
         value = getattr(value, part)
@@ -229,10 +215,10 @@ def _value(of: Table | Cell, key: str) -> Any:
 
 
 def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
-    """What no single key shows."""
+    """Contradictions between keys, each of which is valid."""
     if _takes_the_name_of_a_builtin(table, document):
         reason = f"'{table.table}' is the name of a built-in experiment, and this is another one"
-        yield Problem(("table",), reason, "Give it a name of its own: results are kept under it.")
+        yield Problem(("table",), reason, "Choose another name: it names the results folder.")
     if table.kind == "paper" and table.paper is None:
         hint = f"Add 'paper: {next(iter(PAPERS))}', or 'paper: {{id: ..., citation: ...}}' for another paper."
         yield Problem(("kind",), "a table of kind 'paper' must name its paper", hint)
@@ -245,12 +231,12 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
     for kind, ids in (("columns", columns), ("rows", [row.id for row in table.rows])):
         for index, name in enumerate(ids):
             if name in ids[:index]:
-                yield Problem((kind, index, "id"), f"two {kind} are called '{name}'", "Give each an id of its own.")
+                yield Problem((kind, index, "id"), f"two {kind} are called '{name}'", "Give each its own id.")
     if BASELINE not in columns:
-        yield Problem(("columns",), f"no column is called '{BASELINE}', which every delta is taken against")
+        yield Problem(("columns",), f"no column is called '{BASELINE}', the baseline of every difference")
     for index, column in enumerate(table.columns):
         if column.id == BASELINE and column.loss != BASELINE:
-            reason = f"the column '{BASELINE}' is what every delta is taken against, and its loss is {column.loss}"
+            reason = f"the column '{BASELINE}' is the baseline of every difference, but its loss is {column.loss}"
             yield Problem(("columns", index, "loss"), reason, f"Give it 'loss: {BASELINE}', or another id.")
     for index, row in enumerate(table.rows):
         for option in sorted(row.options.model_fields_set - set(NETWORKS[row.model].options)):
@@ -269,17 +255,17 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
     recipe = table.recipe
     images = facts.train_count * (wanted or available) // available
     if recipe.drop_last and recipe.batch_size > images:
-        reason = f"{images:,} images make no full batch of {recipe.batch_size:,}, and drop_last is true"
+        reason = f"{images:,} images are less than a batch of {recipe.batch_size:,}, and drop_last is true"
         yield Problem(("recipe", "batch_size"), reason)
     if list(recipe.decay_epochs) != sorted(set(recipe.decay_epochs)):
-        yield Problem(("recipe", "decay_epochs"), "the epochs must rise from one to the next")
+        yield Problem(("recipe", "decay_epochs"), "the epochs must increase")
     if recipe.warmup_epochs > recipe.epochs:
-        reason = f"a warm-up of {recipe.warmup_epochs} epochs is longer than the training of {recipe.epochs}"
+        reason = f"{recipe.warmup_epochs} epochs of warm-up are more than the {recipe.epochs} epochs of training"
         yield Problem(("recipe", "warmup_epochs"), reason)
 
 
 def _takes_the_name_of_a_builtin(table: Table, document: Document) -> bool:
-    """Whether the results of this file would mix with those of a built-in experiment; an exact copy may."""
+    """Whether the results of this file would mix with those of a built-in experiment that it is no copy of."""
     if table.table not in builtin_names() or table.origin == table.table:
         return False
     builtin = builtin_folder() / f"{table.table}.yaml"

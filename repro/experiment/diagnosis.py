@@ -1,7 +1,6 @@
-"""What is wrong with an experiment file, in the words of the person who wrote it.
+"""What is wrong with an experiment file, in the terms of the file: place, key, reason and hint, one line per problem.
 
-Pydantic speaks of tuples and model instances; a reader of YAML wants the place, the key, the reason and the nearest
-valid name, a line a problem.
+Pydantic's own messages are about tuples and model instances.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from repro.errors import nearest, resembling
 from repro.experiment.schema import Table
 from repro.experiment.strict_yaml import Document, KeyPath, quoted
 
-MOST_PROBLEMS = 10  # shown of one file; whoever sees ten knows what to do
+MOST_PROBLEMS = 10  # shown for one file
 
 _WANTED = {
     "int_type": "a whole number",
@@ -35,7 +34,7 @@ _WANTED = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where in the data, why, and the way out; ``of_key`` where the key itself is wrong."""
+    """One problem: where in the data, why, and a hint; ``of_key`` if the key itself is wrong."""
 
     path: KeyPath
     reason: str
@@ -44,24 +43,27 @@ class Problem:
 
 
 def problems_of(error: ValidationError) -> list[Problem]:
-    """What pydantic found, without the consequences of what it found first."""
+    """The problems that pydantic found, without those that only follow from another one.
+
+    Pydantic also reports a misspelt key as missing, and a list with a wrong row as too short.
+    """
     found = error.errors(include_url=False)
     paths = [problem["loc"] for problem in found]
-    meant = {
-        (*path[:-1], resembling(str(path[-1]), _keys_at(path[:-1])))
-        for path in (problem["loc"] for problem in found if problem["type"] == "extra_forbidden")
-    }
-    return [
-        _problem(problem)
-        for problem in found
-        # A list of rows of which one is wrong counts as too short besides, and a misspelt key as missing.
-        if not (problem["type"] == "too_short" and any(_is_inside(path, problem["loc"]) for path in paths))
-        if not (problem["type"] == "missing" and problem["loc"] in meant)
-    ]
+    unknown = [problem["loc"] for problem in found if problem["type"] == "extra_forbidden"]
+    meant = {(*path[:-1], resembling(str(path[-1]), _keys_at(path[:-1]))) for path in unknown}
+    problems = []
+    for problem in found:
+        path = problem["loc"]
+        follows = problem["type"] == "missing" and path in meant
+        if problem["type"] == "too_short":
+            follows = any(len(other) > len(path) and other[: len(path)] == path for other in paths)
+        if not follows:
+            problems.append(_problem(problem))
+    return problems
 
 
 def describe(problems: Sequence[Problem], document: Document, overrides: Iterable[str]) -> str:
-    """A line a problem: place, key, reason, way out. ``overrides`` are the dotted keys that the command line set."""
+    """One line per problem: place, key, reason, hint. ``overrides`` are the dotted keys set on the command line."""
     overrides = tuple(overrides)
     lines = []
     in_order = sorted(problems, key=lambda problem: document.mark(problem.path, key=problem.of_key))
@@ -69,14 +71,15 @@ def describe(problems: Sequence[Problem], document: Document, overrides: Iterabl
         where = _where(problem, document, overrides)
         key = ".".join(str(part)[:60] for part in problem.path)
         named = "" if problem.of_key or not key or where.startswith("--set") else f"{key}: "
-        lines.append(f"{where}: {named}{problem.reason}{f'. {problem.hint}' if problem.hint else ''}")
+        hint = f". {problem.hint}" if problem.hint else ""
+        lines.append(f"{where}: {named}{problem.reason}{hint}")
     if len(problems) > MOST_PROBLEMS:
         lines.append(f"... and {len(problems) - MOST_PROBLEMS:,} more problems")
     return "\n".join(lines)
 
 
 def key_model(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The model of the keys below ``key``; None where ``key`` holds a value."""
+    """The model of the keys below ``key``; None if ``key`` has a value."""
     return _model_in(model.model_fields[key].annotation)
 
 
@@ -96,20 +99,16 @@ def _problem(problem: Any) -> Problem:
         if valid and isinstance(given, str):
             return Problem(path, f"unknown name {quoted(given)}", nearest(given, valid))
     if kind == "unknown_name":
-        return Problem(
-            path, f"unknown {problem['ctx']['kind']} {quoted(given)}", nearest(given, problem["ctx"]["valid"])
-        )
+        named = problem["ctx"]
+        return Problem(path, f"unknown {named['kind']} {quoted(given)}", nearest(given, named["valid"]))
     if kind == "string_pattern_mismatch":
-        return Problem(path, f"{_pattern_in_words(path)}, not {_shown(given)}")
+        wanted = "must be one line of at most 400 characters"
+        if path[-1] in ("id", "table", "beside"):
+            wanted = "must be lowercase letters, digits, '_', '-' and '.', at most 64, a letter or digit first"
+        return Problem(path, f"{wanted}, not {_shown(given)}")
     message = problem["ctx"]["error"].args[0] if kind == "value_error" else problem["msg"]
     message = re.sub("^input should ", "must ", f"{message[0].lower()}{message[1:]}")
     return Problem(path, f"{message}, not {_shown(given)}")
-
-
-def _pattern_in_words(path: KeyPath) -> str:
-    if path[-1] in ("id", "table", "beside"):
-        return "must be lowercase letters, digits, '_', '-' and '.', at most 64, a letter or digit first"
-    return "must be one line of at most 400 characters"
 
 
 def _shown(given: Any) -> str:
@@ -131,10 +130,10 @@ def _where(problem: Problem, document: Document, overrides: tuple[str, ...]) -> 
 
 
 def _keys_at(path: KeyPath) -> list[str]:
-    """The keys that may stand in the mapping at ``path``, read off the schema itself."""
+    """The valid keys of the mapping at ``path``, according to the schema."""
     model: type[BaseModel] | None = Table
     for part in path:
-        if isinstance(part, str):  # a list's index leads to the same model as its key
+        if isinstance(part, str):  # the items of a list have the model of its key
             if model is None or part not in model.model_fields:
                 return []
             model = key_model(model, part)
@@ -146,7 +145,3 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return annotation if issubclass(annotation, BaseModel) else None
     return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
-
-
-def _is_inside(path: KeyPath, outer: KeyPath) -> bool:
-    return len(path) > len(outer) and path[: len(outer)] == outer

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-# Ids become folder names, so they hold nothing that a file system or a shell could take for something else.
+# Ids become folder names: nothing that means something else to a file system or a shell.
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-# Titles stand in the cells of Markdown, LaTeX and HTML tables: one line each.
+# Titles are in the cells of Markdown, LaTeX and HTML tables: one line each.
 Title = Annotated[str, Field(pattern=r"^[^\t\n\u2028\u2029]{1,400}$")]
 
 
@@ -21,14 +21,14 @@ class Strict(BaseModel):
 
 
 def whole_number(value: Any) -> Any:
-    """Literal[1, 2] also takes true and 2.0, which are equal to 1 and 2 in Python; a strict key takes neither."""
+    """Refuse true and 2.0, which Literal[1, 2] accepts because they equal 1 and 2 in Python."""
     if isinstance(value, (bool, float)):
         raise ValueError("must be a whole number")
     return value
 
 
 def known(kind: str, names: Iterable[str]) -> Callable[[str], str]:
-    """A validator that takes the names in ``names``, a dictionary that may grow; ``kind`` says what they name."""
+    """A validator for the names in ``names``, a dictionary that may grow; ``kind`` says what they name."""
 
     def check(name: str) -> str:
         valid = list(names)

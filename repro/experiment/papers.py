@@ -10,7 +10,7 @@ from repro.experiment.fields import Identifier, Strict, Title, known
 
 
 class Paper(Strict):
-    """A published paper: ``citation`` is one line for a page, ``bibtex`` what ``biasrepro cite`` prints."""
+    """A published paper. ``citation`` is one line of text; ``biasrepro cite`` prints ``bibtex``."""
 
     id: Identifier
     citation: Title

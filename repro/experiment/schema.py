@@ -1,10 +1,8 @@
-"""What an experiment is: a table of rows (models) and columns (losses), its cells, and their runs.
+"""What an experiment is: a table of rows (networks) and columns (losses), its cells, and their runs.
 
 A table is one YAML file (``docs/experiments.md`` lists the keys). A cell is one row under one column, a run is a cell
-and a seed. Everything here is frozen; a run's hash covers what determines its numbers and nothing else, so that a
-reworded title leaves recorded runs valid and a changed learning rate does not.
-
-The names of networks, losses and data sets are those of ``catalog.py``. Nothing here imports torch.
+and a seed. Everything here is frozen. A run's hash covers what determines its numbers and nothing else: recorded runs
+stay valid when a title is reworded, and not when the learning rate changes.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ BASELINE = "ce"
 
 
 class DatasetChoice(Strict):
-    """Which images: a data set, and how many of its classes (the first in the sorted list; None for all)."""
+    """A data set, and how many of its classes (the first of the sorted list; None for all)."""
 
     name: DatasetName
     classes: Annotated[int, Field(ge=2)] | None = None
@@ -71,7 +69,7 @@ class Recipe(Strict):
 
 
 class Weighting(Strict):
-    """The constants of z, and how the measured diversity is scaled to [0, 1]."""
+    """The constants of the weight z, and how variance and mean are scaled to [0, 1]."""
 
     alpha: Annotated[float, Field(ge=0, le=10)] = 0.3
     beta: Annotated[float, Field(ge=-10, lt=1)] = 0.3
@@ -79,7 +77,7 @@ class Weighting(Strict):
 
 
 class Execution(Strict):
-    """How the arithmetic is carried out: never the mathematics, but it may change the last bits (or, bf16, more)."""
+    """How the arithmetic is carried out: the same mathematics, but the last bits (with bf16, more) may change."""
 
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
@@ -90,14 +88,14 @@ class Execution(Strict):
 
 
 class ModelOptions(Strict):
-    """Where paper and code leave room in a network; None takes what docs/reproducing.md argues for."""
+    """Choices that paper and code leave open in a network; the defaults are those of docs/reproducing.md."""
 
     stem_stride: Annotated[Literal[1, 2] | None, BeforeValidator(whole_number)] = None
     feature_point: Literal["default", "before_norm"] = "default"
 
 
 class Published(Strict):
-    """What was printed for a row: parameters in millions, top-1 in percent by column, and the deltas where printed."""
+    """What was printed for a row: parameters in millions, and top-1 in percent by column."""
 
     parameters_millions: Annotated[float, Field(gt=0)] | None = None
     top1_percent: dict[str, Annotated[float, Field(ge=0, le=100)]]
@@ -126,7 +124,7 @@ class Row(Strict):
 
 
 class Cell(Strict):
-    """One row under one column of a table, resolved: everything a run needs but the seed."""
+    """One row under one column of a table, resolved: everything that a run needs except the seed."""
 
     table: str
     row: Row
@@ -142,9 +140,9 @@ class Cell(Strict):
         return f"{self.table}/{self.row.id}/{self.column.id}"
 
     def determinants(self) -> dict[str, Any]:
-        """What determines the numbers of this cell's runs, the seed apart, as plain JSON data.
+        """What determines the numbers of this cell's runs except the seed, as plain JSON data.
 
-        A key of ``ADDED_KEYS`` is in it only where it has another value than its neutral one.
+        Keys of ``ADDED_KEYS`` are left out at their neutral value.
         """
         return without_neutral(self._sections())
 
@@ -153,7 +151,7 @@ class Cell(Strict):
             "dataset": self.dataset.model_dump(mode="json"),
             "recipe": self.recipe.model_dump(mode="json"),
             "loss": self.column.loss,
-            # A loss that weights nothing has the same runs under every weighting.
+            # A loss without weights gives the same runs under every weighting.
             "weighting": self.weighting.model_dump(mode="json") if LOSSES[self.column.loss].weighted else None,
             "model": self.row.model,
             "options": self.row.options.model_dump(mode="json"),
@@ -162,7 +160,7 @@ class Cell(Strict):
 
     @property
     def hash(self) -> str:
-        """SHA-256 (hex) of ``determinants``: equal for every seed of the cell."""
+        """SHA-256 (hex) of ``determinants``, the same for every seed of the cell."""
         return _digest(self.determinants())
 
 
@@ -174,11 +172,11 @@ class Run(Strict):
 
     @property
     def id(self) -> str:
-        """``table/row/column/seed-n``, which is also its folder under the results."""
+        """``table/row/column/seed-n``, also its folder under the results."""
         return f"{self.cell.id}/seed-{self.seed}"
 
     def configuration(self) -> dict[str, Any]:
-        """The resolved configuration as plain JSON data: what ``run.json`` keeps."""
+        """The resolved configuration as plain JSON data, as in ``run.json``."""
         return {**self.cell.determinants(), "seed": self.seed}
 
     @property
@@ -209,35 +207,29 @@ class Table(Strict):
 
     @property
     def id(self) -> str:
-        """The table's name; overridden ``name+key=value+...``, so that such runs never mix with the table's own.
-
-        It names the folder of the table's results.
-        """
+        """The name of the results folder: ``name``, with overrides ``name+key=value+...``, so that runs never mix."""
         return _with_settings(self.table, self.overrides)
 
     @property
     def reference(self) -> str:
-        """What finds this table again on the command line: ``id``, with the file's path for a file of the user's."""
+        """The table on the command line: as ``id``, with the path instead of the name for a user's own file."""
         return _with_settings(self.origin or self.table, self.overrides)
 
     @property
     def comparable(self) -> bool:
-        """Whether what was published may stand beside these runs: nothing but the execution was overridden."""
+        """Whether published numbers may be shown beside these runs: only the execution, if anything, is overridden."""
         return all(key.startswith("execution.") for key, _ in self.overrides)
 
     @property
     def family(self) -> str:
-        """The family of tests that the table's comparisons belong to.
-
-        The paper's id where the table reproduces the paper's protocol; else its own id.
-        """
+        """The family of tests of the table's comparisons: its paper, if it keeps the paper's protocol, else itself."""
         if self.kind == "paper" and self.comparable and self.paper is not None:
             return self.paper.id
         return self.id
 
     @property
     def proposed(self) -> Column:
-        """The column that stands for the table: the first whose loss a paper proposes, else the last one."""
+        """The column that represents the table: the first whose loss a paper proposes, else the last."""
         return next((column for column in self.columns if LOSSES[column.loss].proposed), self.columns[-1])
 
     @property
@@ -248,7 +240,7 @@ class Table(Strict):
     def cell(self, row: Row, column: Column) -> Cell:
         """The cell of ``row`` under ``column``.
 
-        What a column sets of the weighting and a row of the execution wins over the table's; an override wins over all.
+        A column's weighting and a row's execution win over the table's; overrides win over both.
         """
         return Cell(
             table=self.id,
@@ -265,7 +257,7 @@ _Section = TypeVar("_Section", Weighting, Execution)
 
 
 def _merged(table: _Section, own: _Section | None, name: str, overrides: tuple[tuple[str, Any], ...]) -> _Section:
-    """The table's section, replaced by what a row or column sets itself, replaced by what the command line set."""
+    """The table's section, updated by what a row or column sets, then by what the command line sets."""
     if own is None:
         return table
     chosen = table.model_dump() | own.model_dump(exclude_unset=True)

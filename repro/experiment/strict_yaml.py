@@ -1,9 +1,9 @@
 """YAML text to plain data, strictly, with the place of every value.
 
 PyYAML's ``safe_load`` reads ``1e-3`` as a string, ``010`` as 8 and ``1:30`` as 90, keeps the last of two equal keys,
-and expands alias bombs. This reader walks the parser's events with a stack of its own (no recursion to overflow),
-takes the JSON subset of scalars (``null``, ``true``, ``false``, decimal numbers, strings), and refuses duplicate
-keys, anchors, aliases, tags, control characters and anything over the size and depth caps.
+and expands alias bombs. This reader walks the parser's events with its own stack (no recursion to overflow), accepts
+the JSON subset of scalars (``null``, ``true``, ``false``, decimal numbers, strings), and refuses duplicate keys,
+anchors, aliases, tags, control characters and anything above the size and depth limits.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import yaml
 
 from repro.errors import ConfigError, resembling
 
-MAX_BYTES = 200_000  # some 60 times the longest built-in experiment, and about a second of PyYAML's time
+MAX_BYTES = 200_000  # 60 times the longest built-in experiment, and about a second of PyYAML's time
 MAX_DEPTH = 20
-_LONGEST_NUMBER = 40  # characters; what is longer stays text, and no number of 10,000 digits is ever converted
+_LONGEST_NUMBER = 40  # characters; longer ones stay text, so that no number of 10,000 digits is ever converted
 
 KeyPath = tuple[str | int, ...]
 
@@ -33,7 +33,7 @@ _WORDS: dict[str, Any] = {"null": None, "~": None, "": None, "true": True, "fals
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data and, for every key path in it, the line and column (from 1) of its value and of its key."""
+    """Plain data, and the line and column (from 1) of the value and the key at every key path."""
 
     source: str
     data: Any
@@ -41,7 +41,7 @@ class Document:
     key_marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
 
     def mark(self, path: KeyPath, *, key: bool = False) -> tuple[int, int]:
-        """Line and column of the value at ``path`` (or of its key), or of the nearest thing that encloses it."""
+        """Line and column of the value at ``path`` (or of its key), or of what encloses it most closely."""
         while path:
             for marks in (self.key_marks, self.value_marks) if key else (self.value_marks, self.key_marks):
                 if path in marks:
@@ -56,7 +56,7 @@ class Document:
 
 @dataclass
 class _Open:
-    """A collection being read: its data, its path, and the key that waits for a value."""
+    """A collection that is being read: its data, its path, and the key whose value comes next."""
 
     data: dict[str, Any] | list[Any]
     path: KeyPath
@@ -69,20 +69,20 @@ class _Open:
 def read_text(path: Path) -> str:
     """The text of a YAML file. Raises ConfigError where it cannot be read, is too large, or is not UTF-8."""
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for, a device never ends
-            raise ConfigError("a pipe or a device, not a file", where=str(path), hint="Save it as a file first.")
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading might never end
+            raise ConfigError("this is a pipe or a device", where=str(path), hint="Save it as a file first.")
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        meant = resembling(path.name, [one.name for one in path.parent.glob("*.y*ml")])
-        hint = f"Did you mean '{path.with_name(meant)}'?" if meant else "A built-in table goes without .yaml: table2."
+        meant = resembling(path.name, [file.name for file in path.parent.glob("*.y*ml")])
+        hint = f"Did you mean '{path.with_name(meant)}'?" if meant else "Built-in tables have no .yaml: table2."
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), hint=hint) from error
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValueError as error:  # a zero byte in the path
         raise ConfigError(f"cannot be read: {error}", where=repr(str(path))) from error
     if len(raw) > MAX_BYTES:
-        raise ConfigError(f"larger than {MAX_BYTES:,} bytes: this is no experiment file", where=str(path))
+        raise ConfigError(f"larger than {MAX_BYTES:,} bytes: not an experiment file", where=str(path))
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -94,14 +94,14 @@ def read_text(path: Path) -> str:
 
 
 def parse(text: str, *, source: str) -> Document:
-    """Turn YAML text into a Document. Raises ConfigError for whatever is not strict YAML."""
+    """Parse YAML text, or one value such as ``[4, 8]``. Raises ConfigError for anything but strict YAML."""
     document = Document(source=source, data=None)
     stack: list[_Open] = []
     root: list[Any] = []
     for event in _events(text, source):
         mark = (event.start_mark.line + 1, event.start_mark.column + 1) if event.start_mark else (1, 1)
         where = _place(source, *mark)
-        _refuse_what_is_not_data(event, where, documents_seen=bool(root) and not stack)
+        _require_data(event, where, documents_seen=bool(root) and not stack)
         if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             stack.pop()
         elif isinstance(event, (yaml.ScalarEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent)):
@@ -124,11 +124,6 @@ def parse(text: str, *, source: str) -> Document:
     return Document(source, root[0] if root else None, document.value_marks, document.key_marks)
 
 
-def parse_value(text: str, *, source: str) -> Any:
-    """One value as it would stand in a file, flow lists such as ``[4, 8]`` included. Raises ConfigError."""
-    return parse(text, source=source).data
-
-
 def _events(text: str, source: str) -> Iterator[yaml.Event]:
     try:
         yield from yaml.parse(text, Loader=yaml.SafeLoader)
@@ -141,16 +136,16 @@ def _events(text: str, source: str) -> Iterator[yaml.Event]:
         where = _place(source, before.count("\n") + 1, error.position - before.rfind("\n"))
         raise ConfigError(f"not YAML: the character {chr(error.character)!a} is not allowed", where=where) from error
     except (ValueError, OverflowError, RecursionError, IndexError, AttributeError) as error:
-        # PyYAML's scanner lets a few plain exceptions through (an escape beyond Unicode, for one).
+        # PyYAML's scanner lets a few plain exceptions through, for example for an escape beyond Unicode.
         raise ConfigError(f"not YAML: {error}", where=_place(source, 1, 1)) from error
 
 
-def _refuse_what_is_not_data(event: yaml.Event, where: str, *, documents_seen: bool) -> None:
+def _require_data(event: yaml.Event, where: str, *, documents_seen: bool) -> None:
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-        raise ConfigError("anchors and aliases are not allowed here", where=where, hint="Write the value out.")
+        raise ConfigError("anchors and aliases are not allowed", where=where, hint="Write the value out.")
     tag = getattr(event, "tag", None)
     if tag not in (None, "!"):
-        raise ConfigError(f"the tag {tag!r} is not allowed here", where=where, hint="Leave the tag out.")
+        raise ConfigError(f"the tag {tag!r} is not allowed", where=where, hint="Leave the tag out.")
     if isinstance(event, yaml.DocumentStartEvent) and documents_seen:
         raise ConfigError("a second document begins here", where=where, hint="Put one table in a file.")
 
@@ -166,7 +161,7 @@ def _take_key(parent: _Open, event: yaml.Event, mark: tuple[int, int], where: st
     if key in parent.data:
         first_line, first_column = document.key_marks[path]
         raise ConfigError(
-            f"key {quoted(key)} stands twice; the first is at line {first_line}, column {first_column}",
+            f"key {quoted(key)} occurs twice; the first is at line {first_line}, column {first_column}",
             where=where,
             hint="Keep one of them.",
         )
@@ -187,7 +182,7 @@ def _attach(parent: _Open | None, value: Any, root: list[Any]) -> None:
 
 def _scalar(event: yaml.ScalarEvent, where: str) -> Any:
     text = _printable(event.value, where)
-    if not event.implicit[0]:  # quoted, or a block: a string, whatever it looks like
+    if not event.implicit[0]:  # quoted, or a block: always a string
         return text
     if text in _WORDS:
         return _WORDS[text]
@@ -211,7 +206,7 @@ def _printable(text: str, where: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name from a user's file as it may stand in a message: in quotes, on one line, never longer than that."""
+    """A name from a user's file, for a message: in quotes, on one line, at most 60 characters long."""
     return repr(name) if len(name) <= 60 else repr(f"{name[:57]}...")
 
 

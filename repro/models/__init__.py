@@ -1,17 +1,16 @@
-"""The networks of the three tables: ``build_model(name, num_classes, image_size, **options)``.
+"""The networks: ``build_model(name, num_classes, image_size, **options)``.
 
-One family a file; each file's header cites its paper and names every deviation from it. All take images of 32x32 and
+One family per file; the file's header cites its paper and lists every deviation from it. All take images of 32x32 and
 of 64x64 pixels and return ``(logits, features)``.
 
-The stem is what changes between the two sizes. ``stem_stride`` 1 keeps the resolution with a 3x3 convolution;
-``stem_stride`` 2 halves it with the first convolution of the published network. Neither has a max-pool, so that by
-default (stride 1 at 32x32, stride 2 at 64x64) the first stage sees 32x32 pixels.
+Only the stem depends on the size. ``stem_stride`` 1 keeps the resolution with a 3x3 convolution; ``stem_stride`` 2
+halves it with the first convolution of the published network. Neither has a max-pool, so that by default (stride 1 at
+32x32, stride 2 at 64x64) the first stage sees 32x32 pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from torch import nn
 
@@ -22,10 +21,12 @@ __all__ = ["build_model"]
 
 DEFAULT_STEM_STRIDES = {32: 1, 64: 2}  # by image size
 
-# Every option's values, the default first.
-OPTIONS: Mapping[str, tuple[object, ...]] = MappingProxyType(
-    {"stem_stride": (None, 1, 2), "feature_point": ("default", "before_norm"), "recompute": (False, True)}
-)
+# The values of every option, the default first.
+OPTIONS: dict[str, tuple[object, ...]] = {
+    "stem_stride": (None, 1, 2),
+    "feature_point": ("default", "before_norm"),
+    "recompute": (False, True),
+}
 
 
 def build_model(name: str, num_classes: int, image_size: int = 32, **options: object) -> nn.Module:
@@ -35,39 +36,37 @@ def build_model(name: str, num_classes: int, image_size: int = 32, **options: ob
     (N, num_classes), features (N, C, H, W), the last feature map before the global pooling. The weights are drawn
     from torch's global generator: seed it first.
 
-    Options: ``stem_stride`` (1, 2, or None for the one that belongs to the image size); ``feature_point`` ("default",
-    after the last activation, or "before_norm", DenseNets only); ``recompute`` (DenseNets only: far less memory for
-    the time of a second forward pass, the same numbers).
-
-    Raises UserError for an unknown name, option or value, and for an option that the network does not have.
+    Options: ``stem_stride`` (1, 2, or None for the default of the image size); ``feature_point`` ("default", after the
+    last activation, or "before_norm"; DenseNets only); ``recompute`` (DenseNets only: far less memory for the time of a
+    second forward pass, and the same numbers). Raises UserError for an unknown name, option or value, and for an
+    option that the network does not have.
     """
     if name not in NETWORKS:
         raise UserError(f"unknown model {name!r}", hint=nearest(name, NETWORKS))
     if num_classes < 1:
-        raise UserError(f"a classifier of {num_classes} classes", hint="num_classes must be at least 1")
+        raise UserError(f"cannot build a classifier of {num_classes} classes", hint="num_classes must be at least 1.")
     chosen = _chosen(name, options)
     if "stem_stride" in NETWORKS[name].options and "stem_stride" not in chosen:
         if image_size not in DEFAULT_STEM_STRIDES:
-            sizes = map(str, DEFAULT_STEM_STRIDES)
-            raise UserError(f"no stem for images of {image_size} pixels", hint=nearest(str(image_size), sizes))
+            raise UserError(f"no default stem for images of {image_size} pixels", hint="Give stem_stride: 1 or 2.")
         chosen["stem_stride"] = DEFAULT_STEM_STRIDES[image_size]
     model: nn.Module = imported(NETWORKS[name].builder)(num_classes, **chosen)
     return model
 
 
 def _chosen(name: str, options: Mapping[str, object]) -> dict[str, object]:
-    """The options that differ from the default, checked against what network ``name`` has."""
+    """The options that differ from the default, checked against those that network ``name`` has."""
     chosen = {}
     for option, value in options.items():
         if option not in OPTIONS:
             raise UserError(f"unknown model option {option!r}", hint=nearest(option, OPTIONS))
-        # Not `in`: to Python True is 1, to a reader of an experiment it is not.
+        # Not `in`: in Python True equals 1, in an experiment file it does not.
         if not any(type(value) is type(known) and value == known for known in OPTIONS[option]):
             raise UserError(f"unknown {option} {value!r}", hint=nearest(str(value), map(str, OPTIONS[option])))
         if value == OPTIONS[option][0]:
             continue
         if option not in NETWORKS[name].options:
-            having = [network.name for network in NETWORKS.values() if option in network.options]
-            raise UserError(f"{name} has no {option} {value!r}", hint=f"models that have it: {', '.join(having)}")
+            having = ", ".join(network.name for network in NETWORKS.values() if option in network.options)
+            raise UserError(f"{name} has no {option} {value!r}", hint=f"Networks that have it: {having}.")
         chosen[option] = value
     return chosen

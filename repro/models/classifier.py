@@ -1,4 +1,4 @@
-"""The form that every network here has: feature maps, and the classifier that pools them."""
+"""The common form of the networks: a body that computes feature maps, and a head that pools and classifies them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from torch import Tensor, nn
 
 
 class ImageClassifier(nn.Module):
-    """A network cut in two at the feature maps that the bias loss looks at.
+    """A network cut at the feature maps that the bias loss uses.
 
     ``body`` maps images (N, 3, H, W) to features (N, C, h, w), the last feature map before the global pooling;
-    ``head`` pools these very features and maps them to logits (N, num_classes).
+    ``head`` pools these features and maps them to logits (N, num_classes).
     """
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.body = body
         self.head = head
-        # In place, these two have autograd copy their input first: in all that is one pass over memory more.
+        # In place, autograd would first copy their input: one more pass over the memory.
         for module in body.modules():
             if isinstance(module, nn.ReLU6 | nn.SiLU):
                 module.inplace = False

@@ -1,12 +1,12 @@
 """DenseNet-100 without bottleneck and compression (k = 12, k = 24), and DenseNet-121 (k = 32).
 
 Paper: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutional Networks", CVPR 2017, arXiv 1608.06993.
-DenseNet-100 (section 3 and Table 2, first rows): three blocks of 32 layers, 16 filters first, each layer BN-ReLU-3x3;
-transitions BN-ReLU-1x1 keep the number of maps and halve the resolution. The ReLU of the transitions is in the
-authors' code, not in the text. DenseNet-121 (Table 1): bottleneck layers BN-ReLU-1x1-BN-ReLU-3x3 with 4k maps between,
-transitions that halve the number of maps; the same network as torchvision's ``densenet121`` (a test compares them),
-written here so that ``recompute`` holds for it too. He's initialization, as torchvision has it. No dropout: the paper
-uses it only where images are not augmented.
+DenseNet-100 (section 3 and Table 2, first rows): 16 filters first, then three blocks of 32 layers BN-ReLU-3x3;
+transitions BN-ReLU-1x1 keep the number of maps and halve the resolution (their ReLU is in the authors' code, not in
+the text). DenseNet-121 (Table 1): bottleneck layers BN-ReLU-1x1-BN-ReLU-3x3 with 4k maps between, transitions that
+halve the number of maps; the same network as torchvision's ``densenet121`` (a test compares them), written here so that
+``recompute`` works for it too. He's initialization, as in torchvision. No dropout: the paper uses it only where images
+are not augmented.
 
 Deviations from the paper:
 - DenseNet-100: stem stride 2 (64x64 images) is ours; the stem stays a 3x3 convolution.
@@ -15,19 +15,20 @@ Deviations from the paper:
   first block sees 32x32 pixels and the last map has 4x4 (DenseNet-100: 8x8).
 
 Features, by ``feature_point``: ``default`` is what the classifier pools, the last maps after the final BN and ReLU;
-``before_norm`` the same maps before them, which the released code of the bias loss takes.
+``before_norm`` is the same maps before both, which the released code of the bias loss takes.
 
-``recompute``: a layer keeps nothing of its concatenated and normalized input (quadratic in the depth), and makes both
+``recompute``: a layer does not keep its concatenated and normalized inputs (quadratic in the depth) but computes both
 again in the backward pass (Pleiss et al., "Memory-Efficient Implementation of DenseNets", arXiv 1707.06990). The
-numbers are the same, bit for bit: the running statistics of BN are updated by the first computation only. For k = 24
-at 64x64, stem stride 1, fp32, a training step takes 0.09 GB an image instead of 0.91: 11 GB at batch 128, not 116
-(allocations counted on a CPU at batch 2 and 4).
+numbers are the same, bit for bit: only the first computation updates the running statistics of BN. For k = 24 at 64x64,
+stem stride 1, fp32, a training step takes 0.09 GB per image instead of 0.91: 11 GB at batch 128, not 116 (allocations
+counted on a CPU at batch 2 and 4).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,38 +38,22 @@ from torch.utils.checkpoint import checkpoint
 BOTTLENECK_WIDTH = 4  # times the growth rate
 
 
-def densenet100_k12(
-    num_classes: int, *, stem_stride: int, feature_point: str = "default", recompute: bool = False
-) -> DenseNet:
+def densenet100_k12(num_classes: int, *, stem_stride: int, **options: Any) -> DenseNet:
     """DenseNet of depth 100 with growth rate 12."""
-    return _densenet100(12, num_classes, stem_stride, feature_point, recompute)
+    return _densenet100(12, num_classes, stem_stride, options)
 
 
-def densenet100_k24(
-    num_classes: int, *, stem_stride: int, feature_point: str = "default", recompute: bool = False
-) -> DenseNet:
+def densenet100_k24(num_classes: int, *, stem_stride: int, **options: Any) -> DenseNet:
     """DenseNet of depth 100 with growth rate 24."""
-    return _densenet100(24, num_classes, stem_stride, feature_point, recompute)
+    return _densenet100(24, num_classes, stem_stride, options)
 
 
-def _densenet100(growth_rate: int, num_classes: int, stem_stride: int, feature_point: str, recompute: bool) -> DenseNet:
+def _densenet100(growth_rate: int, num_classes: int, stem_stride: int, options: dict[str, Any]) -> DenseNet:
     stem = nn.Sequential(nn.Conv2d(3, 16, kernel_size=3, stride=stem_stride, padding=1, bias=False))
-    return DenseNet(
-        stem,
-        stem_channels=16,
-        layers_per_block=(32, 32, 32),
-        growth_rate=growth_rate,
-        bottleneck=False,
-        compression=1.0,
-        num_classes=num_classes,
-        feature_point=feature_point,
-        recompute=recompute,
-    )
+    return DenseNet(stem, 16, num_classes, (32, 32, 32), growth_rate, bottleneck=False, compression=1.0, **options)
 
 
-def densenet121(
-    num_classes: int, *, stem_stride: int, feature_point: str = "default", recompute: bool = False
-) -> DenseNet:
+def densenet121(num_classes: int, *, stem_stride: int, **options: Any) -> DenseNet:
     """DenseNet-121 (BC, growth rate 32), the network of the released code."""
     kernel_size = 3 if stem_stride == 1 else 7
     stem = nn.Sequential(
@@ -76,42 +61,31 @@ def densenet121(
         nn.BatchNorm2d(64),
         nn.ReLU(inplace=True),
     )
-    return DenseNet(
-        stem,
-        stem_channels=64,
-        layers_per_block=(6, 12, 24, 16),
-        growth_rate=32,
-        bottleneck=True,
-        compression=0.5,
-        num_classes=num_classes,
-        feature_point=feature_point,
-        recompute=recompute,
-    )
+    return DenseNet(stem, 64, num_classes, (6, 12, 24, 16), 32, bottleneck=True, compression=0.5, **options)
 
 
 class DenseNet(nn.Module):
-    """A stem, dense blocks with transitions between them, normalization, and the classifier.
+    """A stem with ``channels`` maps, dense blocks with transitions between them, normalization, and the classifier.
 
-    ``layers_per_block`` counts dense layers; a transition keeps ``compression`` of the maps.
+    ``layers_per_block`` counts dense layers; a transition keeps the share ``compression`` of the maps.
     """
 
     def __init__(
         self,
         stem: nn.Module,
-        *,
-        stem_channels: int,
+        channels: int,
+        num_classes: int,
         layers_per_block: Sequence[int],
         growth_rate: int,
+        *,
         bottleneck: bool,
         compression: float,
-        num_classes: int,
         feature_point: str = "default",
         recompute: bool = False,
     ) -> None:
         super().__init__()
         self.feature_point = feature_point
         self.body = nn.Sequential(stem)
-        channels = stem_channels
         for index, layers in enumerate(layers_per_block):
             if index > 0:
                 kept = int(channels * compression)
@@ -148,7 +122,7 @@ class DenseBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Concatenate the input and what every layer adds to it."""
         if not self.recompute:
-            # What a layer concatenates is the next one's input: the gradients of all its maps are added up as one.
+            # The concatenation is the next layer's input: the gradients of all its maps are added up at once.
             for layer in self.layers:
                 maps = torch.cat([maps, layer(maps)], dim=1)
             return maps
@@ -179,7 +153,7 @@ class DenseLayer(nn.Module):
             self._concatenate_and_transform,
             *pieces,
             use_reentrant=False,
-            preserve_rng_state=False,  # nothing in it is random, and reading the state would stop a CUDA graph
+            preserve_rng_state=False,  # nothing here is random, and a CUDA graph cannot read the state
             context_fn=lambda: (contextlib.nullcontext(), running_statistics_held(self)),
         )
         return new_maps
@@ -191,14 +165,11 @@ class DenseLayer(nn.Module):
 
 @contextlib.contextmanager
 def running_statistics_held(module: nn.Module) -> Iterator[None]:
-    """Let the batch norms of ``module`` normalize as ever, but update scratch buffers instead of their own."""
-    own = []
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d) and norm.training:
-            for name, buffer in norm.named_buffers():
-                own.append((norm, name, buffer))
+    """Let the batch norms of ``module`` update scratch buffers instead of their running statistics."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training]
+    own = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
     for norm, name, buffer in own:
-        # Training neither reads them nor keeps them: left uninitialized, they cost no kernel.
+        # Training never reads them, so they stay uninitialized, which costs no kernel.
         setattr(norm, name, torch.empty_like(buffer))
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a network is, in numbers, found without computing anything: parameters, operations, feature shape."""
+"""A network in numbers, without computing anything: parameters, operations, feature shape."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ class ModelDescription:
     convolutions and linear layers; ``feature_shape`` is (C, H, W).
     """
 
-    name: str
+    num_classes: int
+    image_size: int
     parameters: int
     gmacs_per_image: float
     feature_shape: tuple[int, int, int]
-    image_size: int
-    num_classes: int
 
 
 def describe_model(name: str, num_classes: int, image_size: int = 32, **options: object) -> ModelDescription:
-    """Describe what ``build_model`` builds from the same arguments; it raises the same errors.
+    """Describe what ``build_model`` builds from these arguments; raises the same errors.
 
-    Everything happens on torch's meta device: no memory for weights, no arithmetic, no random number drawn.
+    It runs on torch's meta device: no memory for weights, no arithmetic, no random number drawn.
     """
     with torch.device("meta"):
         model = build_model(name, num_classes, image_size, **options).eval()
@@ -38,19 +37,15 @@ def describe_model(name: str, num_classes: int, image_size: int = 32, **options:
 
     def count(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            # Each output number is a dot product with one row (one filter) of the weight.
+            # Each output number is a dot product with one filter of the weight.
             multiply_accumulates.append(output.numel() * layer.weight[0].numel())
 
     for layer in model.modules():
         layer.register_forward_hook(count)
     with torch.no_grad():
         _logits, features = model(image)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     channels, height, width = features.shape[1:]
     return ModelDescription(
-        name=name,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        gmacs_per_image=sum(multiply_accumulates) / 1e9,
-        feature_shape=(channels, height, width),
-        image_size=image_size,
-        num_classes=num_classes,
+        num_classes, image_size, parameters, sum(multiply_accumulates) / 1e9, (channels, height, width)
     )

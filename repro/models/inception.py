@@ -28,7 +28,7 @@ def inception_v3(num_classes: int, *, stem_stride: int) -> ImageClassifier:
     network = models.inception_v3(weights=None, num_classes=num_classes, aux_logits=False, init_weights=True)
     network.Conv2d_1a_3x3.conv.stride = (stem_stride, stem_stride)
     body = nn.Sequential()
-    for name, block in network.named_children():  # torchvision runs them in the order it names them
+    for name, block in network.named_children():  # in the order in which torchvision runs them
         if name not in STEM_MAX_POOLS:
             body.append(block)
         if name == LAST_BLOCK:

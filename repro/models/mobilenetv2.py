@@ -4,11 +4,10 @@ Paper: Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: Inverted Residuals a
 arXiv 1801.04381. Architecture: torchvision (``mobilenet_v2`` with its width multiplier).
 
 Deviations from it:
-- The first convolution has the stride asked for (1 for 32x32 images, 2 for 64x64), so that the first stage sees
-  32x32 pixels.
+- The first convolution has stride 1 for 32x32 images and 2 for 64x64, so that the first stage sees 32x32 pixels.
 - The stage of 160 channels (before multiplication) has stride 1 instead of 2, so that the last feature map has 4x4
-  pixels and not 2x2. It is this stage, and not an earlier one, because github weiaicunzai/pytorch-cifar100, whose
-  cross-entropy figure Table 2 coincides with, has stride 1 there.
+  pixels, not 2x2. It is this stage because github weiaicunzai/pytorch-cifar100, whose figure is Table 2's
+  cross-entropy, has stride 1 there.
 Parameters are unchanged. Features: the output of the last 1x1 convolution, after its ReLU6, 1280 maps at both widths.
 """
 

@@ -3,21 +3,20 @@
 Paper: Zoph, Vasudevan, Shlens, Le, "Learning Transferable Architectures for Scalable Image Recognition", CVPR 2018,
 arXiv 1707.07012: Figure 2 (the CIFAR-10 stacking), Figure 4 (the NASNet-A cells), section A.4 (what joins the cells:
 ReLU before each convolution, separable convolutions applied twice, 1x1 convolutions that match widths). Where the
-paper is silent (the factorized reduction, which states a cell puts out, no biases, pooling that leaves the padding out
-of its average, He's initialization of the convolutions), the authors' TensorFlow models (research/slim/nets/nasnet)
-decide; the classifier is initialized as torch does.
+paper is silent (the factorized reduction, which states a cell outputs, no biases, average pooling without the padding,
+He's initialization of the convolutions), this follows the authors' TensorFlow models (research/slim/nets/nasnet); the
+classifier is initialized as in torch.
 
 Widths: 44 filters in the first stack, doubled at both reductions: 6 x 176 = 1056 maps at the end, the "4 @ 1056" of
-the paper's mobile network, which these cells make up to the parameter (5,289,978 at 1000 classes, its stem of two
-reduction cells included; a test puts it together). With one 3x3 convolution of 44 filters as the stem this network
+the paper's mobile network. These cells give that network's exact number of parameters (5,289,978 at 1000 classes, with
+its stem of two reduction cells; a test builds it). With one 3x3 convolution of 44 filters as the stem, this network
 has 5.26M parameters at 1000 classes, 4.31M at 100. The 5.22M at 100 of github weiaicunzai/pytorch-cifar100 are the
-same network with biases (4.33M) and 0.89M more that it declares in every cell and uses in none: the alternatives for
-matching the older input.
+same network with biases (4.33M) and 0.89M parameters that every cell declares and none uses: alternatives for matching
+the older input.
 
 Deviations from the paper's CIFAR training:
-- No auxiliary head and no drop-path, as in weiaicunzai/pytorch-cifar100, with whose figure Table 2's cross-entropy
-  coincides.
-- The stem has 44 filters, as there, and not three times the first width.
+- No auxiliary head and no drop-path, as in weiaicunzai/pytorch-cifar100, whose figure is Table 2's cross-entropy.
+- The stem has 44 filters, as there, not three times the first width.
 - Stride-2 windows are centred (padding on both sides) where TensorFlow pads on the right only.
 - Stem stride 2 (64x64 images) is ours, so that the first stack sees 32x32 pixels.
 Features: the output of the last cell, after the ReLU that precedes the global pooling, 1056 maps.
@@ -41,13 +40,13 @@ def nasnet_a(num_classes: int, *, stem_stride: int) -> ImageClassifier:
     network = ImageClassifier(body, pooled(nn.Linear(body.out_channels, num_classes)))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            # The fan of TensorFlow's depthwise kernels leaves the channels out; with groups, that is torch's fan_in.
+            # TensorFlow's fan of a depthwise kernel does not count the channels: torch's fan_in.
             nn.init.kaiming_normal_(module.weight, mode="fan_out" if module.groups == 1 else "fan_in")
     return network
 
 
 class NASNetA(nn.Module):
-    """Three stacks of normal cells with a reduction cell between two (Figure 2, left)."""
+    """Three stacks of normal cells, with reduction cells between them (Figure 2, left)."""
 
     def __init__(self, filters: int, cells_per_stack: int, stem_stride: int) -> None:
         super().__init__()
@@ -62,7 +61,7 @@ class NASNetA(nn.Module):
             if cell is ReductionCell:
                 filters *= 2
             self.cells.append(cell(older, newer, filters, older_is_larger=older_is_larger))
-            older, newer = newer, cell.states_put_out * filters
+            older, newer = newer, cell.output_states * filters
             older_is_larger = cell is ReductionCell
         self.out_channels = newer
 
@@ -75,9 +74,9 @@ class NASNetA(nn.Module):
 
 
 class NormalCell(nn.Module):
-    """The normal cell of NASNet-A (Figure 4, left): keeps the resolution, puts out 6 x ``filters`` maps."""
+    """The normal cell of NASNet-A (Figure 4, left): keeps the resolution, outputs 6 x ``filters`` maps."""
 
-    states_put_out = 6
+    output_states = 6
 
     def __init__(self, older: int, newer: int, filters: int, *, older_is_larger: bool) -> None:
         super().__init__()
@@ -92,7 +91,7 @@ class NormalCell(nn.Module):
     def forward(self, older: Tensor, newer: Tensor) -> Tensor:
         """Combine the outputs of the last two cells; ``older`` may have twice the resolution."""
         older, newer = self.match_older(older), self.match_newer(newer)
-        # Each separable convolution rectifies its input first: once for all that share it.
+        # Each separable convolution rectifies its input first; shared inputs are rectified once.
         older_relu, newer_relu = F.relu(older), F.relu(newer)
         older_average = average_3x3(older)
         states = [
@@ -107,9 +106,9 @@ class NormalCell(nn.Module):
 
 
 class ReductionCell(nn.Module):
-    """The reduction cell of NASNet-A (Figure 4, right): halves the resolution, puts out 4 x ``filters`` maps."""
+    """The reduction cell of NASNet-A (Figure 4, right): halves the resolution, outputs 4 x ``filters`` maps."""
 
-    states_put_out = 4
+    output_states = 4
 
     def __init__(self, older: int, newer: int, filters: int, *, older_is_larger: bool) -> None:
         super().__init__()
@@ -135,9 +134,9 @@ class ReductionCell(nn.Module):
 
 
 class SeparableTwice(nn.Sequential):
-    """Depthwise, 1x1, normalization, twice over with a ReLU between (section A.4); takes rectified maps.
+    """Depthwise, 1x1, normalization, twice with a ReLU between (section A.4), on rectified maps.
 
-    ``stride`` is the first application's.
+    Only the first has the ``stride``.
     """
 
     def __init__(self, channels: int, *, kernel_size: int, stride: int = 1) -> None:
@@ -157,7 +156,7 @@ def separable(channels: int, kernel_size: int, stride: int) -> tuple[nn.Module, 
 
 
 def matched(channels: int, filters: int, *, larger: bool) -> nn.Module:
-    """Bring the older input to the cell's width and resolution; nothing where both fit already."""
+    """Bring the older input to the cell's width and resolution, if they differ."""
     if larger:
         return FactorizedReduction(channels, filters)
     return nn.Identity() if channels == filters else rectified_1x1(channels, filters)
@@ -165,12 +164,12 @@ def matched(channels: int, filters: int, *, larger: bool) -> nn.Module:
 
 def rectified_1x1(channels: int, filters: int) -> nn.Sequential:
     """ReLU, 1x1 convolution, normalization: (N, channels, H, W) to (N, filters, H, W)."""
-    # Not in place: the input is also the other input of the next cell.
+    # Not in place: the next cell uses the input too.
     return nn.Sequential(nn.ReLU(), nn.Conv2d(channels, filters, kernel_size=1, bias=False), nn.BatchNorm2d(filters))
 
 
 class FactorizedReduction(nn.Module):
-    """Halve an even resolution without dropping a diagonal: half of the filters see even pixels, half see odd ones."""
+    """Halve an even resolution: half of the filters see even pixels, the other half odd ones."""
 
     def __init__(self, channels: int, filters: int) -> None:
         super().__init__()
@@ -187,5 +186,5 @@ class FactorizedReduction(nn.Module):
 
 
 def average_3x3(maps: Tensor, stride: int = 1) -> Tensor:
-    """The mean over each 3x3 window, of the pixels inside the image only."""
+    """The mean over each 3x3 window of the pixels inside the image."""
     return F.avg_pool2d(maps, kernel_size=3, stride=stride, padding=1, count_include_pad=False)

@@ -4,10 +4,10 @@ Paper: Ma, Zhang, Zheng, Sun, "ShuffleNet V2: Practical Guidelines for Efficient
 ECCV 2018, arXiv 1807.11164. Architecture: torchvision (``shufflenet_v2_x0_5``, ``shufflenet_v2_x1_0``).
 
 Deviations from it:
-- The stem is the 3x3 convolution alone, with the stride asked for (1 for 32x32 images, 2 for 64x64); its max-pool is
-  left out, so that the first stage sees 32x32 pixels and the last feature map has 4x4.
-Not a deviation: channels are shuffled in the layout that the maps have in memory, where torchvision's units turn maps
-in channels_last back at every shuffle (on a CPU, a sixth of the whole step).
+- The stem is the 3x3 convolution alone, with stride 1 for 32x32 images and 2 for 64x64; its max-pool is left out, so
+  that the first stage sees 32x32 pixels and the last feature map has 4x4.
+Not a deviation: channels are shuffled in the memory layout of the maps; torchvision's units convert channels_last maps
+at every shuffle (on a CPU, a sixth of the whole step).
 Parameters are unchanged. Features: the output of conv5, after its ReLU, 1024 maps.
 """
 
@@ -39,7 +39,7 @@ def _without_max_pool(network: models.ShuffleNetV2, stem_stride: int) -> ImageCl
 
 
 class Unit(nn.Module):
-    """The unit of the paper's Figure 3 (c, d), of the branches of torchvision's ``InvertedResidual``."""
+    """The unit of the paper's Figure 3 (c, d), with the branches of torchvision's ``InvertedResidual``."""
 
     def __init__(self, unit: InvertedResidual) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Unit(nn.Module):
 
 
 def shuffled(maps: Tensor) -> Tensor:
-    """Maps (N, C, H, W) of two halves in turn, one of the first, one of the second, laid out as they were."""
+    """Interleave the channels of the two halves of (N, C, H, W), in the same memory layout."""
     if maps.is_contiguous(memory_format=torch.channels_last):
         pixels = maps.permute(0, 2, 3, 1)
         count, height, width, channels = pixels.shape

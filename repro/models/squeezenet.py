@@ -1,4 +1,4 @@
-"""SqueezeNet 1.0, and the batch-normalized form of the code base that the authors name as theirs.
+"""SqueezeNet 1.0, and the form with batch normalization of the code base that the authors say they used.
 
 Paper: Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters
 and <0.5MB model size", 2016, arXiv 1602.07360. Architecture: torchvision (``squeezenet1_0``: no batch normalization,
@@ -11,12 +11,12 @@ Deviations from it:
   published (0.787M at 100 classes, 1.248M at 1000).
 - The max-pool after it is left out in both, so that the first fire module sees 32x32 pixels; the last map has 8x8.
 
-``squeezenet_bn``: the network of github weiaicunzai/pytorch-cifar100, with whose figure Table 2's cross-entropy
-coincides, is another form of the same name: a 3x3 stem, batch normalization after every convolution but the last,
-the paper's simple bypass around every other fire module, the max-pool after the stem kept, no dropout and no ReLU at
-the end. Written from that description; the last map has 4x4 pixels.
+``squeezenet_bn``: the network of github weiaicunzai/pytorch-cifar100, whose figure is Table 2's cross-entropy, is
+another form of the same name: a 3x3 stem, batch normalization after every convolution but the last, the paper's simple
+bypass around every other fire module, the max-pool after the stem kept, no dropout and no ReLU at the end. Written
+from that description; the last map has 4x4 pixels.
 
-Features: what the global pooling pools is the output of the last convolution after its ReLU, one map a class.
+Features: the output of the last convolution, after its ReLU, one map per class.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def test_completion_knows_commands_tables_and_cells(typed: str, offered: list[st
         (["verify", ""], "an argument is empty"),
         (["sweep", "demo", "--root", "/dev/null"], "this is not a folder"),
         (["sweep", "table2", "--jobs", "0"], "--jobs"),
-        (["sweep", "table2", "--set", "epochs=2"], "'epochs=2' is no setting"),
+        (["sweep", "table2", "--set", "epochs=2"], "'epochs=2' is not a setting"),
         (["sweep", "table2", "--set", "recipe.epoch=2"], "Did you mean 'epochs'?"),
         (["sweep", "table2", "--set", "recipe.epochs=0"], "greater than or equal to 1"),
         (["train", "table2/squeezenet/bais"], "Did you mean 'bias'?"),

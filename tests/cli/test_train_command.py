@@ -132,7 +132,7 @@ def test_deterministic_is_a_setting_like_any_other(say: Say, engine: FakeEngine,
     assert run.cell.execution.deterministic
     assert run.cell.table == "table2+execution.deterministic=true"
     said = say("train", "table2", "--deterministic", "--set", "execution.deterministic=false", "--results", results)
-    assert (said.code, "say it twice" in said.err) == (2, True)
+    assert (said.code, "both --deterministic and --set" in said.err) == (2, True)
 
 
 def test_options_reach_the_engine(say: Say, engine: FakeEngine, results: Path, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_so_many_overrides_that_no_folder_can_have_their_name_are_refused(
         f"recipe.{key}" for key in ("decay_epochs=[1,2]", "learning_rate=0.123456789", "weight_decay=0.1234567")
     ]
     assert len(load_table(own, overrides).id) < 200
-    assert "too long a name for the results folder" in refusal(
+    assert "make the name of the results folder too long" in refusal(
         own_text, *overrides, "execution.memory_format=contiguous"
     )
 
@@ -182,8 +182,8 @@ def test_a_copy_of_a_built_in_file_may_keep_its_name_until_it_is_changed(
         ("", "Valid: demo, "),
         ("x" * 300, "Valid: demo, "),
         ("a\0b", "Valid: demo, "),
-        ("table2+recipe.epochs", "An override after it is +key=value"),
-        ("table2+", "An override after it is +key=value"),
+        ("table2+recipe.epochs", "An override is +key=value after the name"),
+        ("table2+", "An override is +key=value after the name"),
     ],
 )
 def test_an_unknown_name_is_told_with_the_way_out(reference: str, way_out: str) -> None:
@@ -195,7 +195,7 @@ def test_an_unknown_name_is_told_with_the_way_out(reference: str, way_out: str) 
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("table2", "'table2' is no cell"),
+        ("table2", "'table2' is not a cell"),
         ("table2/squeezenet/bais", "no column of table2 is called 'bais'\n  Did you mean 'bias'?"),
         ("table2/sqeezenet/bias", "no row of table2 is called 'sqeezenet'\n  Did you mean 'squeezenet'?"),
         ("table3/squeezenet/bias", "no experiment is called 'table3'"),
@@ -273,7 +273,7 @@ def test_tables_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "key", "reason"),
     [
-        ("loss: ce", "loss: bias", "loss", "what every delta is taken against"),
+        ("loss: ce", "loss: bias", "loss", "the baseline of every difference"),
         (
             "model: squeezenet",
             "model: squeezenet, options: {feature_point: before_norm}",
@@ -296,7 +296,7 @@ def test_what_no_run_could_honour_is_refused_where_it_stands(
 
 def test_a_batch_that_no_epoch_can_fill_is_refused() -> None:
     settings = ("recipe.batch_size=2000", "recipe.drop_last=true")
-    with pytest.raises(ConfigError, match="no full batch"):
+    with pytest.raises(ConfigError, match="less than a batch"):
         find_table("demo+" + "+".join(settings))
     assert find_table("demo+recipe.batch_size=2000").recipe.batch_size == 2000
 

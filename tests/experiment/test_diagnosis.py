@@ -27,8 +27,8 @@ from repro.experiment.config import load_table
         ("learning_rate: 1e-1", "learning_rate: 1e999", "own.yaml:8:18: 1e999 is too large for a number"),
         ("[2, 3]", "[2, x]", "own.yaml:9:21: recipe.decay_epochs.1: must be a whole number, not 'x'"),
         ("[2, 3]", "2", "own.yaml:9:17: recipe.decay_epochs: must be a list, not 2"),
-        ("[2, 3]", "[3, 2]", "own.yaml:9:17: recipe.decay_epochs: the epochs must rise from one to the next"),
-        ("[2, 3]", "[2, 2]", "own.yaml:9:17: recipe.decay_epochs: the epochs must rise from one to the next"),
+        ("[2, 3]", "[3, 2]", "own.yaml:9:17: recipe.decay_epochs: the epochs must increase"),
+        ("[2, 3]", "[2, 2]", "own.yaml:9:17: recipe.decay_epochs: the epochs must increase"),
         ("{name: digits}", "{name: digit}", "own.yaml:5:17: dataset.name: unknown data set 'digit'. Did you"),
         ("{name: digits}", "digits", "own.yaml:5:10: dataset: must be a mapping of keys to values, not 'digits'"),
         ("digits}", "digits, classes: 11}", "own.yaml:5:34: dataset.classes: digits has 10 classes, not 11"),
@@ -76,7 +76,9 @@ def test_columns_have_ids_of_their_own_and_a_baseline_among_them(refusal: Callab
     assert "own.yaml:12:10: columns.1.id: two columns are called 'ce'" in refusal(
         own_text.replace("id: bias", "id: ce")
     )
-    assert "own.yaml:11:3: columns: no column is called 'ce', which" in refusal(own_text.replace("id: ce", "id: c"))
+    assert "own.yaml:11:3: columns: no column is called 'ce', the baseline" in refusal(
+        own_text.replace("id: ce", "id: c")
+    )
 
 
 def test_every_problem_is_told(refusal: Callable[..., str], own_text: str) -> None:
@@ -98,14 +100,14 @@ def test_of_thousands_of_problems_ten_are_told(refusal: Callable[..., str], own_
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "- 1\n", "3\n", "null\n", "---\n"])
 def test_what_is_no_mapping_is_no_experiment(refusal: Callable[..., str], text: str) -> None:
-    assert re.match("own.yaml:[12]:[1-4]: (there is nothing in it|an experiment is a mapping)", refusal(text))
+    assert re.match("own.yaml:[12]:[1-4]: (the file is empty|an experiment is a mapping)", refusal(text))
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("recipe.epochs", "'recipe.epochs' is no override\n  Write --set key=value, such as recipe.epochs=2."),
-        ("=3", "'=3' is no override"),
+        ("recipe.epochs", "'recipe.epochs' is not an override\n  Write --set key=value, such as recipe.epochs=2."),
+        ("=3", "'=3' is not an override"),
         ("recipe.epochs=", "--set recipe.epochs: must be a whole number, not empty"),
         ("recipe.epochs='2'", "--set recipe.epochs: must be a whole number, not '2'"),
         ("recipe.epochs=" + "9" * 5000, "--set recipe.epochs: must be a whole number, not '999"),
@@ -114,8 +116,8 @@ def test_what_is_no_mapping_is_no_experiment(refusal: Callable[..., str], text: 
         ("recipe.epoch=3", "--set recipe.epoch: unknown key 'epoch'\n  Did you mean 'epochs'?"),
         ("recipe.=3", "--set recipe.: unknown key ''"),
         ("recipe..epochs=3", "--set recipe..epochs: unknown key ''"),
-        ("recipe.epochs.most=3", "--set recipe.epochs.most: 'recipe.epochs' is a value and has no keys"),
-        ("recipe.epochs.most.of=3", "--set recipe.epochs.most.of: 'recipe.epochs' is a value and has no keys"),
+        ("recipe.epochs.most=3", "--set recipe.epochs.most: 'recipe.epochs' is a value, without keys"),
+        ("recipe.epochs.most.of=3", "--set recipe.epochs.most.of: 'recipe.epochs' is a value, without keys"),
         (
             "recipe.augmentation={}",
             "--set recipe.augmentation: 'recipe.augmentation' is a group of keys\n  Set them one",
@@ -128,9 +130,9 @@ def test_what_is_no_mapping_is_no_experiment(refusal: Callable[..., str], text: 
         ("dataset.classes=11", "--set dataset.classes: digits has 10 classes, not 11"),
         (
             "recipe.warmup_epochs=5",
-            "--set recipe.warmup_epochs: a warm-up of 5 epochs is longer than the training of 4",
+            "--set recipe.warmup_epochs: 5 epochs of warm-up are more than the 4 epochs of training",
         ),
-        ("recipe.decay_epochs=[3,2]", "--set recipe.decay_epochs: the epochs must rise from one to the next"),
+        ("recipe.decay_epochs=[3,2]", "--set recipe.decay_epochs: the epochs must increase"),
         ("recipe.decay_epochs=[2,x]", "--set recipe.decay_epochs: must be a whole number, not 'x'"),
         (
             "weighting.normalization=runing",

@@ -16,7 +16,7 @@ def small(*, bottleneck: bool, recompute: bool) -> DenseNet:
     torch.manual_seed(0)
     return DenseNet(
         nn.Conv2d(3, 8, kernel_size=3, padding=1, bias=False),
-        stem_channels=8,
+        channels=8,
         layers_per_block=(4, 4),
         growth_rate=4,
         bottleneck=bottleneck,

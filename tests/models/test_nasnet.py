@@ -96,6 +96,6 @@ def test_the_cells_make_up_the_published_mobile_network() -> None:
     for cell in [*stack, ReductionCell, *stack, ReductionCell, *stack]:
         filters *= 2 if cell is ReductionCell else 1
         total += size(cell(older, newer, filters, older_is_larger=older_is_larger))
-        older, newer = newer, cell.states_put_out * filters
+        older, newer = newer, cell.output_states * filters
         older_is_larger = cell is ReductionCell
     assert total + (1056 + 1) * 1000 == 5_289_978

@@ -96,7 +96,7 @@ def test_the_defaults_may_be_spelt_out_everywhere() -> None:
         (("resnet18", 10), {"stem_stride": True}, "unknown stem_stride True"),
         (("densenet121", 10), {"feature_point": "before_norms"}, "Did you mean 'before_norm'"),
         (("densenet121", 10), {"recompute": 1}, "unknown recompute 1"),
-        (("resnet18", 10, 48), {}, "no stem for images of 48 pixels"),
+        (("resnet18", 10, 48), {}, "no default stem for images of 48 pixels"),
         (("resnet18", 0), {}, "a classifier of 0 classes"),
     ],
 )

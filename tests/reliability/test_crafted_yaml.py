@@ -52,7 +52,7 @@ IN_PLACE: list[tuple[int, str, str]] = [
     (4, "kind: !!str study", "tag"),
     (4, "kind: !include /etc/passwd", "tag"),
     (4, "<<: {kind: study}", "<<"),
-    (4, "kind: study\ntable: again", "stands twice"),
+    (4, "kind: study\ntable: again", "occurs twice"),
     (4, "? [kind]\n: study", "a key must be a word"),
     (4, "kind: study\n---\ntable: two", "a second document"),
     (4, "kind: 'study", "not YAML"),
@@ -77,7 +77,7 @@ IN_PLACE: list[tuple[int, str, str]] = [
     (5, "dataset: {name: digits, classes: true}", "classes"),
     (5, "dataset: {name: digits, classes: '2'}", "classes"),
     (5, "dataset: {name: digits, clases: 2}", "clases"),
-    (5, "dataset: {name: digits, name: cifar100}", "stands twice"),
+    (5, "dataset: {name: digits, name: cifar100}", "occurs twice"),
     (5, "dataset: {name: digits, root: /etc}", "root"),
     (5, "dataset: [digits]", "dataset"),
     # the recipe
@@ -180,8 +180,8 @@ def test_each_crafted_file_is_refused_at_its_line_by_its_key(
 @pytest.mark.parametrize(
     ("raw", "place", "word"),
     [
-        (b"", "own.yaml:1:1", "nothing in it"),
-        (b"# only a comment\n", "own.yaml", "nothing in it"),
+        (b"", "own.yaml:1:1", "the file is empty"),
+        (b"# only a comment\n", "own.yaml", "the file is empty"),
         (b"- a\n- b\n", "own.yaml:1:1", "mapping"),
         (b"just words", "own.yaml:1:1", "mapping"),
         (b"table: caf\xe9\n", "own.yaml:1:11", "not UTF-8"),

@@ -167,7 +167,7 @@ def test_a_pipe_is_written_to_and_not_replaced(empty_folder: Path) -> None:
         (("table3",), "no experiment is called 'table3'", "Did you mean 'table"),
         (("-o", "no/such/t.md"), "the folder no/such does not exist", "mkdir -p no/such"),
         (("-o", "."), "this is a folder", "Give the name of a file in it."),
-        (("table1", "--set", "epochs"), "'epochs' is no setting", "KEY=VALUE"),
+        (("table1", "--set", "epochs"), "'epochs' is not a setting", "KEY=VALUE"),
     ],
 )
 def test_wrong_use_is_one_message_with_a_way_out(arguments: tuple[str, ...], what: str, hint: str) -> None:
