@@ -20,7 +20,7 @@ from repro.data.augment import CROP_FLIP_COLUMNS, ROTATION_COLUMNS, augment_batc
 from repro.engine.step import Totals, make_optimizer, set_learning_rate, train_step
 from repro.experiment.catalog import LOSSES, NETWORKS
 from repro.experiment.schema import Recipe
-from repro.losses import NORMALIZATIONS, build_loss, losses_and_weights
+from repro.losses import NORMALIZATIONS, build_loss, per_sample
 from repro.models import build_model
 
 BATCH, CLASSES = 4, 10
@@ -99,7 +99,7 @@ def test_no_loss_waits_on_a_gpu(name: str, normalization: str) -> None:
         loss = build_loss(name, normalization=normalization).train()
         logits, targets = torch.randn(BATCH, CLASSES), torch.zeros(BATCH, dtype=torch.int64)
         features = torch.randn(BATCH, 16, 4, 4)
-        losses, weights = losses_and_weights(loss(logits=logits, features=features, targets=targets))
+        losses, weights = per_sample(loss, logits=logits, features=features, targets=targets)
         Totals.zero(torch.device("cuda")).add(losses=losses, weights=weights, logits=logits, targets=targets)
     assert losses.device.type == "cuda"
 
