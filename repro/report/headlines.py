@@ -93,7 +93,10 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
 
 
 def study_headline(tables: Sequence[Recorded]) -> str:
-    """Which losses differ significantly from cross-entropy, in a sentence or two."""
+    """What became of another paper's differences; of a study, which losses differ significantly from cross-entropy."""
+    answers = tally(tables)
+    if any(answers.values()) and all(_is_of_a_paper(table) for table in tables):
+        return paper_headline(answers)
     tested = 0
     significant: dict[str, list[str]] = {"positive": [], "negative": []}
     for table in tables:
@@ -127,9 +130,20 @@ def study_remarks(tables: Sequence[Recorded]) -> list[str]:
 
 
 def study_scope(tables: Iterable[Recorded]) -> list[str]:
-    """A statement for each table that it is not the paper's."""
-    captions = (caption(table.shown).replace("`", "") for table in tables)
-    return [f"{words} It neither reproduces nor refutes any number of the paper." for words in captions]
+    """For each table whose it is: another paper's, or no paper's."""
+    found = []
+    for table in tables:
+        words = caption(table.shown).replace("`", "")
+        if table.table.paper and _is_of_a_paper(table):
+            found.append(f"{words.rstrip('.')}. From {table.table.paper.citation}.")
+        else:
+            found.append(f"{words} It neither reproduces nor refutes any number of the paper.")
+    return found
+
+
+def _is_of_a_paper(table: Recorded) -> bool:
+    """Whether it is a table of a paper, under the paper's protocol."""
+    return table.table.family != table.table.id
 
 
 def _are(count: int) -> str:

@@ -104,7 +104,7 @@ def _title(report: Report) -> str:
     paper = "Bias Loss for Mobile Neural Networks"
     if report.on_paper:
         return f"{paper}: reproducibility summary"
-    return escape(f"{', '.join(table.label for table in report.sections)}: in addition to a reproduction of {paper}")
+    return escape(f"{', '.join(table.label for table in report.sections)}: results with biasrepro")
 
 
 def _scope(report: Report) -> list[str]:

@@ -2,14 +2,56 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from repro.experiment.config import find_table, load_table
+from repro import cli
+from repro.analysis.evidence import family_of, gather_evidence
+from repro.experiment.config import find_table, load_table, runs_of
 from repro.experiment.papers import PAPERS
 from repro.experiment.schema import Run
+from repro.results import RunFolder
+from repro.results.record import to_bytes
 
 SMITH = "kind: paper\npaper: {id: smith2024, citation: 'Smith, ICML 2024'}"
+
+
+@pytest.fixture
+def smith(own: Path, own_text: str, fake_runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another paper's table, with five seeds recorded."""
+    own.write_text(own_text.replace("kind: study", SMITH))
+    monkeypatch.setenv("BIASREPRO_RESULTS", str(tmp_path / "results"))
+    for run in runs_of(load_table(own).cells, range(5)):
+        record = RunFolder.of(tmp_path / "results", run).record
+        record.parent.mkdir(parents=True)
+        record.write_bytes(to_bytes(fake_runs.record(run)))
+    return own
+
+
+def test_another_papers_table_is_judged_among_its_own_cells(smith: Path, tmp_path: Path) -> None:
+    table = load_table(smith)
+    family = family_of(table)
+    assert [member.id for member in family] == ["mine"]
+    cell = gather_evidence(tmp_path / "results", family).assess(family).cells["mine", "squeezenet", "bias"]
+    assert cell.delta is not None
+    assert cell.delta.p_adjusted == cell.delta.p
+
+
+def test_another_papers_table_is_called_a_reproduction_of_that_paper(
+    smith: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["table", str(smith), "--verdicts", "words"]) == 0
+    shown = capfd.readouterr().out
+    assert "reproduced  " in shown
+    for name in ("report.md", "report.html"):
+        assert cli.run(["report", str(smith), "-o", str(tmp_path / name)]) == 0
+        text = (tmp_path / name).read_text()
+        assert "From Smith, ICML 2024." in text
+        assert "1 differences, 1 is reproduced." in text
+        shown += text
+    for words in ("study of ours", "neither reproduces", 'href="#claims"'):
+        assert words not in shown
 
 
 def test_tables_1_and_2_are_one_family_of_one_paper() -> None:
