@@ -21,27 +21,19 @@ def models(
     from repro.models.describe import describe_model
 
     printed = printed_parameters()
-    described = {name: [describe_model(name, *built_for) for built_for in BUILT_FOR] for name in NETWORKS}
-    if as_json:
-        data = [
-            {
-                "model": name,
-                "built": [asdict(size) for size in sizes],
-                "printed_parameters_millions": printed.get(name, {}),
-            }
-            for name, sizes in described.items()
-        ]
-        print(json.dumps(data, indent=2))
-        return
-
-    (few, small), (many, large) = BUILT_FOR
-    rows = []
-    for name, sizes in described.items():
+    rows, data = [], []
+    for name in NETWORKS:
+        sizes = [describe_model(name, *built_for) for built_for in BUILT_FOR]
+        by_table = printed.get(name, {})
+        data.append({"model": name, "built": [asdict(size) for size in sizes], "printed_parameters_millions": by_table})
         row = [name, *(f"{size.parameters:,}" for size in sizes), *(f"{size.gmacs_per_image:.3f}" for size in sizes)]
         row.append("x".join(map(str, sizes[0].feature_shape)))
-        millions = sorted(set(printed.get(name, {}).values()))
-        row.append(", ".join(f"{count:g}M" for count in millions) or "–")
+        row.append(", ".join(f"{millions:g}M" for millions in sorted(set(by_table.values()))) or "–")
         rows.append(row)
+    if as_json:
+        print(json.dumps(data, indent=2))
+        return
+    (few, small), (many, large) = BUILT_FOR
     headers = ["model", f"{few} classes", f"{many} classes", f"at {small}", f"at {large}", "features", "paper"]
     show_table(headers, rows, right=(1, 2, 3, 4, 6))
     say(f"{few} and {many} classes: trainable parameters; paper: those that it prints")

@@ -7,7 +7,6 @@ only once its checksum is right.
 from __future__ import annotations
 
 import http.client
-import re
 import ssl
 import time
 from collections.abc import Callable
@@ -94,7 +93,10 @@ def _transfer(
         raise DataError(f"the server answers {error.code} {error.reason}", where=url) from error
     with response:
         if response.status == 206:
-            _check_range(response.headers.get("Content-Range", ""), done, part)
+            content_range = response.headers.get("Content-Range", "")
+            if not content_range.startswith(f"bytes {done}-"):
+                part.unlink()
+                raise ConnectionError(f"the server answered with another range ({content_range!r})")
         else:
             done = 0  # the server ignores ranges and sends the whole file
         total = done + int(response.headers.get("Content-Length") or 0)
@@ -111,13 +113,6 @@ def _transfer(
                 progress(done, total)
     if done < total:
         raise ConnectionError(f"the connection ended after {done} of {total} bytes")
-
-
-def _check_range(content_range: str, offset: int, part: Path) -> None:
-    match = re.match(r"bytes (\d+)-", content_range)
-    if match is None or int(match[1]) != offset:
-        part.unlink()
-        raise ConnectionError(f"the server answered with another range ({content_range!r})")
 
 
 def _size(path: Path) -> int:

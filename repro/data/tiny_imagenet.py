@@ -122,8 +122,7 @@ def _image_batches(
     members: Iterator[tuple[str, bytes]], texts: dict[str, str]
 ) -> Iterator[tuple[list[str], list[bytes]]]:
     """The images in batches of names and contents; the text files go into ``texts``."""
-    names: list[str] = []
-    contents: list[bytes] = []
+    names, contents = [], []
     for name, content in members:
         if name in _TEXTS:
             texts[name] = content.decode("utf-8", errors="replace")

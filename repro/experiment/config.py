@@ -216,7 +216,9 @@ def _value(of: Table | Cell, key: str) -> Any:
 
 def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
     """Contradictions between keys, each of which is valid."""
-    if _takes_the_name_of_a_builtin(table, document):
+    builtin = builtin_folder() / f"{table.table}.yaml"
+    is_other = table.table in builtin_names() and table.origin != table.table
+    if is_other and parse(read_text(builtin), source=str(builtin)).data != document.data:  # not an exact copy
         reason = f"'{table.table}' is the name of a built-in experiment, and this is another one"
         yield Problem(("table",), reason, "Choose another name: it names the results folder.")
     if table.kind == "paper" and table.paper is None:
@@ -262,11 +264,3 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
     if recipe.warmup_epochs > recipe.epochs:
         reason = f"{recipe.warmup_epochs} epochs of warm-up are more than the {recipe.epochs} epochs of training"
         yield Problem(("recipe", "warmup_epochs"), reason)
-
-
-def _takes_the_name_of_a_builtin(table: Table, document: Document) -> bool:
-    """Whether the results of this file would mix with those of a built-in experiment that it is no copy of."""
-    if table.table not in builtin_names() or table.origin == table.table:
-        return False
-    builtin = builtin_folder() / f"{table.table}.yaml"
-    return bool(parse(read_text(builtin), source=str(builtin)).data != document.data)

@@ -31,12 +31,12 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _WORDS: dict[str, Any] = {"null": None, "~": None, "": None, "true": True, "false": False}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Document:
     """Plain data, and the line and column (from 1) of the value and the key at every key path."""
 
     source: str
-    data: Any
+    data: Any = None
     value_marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     key_marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
 
@@ -95,13 +95,12 @@ def read_text(path: Path) -> str:
 
 def parse(text: str, *, source: str) -> Document:
     """Parse YAML text, or one value such as ``[4, 8]``. Raises ConfigError for anything but strict YAML."""
-    document = Document(source=source, data=None)
+    document = Document(source)
     stack: list[_Open] = []
-    root: list[Any] = []
     for event in _events(text, source):
         mark = (event.start_mark.line + 1, event.start_mark.column + 1) if event.start_mark else (1, 1)
         where = _place(source, *mark)
-        _require_data(event, where, documents_seen=bool(root) and not stack)
+        _require_data(event, where, document)
         if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             stack.pop()
         elif isinstance(event, (yaml.ScalarEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent)):
@@ -111,17 +110,15 @@ def parse(text: str, *, source: str) -> Document:
                 continue
             path = parent.child_path() if parent else ()
             document.value_marks[path] = mark
-            value: Any
             if isinstance(event, yaml.ScalarEvent):
-                value = _scalar(event, where)
+                _attach(parent, _scalar(event, where), document)
             else:
-                value = {} if isinstance(event, yaml.MappingStartEvent) else []
-            _attach(parent, value, root)
-            if not isinstance(event, yaml.ScalarEvent):
+                collection: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
+                _attach(parent, collection, document)
                 if len(stack) >= MAX_DEPTH:
                     raise ConfigError(f"nested deeper than {MAX_DEPTH} levels", where=where)
-                stack.append(_Open(value, path))
-    return Document(source, root[0] if root else None, document.value_marks, document.key_marks)
+                stack.append(_Open(collection, path))
+    return document
 
 
 def _events(text: str, source: str) -> Iterator[yaml.Event]:
@@ -140,13 +137,13 @@ def _events(text: str, source: str) -> Iterator[yaml.Event]:
         raise ConfigError(f"not YAML: {error}", where=_place(source, 1, 1)) from error
 
 
-def _require_data(event: yaml.Event, where: str, *, documents_seen: bool) -> None:
+def _require_data(event: yaml.Event, where: str, document: Document) -> None:
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
         raise ConfigError("anchors and aliases are not allowed", where=where, hint="Write the value out.")
     tag = getattr(event, "tag", None)
     if tag not in (None, "!"):
         raise ConfigError(f"the tag {tag!r} is not allowed", where=where, hint="Leave the tag out.")
-    if isinstance(event, yaml.DocumentStartEvent) and documents_seen:
+    if isinstance(event, yaml.DocumentStartEvent) and document.value_marks:
         raise ConfigError("a second document begins here", where=where, hint="Put one table in a file.")
 
 
@@ -169,9 +166,9 @@ def _take_key(parent: _Open, event: yaml.Event, mark: tuple[int, int], where: st
     document.key_marks[path] = mark
 
 
-def _attach(parent: _Open | None, value: Any, root: list[Any]) -> None:
+def _attach(parent: _Open | None, value: Any, document: Document) -> None:
     if parent is None:
-        root.append(value)
+        document.data = value
     elif isinstance(parent.data, dict):
         assert parent.key is not None
         parent.data[parent.key] = value
