@@ -14,10 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache, read_manifest
-from repro.data.prepare import Report, cache_path, folder_lock, open_decoded, silent
+from repro.data.prepare import Report, cache_path, folder_lock, open_decoded, require_space, silent
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts
-from repro.machine import readable_size
 from repro.results.durable import commit_file
 
 _BLOCK_BYTES = 16 << 20
@@ -68,9 +67,7 @@ def _copy_once(shared: Path, copy: Path, fingerprint: str) -> CachedImages:
             return cached
         for left_over in copy.parent.glob(f"{copy.name}.*.part"):  # of a process that was killed
             left_over.unlink(missing_ok=True)
-        size, free = shared.stat().st_size, shutil.disk_usage(copy.parent).free
-        if free < size:
-            raise DataError(f"not enough disk space: {readable_size(size)} needed, {readable_size(free)} free")
+        require_space(copy.parent, shared.stat().st_size)
         temporary = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}.part")
         try:
             with shared.open("rb") as source, temporary.open("xb") as target:

@@ -6,7 +6,6 @@ A data set is downloaded to ``<root>/<name>/`` and decoded there. An archive or 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from repro.data.download import download
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts, fetch_command, imported
 from repro.machine import readable_size
+from repro.results.disk_space import free_bytes
 from repro.results.files import file_lock
 
 Report = Callable[[str, int, int], None]
@@ -122,7 +122,7 @@ def fetch(facts: DatasetFacts, root: Path, source: Path | None = None, report: R
         destination = path.with_name(archive.file_name)
         with folder_lock(destination.parent):
             if not destination.exists():
-                _require_space(destination.parent, (archive.size_bytes or 0) + facts.decoded_bytes)
+                require_space(destination.parent, (archive.size_bytes or 0) + facts.decoded_bytes)
                 download(
                     archive.url,
                     destination,
@@ -166,7 +166,7 @@ def _decode_once(source: Path, facts: DatasetFacts, path: Path, report: Report, 
                 path.replace(path.with_suffix(".damaged"))
         for left_over in path.parent.glob(f"{path.name}.*.tmp"):  # of a process that was killed
             left_over.unlink(missing_ok=True)
-        _require_space(path.parent, facts.decoded_bytes)
+        require_space(path.parent, facts.decoded_bytes)
         decode = decoder_of(facts)
         try:
             images = decode(source, facts, lambda done, total: report("decoding", done, total))
@@ -188,9 +188,9 @@ def decoder_of(facts: DatasetFacts) -> Callable[..., DecodedImages]:
     return decode
 
 
-def _require_space(folder: Path, size_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < size_bytes:
+def require_space(folder: Path, size_bytes: int) -> None:
+    """Raises DataError where the disk of ``folder`` has less space."""
+    if (free := free_bytes(folder)) < size_bytes:
         raise DataError(
             f"not enough disk space: {readable_size(size_bytes)} needed, {readable_size(free)} free",
             where=str(folder),

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -140,8 +139,7 @@ def test_images_decoded_anew_are_copied_anew(root: Path, node: Path, facts: Data
 
 
 def too_full(monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
-    usage = namedtuple("usage", "free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(free=100))
+    monkeypatch.setattr("repro.data.prepare.free_bytes", lambda folder: 100)
 
 
 def filled_up_meanwhile(monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
