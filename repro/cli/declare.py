@@ -1,4 +1,4 @@
-"""``biasrepro plan --declare``: looks written down before there are results."""
+"""``biasrepro plan --declare``: interim analyses preregistered before there are results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, results: Path) -> None:
-    """Declare ``looks`` for each table named, and say what is in force. Raises UserError."""
+    """Preregister ``looks`` for each table named, and print the preregistration. Raises UserError."""
     from repro.analysis.preregistration import declare
     from repro.analysis.runs import PREREGISTRATION
     from repro.analysis.stats.alpha_spending import look_levels
@@ -23,18 +23,18 @@ def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, re
 
     if looks is None or not names:
         raise UserError(
-            "--declare takes a table and its looks",
+            "--declare takes a table and the seeds of its interim analyses",
             hint=f"Such as biasrepro plan {' '.join(names) or 'table2'} --looks 5,10,20 --declare.",
         )
     for table in [find_table(name) for name in names]:
         declaration, is_new = declare(results, table, looks, unseen=unseen)
         spent = ", ".join(f"{level:.2g}" for level in look_levels(looks, declaration.alpha).cumsum())
-        state = "declared" if is_new else "in force already"
+        state = "preregistered" if is_new else "already preregistered"
         say(f"{state}: {table.id}, {declaration.words}; {counted(len(declaration.cells), 'cell')}")
-        say(f"spent   {spent} of alpha up to each look; Holm's adjustment over the family at every look")
+        say(f"spent   {spent} of alpha up to each analysis; Holm's adjustment over the family at every analysis")
         if before := declaration.recorded_before:
-            said = ", stated to be unseen" if declaration.unseen else ", of which no difference could be formed"
-            say(f"before  {counted(len(before), 'run')} had a record{said}: the report will say so")
+            said = ", stated to be unseen" if declaration.unseen else ", too few for any difference"
+            say(f"before  {counted(len(before), 'run')} had a record{said}: the report says so")
         path = results / table.id / PREREGISTRATION
-        say(f"file    {path}: never replaced; put it into version control before any run")
+        say(f"file    {path}: never replaced; commit it to version control before any run")
         say(f"next    {command_line('sweep', table.reference, '--until-decided', results=results)}")

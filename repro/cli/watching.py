@@ -1,4 +1,4 @@
-"""What goes on right now over a results folder: sweeps, runs, and how long ago each was heard of."""
+"""The sweeps and runs that are under way in a results folder, and the last heartbeat of each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ MOST_SHOWN = 20
 
 
 def watched(show: Callable[[], bool], every_seconds: float) -> None:
-    """Show again and again, until nothing is in training."""
+    """Repeat ``show`` until nothing is in training."""
     while True:
         if sys.stdout.isatty():
             console().clear()
@@ -31,7 +32,7 @@ def watched(show: Callable[[], bool], every_seconds: float) -> None:
 
 
 def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
-    """A line for each run in training: where, how far, when last heard of. Whether there is one."""
+    """A line for each run in training: place, progress, last heartbeat. Whether there is one."""
     from repro.cli.train_view import epoch_line
     from repro.results import RunFolder
     from repro.results.files import file_time
@@ -39,7 +40,7 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
     from repro.results.progress_file import read_progress
     from repro.sweep.survey import Stage
 
-    runs = [entry for one in overviews for entry in one.in_training]
+    runs = list(chain.from_iterable(table.in_training for table in overviews))
     if not runs:
         return False
     now = file_time(results)
@@ -49,10 +50,10 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
         if owner is None:
             continue
         if state.stage is Stage.LOST:
-            say(f"lost     {run_id}: {state.detail}; the next sweep goes on with it", "yellow")
+            say(f"lost     {run_id}: {state.detail}; the next sweep resumes it", "yellow")
             continue
         place = live.place if live is not None else owner.host
-        where = f"on {place}, heard of {owner.silent_seconds:.0f} s ago"
+        where = f"on {place}, last heartbeat {owner.silent_seconds:.0f} s ago"
         stands = f"  {epoch_line(live.progress)}" if live is not None and live.progress.epoch else ""
         say(f"running  {run_id}  {where}{stands}")
     if len(runs) > MOST_SHOWN:
@@ -61,32 +62,32 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
 
 
 def show_sweeps(results: Path, table: str | None) -> bool:
-    """A line for each registered sweep (of ``table``, where given). Whether one of them goes on.
+    """A line for each registered sweep (of ``table``, where given). Whether one of them is under way.
 
-    One that was left to a cluster's queue does until its last task, or --stop, removes it: it has no heartbeat.
+    One left to a cluster's queue has no heartbeat: it is under way until its last task, or --stop, removes it.
     """
     from repro.results.files import file_time
     from repro.sweep.backends import queue_of
     from repro.sweep.registry import registered
 
-    sweeps = [one for one in registered(results) if table is None or one.table == table]
+    sweeps = [sweep for sweep in registered(results) if table is None or sweep.table == table]
     if not sweeps:
         return False
     now = file_time(results)
-    for one in sweeps:
-        about = f"sweep    {one.id} of {one.table} on {one.executor} since {one.since}"
-        heard = f"heard of {duration(one.silent_seconds(now))} ago"
-        if one.trouble is not None:
-            say(f"{about}, given up: {one.trouble}", "red")
-            say(f"go on with  {one.command}")
-        elif one.lives(now):
-            say(f"{about}, {heard}{', asked to stop' if one.stop else ''}")
-        elif one.detached:
-            where = ", ".join(f"{key} {value}" for key, value in one.left.items())
+    for sweep in sweeps:
+        about = f"sweep    {sweep.id} of {sweep.table} on {sweep.executor} since {sweep.since}"
+        resume = f"resume with  {sweep.command}"
+        if sweep.trouble is not None:
+            say(f"{about}, failed: {sweep.trouble}", "red")
+            say(resume)
+        elif sweep.lives(now):
+            heartbeat = f"last heartbeat {duration(sweep.silent_seconds(now))} ago"
+            say(f"{about}, {heartbeat}{', asked to stop' if sweep.stop else ''}")
+        elif sweep.detached:
+            where = ", ".join(f"{key} {value}" for key, value in sweep.left.items())
             say(f"{about}, left to the cluster ({where})")
-            say(f"go on with  {one.command}    (once it is over; what is in the queue is not submitted again)")
+            say(f"{resume}    (once it is over; what is in the queue is not submitted again)")
         else:
-            say(f"{about}, gone: it was killed", "yellow")
-            say(f"go on with  {one.command}")
-    queued = [one for one in sweeps if one.detached and queue_of(one.executor)]
-    return bool(queued) or any(one.lives(now) for one in sweeps)
+            say(f"{about}, killed", "yellow")
+            say(resume)
+    return any(sweep.lives(now) or (sweep.detached and queue_of(sweep.executor)) for sweep in sweeps)

@@ -1,4 +1,4 @@
-"""What a sweep is to do: from a table, a selection and what is already there, to the runs that are left. Pure."""
+"""Which runs a sweep trains: from a table, a selection and what is recorded, to the runs that are left. Pure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _BLOCKED = (Stage.DAMAGED, Stage.FOREIGN)
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a sweep: to train, finished before, in other hands, left out by ``--only``, and in the way.
+    """The runs of a sweep: to train, finished before, being trained elsewhere, left out by ``--only``, and blocked.
 
-    ``blocked`` pairs each run whose place holds something else with what that is.
+    ``blocked`` pairs each run with the other record at its place. ``borrowed`` of the finished runs are recorded under
+    another table.
     """
 
     todo: tuple[Run, ...]
@@ -32,6 +33,7 @@ class Plan:
     elsewhere: tuple[Run, ...]
     left_out: tuple[Run, ...]
     blocked: tuple[tuple[Run, RunState], ...]
+    borrowed: int = 0
 
 
 def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
@@ -85,7 +87,8 @@ def make_plan(runs: Sequence[Run], states: Mapping[str, RunState], only: Only | 
             found["todo"].append(run)
         else:
             found["left_out"].append(run)
-    return Plan(blocked=tuple(blocked), **{kind: tuple(kept) for kind, kept in found.items()})
+    borrowed = sum(states[run.id].lender is not None for run in runs)
+    return Plan(blocked=tuple(blocked), borrowed=borrowed, **{kind: tuple(kept) for kind, kept in found.items()})
 
 
 def refuse_blocked(plan: Plan) -> None:
@@ -95,10 +98,10 @@ def refuse_blocked(plan: Plan) -> None:
     shown = [f"  {run.id}: {state.stage.value}: {state.detail}" for run, state in plan.blocked[:10]]
     if len(plan.blocked) > 10:
         shown.append(f"  … and {len(plan.blocked) - 10} more")
-    one = len(plan.blocked) == 1
+    single = len(plan.blocked) == 1
     raise UserError(
-        f"{len(plan.blocked)} {'run has' if one else 'runs have'} a record here that cannot be taken as theirs:\n"
+        f"{len(plan.blocked)} {'run has' if single else 'runs have'} a record here that cannot be taken as theirs:\n"
         + "\n".join(shown),
         hint="Nothing was started. Give another --results folder, or move "
-        f"{'that run.json' if one else 'those run.json'} away; a run without a record is trained again.",
+        f"{'that run.json' if single else 'those run.json'} away; a run without a record is trained again.",
     )

@@ -58,7 +58,9 @@ def test_a_sweep_trains_none_of_them_again(
     say: Say, recorded: Path, fake_worker: ModuleType, fake_training: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = ("sweep", "product", "--device", "cpu", "--results", recorded)
-    assert "0 to train, 75 finished" in say(*sweep, "--dry-run", "--no-measure").out
+    said = say(*sweep, "--dry-run", "--no-measure").out
+    assert "0 to train, 75 finished" in said
+    assert "50 finished ones are recorded under another table" in said
     assert "All 75 runs are finished." in say(*sweep).out
 
     own = "product/squeezenet/mean_variance_bias/seed-3"

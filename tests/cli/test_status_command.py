@@ -96,7 +96,7 @@ def test_under_a_sweep_the_way_on_is_its_own(say: Say, results: Path) -> None:
     sweep = register(results, table="demo", executor="slurm", command=command, detached=False)
     said = say("status", "demo", "--results", results)
     assert "next  biasrepro sweep" not in said.out, "a sweep on this machine, beside the cluster's"
-    assert "go on with" not in said.out
+    assert "resume with" not in said.out
     sweep.path.write_text(sweep.path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
     said = say("status", "demo", "--results", results)
-    assert f"gone: it was killed\ngo on with  {command}\n" in said.out
+    assert f"killed\nresume with  {command}\n" in said.out

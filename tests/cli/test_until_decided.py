@@ -65,8 +65,8 @@ def declared(say: Say, study: Table, own: Path, results: Path) -> Path:
 def test_a_declaration_is_sealed_dated_and_says_what_follows(say: Say, study: Table, own: Path, results: Path) -> None:
     said = say("plan", own, "--looks", "3,6,9", "--declare", "--results", results)
     assert said.code == 0
-    assert "declared: mine, interim analyses at 3, 6, 9 seeds (Pocock spending), preregistered on 20" in said.out
-    assert "spent   0.023, 0.038, 0.05 of alpha up to each look" in said.out
+    assert "preregistered: mine, interim analyses at 3, 6, 9 seeds (Pocock spending), preregistered on 20" in said.out
+    assert "spent   0.023, 0.038, 0.05 of alpha up to each analysis" in said.out
     assert f"biasrepro sweep {own} --until-decided" in said.out
     held = json.loads((results / "mine" / "looks.json").read_text())
     assert held["cells"] == ["mine/clear/bias", "mine/faint/bias", "mine/lost/bias"]
@@ -80,7 +80,7 @@ def test_it_is_declared_once(say: Say, declared: Path, own: Path, results: Path)
     before = declared.read_bytes()
     again = say("plan", own, "--looks", "3,6,9", "--declare", "--results", results)
     assert again.code == 0
-    assert "in force already" in again.out
+    assert "already preregistered" in again.out
     for others in (["--looks", "3,6"], ["--looks", "3,6,9", "--spending", "obrien_fleming"]):
         refused = say("plan", own, *others, "--declare", "--unseen", "--results", results)
         assert refused.code == 2
@@ -114,7 +114,7 @@ def test_cross_entropy_alone_shows_no_difference_and_is_named(
     finish(selected_runs(study, (0,))[0])
     said = say("plan", own, "--looks", "3,6", "--declare", "--results", results)
     assert said.code == 0
-    assert "1 run had a record, of which no difference could be formed" in said.out
+    assert "1 run had a record, too few for any difference" in said.out
 
 
 def test_without_a_declaration_one_is_asked_for(go: Say, own: Path, started: Started) -> None:

@@ -149,7 +149,11 @@ def _show_totals(plan: Plan, slots: Sequence[Slot], total: Estimate) -> None:
     slot = slots[0]
     at_once = f"{counted(len(slots), 'run')} at a time on {slot.device}, {counted(slot.threads, 'thread')} each"
     say(f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished; {at_once}")
-    for count, what in ((len(plan.elsewhere), "in training elsewhere"), (len(plan.left_out), "left out by --only")):
+    for count, what in (
+        (plan.borrowed, "finished ones are recorded under another table"),
+        (len(plan.elsewhere), "in training elsewhere"),
+        (len(plan.left_out), "left out by --only"),
+    ):
         if count:
             say(f"       {count} {what}")
     if plan.todo and total.unknown == len(plan.todo):
