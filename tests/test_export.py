@@ -21,8 +21,8 @@ from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.figures import recorded
 from repro.results import EpochRecord, RunRecord, load_records
-from repro.results.export import COLUMNS, record_schema, rows, schema_to_bytes, to_csv, to_parquet
 from repro.results.record import from_bytes, to_bytes
+from repro.results.rows import COLUMNS, record_schema, rows, schema_to_bytes, to_csv, to_parquet
 
 DOCS = Path(repro.__file__).parent.parent / "docs"
 

@@ -120,7 +120,8 @@ def slope(compare: Compare) -> Evidence:
         return Evidence(rows.findings(), rows.missing)
     x = [math.log10(_millions(row)) for row, _ in rows.rows]
     centred = [value - fmean(x) for value in x]
-    estimate = contrast([value / sum(v * v for v in centred) for value in centred], rows.estimates)
+    squares = sum(value * value for value in centred)
+    estimate = contrast([value / squares for value in centred], rows.estimates)
     found = Finding.of("Change of the gain for ten times the parameters", estimate)
     return Evidence(
         (found, *rows.findings()), p=_p_on_side(estimate, -1), p_opposite=_p_on_side(estimate, 1), summary=str(found)

@@ -76,10 +76,17 @@ def _take_looks(
     cells: Mapping[CellKey, Question], seeds_in: Mapping[CellKey, int], looks: Looks, family: int, alpha: float
 ) -> dict[CellKey, Question]:
     """Do every analysis of cells preregistered together that is possible by now."""
-    pairs = [question.pairs for question in cells.values()]
+    estimates = []
+    for n in looks.seeds:
+        estimates.append(
+            _side_by_side([_estimate(question.pairs.before(n).differences) for question in cells.values()])
+        )
+    possible = []
+    for key in cells:
+        possible.append([seeds_in[key] >= n for n in looks.seeds])
     found = follow(
-        [_side_by_side([_estimate(of_cell.before(n).differences) for of_cell in pairs]) for n in looks.seeds],
-        [[seeds_in[key] >= n for n in looks.seeds] for key in cells],
+        estimates,
+        possible,
         [question.paper_delta or 0.0 for question in cells.values()],
         looks,
         family=family,

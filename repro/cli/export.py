@@ -46,7 +46,7 @@ def export(
     from repro.cli.output import deliver, format_of, refuse_unknown, refuse_unwritable
     from repro.experiment.config import find_table
     from repro.results import load_records
-    from repro.results.export import COLUMNS, schema_to_bytes, to_csv, to_parquet
+    from repro.results.rows import COLUMNS, schema_to_bytes, to_csv, to_parquet
 
     format_name = format_of(output, format_name, _SUFFIXES, default="csv")
     refuse_unknown("format", format_name, _SUFFIXES.values())

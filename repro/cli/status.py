@@ -87,7 +87,8 @@ def _show_tables(overviews: list[Overview]) -> None:
     from repro.cli.console import show_table
     from repro.sweep.survey import Stage
 
-    stages = [stage for stage in Stage if any(table.stages[stage] for table in overviews)]
+    found = {stage for table in overviews for stage, count in table.stages.items() if count}
+    stages = [stage for stage in Stage if stage in found]
     rows = []
     for table in overviews:
         counts = [str(table.stages[stage] or "–") for stage in stages]

@@ -53,7 +53,8 @@ def gather_report(results: Path, tables: Sequence[Table] = (), metric: Metric = 
     folders = sorted({path.parts[-5] for path in results.glob("*/*/*/seed-*/run.json")})
     found = {name: table_of_folder(name) for name in folders}
     unknown = [name for name, table in found.items() if table is None]
-    others = [table for table in found.values() if table and table.id not in {paper.id for paper in papers}]
+    ids = {paper.id for paper in papers}
+    others = [table for table in found.values() if table and table.id not in ids]
     beside = {variant.id for paper in papers for variant in variants_of(paper)}
     sections = list(tables) or [*papers, *(table for table in others if table.id not in beside)]
     product = find_table("product")

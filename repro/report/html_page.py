@@ -29,7 +29,7 @@ from repro.report.headlines import (
     tally,
 )
 from repro.report.inline_figures import InlineFigure, inline_figure
-from repro.report.provenance import facts, peculiarities
+from repro.report.run_facts import facts, peculiarities
 from repro.report.table_rows import accuracy_rows, delta_rows
 from repro.tables.html_format import escape
 from repro.tables.layout import caption, legend, usual_number_of_seeds

@@ -20,7 +20,7 @@ from repro.report.headlines import (
     study_scope,
     tally,
 )
-from repro.report.provenance import facts, peculiarities
+from repro.report.run_facts import facts, peculiarities
 from repro.report.table_rows import delta_rows
 from repro.tables import markdown_format as markdown
 from repro.tables.layout import MISSING

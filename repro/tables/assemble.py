@@ -181,7 +181,8 @@ class _Builder:
         if column.id not in source.runs:
             return ()
         runs = source.runs[column.id]
-        texts = [self._exclusion_texts[why] for why in dict.fromkeys(record.why for record in runs.left_out)]
+        reasons = dict.fromkeys(record.why for record in runs.left_out)
+        texts = [self._exclusion_texts[why] for why in reasons]
         if any(record.provenance.changes_accepted for record in runs.completed):
             texts.append(self._accepted_text)
         texts += [self._borrowed_texts[lender] for lender in source.borrowed(column.id)]

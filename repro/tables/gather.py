@@ -51,5 +51,5 @@ def modified_siblings(table: Table, results: Path) -> list[tuple[str, int]]:
     if not results.is_dir():
         return []
     folders = sorted(folder for folder in results.iterdir() if folder.name.startswith(f"{table.table}+"))
-    counts = [(folder.name, sum(1 for _ in folder.glob("*/*/seed-*/run.json"))) for folder in folders]
+    counts = [(folder.name, len(list(folder.glob("*/*/seed-*/run.json")))) for folder in folders]
     return [(name, count) for name, count in counts if count and name != table.id]

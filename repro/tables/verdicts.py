@@ -17,7 +17,9 @@ def with_verdicts(table: AssembledTable, assessment: Assessment, how: Verdicts) 
         result = assessment.cells.get((row.table, row.id, cell.column))
         return replace(cell, judgement=_judgement(result)) if result and _is_compared(result) else cell
 
-    rows = (replace(row, cells=tuple(judged(row, cell) for cell in row.cells)) for row in table.rows)
+    rows = []
+    for row in table.rows:
+        rows.append(replace(row, cells=tuple(judged(row, cell) for cell in row.cells)))
     return replace(table, rows=tuple(rows), verdicts=how)
 
 

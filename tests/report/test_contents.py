@@ -13,7 +13,7 @@ from repro.experiment.schema import Run
 from repro.report.assumptions import assumed_settings, chapters, reproducing_document
 from repro.report.contents import Report, gather_report
 from repro.report.headlines import paper_headline, paper_remarks, tally
-from repro.report.provenance import facts, peculiarities
+from repro.report.run_facts import facts, peculiarities
 from repro.report.table_rows import accuracy_rows, delta_rows
 from repro.results import Found, RunFolder, write_record
 
