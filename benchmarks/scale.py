@@ -1,9 +1,9 @@
-"""What thousands of runs cost besides their training: to plan them, and ``status`` and ``table`` over their records.
+"""The overhead of thousands of runs: planning them, and ``status`` and ``table`` over their records.
 
-``python benchmarks/scale.py --output benchmarks/records/scale/records.json`` makes a table of 10 rows, 4 columns and
-250 seeds and, without training anything, a sealed record of 200 epochs for each of its 10,000 runs: 1.1 GB in a
-temporary folder, by the package's own writer. Then it times commands as whole processes, in turns. Others may use the
-machine: the median stands beside the least and the most, and beside the time of the processor, which they change least.
+``python benchmarks/scale.py --output benchmarks/records/scale/records.json`` writes a table of 10 rows, 4 columns and
+250 seeds and, without training, a sealed record of 200 epochs for each of its 10,000 runs: 1.1 GB in a temporary
+folder. Then it times commands as whole processes, in turn. It reports median and range, and the processor time, which
+other work on the machine changes least.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EPOCHS = 200
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is timed: the arguments of ``biasrepro``, and the seconds that it may take; ``cold``: no record cached."""
+    """A command to time: the arguments of ``biasrepro`` and its budget; ``cold``: with no record in the page cache."""
 
     what: str
     budget_seconds: float | None
@@ -47,7 +47,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Timed:
-    """A command as whole processes: seconds of each on the clock and on the processor, and the most memory of any."""
+    """A timed command: wall time and processor time of each process, and the peak memory of any."""
 
     wanted: Wanted
     wall_seconds: list[float]
@@ -63,16 +63,16 @@ class Timed:
 
 
 def main() -> None:
-    """Make the records, time the commands, print and write what came out."""
+    """Write the records, time the commands, print and write the figures."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seeds", type=int, default=250, help="40 runs each")
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--folder", type=Path, help="make the records here and leave them, or take those made before")
+    options.add_argument("--folder", type=Path, help="keep the records in this folder, and reuse those in it")
     options.add_argument("--output", type=Path, help="write the figures here")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        # Made by another process: this one stays small, since a child's peak of memory begins with its parent's.
+        # In another process: a child's peak memory starts at its parent's, so this process must stay small.
         maker = multiprocessing.Process(target=make, args=(folder, given.seeds))
         maker.start()
         maker.join()
@@ -80,23 +80,27 @@ def main() -> None:
         runs = len(MODELS) * len(LOSSES) * given.seeds
         print(f"{runs:,} records of {EPOCHS} epochs, {record_bytes:,} bytes each", flush=True)
         timed = in_turns(commands(folder), given.rounds, folder / "results")
-    for one in timed:
-        print(one)
+    for command in timed:
+        print(command)
     if given.output is not None:
+        import torch  # not before the commands are timed: this process must stay small
+
+        from repro.engine.provenance import machine_facts
+
         given.output.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "kind": "scale, records",
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": ["python", *sys.argv],
             "records": {"runs": runs, "epochs": EPOCHS, "bytes_each": record_bytes},
-            "machine": machine(),
-            "timed": [asdict(one) for one in timed],
+            "machine": {**machine_facts(torch.device("cpu")), "niceness": os.nice(0)},
+            "timed": [asdict(command) for command in timed],
         }
         given.output.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def make(folder: Path, seeds: int) -> None:
-    """The YAML file ``wide.yaml`` of 40 cells, and in ``results`` a record of each run, where there is none yet."""
+    """Write ``wide.yaml``, a table of 40 cells, and the missing records of its runs under ``results``."""
     from repro.experiment.config import load_table, runs_of
     from repro.results import RunFolder, write_record
 
@@ -117,12 +121,12 @@ def make(folder: Path, seeds: int) -> None:
 
 
 def _write(path: Path, data: bytes, /, *, keep_previous_as: Path | None = None, only_new: bool = False) -> None:
-    """What ``write_durably`` leaves, without its waits for the disk: they are not what is measured here."""
+    """Write like ``write_durably``, but without waiting for the disk, which is not measured here."""
     path.write_bytes(data)
 
 
 def record_of(run: Run) -> RunRecord:
-    """A record like those of real runs in every field and in its size; the figures mean nothing."""
+    """A record with the fields and the size of a real one; its figures mean nothing."""
     from repro.results import Provenance, RunRecord
 
     moved = run.seed % 97 / 97 + len(run.cell.column.id) / 10
@@ -158,7 +162,7 @@ def record_of(run: Run) -> RunRecord:
             driver="550.54.15",
             threads=1,
             command="biasrepro sweep wide.yaml --results results --root data",
-            data_source="scikit-learn",
+            data_source="biasrepro",
             data_fingerprint="0123456789abcdef" * 4,
             started_at="2026-01-01T00:00:00+00:00",
             finished_at="2026-01-01T01:00:00+00:00",
@@ -193,7 +197,7 @@ def _epoch(number: int, moved: float) -> Any:
 
 
 def commands(folder: Path) -> list[Wanted]:
-    """What is timed over the table and the records in ``folder``."""
+    """The commands to time over the table and the records in ``folder``."""
     table, results, empty = str(folder / "wide.yaml"), str(folder / "results"), str(folder / "empty")
     dry = ("sweep", table, "--device", "cpu", "--dry-run", "--no-measure", "--results")
     return [
@@ -210,29 +214,29 @@ def commands(folder: Path) -> list[Wanted]:
 
 
 def in_turns(wanted: Sequence[Wanted], rounds: int, results: Path) -> list[Timed]:
-    """Each command once a round, so that what else the machine does meets all of them; a first round is not counted."""
-    measured: dict[Wanted, list[tuple[float, float, int]]] = {one: [] for one in wanted}
+    """Time each command once per round, so that other work affects all of them; a first round is not counted."""
+    measured: dict[Wanted, list[tuple[float, float, int]]] = {command: [] for command in wanted}
     for _ in range(rounds + 1):
-        for one in wanted:
-            if one.cold:
+        for command, times in measured.items():
+            if command.cold:
                 forget(results)
-            measured[one].append(once(one.arguments))
+            times.append(once(command.arguments))
     timed = []
-    for one in wanted:
-        walls, processor, memory = zip(*measured[one][1:], strict=True)
-        timed.append(Timed(one, list(walls), list(processor), max(memory)))
+    for command, times in measured.items():
+        walls, processor, memory = zip(*times[1:], strict=True)
+        timed.append(Timed(command, list(walls), list(processor), max(memory)))
     return timed
 
 
 def forget(results: Path) -> None:
-    """Have the kernel drop the records from its page cache."""
+    """Drop the records from the kernel's page cache."""
     for record in results.glob("*/*/*/seed-*/run.json"):
         with record.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def once(arguments: Sequence[str]) -> tuple[float, float, int]:
-    """One process of ``biasrepro``: seconds on the clock, on the processor, and its most memory in MiB."""
+    """Run ``biasrepro`` once: wall time and processor time in seconds, and peak memory in MiB."""
     began = time.monotonic()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([sys.executable, "-m", "repro", *arguments], **quiet)
@@ -241,23 +245,6 @@ def once(arguments: Sequence[str]) -> tuple[float, float, int]:
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, arguments
     return wall, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024
-
-
-def machine() -> dict[str, Any]:
-    """The machine, the versions and how busy it was."""
-    import torch
-
-    from repro.engine.provenance import environment_facts
-    from repro.machine import usable_cores
-
-    facts = environment_facts(torch.device("cpu"))
-    kept = ("biasrepro", "git_commit", "git_dirty", "python", "packages", "platform", "device_name")
-    return {
-        **{key: facts[key] for key in kept},
-        "cores": usable_cores(),
-        "load_average": os.getloadavg(),
-        "niceness": os.nice(0),
-    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures what docs/clusters.md says of scale, training nothing: 10,000 records planned, surveyed and shown; then sweeps of
-# runs that do nothing on a real Ray. Some five minutes on 2 idle cores, 1.1 GB in $TMPDIR. Usage: benchmarks/scale.sh [FOLDER]
+# Measures the figures of scale in docs/clusters.md without training: planning and showing 10,000 runs, then sweeps of empty
+# runs on a real Ray. Takes five minutes on 2 idle cores and 1.1 GB in $TMPDIR. Usage: benchmarks/scale.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/records/scale}

@@ -1,17 +1,16 @@
-"""How long a person waits for the first sign: whole commands, from their start, in turn, several rounds.
+"""Start-up times of whole commands, in turn, in several rounds.
 
     python benchmarks/startup.py --root data -o benchmarks/records/startup/NAME.json
 
-``first step`` is the time from the command to the end of the first training step, on a warm cache, the data set read
-and checked; ``opening`` is that of the decoded Tiny ImageNet alone, in a process that has PyTorch already. What needs
-Tiny ImageNet is left out where it is not decoded under --root.
+``first step`` is the time from the command to the end of the first training step, with a warm cache; it includes
+reading and verifying the data set. ``opening`` is the time to open the decoded Tiny ImageNet in a process that has
+imported PyTorch. What needs Tiny ImageNet is left out if it is not decoded under --root.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,27 +19,25 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from repro.data import load_dataset
 from repro.engine.device import choose_device
-from repro.engine.provenance import environment_facts
+from repro.engine.provenance import machine_facts
 from repro.errors import DataError
-from repro.machine import usable_cores
 from repro.progress import Progress
 
 BIASREPRO = (sys.executable, "-m", "repro")
 
 
 def whole_command(*arguments: str) -> float:
-    """Seconds until ``biasrepro`` with ``arguments`` has ended."""
+    """Seconds that ``biasrepro`` with ``arguments`` takes."""
     began = time.perf_counter()
     subprocess.run([*BIASREPRO, *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
 def first_step(cell: str, root: Path, results: Path) -> float:
-    """Seconds until the first step of ``cell`` was reported; the run is killed then."""
+    """Seconds until the first step of ``cell`` is reported; then the run is killed."""
     command = [*BIASREPRO, "train", cell, "--root", str(root), "--results", str(results), "--progress", "json"]
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -55,14 +52,14 @@ def first_step(cell: str, root: Path, results: Path) -> float:
 
 
 def opening(root: Path) -> float:
-    """Seconds to open and check the decoded Tiny ImageNet."""
+    """Seconds to open and verify the decoded Tiny ImageNet."""
     began = time.perf_counter()
     load_dataset("tiny_imagenet", root)
     return time.perf_counter() - began
 
 
 def measure(root: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of everything, ``rounds`` times in turn after one round to warm up."""
+    """Seconds by what was timed: ``rounds`` times in turn, after one round to warm up."""
     with tempfile.TemporaryDirectory() as folder:
         fresh = iter(Path(folder) / str(number) for number in range(10_000))
         arms: dict[str, Callable[[], float]] = {
@@ -86,7 +83,7 @@ def measure(root: Path, rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Measure, print, and write the record where one is asked for."""
+    """Measure, print, and write the record if --output is given."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--root", type=Path, default=Path("data"))
     options.add_argument("--rounds", type=int, default=5)
@@ -95,13 +92,11 @@ def main() -> None:
     seconds = measure(chosen.root, chosen.rounds)
     for name, times in seconds.items():
         print(f"{name:<40} {statistics.median(times):5.2f} s  ({min(times):.2f}-{max(times):.2f})")
-    facts = environment_facts(choose_device("auto"))
-    kept = ("biasrepro", "git_commit", "git_dirty", "python", "packages", "platform", "device_name")
-    record: dict[str, Any] = {
+    record = {
         "kind": "startup",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["python", *sys.argv],
-        "machine": {**{key: facts[key] for key in kept}, "cores": usable_cores(), "load_average": os.getloadavg()},
+        "machine": machine_facts(choose_device("auto")),
         "seconds": seconds,
     }
     if chosen.output is not None:

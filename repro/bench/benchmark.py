@@ -1,29 +1,29 @@
-"""The benchmark: networks, arms and rounds in; a record out, as plain data."""
+"""The benchmark: compares arms for some networks; returns a record as plain data."""
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from repro.bench.bound import Bound, need_of
 from repro.bench.compare import ArmResult, compare, measure_bound, ratio, whole_run_seconds
 from repro.bench.configurations import Setting, with_execution
+from repro.engine.device import choose_device
+from repro.engine.provenance import machine_facts
 from repro.errors import UserError, nearest
-from repro.experiment.catalog import NETWORKS
+from repro.experiment.catalog import NETWORKS, dataset_facts
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Execution, Run
-from repro.machine import usable_cores
 
 _TABLE_OF_SIZE = {32: "table2", 64: "table1"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is compared: ``arms`` in their order, for ``rounds`` epochs of ``batches`` full batches each."""
+    """Which ``arms`` are compared, in ``rounds`` epochs of ``batches`` full batches each."""
 
     arms: tuple[str, ...]
     rounds: int
@@ -38,7 +38,7 @@ class Options:
 
 
 def benchmark(models: Sequence[str], options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Compare the arms for each network; ``tell`` hears what is going on. Raises UserError for an unknown network."""
+    """Compare the arms for each network; ``tell`` gets progress messages. Raises UserError for an unknown network."""
     cells = [cell_of(model, options) for model in models]
     tell("measuring the device: a large matrix product and a large copy")
     bound = measure_bound(options.device, options.precision, options.threads)
@@ -63,14 +63,14 @@ def benchmark(models: Sequence[str], options: Options, tell: Callable[[str], Non
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["biasrepro", *sys.argv[1:]],
         "options": asdict(options),
-        "machine": _machine(options.device),
+        "machine": machine_facts(choose_device(options.device)),
         "bound": bound,
         "models": results,
     }
 
 
 def cell_of(model: str, options: Options) -> Cell:
-    """The cell whose steps are timed: ``model`` in the recipe of the table with such images, under the bias loss."""
+    """The cell whose steps are timed: ``model`` in the recipe of the table with such images, with the bias loss."""
     if model not in NETWORKS:
         raise UserError(f"unknown model '{model}'", hint=nearest(model, NETWORKS))
     table = find_table(f"{_TABLE_OF_SIZE[options.image_size]}+recipe.batch_size={options.batch_size}")
@@ -80,10 +80,7 @@ def cell_of(model: str, options: Options) -> Cell:
 
 
 def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> dict[str, Any]:
-    """Each arm's figures, its ratio to the first one, and its share of what the device could do."""
-    from repro.bench.bound import Bound, need_of
-    from repro.experiment.catalog import dataset_facts
-
+    """Each arm's figures, its ratio to the first arm, and its share of the bound."""
     need = need_of(cell)
     most, by = need.images_per_second(Bound(**bound))
     facts = dataset_facts(cell.dataset.name)
@@ -95,7 +92,8 @@ def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> 
         "need": asdict(need),
         "arms": {
             arm.arm: {
-                **arm.to_json(),
+                **asdict(arm),
+                "images_per_second": arm.images_per_second,
                 "ratio": asdict(ratio(arm, arms[0])),
                 "whole_run_seconds": whole_run_seconds(arm, whole_run),
                 "ratio_over_a_whole_run": whole_run_seconds(arms[0], whole_run) / whole_run_seconds(arm, whole_run),
@@ -103,19 +101,4 @@ def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> 
             }
             for arm in arms
         },
-    }
-
-
-def _machine(device: str) -> dict[str, Any]:
-    """The machine and the versions, as the records of runs have them."""
-    from repro.engine.device import choose_device
-    from repro.engine.provenance import environment_facts
-
-    facts = environment_facts(choose_device(device))
-    kept = ("biasrepro", "git_commit", "git_dirty", "python", "packages", "platform", "device", "device_name", "driver")
-    return {
-        **{key: facts[key] for key in kept},
-        "host": socket.gethostname(),
-        "cores": usable_cores(),
-        "load_average": os.getloadavg(),
     }

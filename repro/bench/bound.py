@@ -1,9 +1,9 @@
-"""What the device could do at best: its speed in a large matrix product and a large copy, and what a step needs.
+"""The device's speed in a large matrix product and a large copy, and the work of a training step.
 
-The count of a step is a lower bound for kernels that are not fused. Arithmetic: the convolutions and linear layers,
-forward and twice over backward, 2 operations a multiply-accumulate. Memory, in 4-byte numbers: every operation reads
-its input and writes its output; going backward it reads its input and the gradient of its output, and writes the
-gradient of its input. A share above 1 therefore says that kernels were fused or maps stayed in a cache.
+The work is a lower bound for kernels that are not fused. Arithmetic: convolutions and linear layers, once forward and
+twice backward, 2 operations per multiply-accumulate. Memory, in 4-byte numbers: each layer reads its input and writes
+its output; backward it reads its input and the gradient of its output, and writes the gradient of its input. A speed
+above this bound means that kernels were fused or that maps stayed in a cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REPEATS = 5
 
 @dataclass(frozen=True)
 class Bound:
-    """The device's best: operations and bytes a second."""
+    """The device's best speeds: operations and bytes per second."""
 
     operations_per_second: float
     bytes_per_second: float
@@ -32,20 +32,20 @@ class Bound:
 
 @dataclass(frozen=True)
 class Need:
-    """What training on one image takes at least: arithmetic operations, and bytes read and written."""
+    """The least that training on one image takes: arithmetic operations, and bytes read and written."""
 
     operations: float
     bytes: float
 
     def images_per_second(self, bound: Bound) -> tuple[float, str]:
-        """The most that ``bound`` allows, and what of it is the tighter: ``arithmetic`` or ``memory``."""
+        """The most that ``bound`` allows, and what limits it: ``arithmetic`` or ``memory``."""
         by_arithmetic = bound.operations_per_second / self.operations
         by_memory = bound.bytes_per_second / self.bytes
         return (by_arithmetic, "arithmetic") if by_arithmetic < by_memory else (by_memory, "memory")
 
 
 def measure_bound(device: torch.device, precision: str) -> Bound:
-    """The best of some runs of a matrix product in ``precision`` and of a copy on ``device``."""
+    """Time a matrix product in ``precision`` and a copy on ``device``; the best of some repeats each."""
     side, numbers = (8192, 2**28) if device.type == "cuda" else (2048, 2**26)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
@@ -58,7 +58,7 @@ def measure_bound(device: torch.device, precision: str) -> Bound:
 
 
 def need_of(cell: Cell) -> Need:
-    """Counted on torch's meta device, without arithmetic."""
+    """Count the work of the cell's network on torch's meta device, without computing anything."""
     size = cell.dataset.image_size
     options = cell.row.options.model_dump()
     with torch.device("meta"):
@@ -83,17 +83,18 @@ def need_of(cell: Cell) -> Need:
 
 
 def _best(device: torch.device, work: Callable[[], object]) -> float:
-    """Seconds of the fastest of some repeats, after one to warm up."""
+    """Seconds of the fastest repeat, after one to warm up."""
     times = []
     for _ in range(_REPEATS + 1):
-        _wait(device)
+        wait_for(device)
         began = time.perf_counter()
         work()
-        _wait(device)
+        wait_for(device)
         times.append(time.perf_counter() - began)
     return min(times[1:])
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,7 +1,7 @@
-"""One arm in a process of its own: what it allocates, compiles or sets is no other arm's.
+"""One arm in a process of its own, so that arms do not share memory, compiled code or settings.
 
-Reads a setting as a line of JSON, answers with a line; then an answer to each line ``epoch``, and one to ``finish``,
-after which it ends. So does it when its input closes.
+Reads a setting as a line of JSON and answers with a line; then answers each line ``epoch`` and the line ``finish``. It
+ends after ``finish``, or when its input closes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KIB = 1024
 def main() -> None:
     """Serve one arm on standard input and output."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed must not pass for an answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else that is printed may look like an answer
 
     def answer(**values: Any) -> None:
         answers.write(json.dumps(values) + "\n")
@@ -66,7 +66,7 @@ def _bound(device: str, precision: str, threads: int) -> dict[str, float]:
 
 
 def _peak_memory_bytes(device: str) -> int:
-    """The most that the process had: of the GPU's memory, or resident of the machine's (its own, not its workers')."""
+    """The peak memory of this process without its workers: reserved on the GPU, or resident on a CPU."""
     if device.startswith("cuda"):
         import torch
 

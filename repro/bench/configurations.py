@@ -1,19 +1,19 @@
-"""The ways to train that are compared. Each adds one thing to the one before it, so that the gain of each is seen:
+"""The arms: the ways to train that are compared. Each adds one thing to the one before it, which shows its gain:
 
-    plain      the loop of most published code: torchvision's transforms on PIL images in worker processes, batches
-               copied to the device, contiguous, the loss read at every step
-    resident   images on the device as uint8 and not augmented, the loss not read: what is left is the network
-    augment    our engine, eager, contiguous: batches augmented on the device
-    memory     (CPU) and the memory that a step frees kept for the next
-    graph      (CUDA) and the whole step replayed as one CUDA graph
-    format     and the memory format and precision of choice
-    compile    and the network compiled by torch.compile
+    plain      a standard PyTorch loop: torchvision's transforms on PIL images in worker processes, batches copied to
+               the device, contiguous, the loss read at every step
+    resident   images on the device as uint8 and not augmented, the loss not read: only the network is left
+    augment    our engine, eager, contiguous: batches are augmented on the device
+    memory     (CPU) and a step's freed memory is kept for the next step
+    graph      (CUDA) and the whole step is replayed as one CUDA graph
+    format     and the preferred memory format, and the chosen precision
+    compile    and the network is compiled by torch.compile
 
-One stands beside them, for what a declared mode costs against ``format``:
+The last one shows what determinism costs, compared with ``format``:
 
     deterministic   ``format`` with deterministic algorithms, which on CUDA keeps maps contiguous
 
-This module knows names and settings; ``repro.bench.loops`` runs them.
+This module has names and settings; ``repro.bench.loops`` runs them.
 """
 
 from __future__ import annotations
@@ -25,17 +25,14 @@ from repro.errors import UserError, nearest
 from repro.experiment.schema import Run
 
 ARMS = ("plain", "resident", "augment", "memory", "graph", "format", "compile", "deterministic")
-# What has to be asked for: the one takes a minute to compile, the other is no step on the way.
+# Only on request: one takes a minute to compile, the other adds nothing to the arm before it.
 _ONLY_ASKED_FOR = ("compile", "deterministic")
 _ONLY_ON = {"memory": "cpu", "graph": "cuda"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One arm for one network: the run it takes its steps from, and how it is set up.
-
-    ``images`` is the size of an epoch here, ``workers`` the plain loop's processes.
-    """
+    """One arm for one network: ``run`` in epochs of ``images`` images; ``workers`` are the plain loop's processes."""
 
     arm: str
     run: Run
@@ -55,9 +52,9 @@ class Setting:
 
 
 def choose_arms(names: str | None, device: str) -> tuple[str, ...]:
-    """The arms in the order above, from a list such as ``plain,format``; None takes the steps that need no compilation.
+    """The arms in a list such as ``plain,format``, in the order above; by default all but the last two.
 
-    Raises UserError for a name that is none, and for a list without anything to compare.
+    Raises UserError for an unknown name, and for fewer than two arms.
     """
     possible = [arm for arm in ARMS if _ONLY_ON.get(arm, device) == device]
     if names is None:
@@ -65,20 +62,20 @@ def choose_arms(names: str | None, device: str) -> tuple[str, ...]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
         if name not in ARMS:
-            raise UserError(f"no arm is called '{name}'", hint=nearest(name, ARMS))
+            raise UserError(f"unknown arm '{name}'", hint=nearest(name, ARMS))
         if name not in possible:
-            raise UserError(f"the arm '{name}' is one of {_ONLY_ON[name]}, not of {device}")
+            raise UserError(f"the arm '{name}' is only for {_ONLY_ON[name]}")
     chosen = tuple(arm for arm in possible if arm in wanted)
     if len(chosen) < 2:
-        raise UserError("--arms names fewer than two arms", hint="The first is what the others are compared with.")
+        raise UserError("--arms names fewer than two arms", hint="The others are compared with the first.")
     return chosen
 
 
 def with_execution(run: Run, arm: str, precision: str) -> Run:
-    """``run`` as ``arm`` executes it: everything off that a later arm adds.
+    """``run`` as ``arm`` executes it, without what later arms add.
 
-    The arms before ``format`` have the arithmetic of the plain loop: fp32, or beside tf32 and bf16 what torch does
-    unless it is told otherwise, which is TF32 convolutions.
+    The arms before ``format`` compute like the plain loop: in fp32, or if ``precision`` is another one with torch's
+    default, which is TF32 convolutions.
     """
     place = ARMS.index(arm)
     usual = "fp32" if precision == "fp32" else "tf32"
@@ -94,10 +91,10 @@ def with_execution(run: Run, arm: str, precision: str) -> Run:
 
 
 def has_precision(arm: str) -> bool:
-    """Whether the arm has the precision that is asked for, and not the plain loop's."""
+    """Whether the arm uses the requested precision, not that of the plain loop."""
     return ARMS.index(arm) >= ARMS.index("format")
 
 
 def keeps_memory(arm: str) -> bool:
-    """Whether the arm keeps freed memory, where that is ours to decide (on a CPU)."""
+    """Whether the arm keeps freed memory on a CPU."""
     return ARMS.index(arm) >= ARMS.index("memory")

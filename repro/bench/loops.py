@@ -1,26 +1,28 @@
-"""The arms at work: each a loop that trains epochs of the same images, from the same weights."""
+"""The arms: loops that train on the same images from the same weights."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
 
+from repro.bench.bound import wait_for
 from repro.bench.configurations import Setting, keeps_memory
 from repro.bench.plain import PlainLoop
 from repro.data import Dataset
-from repro.engine.device import DeviceSettings, choose_device, keep_freed_memory, set_up_device
+from repro.data.augment import normalize
+from repro.engine.device import choose_device, keep_freed_memory, set_up_device
 from repro.engine.learner import Learner
 from repro.engine.randomness import derived_seed, seed_device
 from repro.experiment.schema import Run
-from repro.losses import per_sample
 
 
 def random_images(run: Run, count: int) -> Dataset:
-    """``count`` random training images of the shape of the run's data set: what they show costs nothing."""
+    """``count`` random training images of the shape of the run's data set: their content does not change the speed."""
     choice = run.cell.dataset
     generator = torch.Generator().manual_seed(0)
     shape = (count, 3, choice.image_size, choice.image_size)
@@ -41,33 +43,26 @@ def random_images(run: Run, count: int) -> Dataset:
 
 
 class Loop:
-    """An arm set up on its device: ``epoch`` trains once over the images, ``feed`` only makes their batches.
-
-    ``weights`` is the SHA-256 of the initial weights. ``feed`` is None where batches are made elsewhere.
-    """
+    """An arm on its device; ``weights`` is the SHA-256 of its initial weights."""
 
     def __init__(self, setting: Setting) -> None:
+        run = setting.run
         self.device = choose_device(setting.device)
-        run, threads = setting.run, setting.threads
-        self.settings = set_up_device(self.device, run.cell.execution, threads, run.cell.row.model)
-        self.feed: Callable[[], object] | None = None
+        self.settings = set_up_device(self.device, run.cell.execution, setting.threads, run.cell.row.model)
         dataset = random_images(run, setting.images)
-        if setting.arm == "plain":
+        self._make_batches: Callable[[], object] | None = None
+        self._train: Callable[[], object]
+        if setting.arm in ("plain", "resident"):
             seed_device(torch.device("cpu"), derived_seed(run.seed, "initialization"))
-            loop = PlainLoop(run.cell, dataset, self.device, setting.workers)
-            self._train: Callable[[], object] = loop.epoch
+            loop = PlainLoop(run.cell, dataset, self.device, setting.workers if setting.arm == "plain" else 0)
+            self._train = loop.epoch if setting.arm == "plain" else _resident_epoch(loop, dataset)
             model = loop.model
-        elif setting.arm == "resident":
-            seed_device(torch.device("cpu"), derived_seed(run.seed, "initialization"))
-            resident = _Resident(run, dataset, self.device)
-            self._train = resident.epoch
-            model = resident.loop.model
         else:
             if self.device.type == "cpu" and keeps_memory(setting.arm):
                 keep_freed_memory()
-            engine = _Engine(run, dataset, self.settings)
-            self._train, self.feed = engine.epoch, engine.feed_alone
-            model = engine.learner.state.model
+            learner = Learner(run, dataset, self.settings)
+            self._train, self._make_batches = partial(_engine_epoch, learner), partial(_engine_batches, learner)
+            model = learner.state.model
         self.weights = _hash(model)
 
     def epoch(self) -> float:
@@ -75,63 +70,43 @@ class Loop:
         return self._timed(self._train)
 
     def feed_seconds(self) -> float | None:
-        """Seconds to make the batches of an epoch and do nothing with them; None where that is not apart."""
-        return None if self.feed is None else self._timed(self.feed)
+        """Seconds to make the batches of an epoch and nothing else; None for a loop that makes them elsewhere."""
+        return None if self._make_batches is None else self._timed(self._make_batches)
 
     def _timed(self, work: Callable[[], object]) -> float:
-        self._wait()
+        wait_for(self.device)
         began = time.perf_counter()
         work()
-        self._wait()
+        wait_for(self.device)
         return time.perf_counter() - began
 
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
+def _resident_epoch(loop: PlainLoop, dataset: Dataset) -> Callable[[], None]:
+    """An epoch of the plain loop on images that are on the device, not augmented, without reading the loss."""
+    images, labels = dataset.train_images.to(loop.device), dataset.train_labels.to(loop.device)
+    mean, std = (torch.tensor(values, device=loop.device) for values in (dataset.mean, dataset.std))
 
-class _Resident:
-    """The plain loop's arithmetic on images that are on the device already and are not augmented."""
-
-    def __init__(self, run: Run, dataset: Dataset, device: torch.device) -> None:
-        self.loop = PlainLoop(run.cell, dataset, device, workers=0)
-        self.images, self.labels = dataset.train_images.to(device), dataset.train_labels.to(device)
-        self.mean = torch.tensor(dataset.mean, device=device).view(-1, 1, 1)
-        self.std = torch.tensor(dataset.std, device=device).view(-1, 1, 1)
-        self.batch_size = run.cell.recipe.batch_size
-
-    def epoch(self) -> None:
-        loop = self.loop
+    def epoch() -> None:
         loop.model.train()
-        order = torch.randperm(len(self.labels)).to(self.labels.device)
-        for chosen in order.split(self.batch_size):
-            images = self.images[chosen].float().div_(255).sub_(self.mean).div_(self.std)
-            loop.optimizer.zero_grad()
-            logits, features = loop.model(images)
-            losses, _weights = per_sample(loop.loss, logits=logits, features=features, targets=self.labels[chosen])
-            torch.autograd.backward(losses.mean())
-            loop.optimizer.step()
+        order = torch.randperm(len(labels)).to(loop.device)
+        for chosen in order.split(loop.batch_size):
+            loop.step(normalize(images[chosen], mean, std), labels[chosen])
+
+    return epoch
 
 
-class _Engine:
-    """The engine's own steps, epoch after epoch."""
+def _engine_epoch(learner: Learner) -> None:
+    learner.feed.begin_epoch(learner.state.epoch)
+    for step in range(learner.feed.steps):
+        learner.train_on_batch(step)
+    learner.state.epoch += 1
 
-    def __init__(self, run: Run, dataset: Dataset, settings: DeviceSettings) -> None:
-        self.learner = Learner(run, dataset, settings)
 
-    def epoch(self) -> None:
-        learner = self.learner
-        learner.feed.begin_epoch(learner.state.epoch)
-        for step in range(learner.feed.steps):
-            learner.train_on_batch(step)
-        learner.state.epoch += 1
-
-    def feed_alone(self) -> None:
-        feed = self.learner.feed
-        feed.begin_epoch(self.learner.state.epoch)
-        for step in range(feed.steps):
-            images, _targets = feed.batch(step)
-            feed.prepare(images)
+def _engine_batches(learner: Learner) -> None:
+    feed = learner.feed
+    feed.begin_epoch(learner.state.epoch)
+    for step in range(feed.steps):
+        feed.prepare(feed.batch(step)[0])
 
 
 def _hash(model: nn.Module) -> str:

@@ -1,8 +1,8 @@
-"""The plain loop: how networks are usually trained on small images, written for comparison and from no one's code.
+"""The plain loop: a standard PyTorch training loop for small images, for comparison; copied from nobody's code.
 
-Every image is turned into a PIL image and through torchvision's transforms one by one, in the worker processes of a
-DataLoader; batches are copied to the device; everything is float32 and contiguous; SGD is as torch.optim gives it; and
-the loss is read at every step, for the average that a progress bar shows.
+Worker processes of a DataLoader turn each image into a PIL image and apply torchvision's transforms; batches are copied
+to the device; everything is float32 and contiguous; SGD has torch.optim's defaults; and the loss is read at every step,
+for the average in a progress bar.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from repro.models import build_model
 
 
 class PlainImages(TorchDataset[tuple[Tensor, int]]):
-    """A data set of PIL images, transformed when they are asked for."""
+    """A data set of PIL images, transformed when read."""
 
     def __init__(self, dataset: Dataset, recipe: Recipe) -> None:
         self.images = dataset.train_images.permute(0, 2, 3, 1).contiguous().numpy()
@@ -48,11 +48,11 @@ class PlainImages(TorchDataset[tuple[Tensor, int]]):
 
 
 class PlainLoop:
-    """Trains the network of ``cell`` on ``dataset``; ``workers`` processes prepare its images."""
+    """Trains the network of ``cell`` on ``dataset``, whose images ``workers`` processes prepare."""
 
     def __init__(self, cell: Cell, dataset: Dataset, device: torch.device, workers: int) -> None:
         recipe = cell.recipe
-        self.device = device
+        self.device, self.batch_size = device, recipe.batch_size
         self.model = build_model(
             cell.row.model, cell.dataset.num_classes, cell.dataset.image_size, **cell.row.options.model_dump()
         ).to(device)
@@ -71,7 +71,7 @@ class PlainLoop:
             drop_last=recipe.drop_last,
             num_workers=workers,
             pin_memory=device.type == "cuda",
-            persistent_workers=workers > 0,  # the epochs of a benchmark are short: it should not be one of fork
+            persistent_workers=workers > 0,  # epochs are short here: starting processes would dominate them
         )
 
     def epoch(self) -> float:
@@ -79,10 +79,10 @@ class PlainLoop:
         self.model.train()
         total = 0.0
         for images, targets in self.loader:
-            total += self.step(images, targets)
+            total += self.step(images, targets).item()
         return total / len(self.loader)
 
-    def step(self, images: Tensor, targets: Tensor) -> float:
+    def step(self, images: Tensor, targets: Tensor) -> Tensor:
         """Train on images (N, 3, H, W) and targets (N,); returns the loss."""
         images = images.to(self.device, non_blocking=True)
         targets = targets.to(self.device, non_blocking=True)
@@ -92,4 +92,4 @@ class PlainLoop:
         loss = losses.mean()
         torch.autograd.backward(loss)
         self.optimizer.step()
-        return loss.item()
+        return loss.detach()

@@ -1,7 +1,9 @@
-"""``biasrepro doctor``: what this machine has, what is missing, what can be run here and how long it would take."""
+"""``biasrepro doctor``: checks this machine, and estimates how long the tables would take on it."""
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
     from repro.sweep.devices.diagnostics import Finding
     from repro.sweep.devices.slots import Slot
 
-# Whose time is told: the demo, then the paper's tables.
-TOLD = ("demo", "table2", "table1")
+# The tables whose time is estimated.
+TABLES = ("demo", "table2", "table1")
 SECONDS_PER_CELL = 1.0
 
 _STYLE = {"ok": "green", "missing": "yellow", "broken": "bold red"}
@@ -25,29 +27,23 @@ _STYLE = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 def doctor(
     results: Results = RESULTS_DEFAULT,
     root: Root = ROOT_DEFAULT,
-    no_measure: Annotated[
-        bool, typer.Option("--no-measure", help="Tell times from earlier records only; measure nothing.")
-    ] = False,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Estimate times from earlier records only.")] = False,
 ) -> None:
-    """Look this machine over: versions, GPUs, disk, data sets, and how long the tables would take here.
+    """Check this machine: versions, GPUs, disk, data sets, and how long the tables would take here.
 
-    Ends with exit code 0 unless something essential is broken.
+    The exit code is 0 unless something essential is broken.
     """
     from repro.cli.console import say
-    from repro.sweep.devices import diagnostics as checkup
+    from repro.sweep.devices import diagnostics
 
-    findings: list[Finding] = []
-    for found in (
-        checkup.software,
-        checkup.devices,
-        lambda: checkup.storage(results, root),
-        lambda: checkup.data_sets(root),
-    ):
-        findings += (new := found())
-        for finding in new:
+    storage, data_sets = partial(diagnostics.storage, results, root), partial(diagnostics.data_sets, root)
+    broken = 0
+    for check in (diagnostics.software, diagnostics.devices, storage, data_sets):
+        for finding in check():
             _show(finding)
-    if broken := [finding for finding in findings if finding.level == "broken"]:
-        say(f"{len(broken)} essential thing(s) broken; nothing can be trained until that is mended.", "bold red")
+            broken += finding.level == "broken"
+    if broken:
+        say(f"{broken} essential thing(s) broken; nothing can be trained until this is fixed.", "bold red")
         raise typer.Exit(1)
     _show_times(results, may_measure=not no_measure)
     say("next     biasrepro train    then: biasrepro sweep demo")
@@ -62,7 +58,7 @@ def _show(finding: Finding) -> None:
 
 
 def _show_times(results: Path, *, may_measure: bool) -> None:
-    """How long each table would take here, all cells with the seeds it asks for."""
+    """Print how long each table would take here, with all its cells and seeds."""
     from repro.cli.console import duration, say
     from repro.experiment.config import find_table, runs_of
     from repro.machine import device_name
@@ -71,7 +67,10 @@ def _show_times(results: Path, *, may_measure: bool) -> None:
 
     slots = _slots()
     slot = slots[0]
-    runs = {name: runs_of(table.cells, range(table.seeds)) for name in TOLD for table in [find_table(name)]}
+    runs = {}
+    for name in TABLES:
+        table = find_table(name)
+        runs[name] = runs_of(table.cells, range(table.seeds))
     costs = costs_in_records(records_without_epochs(results), slot, device_name(slot.device))
     unknown = unknown_cells([run for of_table in runs.values() for run in of_table], costs)
     if may_measure and unknown:
@@ -88,9 +87,7 @@ def _show_times(results: Path, *, may_measure: bool) -> None:
 
 
 def _slots() -> Sequence[Slot]:
-    """The slots that a sweep without options would have."""
-    import os
-
+    """The slots of a sweep without options."""
     from repro.machine import find_gpus, usable_cores
     from repro.sweep.devices.slots import VISIBLE, choose_slots
 

@@ -1,4 +1,4 @@
-"""Checks before any run starts, so that one message replaces one per run: results folder, disk space, data set."""
+"""Checks before any run starts, which give one message instead of one per run: results folder, disk, data set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def require_writable(results: Path) -> None:
-    """Raise UserError where nothing can be written to the results folder."""
+    """Raise UserError if the results folder is not writable."""
     try:
         results.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=results):
@@ -28,7 +28,7 @@ def require_writable(results: Path) -> None:
 
 
 def require_space(results: Path, plan: Plan, at_once: int) -> None:
-    """Raise UserError where the records and checkpoints of the remaining runs would not fit on the disk."""
+    """Raise UserError if the records and checkpoints of the remaining runs do not fit on the disk."""
     from repro.cli.console import counted, size
     from repro.results.disk_space import free_bytes
     from repro.sweep.cost.estimate import estimate
@@ -43,7 +43,7 @@ def require_space(results: Path, plan: Plan, at_once: int) -> None:
 
 
 def decode_with_progress(name: str, root: Path) -> None:
-    """Decode a data set of which only the archive is there; otherwise do nothing."""
+    """Decode a data set that is only there as an archive; otherwise do nothing."""
     from repro.data.prepare import cache_path, find_source
     from repro.experiment.catalog import dataset_facts
 
@@ -55,7 +55,7 @@ def decode_with_progress(name: str, root: Path) -> None:
 def make_data_ready(name: str, root: Path) -> None:
     """Open the decoded images of a data set, decoding its archive first if necessary.
 
-    Raises DataError where the data are missing, with the command that fetches them and their size.
+    Raises DataError for missing data, with their size and the command that fetches them.
     """
     from repro.data.prepare import open_decoded
     from repro.experiment.catalog import dataset_facts

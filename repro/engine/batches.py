@@ -1,4 +1,4 @@
-"""A data set resident on the device, and the batches that an epoch makes of it."""
+"""A data set on the device, and the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from repro.engine.randomness import generator
 from repro.errors import ConfigError
 from repro.experiment.schema import Recipe
 
-# On a GPU the cost of augmenting is that of launching some twenty small kernels, for one batch or for many.
+# On a GPU augmenting costs the launch of some twenty small kernels, for one batch or for many.
 BATCHES_AUGMENTED_AT_ONCE = {"cpu": 1, "cuda": 16}
 
 
 class Feed:
-    """Training and test images on ``device`` as uint8, served as the batches of an epoch.
+    """Training and test images on ``device`` as uint8; gives the batches of an epoch, of which there are ``steps``.
 
-    Order and augmentation of an epoch are derived from (seed, epoch): any batch of any epoch can be made again.
-    ``steps`` is the number of batches in an epoch. Raises ConfigError where the recipe leaves none.
+    Order and augmentation of an epoch are derived from (seed, epoch), so that any batch can be made again. Raises
+    ConfigError for a recipe that leaves no batch.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Feed:
         self.train_labels = dataset.train_labels.to(device)
         self.test_images = dataset.test_images.to(device)
         self.test_labels = dataset.test_labels.to(device)
-        # Kept on the device: a tuple of floats would be copied there at every batch.
+        # On the device: a tuple of floats would be copied there for each batch.
         self._mean = torch.tensor(dataset.mean, dtype=torch.float32, device=device)
         self._std = torch.tensor(dataset.std, dtype=torch.float32, device=device)
         self._at_once = BATCHES_AUGMENTED_AT_ONCE[device.type]
@@ -44,7 +44,7 @@ class Feed:
             raise ConfigError(f"{self.count} images make no full batch of {batch}, and drop_last is true")
 
     def begin_epoch(self, epoch: int) -> None:
-        """Draw the order of the training images in ``epoch`` (from 1), and the augmentation of each place in it."""
+        """Draw the order of the training images in ``epoch`` (from 1), and their augmentation."""
         augmentation = self.recipe.augmentation
         order = torch.randperm(self.count, generator=generator(self.seed, "order", epoch))
         draws = draw_augmentation(
@@ -59,27 +59,21 @@ class Feed:
         self._first_augmented = -1
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Augmented images, uint8 (B, 3, H, W), and targets (B,) of ``step`` (from 0) in the epoch begun last."""
-        first = step - step % self._at_once
-        if first != self._first_augmented:
-            self._augment(first)
-        size = self.recipe.batch_size
+        """Augmented images, uint8 (B, 3, H, W), and targets (B,) of ``step`` (from 0) in the current epoch."""
+        size, first = self.recipe.batch_size, step - step % self._at_once
+        if first != self._first_augmented:  # augment the batches from ``first`` on, as many as are made at once
+            chosen = slice(first * size, (first + self._at_once) * size)
+            indices = self._order[chosen]
+            self._images = augment_batch(self.train_images, self._plan[chosen], indices)
+            self._targets = self.train_labels.index_select(0, indices)
+            self._first_augmented = first
         chosen = slice((step - first) * size, (step - first + 1) * size)
         return self._images[chosen], self._targets[chosen]
 
     def prepare(self, images: Tensor) -> Tensor:
-        """uint8 images (N, 3, H, W) as the network takes them: float32, normalized, in the run's memory format."""
+        """Convert uint8 images (N, 3, H, W) to the network's input: float32, normalized, in the run's memory format."""
         return normalize(images, self._mean, self._std, torch.float32, self.memory_format)
 
-    def _augment(self, first: int) -> None:
-        """Augment the batches from step ``first`` on, as many as are made at once."""
-        size = self.recipe.batch_size
-        chosen = slice(first * size, (first + self._at_once) * size)
-        indices = self._order[chosen]
-        self._images = augment_batch(self.train_images, self._plan[chosen], indices)
-        self._targets = self.train_labels.index_select(0, indices)
-        self._first_augmented = first
-
     def _without_waiting(self, tensor: Tensor) -> Tensor:
-        """A CPU tensor on the device; from pinned memory, so that the host need not wait until it is there."""
+        """Copy a CPU tensor to the device, from pinned memory so that the host does not wait."""
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor

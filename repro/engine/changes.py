@@ -1,4 +1,4 @@
-"""What changed between two halves of a run: readable, and sorted by whether a run can go on at all."""
+"""What changed since a checkpoint was saved, and whether the run can resume from it."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from repro.errors import ConfigError
 from repro.experiment.added_keys import with_neutral
 from repro.experiment.schema import Run
 
-# Another network, other images, another order of them: no half of this run can be continued with these.
-_ANOTHER_RUN = ("seed", "model", "options", "dataset", "loss", "recipe.batch_size", "recipe.drop_last")
+# Another network, other images or another order of them: the checkpoint is of no use to such a run.
+_ANOTHER_RUN = ("seed.", "model.", "options.", "dataset.", "loss.", "recipe.batch_size.", "recipe.drop_last.")
 
 
 def check_changes(
     saved: Mapping[str, Any], run: Run, fingerprint: Mapping[str, str], *, accepted: bool, where: str
 ) -> list[str]:
-    """The differences between a saved state and what would continue it, a line each.
+    """The differences between a saved state and the run that would resume from it, one line each.
 
-    Raises ConfigError naming them, where there are any and they are not ``accepted``, or no run could accept them.
+    Raises ConfigError for differences that are not ``accepted``, and for those that no run can accept.
     """
     configuration = differences(with_neutral(saved["configuration"]), with_neutral(run.configuration()))
     epochs = run.cell.recipe.epochs
-    final = [line for key, line in configuration.items() if _is_in(key, _ANOTHER_RUN)]
+    final = [line for key, line in configuration.items() if f"{key}.".startswith(_ANOTHER_RUN)]
     if saved["epoch"] > epochs:
-        final.append(f"recipe.epochs: {epochs}, and the run has come to epoch {saved['epoch']}")
+        final.append(f"recipe.epochs: {epochs}, but the checkpoint is at epoch {saved['epoch']}")
     if final:
         raise ConfigError(
-            "the run that was begun here is another one:\n  " + "\n  ".join(final),
+            "the checkpoint belongs to another run:\n  " + "\n  ".join(final),
             where=where,
-            hint="Restore what changed, give another --results folder, or delete the checkpoints to begin again.",
+            hint="Restore what changed, use another --results folder, or delete the checkpoints to start over.",
         )
     changes = [*configuration.values(), *differences(saved["fingerprint"], fingerprint).values()]
     if changes and not accepted:
         raise ConfigError(
-            "the first half of this run was made otherwise:\n  " + "\n  ".join(changes),
+            "the checkpoint was written with different settings:\n  " + "\n  ".join(changes),
             where=where,
-            hint="Restore what changed, accept it with --allow-changed (the record will say so), "
-            "or delete the checkpoints to begin again.",
+            hint="Restore what changed, resume with --allow-changed (the record lists the changes), or delete the "
+            "checkpoints to start over.",
         )
     return changes
 
 
 def differences(before: Any, now: Any, key: str = "") -> dict[str, str]:
-    """By dotted key, ``key: was this, is that`` for every value that differs between two nested mappings."""
+    """For every value that differs between two nested mappings, by dotted key: ``key: was this, is that``."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         found: dict[str, str] = {}
         for name in [*before, *(name for name in now if name not in before)]:
@@ -56,7 +56,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "absent" if value is None else str(value)
-
-
-def _is_in(key: str, groups: tuple[str, ...]) -> bool:
-    return any(key == group or key.startswith(f"{group}.") for group in groups)

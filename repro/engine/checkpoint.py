@@ -1,4 +1,4 @@
-"""A run's state on disk: checked when read, committed whole, the previous one kept."""
+"""Checkpoints of a run: written whole, verified when read; the previous one is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from repro.results.store import RunFolder
 
 @dataclass(frozen=True)
 class Loaded:
-    """The newest good state (None where there is none), the number of its commit, and what was wrong on the way."""
+    """The newest good state (None without one), its commit number, and the problems found while reading."""
 
     state: dict[str, Any] | None
     commit: int
@@ -26,17 +26,17 @@ class Loaded:
 
 
 def save(folder: RunFolder, header: Header, state: dict[str, Any], write: Writer = write_durably) -> None:
-    """Commit ``state``; the checkpoint before it stays as the previous one. Raises OSError with both untouched."""
+    """Write ``state`` and keep the checkpoint before it as the previous one. An OSError leaves both untouched."""
     buffer = io.BytesIO()
     torch.save(state, buffer)  # noqa: TID251
     write(folder.checkpoint, seal(header, buffer.getvalue()), keep_previous_as=folder.previous_checkpoint)
 
 
 def load(folder: RunFolder, run_id: str) -> Loaded:
-    """The newest good checkpoint of the run.
+    """Read the newest good checkpoint of the run.
 
-    A damaged one, or one of another run, is renamed ``*.damaged`` and the previous one taken. Raises DataError where a
-    checkpoint cannot be read at all: it may be whole.
+    A checkpoint that is damaged or of another run is renamed ``*.damaged``, and the previous one is used. Raises
+    DataError for missing permission: that checkpoint may be whole.
     """
     problems: list[str] = []
     found: list[tuple[Header, dict[str, Any]]] = []
@@ -47,15 +47,15 @@ def load(folder: RunFolder, run_id: str) -> Loaded:
             continue
         except PermissionError as error:
             raise DataError("the checkpoint cannot be read: permission denied", where=str(path)) from error
-        except (DataError, OSError) as error:  # OSError: the disk itself does not give it back
+        except (DataError, OSError) as error:  # OSError: the disk cannot read it
             aside = _free_name(path.with_name(f"{path.name}.damaged"))
             path.replace(aside)
             reason = error.what if isinstance(error, DataError) else f"it cannot be read ({error.strerror})"
-            problems.append(f"{reason}; put aside as {aside}")
+            problems.append(f"{reason}; quarantined as {aside}")
     if not found:
         return Loaded(None, 0, tuple(problems))
-    # The newest is the first, unless somebody moved files about.
-    header, state = max(found, key=lambda one: one[0].commit)
+    # The first is the newest, unless somebody moved files.
+    header, state = max(found, key=lambda checkpoint: checkpoint[0].commit)
     return Loaded(state, header.commit, tuple(problems))
 
 
@@ -65,7 +65,7 @@ def _read(path: Path, run_id: str) -> tuple[Header, dict[str, Any]]:
         raise DataError(f"this is the checkpoint of another run, {header.run_id}", where=str(path))
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)  # noqa: TID251
-    except Exception as error:  # sealed, but by something that is none of ours: torch's reader raises what it likes
+    except Exception as error:  # whole, but not written by biasrepro: torch may raise anything
         raise DataError(f"the checkpoint holds no state ({type(error).__name__})", where=str(path)) from error
     if not isinstance(state, dict):
         raise DataError("the checkpoint holds no state", where=str(path))
@@ -73,7 +73,7 @@ def _read(path: Path, run_id: str) -> tuple[Header, dict[str, Any]]:
 
 
 def _free_name(path: Path) -> Path:
-    """``path``, or the first of ``path-2``, ``path-3``, … that is not there: nothing put aside is overwritten."""
+    """``path``, or the first of ``path-2``, ``path-3``, … that does not exist."""
     number, free = 1, path
     while free.exists():
         number += 1

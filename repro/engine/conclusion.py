@@ -1,4 +1,4 @@
-"""From a run's final state to its record."""
+"""The record of a run that has ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from repro.results import Provenance, RunRecord
 def conclude(
     run: Run, state: TrainingState, settings: DeviceSettings, reason: str | None, dataset: Dataset
 ) -> RunRecord:
-    """The record of a run on ``dataset`` that has ended; ``reason`` says why it diverged, None where it completed."""
+    """The record of ``run``; ``reason`` says why it diverged, None if it completed."""
     cell, history = run.cell, state.history
     best = max(history, key=lambda epoch: epoch.test_top1_percent) if history else None
     train_seconds = sum(epoch.train_seconds for epoch in history)

@@ -1,7 +1,7 @@
 """The device of a run: which one, and its settings.
 
-What ``memory_format: auto`` stands for was chosen by measurement (docs/performance.md); measure again with
-``biasrepro bench MODEL --arms memory,format``. On CUDA it is the usual choice, and not measured yet.
+``memory_format: auto`` follows measurements on a CPU (docs/performance.md; measure again with ``biasrepro bench MODEL
+--arms memory,format``). On CUDA it is the usual choice, not measured yet.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from repro.experiment.catalog import NETWORKS
 from repro.experiment.schema import Execution
 
 _VALID = "Valid: auto, cpu, cuda, cuda:0, cuda:1, …"
-# glibc's names for these, in malloc.h.
+# From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _TOP_PAD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """How a run is executed on ``device``: what its configuration asks for, as far as the device has it."""
+    """The settings in force on ``device``: those of the configuration, as far as the device supports them."""
 
     device: torch.device
     precision: str
@@ -39,23 +39,23 @@ class DeviceSettings:
 
     @property
     def torch_memory_format(self) -> torch.memory_format:
-        """``memory_format`` as torch has it."""
+        """``memory_format`` as torch's constant."""
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """bf16 autocast where the run declares it, else nothing."""
+        """bf16 autocast if the run declares it, else nothing."""
         if self.precision != "bf16":
             return contextlib.nullcontext()
-        # Without the cache of cast weights: a graph would read again what was cast when it was captured.
+        # Without the cache of cast weights: a graph would reuse the weights of its capture.
         return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
     def to_record(self) -> dict[str, Any]:
-        """The settings as a record has them."""
+        """The settings as plain values, for a record."""
         return {**vars(self), "device": self.device.type}
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` (CUDA where available), ``cpu``, ``cuda`` or ``cuda:N``. Raises UserError for any other device."""
+    """``auto`` (CUDA if available), ``cpu``, ``cuda`` or ``cuda:N``. Raises UserError for any other device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -69,15 +69,15 @@ def choose_device(name: str) -> torch.device:
             raise UserError("no CUDA device is available", hint="`biasrepro doctor` shows why; --device cpu works.")
         index = device.index or 0
         if index >= torch.cuda.device_count():
-            raise UserError(f"there is no {name}: {torch.cuda.device_count()} CUDA device(s) are visible")
+            raise UserError(f"{name} does not exist: {torch.cuda.device_count()} CUDA device(s) are visible")
         device = torch.device("cuda", index)
     return device
 
 
 def set_up_device(device: torch.device, execution: Execution, threads: int | None, model: str) -> DeviceSettings:
-    """Set this process up to train ``model`` on ``device``, and return the settings in force.
+    """Prepare this process to train ``model`` on ``device``; returns the settings in force.
 
-    Raises ConfigError for settings that would not be deterministic although the run declares so.
+    Raises ConfigError for a run that declares determinism with settings that are not deterministic.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -91,15 +91,13 @@ def set_up_device(device: torch.device, execution: Execution, threads: int | Non
             "the gradient of max-pooling adds up in no fixed order there",
             hint="Leave memory_format at auto, or set it to contiguous.",
         )
-    allow_tf32 = execution.precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = allow_tf32
-    torch.backends.cudnn.allow_tf32 = allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"
     torch.backends.cudnn.benchmark = on_cuda and not execution.deterministic
     if execution.deterministic and on_cuda:
-        # cuBLAS reads this at its first call; it is the documented condition of its determinism.
+        # cuBLAS needs this for determinism, and reads it at its first call.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(execution.deterministic)
-    # Deterministic mode would also fill new memory, which costs time; nothing here reads memory before writing it.
+    # Deterministic mode would also fill new memory, which takes time; nothing here reads memory before writing it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # made at run time
     return DeviceSettings(
         device=device,
@@ -114,22 +112,22 @@ def set_up_device(device: torch.device, execution: Execution, threads: int | Non
 
 
 def memory_format(execution: Execution, model: str, device_type: str) -> str:
-    """``contiguous`` or ``channels_last``: what ``execution`` says, or what suits ``model`` on that type of device."""
+    """``contiguous`` or ``channels_last``: as in ``execution``, or for ``auto`` what suits ``model`` on that device."""
     if execution.memory_format != "auto":
         return execution.memory_format
     if device_type == "cpu":
         return NETWORKS[model].cpu_memory_format
-    # Tensor cores take channels_last; full fp32 arithmetic does not use them. The gradient of max-pooling in
-    # channels_last adds up atomically, in another order at every run.
+    # Tensor cores prefer channels_last; full fp32 does not use them. The gradient of max-pooling in channels_last adds
+    # up in another order in every run.
     uses_tensor_cores = execution.precision in ("tf32", "bf16")
     return "channels_last" if uses_tensor_cores and not execution.deterministic else "contiguous"
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep what a training step frees, for the next step; returns whether it will.
+    """Tell the C library to keep the memory that a training step frees; returns whether it will.
 
-    By default glibc returns large blocks to the system at once, and every step waits for the same pages to be mapped
-    and zeroed again: a third of SqueezeNet's step on a CPU. Only for a process that trains.
+    By default glibc returns large blocks to the system, and every step waits for the same pages to be mapped and zeroed
+    again: a third of SqueezeNet's step on a CPU. Only for a process that trains.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Test accuracy: every test image once, plain cross-entropy, no augmentation."""
+"""Evaluation on the test images: plain cross-entropy and accuracy, no augmentation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 from repro.engine.cuda_graph import BatchFunction, Capture, GraphedBatch
 from repro.engine.device import DeviceSettings
 
-# No more than a training batch, so that what fits in memory there fits here.
+# No more than a training batch, so that it fits in memory too.
 EVALUATION_BATCH = 128
 
 
@@ -26,7 +26,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates ``model``; ``prepare`` makes uint8 images its input. With ``capture``, each batch is a graph."""
+    """Evaluates ``model`` on uint8 images converted by ``prepare``. With ``capture``, each batch is a CUDA graph."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Evaluator:
             self._add = GraphedBatch(self._add_batch, lambda: [self._sums], capture)
 
     def __call__(self, *, images: Tensor, labels: Tensor) -> Evaluation:
-        """Evaluate on uint8 images (N, 3, H, W) and int64 labels (N,). Waits for the device once, at the end."""
+        """Evaluate on uint8 images (N, 3, H, W) and int64 labels (N,). Waits for the device only at the end."""
         was_training = self._model.training
         self._model.eval()
         self._sums.zero_()

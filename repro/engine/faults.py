@@ -1,6 +1,6 @@
-"""What a failed run's error means for the person who reads it, and for the sweep that may try again.
+"""Turns a GPU's errors into messages for people, and into a kind for a sweep that may try again.
 
-Errors are told apart by name and text: this is imported before torch is.
+Errors are recognised by name and text: this module is imported without torch.
 """
 
 from __future__ import annotations
@@ -8,26 +8,26 @@ from __future__ import annotations
 from repro.errors import RunFailure
 from repro.progress import Trouble
 
-# torch raises AcceleratorError, and where it does not yet, a RuntimeError with one of these in it.
+# torch raises AcceleratorError; older code paths raise a RuntimeError with one of these texts.
 _LOST_DEVICE = ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "cuDNN error", "NVML")
 
 
 def explain(error: Exception, run_id: str) -> tuple[Exception, Trouble | None]:
-    """The error as a person should read it, and its kind where another attempt may go better."""
+    """The error as people should read it, and its kind if another attempt may succeed."""
     name, text = type(error).__name__, str(error)
     if name == "OutOfMemoryError" or (name == "RuntimeError" and "CUDA out of memory" in text):
         failure = RunFailure(
             "the GPU's memory ran out",
             where=run_id,
-            hint="Fewer --jobs-per-gpu, --set execution.recompute=true where the network offers it, or a GPU with more "
-            "memory. The batch size belongs to the experiment and is never changed.",
+            hint="Use fewer --jobs-per-gpu, --set execution.recompute=true if the network has it, or a GPU with more "
+            "memory. The batch size is part of the experiment and is never changed.",
         )
         return failure, "out_of_memory"
     if name == "AcceleratorError" or (name == "RuntimeError" and any(sign in text for sign in _LOST_DEVICE)):
         failure = RunFailure(
             f"the GPU failed: {text.splitlines()[0] if text else name}",
             where=run_id,
-            hint="`nvidia-smi` shows whether it is still there. The same command goes on from the last checkpoint.",
+            hint="`nvidia-smi` shows whether it still works. The same command resumes from the last checkpoint.",
         )
         return failure, "device_lost"
     return error, None

@@ -1,12 +1,10 @@
-"""Whether the loss is still finite: checked at every step, without making a GPU wait."""
+"""Checks at every step whether the loss is finite, without making a GPU wait."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,54 +16,39 @@ COPIES_UNDER_WAY = 2
 _NAP_SECONDS = 0.0005
 
 
-class PendingCopy(Protocol):
-    """A copy of the first bad step, on its way from the device."""
+class CudaCopy:
+    """A copy of the first bad step from the device into pinned memory, with an event behind it in the stream."""
+
+    def __init__(self, bad_step: Tensor) -> None:
+        self._copy = torch.empty((), dtype=torch.int64, pin_memory=True)
+        self._copy.copy_(bad_step, non_blocking=True)
+        self._event = torch.cuda.Event()
+        self._event.record()
 
     def arrived(self) -> bool:
-        """Whether it is complete; does not wait."""
+        """Whether the copy is complete; does not wait."""
+        return bool(self._event.query())
 
     def value(self) -> int:
-        """The first bad step at the time of the copy; only once it arrived."""
-
-
-@dataclass(frozen=True)
-class _CudaCopy:
-    """A copy into pinned memory, and the event behind it in the stream."""
-
-    copy: Tensor
-    event: torch.cuda.Event
-
-    def arrived(self) -> bool:
-        return bool(self.event.query())
-
-    def value(self) -> int:
-        return int(self.copy)
-
-
-def start_cuda_copy(bad_step: Tensor) -> PendingCopy:
-    """Start copying ``bad_step`` from the device, without waiting."""
-    copy = torch.empty((), dtype=torch.int64, pin_memory=True)
-    copy.copy_(bad_step, non_blocking=True)
-    event = torch.cuda.Event()
-    event.record()
-    return _CudaCopy(copy, event)
+        """The first bad step at the time of the copy; valid once it arrived."""
+        return int(self._copy)
 
 
 class FiniteCheck:
-    """Finds the first step of the epoch with a loss that is not finite: on a CPU at once, on a GPU within 50 steps.
+    """Finds the first step of the epoch whose loss is not finite: on a CPU at once, on a GPU within 50 steps.
 
-    On a GPU it also limits the steps that are queued to about as many, so that a request to stop takes effect soon and
-    progress shows what the device has done. The queue never runs empty because of it.
+    On a GPU it also limits the queued steps to about as many, so that a request to stop takes effect soon and progress
+    shows what the device has done. The queue never runs empty because of it.
     """
 
-    def __init__(self, bad_step: Tensor, start_copy: Callable[[Tensor], PendingCopy] | None = None) -> None:
+    def __init__(self, bad_step: Tensor, start_copy: Callable[[Tensor], CudaCopy] | None = None) -> None:
         self._bad_step = bad_step
-        self._start_copy = start_copy or (start_cuda_copy if bad_step.is_cuda else None)
-        self._under_way: deque[PendingCopy] = deque()
+        self._start_copy = start_copy or (CudaCopy if bad_step.is_cuda else None)
+        self._under_way: deque[CudaCopy] = deque()
         self._steps = 0
 
     def after_step(self) -> int | None:
-        """The first bad step so far (from 1), None where none is known. Call it after every step."""
+        """The first bad step so far (from 1), None if none is known. Call it after every step."""
         if self._start_copy is None:
             return self.now()
         self._steps += 1
@@ -80,7 +63,7 @@ class FiniteCheck:
         return _known(oldest.value())
 
     def now(self) -> int | None:
-        """The first bad step, None where there is none; waits for the device."""
+        """The first bad step, None if there is none; waits for the device."""
         return _known(int(self._bad_step))
 
 

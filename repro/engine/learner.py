@@ -1,4 +1,4 @@
-"""A run's network, data and optimizer on a device: one batch, one evaluation."""
+"""A run's network, data and optimizer on a device: trains on one batch, evaluates."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from repro.models import build_model
 
 
 class Learner:
-    """The network, the data and the state of ``run`` on a device: trains on a batch, evaluates.
+    """The network, the data and the state of ``run`` on a device.
 
-    A batch is trained on eagerly, by a compiled network, or as a CUDA graph, as ``settings`` say.
+    Steps run eagerly, with a compiled network, or as a CUDA graph, as ``settings`` say.
     """
 
     def __init__(self, run: Run, dataset: Dataset, settings: DeviceSettings) -> None:
@@ -53,16 +53,16 @@ class Learner:
         return self._evaluate(images=self.feed.test_images, labels=self.feed.test_labels)
 
     def batch_function(self) -> BatchFunction:
-        """What trains eagerly on uint8 images (N, 3, H, W) and targets (N,)."""
+        """The function that trains eagerly on uint8 images (N, 3, H, W) and targets (N,)."""
         state, full = self.state, self.run.cell.recipe.batch_size
         model = state.model
         compiled = torch.compile(model, dynamic=False) if self.settings.compile else model
-        # A GPU's kernels, and a compiled network, lay out gradients themselves.
+        # On a GPU, and in a compiled network, kernels lay out gradients themselves.
         if self.settings.device.type == "cpu" and not self.settings.compile:
             prepare_norms(model)
 
         def train(images: Tensor, targets: Tensor) -> None:
-            # An epoch's last, short batch is not worth a second compilation.
+            # The short last batch of an epoch is not worth a second compilation.
             forward = compiled if len(targets) == full else model
             images = self.feed.prepare(images)
             autocast, totals = self.settings.autocast(), state.totals
@@ -76,7 +76,7 @@ def fresh_state(run: Run, device: torch.device, memory_format: torch.memory_form
     cell = run.cell
     seed_device(torch.device("cpu"), derived_seed(run.seed, "initialization"))
     options = cell.row.options.model_dump()
-    # Set for a whole table, it applies to the networks that have it.
+    # A table may set it for all rows: it applies to the networks that have it.
     if cell.execution.recompute and "recompute" in NETWORKS[cell.row.model].options:
         options["recompute"] = True
     model = build_model(cell.row.model, cell.dataset.num_classes, cell.dataset.image_size, **options)

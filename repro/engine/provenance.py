@@ -1,7 +1,8 @@
-"""What a record says of the machine, the code and the packages, and what both halves of a resumed run must share."""
+"""Machine, code and packages for a record, and the fingerprint that a resumed run must share with its checkpoint."""
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import socket
@@ -22,7 +23,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml", "sc
 
 
 def fingerprint(run: Run, device: torch.device, data: str) -> dict[str, str]:
-    """What two halves of ``run`` must share for its bits to be the same; ``data`` is the data set's fingerprint."""
+    """What must not change while ``run`` is interrupted, for the same bits; ``data`` is the data set's fingerprint."""
     shared = {
         "code": hash_of_code(run),
         "torch": str(torch.__version__),  # a str subclass, which weights_only loading would refuse
@@ -40,7 +41,7 @@ def hash_of_code(run: Run) -> str:
 
 
 def environment_facts(device: torch.device) -> dict[str, Any]:
-    """Versions, commit, machine and command: the fields of a record's provenance that do not depend on the run."""
+    """The fields of a record's provenance that do not depend on the run: versions, commit, machine, command."""
     commit = _git("rev-parse", "HEAD")
     return {
         "biasrepro": repro.__version__,
@@ -58,13 +59,20 @@ def environment_facts(device: torch.device) -> dict[str, Any]:
     }
 
 
+def machine_facts(device: torch.device) -> dict[str, Any]:
+    """The machine and the versions for the record of a benchmark, which has its own command and threads."""
+    facts = environment_facts(device)
+    del facts["command"], facts["threads"]
+    return {**facts, "cores": machine.usable_cores(), "load_average": os.getloadavg()}
+
+
 def device_name(device: torch.device) -> str:
     """The product name of the device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor_name()
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the checkout this code lies in; None where it is installed rather than checked out."""
+    """The output of git in the checkout of this code; None if it is installed without one."""
     top = Path(repro.__file__).resolve().parent.parent
     if not (top / ".git").exists():
         return None

@@ -1,7 +1,6 @@
-"""Random numbers by name: every draw comes from (seed, purpose, counters), never from a stream.
+"""Random numbers by name: each draw is determined by (seed, purpose, counters).
 
-A run can therefore be taken up at any step by arithmetic alone: there is no generator state to save, and nothing that
-draws elsewhere can shift what comes after it.
+So a run can resume at any step without a saved generator state, and a draw in one place cannot shift those in another.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import torch
 
 
 def derived_seed(seed: int, purpose: str, *counters: int) -> int:
-    """A 63-bit seed that is the same for the same arguments on every machine, and unrelated for any others."""
+    """A 63-bit seed: the same for the same arguments on every machine, unrelated for others."""
     text = "/".join([str(seed), purpose, *map(str, counters)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

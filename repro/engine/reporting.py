@@ -1,4 +1,4 @@
-"""What a run tells its listener: the phase it is in, how far it has come, how fast it is."""
+"""Progress messages of a run: its phase, how far it is, how fast it trains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Reporter:
         self._began = time.monotonic()
 
     def count(self, images: int) -> None:
-        """Note a batch of so many images, and report from time to time."""
+        """Count the images of a batch; report every ``REPORT_SECONDS``."""
         self._images += images
         if time.monotonic() - self._reported >= REPORT_SECONDS:
             self._reported = time.monotonic()

@@ -1,4 +1,4 @@
-"""Everything that a run carries from step to step, and nothing that can be derived again."""
+"""The state of a run: everything that it needs to resume."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TrainingState:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Take over a saved state, in place."""
+        """Load a saved state, in place."""
         self.model.load_state_dict(saved["model"])
         self.loss.load_state_dict(saved["loss"])
         self._restore_momentum(saved["momentum"])
@@ -54,13 +54,13 @@ class TrainingState:
             setattr(self, name, saved[name])
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor that a training step changes, gradients apart."""
+        """Every tensor that a training step changes, except gradients."""
         momentum = [buffer for buffer in self._momentum() if buffer is not None]
         networks = [*self.model.parameters(), *self.model.buffers(), *self.loss.buffers()]
         return [*networks, *momentum, *self.totals.tensors().values()]
 
     def size_bytes(self) -> int:
-        """About how large a checkpoint of this state is: weights, buffers and momentum."""
+        """The approximate size of a checkpoint: weights, buffers and momentum."""
         tensors = [*self.model.state_dict().values(), *self.loss.state_dict().values(), *self._parameters()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -83,12 +83,12 @@ class TrainingState:
     def _restore_momentum(self, buffers: list[Tensor | None]) -> None:
         for parameter, buffer in zip(self._parameters(), buffers, strict=True):
             if buffer is not None:
-                # Laid out like its parameter, so that the update after a resume runs over the same strides.
+                # In the parameter's memory layout, so that updates after a resume add up in the same order.
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
 
 
 def finished_epoch(state: TrainingState, **measured: float) -> EpochRecord:
-    """The record of the epoch in ``state.totals``; reads the device, once an epoch. ``measured`` adds the rest."""
+    """The record of the epoch in ``state.totals`` with the ``measured`` fields. Waits for the device."""
     loss, top1, top5, count, z, z_squared = state.totals.sums.tolist()
     low, high = state.totals.extremes.tolist()
     mean = z / count

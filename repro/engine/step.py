@@ -1,7 +1,6 @@
-"""One training step, and what an epoch adds up on the device while its steps run.
+"""One training step, and the totals of an epoch on the device.
 
-Nothing here makes the host wait for the device: sums, extremes and the first bad step stay in tensors until the epoch
-ends.
+Nothing here makes the host wait for the device: the totals stay in tensors until the epoch ends.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ NO_BAD_STEP = 2**62
 class Totals:
     """Running totals over the samples of an epoch, on the device.
 
-    ``sums`` float64 (6,): weighted loss, top-1 hits, top-5 hits, samples, z, z squared. ``extremes`` float32 (2,): the
-    least and the greatest z. ``steps`` int64 (): the batches added. ``bad_step`` int64 (): the first of them, from 1,
+    ``sums`` float64 (6,): weighted loss, top-1 hits, top-5 hits, samples, z, z squared. ``extremes`` float32 (2,):
+    minimum and maximum of z. ``steps`` int64 (): the batches added. ``bad_step`` int64 (): the first batch, from 1,
     whose loss was not finite.
     """
 
@@ -49,18 +48,18 @@ class Totals:
         return {"sums": self.sums, "extremes": self.extremes, "steps": self.steps, "bad_step": self.bad_step}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take over saved totals, in place."""
+        """Load saved totals, in place."""
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
     def reset(self) -> None:
-        """Back to no samples, in place."""
+        """Start again from no samples, in place."""
         self.restore(Totals.zero(self.sums.device).tensors())
 
     def add(self, *, losses: Tensor, weights: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: losses (N,), weights z (N,), logits (N, K), targets (N,)."""
         hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == targets[:, None]
-        # new_full, not new_tensor: the latter copies from the host, which waits and cannot be captured in a graph.
+        # new_full, not new_tensor, which copies from the host: that waits, and cannot be captured in a graph.
         sums = (losses.sum(), hits[:, 0].sum(), hits.sum(), losses.new_full((), len(targets)))
         self.sums += torch.stack([*(x.double() for x in sums), weights.double().sum(), weights.double().square().sum()])
         low, high = torch.aminmax(weights)
@@ -72,10 +71,10 @@ class Totals:
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.SGD:
-    """SGD as ``recipe`` says it, one kernel for all parameters, its momentum zero from the start.
+    """SGD of ``recipe`` in one kernel for all parameters, with zero momentum from the start.
 
-    On CUDA the learning rate is a float32 tensor, which a captured graph reads anew at every replay; only the fused
-    kernel takes it from there without asking the host.
+    On CUDA the learning rate is a float32 tensor, which a graph reads at every replay; only the fused kernel uses it
+    without a copy to the host.
     """
     rate = torch.tensor(recipe.learning_rate, device=device) if device.type == "cuda" else recipe.learning_rate
     optimizer = torch.optim.SGD(
@@ -87,14 +86,14 @@ def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> to
         fused=True,
     )
     if recipe.momentum:
-        # What SGD's first step would leave there: 0 x momentum + gradient. Given beforehand, every step is alike.
+        # SGD's first step gives the same: 0 x momentum + gradient. With buffers from the start, all steps are alike.
         for parameter in model.parameters():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.SGD, rate: float) -> None:
-    """Set the rate of the next step, without a wait and where a captured graph finds it."""
+    """Set the rate of the next step without waiting, in the tensor that a captured graph reads."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)

@@ -1,4 +1,4 @@
-"""One run, from its configuration to its record: the experiment in reading order."""
+"""One run, from its configuration to its record; reads from top to bottom as the experiment runs."""
 
 from __future__ import annotations
 
@@ -45,16 +45,19 @@ def train_run(
     listen: Listener = ignore,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord:
-    """Train ``run`` to its end, from its checkpoint where there is one, and write its record under ``results``.
+    """Train ``run`` to its end, from its checkpoint if it has one, and write its record under ``results``.
 
-    ``node_data`` is a folder of this machine for a copy of the decoded images; None opens those in ``data_root``.
-    A run that has a record is not trained again. Raises Interrupted once ``should_stop`` turned true and a checkpoint
-    is saved; OwnedElsewhere where another process trains the run; ConfigError where the record or the checkpoint is of
-    another configuration, or where configuration, code, torch, device or thread count changed since the checkpoint
-    (unless ``allow_changed``, which marks the record); DataError where the data set is missing or damaged; UserError
-    where the disk is too full to begin, RunFailure where it fills up later.
+    ``node_data`` is a local folder for a copy of the decoded images; None opens those in ``data_root``. A run that has
+    a record is not trained again. Raises:
+
+    - Interrupted once ``should_stop`` is true and a checkpoint is saved; OwnedElsewhere if another process trains the
+      run;
+    - ConfigError if the record or the checkpoint belongs to another configuration, or if configuration, code, torch,
+      device or thread count changed since the checkpoint (unless ``allow_changed``, which marks the record);
+    - DataError if the data set is missing or damaged; UserError if the disk is too full to start, RunFailure if it
+      fills up later.
     """
-    # --- Nothing to do? ---
+    # --- Already recorded? ---
     folder = RunFolder.of(results, run)
     if (finished := find_record(folder)) is not None:
         return _same_configuration(finished, run, folder)
@@ -74,7 +77,7 @@ def train_run(
         choice, notes = run.cell.dataset, list[str]()
         dataset = load_dataset(choice.name, data_root, classes=choice.classes, node_data=node_data, say=notes.append)
 
-        # --- Network and optimizer, from the checkpoint where there is one ---
+        # --- Network and optimizer, from the checkpoint if there is one ---
         training = Training(run, dataset, settings, listen, should_stop)
         for note in notes:
             training.reporter.report("starting", note)
@@ -93,7 +96,7 @@ def train_run(
 
 
 class Training:
-    """A run on a device: what learns, and the loop over its epochs and steps."""
+    """A run on a device: the loop over its epochs and steps, with checkpoints."""
 
     def __init__(
         self,
@@ -111,14 +114,14 @@ class Training:
         self.feed, self.state = self.learner.feed, self.learner.state
         self.steps = self.feed.steps
         self.reporter = Reporter(run, self.state, self.steps, listen)
-        # Of the code that is imported now, whatever happens to its files later.
+        # Of the code as it is imported now: its files may change while the run trains.
         self._fingerprint = fingerprint(run, settings.device, dataset.fingerprint)
         self._finite = FiniteCheck(self.state.totals.bad_step)
         self._saved = time.monotonic()
         self._checkpoints = 0
 
     def resume(self, ownership: Ownership, *, allow_changed: bool) -> None:
-        """Continue from the checkpoint in the run's folder, where there is a good one."""
+        """Continue from the checkpoint in the run's folder, if there is a good one."""
         folder = ownership.folder
         loaded = checkpoint.load(folder, self.run.id)
         for problem in loaded.problems:
@@ -136,14 +139,14 @@ class Training:
             raise ConfigError(
                 f"the checkpoint does not fit this run ({type(error).__name__})",
                 where=where,
-                hint="It is not damaged, but another version of biasrepro wrote it: delete it to start over.",
+                hint="Another version of biasrepro wrote it. Delete it to start over.",
             ) from error
         self.state.resumptions += 1
         self.state.changes_accepted += changes
         self.reporter.report("training", f"resumed at epoch {self.state.epoch}, step {self.state.step}")
 
     def train(self, ownership: Ownership) -> str | None:
-        """Train the epochs that are left. Returns None, or why the run diverged. Raises Interrupted."""
+        """Train the remaining epochs. Returns why the run diverged, or None. Raises Interrupted."""
         state = self.state
         self._saved = time.monotonic()
         self.reporter.begin()
@@ -157,7 +160,7 @@ class Training:
         return None
 
     def _train_epoch(self, ownership: Ownership) -> str | None:
-        """The steps that are left in this epoch. Returns why the run diverged, or None."""
+        """Train the remaining steps of the epoch. Returns why the run diverged, or None."""
         state = self.state
         began = time.monotonic()
         self.feed.begin_epoch(state.epoch)
@@ -170,7 +173,7 @@ class Training:
             if (bad_step := self._finite.after_step()) is not None:
                 return self._diverged_at(bad_step)
 
-            # --- Report, and save in between where it is time or a stop was asked for ---
+            # --- Report; save a checkpoint if one is due or a stop was requested ---
             self.reporter.count(images)
             if step + 1 < self.steps and (self.should_stop() or self._checkpoint_is_due()):
                 state.epoch_seconds += time.monotonic() - began
@@ -184,7 +187,7 @@ class Training:
         return None if bad_step is None else self._diverged_at(bad_step)
 
     def _finish_epoch(self) -> str | None:
-        """Evaluate, append the epoch to the history, begin the next. Returns why the run diverged, or None."""
+        """Evaluate, add the epoch to the history, start the next one. Returns why the run diverged, or None."""
         state = self.state
 
         # --- Test accuracy ---
@@ -223,14 +226,9 @@ class Training:
         return time.monotonic() - self._saved > CHECKPOINT_SECONDS
 
     def _save(self, ownership: Ownership) -> None:
-        """Save a checkpoint."""
         state = self.state
         self._checkpoints += 1
-        saved = {
-            "configuration": self.run.configuration(),
-            "fingerprint": self._fingerprint,
-            **state.to_checkpoint(),
-        }
+        saved = {"configuration": self.run.configuration(), "fingerprint": self._fingerprint, **state.to_checkpoint()}
         header = Header(self.run.id, self._checkpoints, state.epoch, state.step)
         what = f"the checkpoint at epoch {state.epoch}, step {state.step},"
         with failed_writes_explained(ownership.folder, what, state.size_bytes()):
@@ -238,7 +236,7 @@ class Training:
         self._saved = time.monotonic()
 
     def _stop_if_asked(self) -> None:
-        """Raise Interrupted where a stop was asked for; called only right after a checkpoint."""
+        """Raise Interrupted if a stop was requested. Call it right after saving a checkpoint."""
         if self.should_stop():
             self.reporter.report("interrupted")
             raise Interrupted(f"{self.run.id}: checkpoint saved at epoch {self.state.epoch}, step {self.state.step}")
@@ -250,5 +248,5 @@ def _same_configuration(record: RunRecord, run: Run, folder: RunFolder) -> RunRe
     raise ConfigError(
         "a run of another configuration is recorded here",
         where=str(folder.record),
-        hint="Give another --results folder, or move this record away.",
+        hint="Use another --results folder, or move this record away.",
     )

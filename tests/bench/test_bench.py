@@ -49,8 +49,8 @@ def test_arms_are_those_of_the_device_in_their_order() -> None:
     ("names", "device", "told"),
     [
         ("plain,fromat", "cpu", "Did you mean 'format'"),
-        ("plain,graph", "cpu", "one of cuda"),
-        ("plain,memory", "cuda", "one of cpu"),
+        ("plain,graph", "cpu", "only for cuda"),
+        ("plain,memory", "cuda", "only for cpu"),
         ("plain", "cpu", "fewer than two"),
         ("plain,plain", "cpu", "fewer than two"),
     ],

@@ -368,7 +368,7 @@ def _(stage: Stage) -> None:
     harm(stage.files.checkpoint)
     said = stage.command()
     assert said.code == 0
-    assert any("put aside as" in (message.message or "") for message in said.messages)
+    assert any("quarantined as" in (message.message or "") for message in said.messages)
     assert any("resumed at epoch 2, step 0" in (message.message or "") for message in said.messages)
     assert (stage.files.path / "checkpoint.pt.damaged").exists()
     assert without_times(read_record(stage.files.record)) == stage.whole
@@ -381,7 +381,7 @@ def _(stage: Stage) -> None:
     harm(stage.files.previous_checkpoint)
     said = stage.command()
     assert said.code == 0
-    assert sum("put aside as" in (message.message or "") for message in said.messages) == 2
+    assert sum("quarantined as" in (message.message or "") for message in said.messages) == 2
     assert without_times(read_record(stage.files.record)) == stage.whole
 
 
@@ -523,7 +523,7 @@ def changed(stage: Stage, line: str) -> None:
     assert accepted.code == 0, accepted.err
     marks = read_record(stage.files.record).provenance.changes_accepted
     assert any(line in mark for mark in marks)
-    footnotes = [told for told in stage.table().splitlines() if "Resumed after a change that was accepted" in told]
+    footnotes = [told for told in stage.table().splitlines() if "Resumed with changes that were accepted" in told]
     assert any(line in told for told in footnotes), footnotes
 
 
@@ -578,14 +578,14 @@ def _(stage: Stage) -> None:
         said = stage.command(*flag)
         assert said.code == 2
         assert "recipe.batch_size: was 72, is 97" in said.err
-        assert "another one" in said.err
+        assert "belongs to another run" in said.err
 
 
 @fault("fewer epochs than were trained already", "refused, whatever is accepted")
 def _(stage: Stage) -> None:
     with pytest.raises(Interrupted):
         stage.train(stage.run_with("recipe.epochs=9"), stop_after=11)
-    with pytest.raises(ConfigError, match=r"recipe.epochs: 3, and the run has come to epoch [4-9]"):
+    with pytest.raises(ConfigError, match=r"recipe.epochs: 3, but the checkpoint is at epoch [4-9]"):
         stage.train(allow_changed=True)
 
 

@@ -208,4 +208,4 @@ def test_pipes_in_files_places_are_not_waited_for(tmp_path: Path, capfd: pytest.
     loaded = checkpoint.load(folder_in(results, a_run(seed=2)), a_run(seed=2).id)
     assert loaded.state is None
     assert "it is a pipe or a device" in loaded.problems[0]
-    assert "put aside as" in loaded.problems[0]
+    assert "quarantined as" in loaded.problems[0]
