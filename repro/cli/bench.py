@@ -23,11 +23,9 @@ Arms = Annotated[
         "two.",
     ),
 ]
-Rounds = Annotated[int, typer.Option(min=1, max=1_000, help="Timed epochs of each arm, in the order A B B A.")]
 Batches = Annotated[
     int | None, typer.Option(min=1, help="Full batches in an epoch. Default: 20 on a CPU, 390 on a GPU.")
 ]
-BatchSize = Annotated[int, typer.Option(min=2, help="Images in a batch.")]
 ImageSize = Annotated[int, typer.Option(min=32, max=64, help="32 (recipe and classes of Table 2) or 64 (of Table 1).")]
 Workers = Annotated[
     int | None,
@@ -42,9 +40,9 @@ def bench(
     context: typer.Context,
     models: Models = None,
     arms: Arms = None,
-    rounds: Rounds = 5,
+    rounds: Annotated[int, typer.Option(min=1, max=1_000, help="Timed epochs of each arm, in turn A B B A.")] = 5,
     batches: Batches = None,
-    batch_size: BatchSize = 128,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images in a batch.")] = 128,
     image_size: ImageSize = 32,
     device: Device = "auto",
     threads: Threads = None,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.errors import UserError
 
 if TYPE_CHECKING:
-    from repro.experiment.catalog import DatasetFacts
     from repro.sweep.selection import Plan
 
 
@@ -61,31 +62,28 @@ def make_data_ready(name: str, root: Path) -> None:
     from repro.experiment.catalog import dataset_facts
 
     facts = dataset_facts(name)
-    if not facts.archives:
+    if facts.archives:
+        with _progress_of(facts.title) as report:
+            open_decoded(facts, root, report)
+
+
+@contextmanager
+def _progress_of(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function that shows the progress of decoding: a bar on a terminal, a line per stage elsewhere."""
+    if not sys.stdout.isatty():
+        stages: set[str] = set()
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages.add(stage)
+                print(f"{stage} {title}", flush=True)
+
+        yield report
         return
-    if sys.stdout.isatty():
-        _open_with_bar(facts, root)
-        return
-    told: set[str] = set()
-
-    def report(stage: str, done: int, total: int) -> None:
-        if stage not in told:
-            told.add(stage)
-            print(f"{stage} {facts.title}", flush=True)
-
-    open_decoded(facts, root, report)
-
-
-def _open_with_bar(facts: DatasetFacts, root: Path) -> None:
     from rich.progress import Progress
 
     from repro.cli.console import console
-    from repro.data.prepare import open_decoded
 
     with Progress(console=console(), transient=True) as bar:
-        task = bar.add_task(facts.title, total=None)
-
-        def report(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{stage} {facts.title}", completed=done, total=total)
-
-        open_decoded(facts, root, report)
+        task = bar.add_task(title, total=None)
+        yield lambda stage, done, total: bar.update(task, description=f"{stage} {title}", completed=done, total=total)

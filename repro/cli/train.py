@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import (
-    RESULTS_DEFAULT,
-    ROOT_DEFAULT,
-    AllowChanged,
-    Deterministic,
-    Device,
-    NodeData,
-    ProgressStyle,
-    Results,
-    Root,
-    Settings,
-    TensorBoard,
-    Threads,
-)
+from repro.cli import options
 from repro.cli.preflight import decode_with_progress
 from repro.cli.references import complete_cell, declared, find_target
 from repro.cli.tensorboard import TensorBoardLog
@@ -43,7 +30,7 @@ Target = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Determines every random draw.")]
-Display = Annotated[ProgressStyle, typer.Option(help="json: one message a line, for programs.")]
+Display = Annotated[options.ProgressStyle, typer.Option(help="json: one message a line, for programs.")]
 StopAtEof = Annotated[
     bool,
     typer.Option("--stop-at-eof", help="Save a checkpoint and stop when standard input closes, for programs."),
@@ -54,16 +41,16 @@ def train(
     context: typer.Context,
     target: Target = "demo",
     seed: Seed = 0,
-    device: Device = "auto",
-    settings: Settings = None,
-    deterministic: Deterministic = False,
-    results: Results = RESULTS_DEFAULT,
-    root: Root = ROOT_DEFAULT,
-    node_data: NodeData = None,
-    threads: Threads = None,
+    device: options.Device = "auto",
+    settings: options.Settings = None,
+    deterministic: options.Deterministic = False,
+    results: options.Results = options.RESULTS_DEFAULT,
+    root: options.Root = options.ROOT_DEFAULT,
+    node_data: options.NodeData = None,
+    threads: options.Threads = None,
     progress: Display = "auto",
-    allow_changed: AllowChanged = False,
-    tensorboard: TensorBoard = None,
+    allow_changed: options.AllowChanged = False,
+    tensorboard: options.TensorBoard = None,
     stop_at_eof: StopAtEof = False,
 ) -> None:
     """Train one run and record it; an interrupted run resumes from its checkpoint.
@@ -113,7 +100,7 @@ def train(
 
 
 @contextmanager
-def _showing(run: Run, folder: RunFolder, style: ProgressStyle, tensorboard: Path | None) -> Iterator[Listener]:
+def _showing(run: Run, folder: RunFolder, style: options.ProgressStyle, tensorboard: Path | None) -> Iterator[Listener]:
     """Give a listener that shows the run and publishes its progress, and that is told why the run failed."""
     from repro.cli.train_view import choose_view
     from repro.results.progress_file import Publisher

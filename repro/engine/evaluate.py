@@ -29,15 +29,9 @@ class Evaluator:
     """Evaluates ``model`` on uint8 images converted by ``prepare``. With ``capture``, each batch is a CUDA graph."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        prepare: Callable[[Tensor], Tensor],
-        settings: DeviceSettings,
-        capture: Capture | None = None,
+        self, model: nn.Module, prepare: Callable[[Tensor], Tensor], settings: DeviceSettings, capture: Capture | None
     ) -> None:
-        self._model = model
-        self._prepare = prepare
-        self._autocast = settings.autocast
+        self._model, self._prepare, self._autocast = model, prepare, settings.autocast
         self._sums = torch.zeros(3, dtype=torch.float64, device=settings.device)
         self._add: BatchFunction = self._add_batch
         if capture is not None:

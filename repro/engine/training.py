@@ -99,12 +99,7 @@ class Training:
     """A run on a device: the loop over its epochs and steps, with checkpoints."""
 
     def __init__(
-        self,
-        run: Run,
-        dataset: Dataset,
-        settings: DeviceSettings,
-        listen: Listener,
-        should_stop: Callable[[], bool],
+        self, run: Run, dataset: Dataset, settings: DeviceSettings, listen: Listener, should_stop: Callable[[], bool]
     ) -> None:
         self.run = run
         self.recipe = run.cell.recipe

@@ -27,7 +27,7 @@ def test_counts_every_image_once_at_any_batch_size(batch: int, monkeypatch: pyte
     labels = torch.randint(10, (30,), generator=random)
     model = Lookup().train()
     settings = set_up_device(torch.device("cpu"), Execution(), None, "squeezenet")
-    evaluate = Evaluator(model, lambda x: x.float() / 16, settings)
+    evaluate = Evaluator(model, lambda x: x.float() / 16, settings, None)
     result = evaluate(images=images, labels=labels)
     assert evaluate(images=images, labels=labels) == result
 
