@@ -13,33 +13,11 @@ from torch import nn
 from repro.bench.bound import wait_for
 from repro.bench.configurations import Setting, keeps_memory
 from repro.bench.plain import PlainLoop
-from repro.data import Dataset
 from repro.data.augment import normalize
+from repro.data.dataset import Dataset, random_dataset
 from repro.engine.device import choose_device, keep_freed_memory, set_up_device
 from repro.engine.learner import Learner
 from repro.engine.randomness import derived_seed, seed_device
-from repro.experiment.schema import Run
-
-
-def random_images(run: Run, count: int) -> Dataset:
-    """``count`` random training images of the shape of the run's data set: their content does not change the speed."""
-    choice = run.cell.dataset
-    generator = torch.Generator().manual_seed(0)
-    shape = (count, 3, choice.image_size, choice.image_size)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, choice.num_classes, (count,), generator=generator)
-    return Dataset(
-        name=choice.name,
-        image_size=choice.image_size,
-        classes=tuple(str(index) for index in range(choice.num_classes)),
-        train_images=images,
-        train_labels=labels,
-        test_images=images[:1],
-        test_labels=labels[:1],
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        source="random",
-    )
 
 
 class Loop:
@@ -49,7 +27,7 @@ class Loop:
         run = setting.run
         self.device = choose_device(setting.device)
         self.settings = set_up_device(self.device, run.cell.execution, setting.threads, run.cell.row.model)
-        dataset = random_images(run, setting.images)
+        dataset = random_dataset(run.cell.dataset, setting.images)
         self._make_batches: Callable[[], object] | None = None
         self._train: Callable[[], object]
         if setting.arm in ("plain", "resident"):

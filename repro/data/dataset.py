@@ -14,6 +14,7 @@ from repro.data.node_copy import open_on_node
 from repro.data.prepare import Report, decoder_of, open_decoded, silent
 from repro.errors import DataError
 from repro.experiment.catalog import dataset_facts, default_root
+from repro.experiment.schema import DatasetChoice
 
 
 @dataclass(frozen=True)
@@ -95,4 +96,24 @@ def load_dataset(
         std=std,
         source=source,
         fingerprint=sums.fingerprint(classes or facts.num_classes),
+    )
+
+
+def random_dataset(choice: DatasetChoice, count: int, tested: int = 1) -> Dataset:
+    """Random images of the shape and classes of a data set, for timing; the first ``tested`` are its test images."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, 3, choice.image_size, choice.image_size)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, choice.num_classes, (count,), generator=generator)
+    return Dataset(
+        name=choice.name,
+        image_size=choice.image_size,
+        classes=tuple(str(index) for index in range(choice.num_classes)),
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:tested],
+        test_labels=labels[:tested],
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        source="random",
     )

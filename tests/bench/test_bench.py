@@ -12,8 +12,8 @@ from repro.bench.benchmark import Options, benchmark, cell_of
 from repro.bench.bound import Bound, Need, need_of
 from repro.bench.compare import ArmResult, ratio, whole_run_seconds
 from repro.bench.configurations import ARMS, Setting, choose_arms, keeps_memory, with_execution
-from repro.bench.loops import random_images
 from repro.bench.plain import PlainLoop
+from repro.data.dataset import random_dataset
 from repro.errors import RunFailure, UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
@@ -128,7 +128,7 @@ def test_the_setting_crosses_to_another_process() -> None:
 def test_the_plain_loop_learns() -> None:
     cell = cell_of("shufflenetv2_x0_5", options(batch_size=16))
     torch.manual_seed(0)
-    loop = PlainLoop(cell, random_images(Run(cell=cell, seed=0), 16), torch.device("cpu"), workers=0)
+    loop = PlainLoop(cell, random_dataset(cell.dataset, 16), torch.device("cpu"), workers=0)
     losses = [loop.epoch() for _ in range(4)]
     assert losses[-1] < losses[0]
 

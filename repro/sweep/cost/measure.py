@@ -129,28 +129,12 @@ def _training(run: Run, batch_size: int, device: str, threads: int) -> Training:
 
 def training_on_random_images(run: Run, count: int, device: str, threads: int) -> Training:
     """The engine's training of ``run`` on ``count`` random images; their first batch is its test set."""
-    import torch
-
-    from repro.data import Dataset
+    from repro.data.dataset import random_dataset
     from repro.engine.device import choose_device, keep_freed_memory, set_up_device
     from repro.engine.training import Training
     from repro.progress import ignore
 
-    choice, tested = run.cell.dataset, run.cell.recipe.batch_size
-    images = torch.randint(0, 256, (count, 3, choice.image_size, choice.image_size), dtype=torch.uint8)
-    labels = torch.randint(0, choice.num_classes, (count,))
-    dataset = Dataset(
-        name=choice.name,
-        image_size=choice.image_size,
-        classes=tuple(str(index) for index in range(choice.num_classes)),
-        train_images=images,
-        train_labels=labels,
-        test_images=images[:tested],
-        test_labels=labels[:tested],
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        source="random",
-    )
+    dataset = random_dataset(run.cell.dataset, count, tested=run.cell.recipe.batch_size)
     settings = set_up_device(choose_device(device), run.cell.execution, threads, run.cell.row.model)
     keep_freed_memory()
     return Training(run, dataset, settings, ignore, lambda: False)
