@@ -171,8 +171,9 @@ def _show_cells(planned: SeedPlan) -> None:
     rows, total = [], 0.0
     for number, step in enumerate(planned.steps):
         total += step.hours
-        within = ["yes" if number < planned.affordable else "no"] if budget else []
-        rows.append([*_texts(step.need), str(len(step.runs)), f"{step.hours:,.1f}", f"{total:,.1f}", *within])
+        rows.append([*_texts(step.need), str(len(step.runs)), f"{step.hours:,.1f}", f"{total:,.1f}"])
+        if budget:
+            rows[-1].append("yes" if number < planned.affordable else "no")
     for need in (*planned.unknown_cost, *planned.out_of_reach):
         rows.append([*_texts(need), *("–" for _ in cost)])
     headers = ["cell", "paper", "to show", "to exclude", "paired", *cost]

@@ -98,7 +98,8 @@ def table(
 
     # The command that gives this output, with every choice in it.
     words = ["table", *(asked.reference for asked in chosen), "--format", format_name, "--metric", metric]
-    words += [] if variants is None else ["--variants" if variants else "--no-variants"]
+    if variants is not None:
+        words.append("--variants" if variants else "--no-variants")
     words += ["--verdicts", verdicts] if verdicts else []
     words += ["--compact"] if compact else []
     words += ["--siunitx"] if siunitx else []
