@@ -179,6 +179,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--figures", action="store_true", help="print the figures of docs/reliability.md at the end")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m cuda``, collect only the files with such tests: a GPU machine need not have what the others import."""
+    if config.option.markexpr != "cuda":
+        return None
+    files = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
+    return None if any("mark.cuda" in file.read_text(encoding="utf-8") for file in files) else True
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """With ``--figures``: the figures that the reliability tests noted (``proved``), how often and with what result."""
     if not config.getoption("--figures"):
