@@ -74,13 +74,11 @@ def choose_arms(names: str | None, device: str) -> tuple[str, ...]:
 def with_execution(run: Run, arm: str, precision: str) -> Run:
     """``run`` as ``arm`` executes it, without what later arms add.
 
-    The arms before ``format`` compute like the plain loop: in fp32, or if ``precision`` is another one with torch's
-    default, which is TF32 convolutions.
+    The arms before ``format`` compute like the plain loop: in fp32, which is torch's default on the device.
     """
     place = ARMS.index(arm)
-    usual = "fp32" if precision == "fp32" else "tf32"
     chosen = {
-        "precision": precision if has_precision(arm) else usual,
+        "precision": precision if has_precision(arm) else "fp32",
         "memory_format": "auto" if place >= ARMS.index("format") else "contiguous",
         "cuda_graph": place >= ARMS.index("graph"),
         "compile": arm == "compile",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from repro.cli.options import Device, Threads, refuse_unused
 from repro.errors import UserError
+from repro.experiment.schema import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ Workers = Annotated[
     int | None,
     typer.Option(min=0, max=256, help="Data loader processes of the plain loop. Default: one per core, at most 8."),
 ]
-Precision = Annotated[Literal["fp32", "tf32", "bf16"], typer.Option(help="Precision of format and the arms after it.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Precision of format and the arms after it.")]
 Recompute = Annotated[bool, typer.Option("--recompute", help="DenseNets: recompute activations (execution.recompute).")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the record, as JSON.", dir_okay=False)]
 
@@ -47,7 +48,7 @@ def bench(
     device: Device = "auto",
     threads: Threads = None,
     workers: Workers = None,
-    precision: Precision = "fp32",
+    precision: PrecisionOption = "fp32",
     recompute: Recompute = False,
     output: Output = None,
 ) -> None:

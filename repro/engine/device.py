@@ -30,6 +30,8 @@ class DeviceSettings:
 
     device: torch.device
     precision: str
+    tf32_convolutions: bool
+    tf32_products: bool
     memory_format: str
     compile: bool
     cuda_graph: bool
@@ -91,7 +93,9 @@ def set_up_device(device: torch.device, execution: Execution, threads: int | Non
             "the gradient of max-pooling adds up in no fixed order there",
             hint="Leave memory_format at auto, or set it to contiguous.",
         )
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"
+    # fp32 is what torch does by default, whatever was set in this process before; ieee has no TF32 at all.
+    torch.backends.cudnn.allow_tf32 = tf32_convolutions = on_cuda and execution.precision in ("fp32", "tf32")
+    torch.backends.cuda.matmul.allow_tf32 = tf32_products = on_cuda and execution.precision == "tf32"
     torch.backends.cudnn.benchmark = on_cuda and not execution.deterministic
     if execution.deterministic and on_cuda:
         # cuBLAS needs this for determinism, and reads it at its first call.
@@ -102,6 +106,8 @@ def set_up_device(device: torch.device, execution: Execution, threads: int | Non
     return DeviceSettings(
         device=device,
         precision="fp32" if execution.precision == "tf32" and not on_cuda else execution.precision,
+        tf32_convolutions=tf32_convolutions,
+        tf32_products=tf32_products,
         memory_format=layout,
         compile=execution.compile,
         cuda_graph=on_cuda and execution.cuda_graph,
@@ -117,8 +123,8 @@ def memory_format(execution: Execution, model: str, device_type: str) -> str:
         return execution.memory_format
     if device_type == "cpu":
         return NETWORKS[model].cpu_memory_format
-    # Tensor cores prefer channels_last; full fp32 does not use them. The gradient of max-pooling in channels_last adds
-    # up in another order in every run.
+    # Tensor cores prefer channels_last; fp32 is torch's default, its layout included. The gradient of max-pooling in
+    # channels_last adds up in another order in every run.
     uses_tensor_cores = execution.precision in ("tf32", "bf16")
     return "channels_last" if uses_tensor_cores and not execution.deterministic else "contiguous"
 

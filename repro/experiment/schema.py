@@ -22,6 +22,7 @@ LossName = Annotated[str, AfterValidator(known("loss", LOSSES))]
 DatasetName = Annotated[str, AfterValidator(known("data set", DATASETS))]
 NetworkName = Annotated[str, AfterValidator(known("network", NETWORKS))]
 Normalization = Literal["batch", "running", "activation"]
+Precision = Literal["fp32", "ieee", "tf32", "bf16"]
 TableKind = Literal["paper", "released", "variants", "study", "demo"]
 
 BASELINE = "ce"
@@ -79,7 +80,7 @@ class Weighting(Strict):
 class Execution(Strict):
     """How the arithmetic is carried out: the same mathematics, but the last bits (with bf16, more) may change."""
 
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     compile: bool = False
     cuda_graph: bool = True

@@ -35,7 +35,7 @@ def facts(records: Sequence[RunRecord]) -> dict[str, str]:
     for package in ("torch", "torchvision", "numpy"):
         if any(package in run.packages for run in made):
             found[package] = _counted(run.packages.get(package, "unknown") for run in made)
-    found["Precision"] = _counted(str(record.execution_in_force.get("precision", "unknown")) for record in records)
+    found["Precision"] = _counted(map(_precision, records))
     return found
 
 
@@ -76,6 +76,13 @@ def _counted(values: Iterable[str]) -> str:
 
 def _commit(run: Provenance) -> str:
     return (run.git_commit or "none")[:12] + (" with changes" if run.git_dirty else "")
+
+
+def _precision(record: RunRecord) -> str:
+    used = record.execution_in_force
+    in_tf32 = [what for what in ("convolutions", "products") if used.get(f"tf32_{what}")]
+    precision = str(used.get("precision", "unknown"))
+    return f"{precision} ({' and '.join(in_tf32)} in TF32)" if in_tf32 else precision
 
 
 def _runs(count: int) -> str:

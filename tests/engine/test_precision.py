@@ -123,6 +123,24 @@ def test_what_is_in_force_is_what_is_done_not_what_was_asked_for() -> None:
     assert (settings.precision, settings.cuda_graph) == ("fp32", False)
 
 
+@pytest.mark.parametrize(
+    ("precision", "convolutions", "products"),
+    [("fp32", True, False), ("ieee", False, False), ("tf32", True, True), ("bf16", False, False)],
+)
+def test_tf32_is_in_force_as_declared(
+    precision: str, convolutions: bool, products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default is torch's own on the device, whatever was set before; a CPU has no TF32."""
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    execution = Execution.model_validate({"precision": precision})
+    for device, is_there in (("cuda", True), ("cpu", False)):
+        used = set_up_device(torch.device(device, 0), execution, 1, "squeezenet").to_record()
+        in_force = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+        assert (used["tf32_convolutions"], used["tf32_products"]) == in_force
+        assert in_force == (convolutions and is_there, products and is_there)
+
+
 def test_deterministic_max_pooling_in_channels_last_is_refused_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     execution = Execution(deterministic=True, memory_format="channels_last")

@@ -158,6 +158,23 @@ def test_execution_other_than_asked_for_is_said(report_of: Callable[..., Report]
     assert peculiarities(report.records) == ["1 run was executed with precision tf32 where fp32 was requested."]
 
 
+@pytest.mark.parametrize(
+    ("used", "shown"),
+    [
+        ({"precision": "fp32"}, "fp32"),  # records before TF32 was declared, all from CPUs
+        ({"precision": "fp32", "tf32_convolutions": True, "tf32_products": False}, "fp32 (convolutions in TF32)"),
+        (
+            {"precision": "tf32", "tf32_convolutions": True, "tf32_products": True},
+            "tf32 (convolutions and products in TF32)",
+        ),
+        ({"precision": "ieee", "tf32_convolutions": False, "tf32_products": False}, "ieee"),
+    ],
+)
+def test_tf32_is_said_where_it_was_used(used: dict[str, Any], shown: str, fake_runs: Any) -> None:
+    run = Run(cell=find_table("table1").cells[0], seed=0)
+    assert facts([fake_runs.record(run, execution_in_force=used)])["Precision"] == shown
+
+
 def test_what_was_read_how_is_the_document_itself() -> None:
     found = chapters(reproducing_document())
     headings = [chapter.heading for chapter in found]
