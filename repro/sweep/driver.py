@@ -17,12 +17,14 @@ from repro.results import write_failure
 from repro.results.ownership import OwnedElsewhere, owner_of
 from repro.sweep.executor import Ended, Event, Executor, Fate, Job, Notice, Reported, Started
 from repro.sweep.retries import MAX_DISPLACEMENTS, DisplacementCounter, retry_job
-from repro.sweep.survey import Stage, look_at
+from repro.sweep.survey import FINISHED, Stage, look_at
 from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
 
 POLL_SECONDS = 0.2
 RECHECK_SECONDS = 2.0  # between two looks at a run that another process trains
 LAST_SECONDS = 60.0  # for workers to save a checkpoint when the sweep itself fails
+# For the record of a run that a node reports as finished: an NFS client may not find a new file for 60 s (acdirmax).
+RECORD_SECONDS = 70.0
 
 _SIGNAL_NAMES = {number.value: number.name for number in signal.Signals}
 # Exit codes of workers that were asked to stop, by the sweep or by a scheduler that signals all processes, perhaps
@@ -121,6 +123,9 @@ class _Driver:
         self._heard_at: dict[str, float] = {}
         self._unseen: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
+        # The ends that nodes report and whose records do not show here yet, and until when each is waited for.
+        self._unrecorded: list[Ended] = []
+        self._record_by: dict[str, float] = {}
 
     def submit_waiting(self) -> None:
         """Give the executor as many jobs as it has room for; skip those that another process trains or has finished."""
@@ -140,7 +145,8 @@ class _Driver:
 
     def handle_events(self, *, stopping: bool) -> None:
         """Wait a moment for events of the executor, and record them."""
-        events = self.executor.poll(POLL_SECONDS)
+        unrecorded, self._unrecorded = self._unrecorded, []
+        events = [*unrecorded, *self.executor.poll(POLL_SECONDS)]
         self.submitted -= _ended(events)
         for event in events:
             if isinstance(event, Started):
@@ -180,6 +186,12 @@ class _Driver:
 
     def _handle_end(self, ended: Ended, *, stopping: bool) -> None:
         job = ended.job
+        if ended.fate in ("completed", "diverged") and look_at(job.folder, job.run).stage not in FINISHED:
+            now = time.monotonic()
+            if now < self._record_by.setdefault(job.id, now + RECORD_SECONDS):
+                self._unrecorded.append(ended)
+                self.submitted.add(job.id)
+                return
         if ended.displaced and not stopping:
             why = ended.cause or ended.last_words or "its node or job was lost"
             if self._displaced.may_continue(ended):
@@ -190,6 +202,8 @@ class _Driver:
             ended = replace(ended, fate="failed", cause=why)
         self._attempts[job.id] += ended.attempts - 1
         fate, cause = fate_of(ended, stopping=stopping)
+        if fate in ("completed", "diverged"):
+            fate, cause = _recorded_fate(ended, fate)
         if fate == "elsewhere":
             owner = owner_of(job.folder)
             self._attempts[job.id] -= 1
@@ -227,7 +241,7 @@ def _ended(events: Sequence[Event]) -> set[str]:
 
 
 def fate_of(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
-    """How a job ended, and the cause where it did not complete."""
+    """How a job says that it ended, and the cause where it did not complete."""
     if ended.fate is not None:
         return ended.fate, ended.cause
     status, last = ended.returncode, ended.last
@@ -241,6 +255,17 @@ def fate_of(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
     if stopping and status in _ASKED_TO_STOP:
         return "interrupted", None
     return "failed", _cause(status, last, ended.last_words)
+
+
+def _recorded_fate(ended: Ended, fate: Fate) -> tuple[Fate, str | None]:
+    """The fate of a job that says that it finished: by its record alone, which has to be there, whole and its own."""
+    state = look_at(ended.job.folder, ended.job.run)
+    if state.stage in FINISHED:
+        return ("completed" if state.stage is Stage.COMPLETED else "diverged"), state.detail
+    is_there = state.stage in (Stage.DAMAGED, Stage.FOREIGN)
+    found = f"its record is not usable ({state.stage.value}: {state.detail})" if is_there else "it left no record"
+    how = f"its process ended as {fate} (exit code {ended.returncode}), but {found}: {ended.job.folder.record}"
+    return "failed", f"{how}\n{ended.last_words}" if ended.last_words else how
 
 
 def _reason_to_stop(sweep: SweepState, stops_asked: int, fail_fast: bool) -> str | None:

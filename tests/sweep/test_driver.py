@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -20,7 +21,12 @@ from repro.sweep.sweep_state import FinishedRun, SweepState
 
 
 class Scripted:
-    """An executor without processes: each job ends at the poll after its start, with the exit code scripted for it."""
+    """An executor without processes: each job ends at the poll after its start, with the exit code scripted for it.
+
+    With exit code 0 it leaves a record, if it ``records``.
+    """
+
+    records = True
 
     def __init__(
         self, codes: dict[str, int | list[int]] | None = None, *, capacity: int = 2, endless: bool = False
@@ -43,7 +49,7 @@ class Scripted:
 
     def poll(self, timeout_seconds: float) -> list[Event]:
         ending = [] if self.endless and not self.stops else self.out
-        events: list[Event] = [Ended(job, self.code(job), self.last(job), "the last words") for job in ending]
+        events: list[Event] = [self.end(job) for job in ending]
         self.out = [job for job in self.out if job not in ending] + self.fresh
         for job in self.fresh:
             self.began.append(job.id)
@@ -51,6 +57,14 @@ class Scripted:
         self.fresh = []
         self.most_at_once = max(self.most_at_once, len(self.out))
         return events
+
+    def end(self, job: Job) -> Ended:
+        code = self.code(job)
+        if code == 0 and self.records:
+            known = json.loads((job.folder.results / "prepared.json").read_text())
+            job.folder.path.mkdir(parents=True, exist_ok=True)
+            job.folder.record.write_text(known[job.id]["completed"])
+        return Ended(job, code, self.last(job), "the last words")
 
     def code(self, job: Job) -> int:
         if self.kills:
@@ -316,6 +330,80 @@ def test_what_became_of_a_worker(
     assert fate_of(ended, stopping=stopping) == (fate, cause)
 
 
+class Claiming(Scripted):
+    """An executor whose jobs end as this says, and leave no record unless somebody else writes one."""
+
+    records = False
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__()
+        self.how = how
+
+    def end(self, job: Job) -> Ended:
+        return Ended(job, last_words="the last words", **self.how)
+
+
+CLAIMS: list[dict[str, Any]] = [
+    {"returncode": 0},
+    {"returncode": 1, "last": Progress("x", "diverged", message="not finite")},
+    {"returncode": 0, "last": Progress("x", "completed")},
+    {"returncode": 0, "fate": "completed"},  # as a node reports it
+    {"returncode": 1, "fate": "diverged"},
+]
+
+
+@pytest.mark.parametrize("how", CLAIMS)
+@pytest.mark.parametrize("record", [None, "damaged", "of another configuration"])
+def test_a_run_without_a_good_record_of_its_own_is_not_done(
+    how: dict[str, Any],
+    record: str | None,
+    jobs: list[Job],
+    finish: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("repro.sweep.driver.RECORD_SECONDS", 0.0)
+
+    class Recording(Claiming):
+        def end(self, job: Job) -> Ended:
+            if record is not None:
+                finish(job.run, configuration_hash="0" * 64)
+            if record == "damaged":
+                job.folder.record.write_text("damaged")
+            return super().end(job)
+
+    (finished,) = run_sweep(jobs[:1], Recording(**how)).finished
+    assert finished.fate == "failed"
+    what = {None: "it left no record", "damaged": "damaged: no seal"}.get(record, "other configuration")
+    assert what in str(finished.cause)
+    assert str(jobs[0].folder.record) in str(finished.cause)
+    assert str(finished.cause).endswith("\nthe last words")
+    assert read_failure(jobs[0].folder) is not None
+
+
+def test_a_record_that_a_file_server_shows_late_is_waited_for(jobs: list[Job], finish: Callable[..., None]) -> None:
+    looks: list[str] = []
+
+    class Late(SweepListener):
+        def tick(self, sweep: SweepState) -> None:
+            looks.append("")
+            if len(looks) == 4:
+                finish(jobs[0].run)
+
+    sweep = run_sweep(jobs[:1], executor := Claiming(returncode=0, fate="completed"), listen=Late())
+    assert [run.fate for run in sweep.finished] == ["completed"]
+    assert (len(executor.began), len(looks)) == (1, 5)
+
+
+def test_the_record_alone_says_whether_a_run_diverged(jobs: list[Job], finish: Callable[..., None]) -> None:
+    class Diverging(Claiming):
+        def end(self, job: Job) -> Ended:
+            finish(job.run, status="diverged", reason="not finite", last_top1_percent=None)
+            return super().end(job)
+
+    (finished,) = run_sweep(jobs[:1], Diverging(returncode=0)).finished
+    assert (finished.fate, finished.cause) == ("diverged", "not finite")
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -326,6 +414,8 @@ def test_what_became_of_a_worker(
 )
 def test_a_run_that_takes_its_places_down_is_shown_as_failed(jobs: list[Job], how: dict[str, Any]) -> None:
     class TakesDown(Scripted):
+        records = False
+
         def poll(self, timeout_seconds: float) -> list[Event]:
             events = super().poll(timeout_seconds)
             return [Ended(event.job, displaced=True, **how) if isinstance(event, Ended) else event for event in events]
