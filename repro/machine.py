@@ -1,4 +1,4 @@
-"""Facts about this machine: cores, processor, NVIDIA GPUs and their driver; and sizes in words. Needs no PyTorch.
+"""Facts about this machine: cores, processor, NVIDIA GPUs and their driver. Needs no PyTorch.
 
 GPUs are found by NVML, a library that comes with every NVIDIA driver.
 """
@@ -106,15 +106,6 @@ def mps_is_running() -> bool:
     """Whether a CUDA MPS control daemon runs where this process's children look for one."""
     folder = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
     return (folder / "control").exists()
-
-
-def readable_size(count: float) -> str:
-    """A number of bytes in decimal units: ``12.3 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from repro.machine import readable_size
+from repro.wording import readable_size
 
 size = readable_size
 
@@ -73,8 +73,3 @@ def percent(value: float | None) -> str:
 def rate(images_per_second: float | None) -> str:
     """A speed: ``2,140 images/s``; a dash for None."""
     return "–" if images_per_second is None else f"{images_per_second:,.0f} images/s"
-
-
-def counted(count: int, thing: str) -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"

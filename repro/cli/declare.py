@@ -18,8 +18,9 @@ def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, re
     from repro.analysis.preregistration import declare
     from repro.analysis.runs import PREREGISTRATION
     from repro.analysis.stats.alpha_spending import look_levels
-    from repro.cli.console import counted, say
+    from repro.cli.console import say
     from repro.experiment.config import find_table
+    from repro.wording import counted
 
     if looks is None or not names:
         raise UserError(

@@ -42,11 +42,11 @@ def export(
 ) -> None:
     """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""
     from repro.analysis.evidence import recorded_of
-    from repro.cli.console import counted
     from repro.cli.output import deliver, format_of, refuse_unknown, refuse_unwritable
     from repro.experiment.config import find_table
     from repro.results import load_records
     from repro.results.rows import COLUMNS, schema_to_bytes, to_csv, to_parquet
+    from repro.wording import counted
 
     format_name = format_of(output, format_name, _SUFFIXES, default="csv")
     refuse_unknown("format", format_name, _SUFFIXES.values())

@@ -188,7 +188,7 @@ def _texts(need: Need) -> list[str]:
 
 
 def _summary(planned: SeedPlan) -> list[str]:
-    from repro.cli.console import counted
+    from repro.wording import counted
 
     steps, lines = planned.steps, []
     if planned.gpu_hours is not None:

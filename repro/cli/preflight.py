@@ -30,9 +30,10 @@ def require_writable(results: Path) -> None:
 
 def require_space(results: Path, plan: Plan, at_once: int) -> None:
     """Raise UserError if the records and checkpoints of the remaining runs do not fit on the disk."""
-    from repro.cli.console import counted, size
+    from repro.cli.console import size
     from repro.results.disk_space import free_bytes
     from repro.sweep.cost.estimate import estimate
+    from repro.wording import counted
 
     needed, free = estimate(plan.todo, {}, at_once).disk_bytes, free_bytes(results)
     if free < needed:

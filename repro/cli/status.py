@@ -57,10 +57,11 @@ def status(
 
 def _show(table_name: str | None, settings: list[str] | None, results: Path) -> list[Overview]:
     """Show the overviews of one table or all."""
-    from repro.cli.console import counted, say
+    from repro.cli.console import say
     from repro.experiment.config import find_table
     from repro.sweep.overview import overview, overview_of_folder, table_folders
     from repro.sweep.registry import registered
+    from repro.wording import counted
 
     if table_name is not None:
         overviews = [overview(results, find_table(with_settings(table_name, settings or [])))]

@@ -148,9 +148,9 @@ def _next_steps(
     chosen: Sequence[Table], assembled: Sequence[AssembledTable], results: Path, format_name: str
 ) -> list[str]:
     """How much is recorded, and the commands that go on from here."""
-    from repro.cli.console import counted
     from repro.cli.references import command_line
     from repro.tables import modified_siblings
+    from repro.wording import counted
 
     lines = []
     for table, shown in zip(chosen, assembled, strict=True):

@@ -30,8 +30,9 @@ def verify(
 
     Nothing is changed. Exit code 1 if a file is damaged or cannot be read.
     """
-    from repro.cli.console import counted, say
+    from repro.cli.console import say
     from repro.results.inspection import inspect
+    from repro.wording import counted
 
     if not results.is_dir():
         raise UserError(
@@ -69,7 +70,8 @@ def _show(finding: Finding) -> None:
 
 def _show_disk_use(found: Inspection) -> None:
     """Say which files take space, and which may be deleted."""
-    from repro.cli.console import counted, say, size
+    from repro.cli.console import say, size
+    from repro.wording import counted
 
     if found.in_training:
         say(f"{counted(found.in_training, 'run')} in training; their checkpoints were not checked.")

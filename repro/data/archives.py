@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from repro.errors import DataError
-from repro.machine import readable_size
+from repro.wording import readable_size
 
 # What the standard library raises on damaged archives. OSError: a seek to a damaged, negative offset. RuntimeError: a
 # damaged encryption flag, and (as RecursionError) chains of GNU long-name headers.

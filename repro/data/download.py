@@ -17,8 +17,8 @@ from urllib.request import Request, urlopen
 
 from repro.data.archives import file_md5
 from repro.errors import DataError
-from repro.machine import readable_size
 from repro.results.durable import commit_file
+from repro.wording import readable_size
 
 _PASSING = (URLError, TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError)
 _PASSING_STATUS = (408, 425, 429)

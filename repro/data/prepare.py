@@ -16,9 +16,9 @@ from repro.data.decoded import DecodedImages
 from repro.data.download import download
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts, fetch_command, imported
-from repro.machine import readable_size
 from repro.results.disk_space import free_bytes
 from repro.results.files import file_lock
+from repro.wording import readable_size
 
 Report = Callable[[str, int, int], None]
 """Called with "downloading" or "decoding", then the bytes or images done and their total."""

@@ -9,6 +9,7 @@ from repro.figures import curves, deltas, inverse_function, parameters, weights
 from repro.figures.drawing import Drawing
 from repro.figures.recorded import Recorded, gather_recorded, recorded, unusable
 from repro.figures.style import FORMATS, our_style
+from repro.wording import counted
 
 __all__ = [
     "FIGURES",
@@ -41,6 +42,6 @@ def draw_figure(name: str, tables: Sequence[Recorded]) -> Drawing:
     count = len(unusable(tables))
     if not count:
         return drawing
-    records = f"{count} record{' is' if count == 1 else 's are'}"
+    records = counted(count, "record is", "records are")
     caption = f"{drawing.caption} {records} left out: damaged, edited or of another configuration."
     return replace(drawing, caption=caption)

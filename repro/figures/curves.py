@@ -16,6 +16,7 @@ from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, add_re
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, INK, Series, series_of
 from repro.results import EpochRecord, RunRecord
+from repro.wording import counted
 
 _PANEL_INCHES, _SENTENCE_INCHES = 1.25, 0.55
 _ENLARGED = 0.25  # the part of training whose differences are those that the tables report
@@ -146,5 +147,5 @@ def _note(tables: Sequence[Recorded]) -> list[str]:
     for table in tables:
         for row, column in product(table.table.rows, table.table.columns):
             at_once += sum(not record.epochs for record in table.diverged(row, column))
-    runs = f"{at_once} more run{'' if at_once == 1 else 's'}"
+    runs = counted(at_once, "more run")
     return [f"{runs} diverged within the first epoch."] if at_once else []

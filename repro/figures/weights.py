@@ -16,6 +16,7 @@ from repro.figures.drawing import Drawing, Panel, Point, Trace, add_remark, new_
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, MUTED, series_of
 from repro.results import RunRecord
+from repro.wording import counted
 
 _PANEL_INCHES, _EMPTY_INCHES = 1.3, 0.4
 
@@ -88,7 +89,7 @@ def _panel(axes: Axes, table: Recorded, column: Column, records: Sequence[RunRec
     axes.locator_params(axis="x", integer=True)
     axes.grid(True)
     rows = len({record.row for record in records})
-    about = f"{len(records)} run{'' if len(records) == 1 else 's'}, {rows} of {len(table.table.rows)} networks"
+    about = f"{counted(len(records), 'run')}, {rows} of {len(table.table.rows)} networks"
     add_remark(axes, about)
     points = []
     for s in spreads:

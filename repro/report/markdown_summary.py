@@ -25,6 +25,7 @@ from repro.report.table_rows import delta_rows
 from repro.tables import markdown_format as markdown
 from repro.tables.layout import MISSING
 from repro.tables.markdown_format import escape
+from repro.wording import counted
 
 _PROMPT = "> To be written by the people who ran it."
 _REASONS: dict[Reason, str] = {
@@ -69,7 +70,7 @@ def easy(report: Report) -> list[str]:
         found.append("All runs used the same version of the training code.")
     close = [f"{row.title} ({table.label})" for table in report.papers for row, far in baselines(table) if not far]
     if close:
-        networks = f"{len(close)} network{'' if len(close) == 1 else 's'}"
+        networks = counted(len(close), "network")
         found.append(f"Our cross-entropy is within a point of the paper's for {networks}: {', '.join(close)}.")
     return found
 
@@ -80,7 +81,7 @@ def difficult(report: Report) -> list[str]:
     counts = _left_out(report)
     for why, words in _REASONS.items():
         if counts[why]:
-            found.append(f"{counts[why]:,} record{'' if counts[why] == 1 else 's'}: {words}.")
+            found.append(f"{counted(counts[why], 'record')}: {words}.")
     far = [f"{row.title} ({table.label})" for table in report.papers for row, is_far in baselines(table) if is_far]
     if far:
         found.append(f"Our cross-entropy is more than a point from the paper's for {', '.join(far)}.")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from repro.results import Provenance, RunRecord
 from repro.tables.footnotes import tally
+from repro.wording import counted
 
 _MOST_SHOWN = 8
 # These apply only where there is a GPU or a DenseNet.
@@ -22,20 +23,20 @@ def facts(records: Sequence[RunRecord]) -> dict[str, str]:
     first, last = min(run.started_at for run in made)[:10], max(run.finished_at for run in made)[:10]
     found = {
         "Runs": f"{len(records):,}",
-        "Device": _counted(run.device_name for run in made),
-        "Driver": _counted(run.driver or "none" for run in made),
+        "Device": _frequencies(run.device_name for run in made),
+        "Driver": _frequencies(run.driver or "none" for run in made),
         "Hosts": f"{len({run.host for run in made}):,}",
         "Training time": f"{hours:,.1f} hours",
         **({"On": first} if first == last else {"Between": f"{first} and {last}"}),
-        "biasrepro": _counted(run.biasrepro for run in made),
-        "Commit": _counted(map(_commit, made)),
-        "Training code (hash)": _counted(run.code_hash[:12] for run in made),
-        "Python": _counted(run.python for run in made),
+        "biasrepro": _frequencies(run.biasrepro for run in made),
+        "Commit": _frequencies(map(_commit, made)),
+        "Training code (hash)": _frequencies(run.code_hash[:12] for run in made),
+        "Python": _frequencies(run.python for run in made),
     }
     for package in ("torch", "torchvision", "numpy"):
         if any(package in run.packages for run in made):
-            found[package] = _counted(run.packages.get(package, "unknown") for run in made)
-    found["Precision"] = _counted(map(_precision, records))
+            found[package] = _frequencies(run.packages.get(package, "unknown") for run in made)
+    found["Precision"] = _frequencies(map(_precision, records))
     return found
 
 
@@ -51,10 +52,10 @@ def peculiarities(records: Sequence[RunRecord]) -> list[str]:
         found.append(f"{_runs(unversioned)} made outside a git checkout: the code hash identifies the code.")
     resumptions = [run.resumptions for run in made if run.resumptions]
     if resumptions:
-        times = f"{sum(resumptions)} time{'' if sum(resumptions) == 1 else 's'}"
+        times = counted(sum(resumptions), "time")
         found.append(f"{_runs(len(resumptions))} interrupted and resumed, {times} in all.")
     for change, count in sorted(Counter(change for run in made for change in run.changes_accepted).items()):
-        found.append(f"Resumed with an accepted change, in {count} run{'' if count == 1 else 's'}: {change}.")
+        found.append(f"Resumed with an accepted change, in {counted(count, 'run')}: {change}.")
     different: Counter[str] = Counter()
     for record in records:
         for key, requested in record.configuration.get("execution", {}).items():
@@ -65,7 +66,7 @@ def peculiarities(records: Sequence[RunRecord]) -> list[str]:
     return found
 
 
-def _counted(values: Iterable[str]) -> str:
+def _frequencies(values: Iterable[str]) -> str:
     counts = tally(values)
     if len(counts) == 1:
         return counts[0][0]
@@ -86,4 +87,4 @@ def _precision(record: RunRecord) -> str:
 
 
 def _runs(count: int) -> str:
-    return f"{count:,} run{' was' if count == 1 else 's were'}"
+    return counted(count, "run was", "runs were")

@@ -15,6 +15,7 @@ from repro.report.headlines import answer_of
 from repro.results import RunRecord
 from repro.tables.layout import MISSING, accuracy, interval, p_text, published_accuracy, signed, usual_number_of_seeds
 from repro.tables.structure import AssembledCell, AssembledRow
+from repro.wording import counted
 
 _LEFT_OUT = {
     "diverged": "diverged",
@@ -82,13 +83,13 @@ def delta_rows(table: Recorded) -> list[DeltaRow]:
 
 
 def _accuracy_row(table: Recorded, row: AssembledRow) -> AccuracyRow:
-    printed, counted = row.published_parameters_millions, row.counted_parameters
+    printed, trained = row.published_parameters_millions, row.counted_parameters
     return AccuracyRow(
         title=row.title,
         variant=row.variant,
         marks=row.marks,
         printed=_entry(printed, "{:g}M".format) if table.shown.published_as else None,
-        counted=_entry(None if counted is None else counted / 1e6, "{:.2f}M".format),
+        counted=_entry(None if trained is None else trained / 1e6, "{:.2f}M".format),
         cells=tuple(_accuracy_cell(table, row, cell) for cell in row.cells),
     )
 
@@ -127,7 +128,7 @@ def _of_record(record: RunRecord) -> str:
         parts.append(f"best {best:.2f} at epoch {record.best_epoch}")
     parts.append(f"{_time(record.provenance.duration_seconds)} on {record.provenance.device_name}")
     if record.provenance.resumptions:
-        parts.append(f"resumed {record.provenance.resumptions} times")
+        parts.append(f"resumed {counted(record.provenance.resumptions, 'time')}")
     return ", ".join(parts)
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from repro.errors import RunFailure, UserError
-from repro.machine import readable_size
 from repro.results.store import RunFolder
+from repro.wording import readable_size
 
 _FULL = {
     errno.ENOSPC: "the disk is full",

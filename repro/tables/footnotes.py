@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from repro.analysis.runs import LeftOut, Reason
 from repro.results import Provenance, RunRecord
 from repro.tables.structure import VARIANT_MARK, Note
+from repro.wording import counted
 
 # A list item that opens with [x] would be a ticked box in Markdown.
 _LETTERS = "abcdefghijklmnopqrstuvwyz"
@@ -54,14 +55,16 @@ def exclusion_text(why: Reason, left_out: Sequence[LeftOut], table_id: str) -> s
     match why:
         case "diverged":
             reasons = [f"{run}: {detail}" for run, detail in zip(runs, details, strict=True)]
-            return f"{_count(len(runs), 'run')} diverged: left out of the mean ({_listed(reasons)})."
+            return f"{counted(len(runs), 'run')} diverged: left out of the mean ({_listed(reasons)})."
         case "configuration":
-            return f"{_count(len(runs), 'run')} recorded under another configuration: left out ({_listed(runs)})."
+            return f"{counted(len(runs), 'run')} recorded under another configuration: left out ({_listed(runs)})."
         case "unusable":
             reasons = [f"{path}: {detail}" for path, detail in zip(paths, details, strict=True)]
-            return f"{_count(len(paths), 'unusable record')}: left out ({_listed(reasons)})."
+            return f"{counted(len(paths), 'unusable record')}: left out ({_listed(reasons)})."
         case "unknown":
-            return f"{_count(len(paths), 'record')} outside this table's rows and columns: left out ({_listed(paths)})."
+            return (
+                f"{counted(len(paths), 'record')} outside this table's rows and columns: left out ({_listed(paths)})."
+            )
 
 
 def accepted_text(records: Iterable[RunRecord], table_id: str) -> str:
@@ -75,11 +78,9 @@ def accepted_text(records: Iterable[RunRecord], table_id: str) -> str:
 
 def borrowed_text(lender: str, cells: Sequence[str], runs: int) -> str:
     """The footnote for runs of these cells that are recorded under another table."""
-    are = "is" if runs == 1 else "are"
-    return (
-        f"{_count(runs, 'run')} of the same configuration {are} recorded under {code(lender)} and not trained again "
-        f"({_listed([code(cell) for cell in cells])})."
-    )
+    of_runs = counted(runs, "run of the same configuration is", "runs of the same configuration are")
+    listed = _listed([code(cell) for cell in cells])
+    return f"{of_runs} recorded under {code(lender)} and not trained again ({listed})."
 
 
 def parameters_text(counts: Iterable[int]) -> str:
@@ -126,10 +127,6 @@ def _letters(index: int) -> str:
 def _short(run_id: str, table_id: str) -> str:
     """A run's id, without the table's id for the table's own runs."""
     return run_id.removeprefix(f"{table_id}/")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _listed(items: Sequence[str]) -> str:

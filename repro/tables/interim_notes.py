@@ -9,6 +9,7 @@ from repro.analysis.preregistration import Declaration, looks_text
 from repro.analysis.stats.alpha_spending import look_levels
 from repro.results import RunRecord
 from repro.tables.structure import Note
+from repro.wording import counted
 
 
 def stopping_notes(assessment: Assessment, table_id: str) -> tuple[Note, ...]:
@@ -37,7 +38,7 @@ def _before_what(declaration: Declaration, assessment: Assessment) -> str:
             before |= {record.id for record in runs if _ended_before(record, declaration.declared_at)}
     if not before:
         return "before the first run had ended"
-    count = f"{len(before)} run{'' if len(before) == 1 else 's'}"
+    count = counted(len(before), "run")
     unnamed = sorted(before - set(declaration.recorded_before))
     if unnamed:
         return f"after {count} had ended, {len(unnamed)} of which it does not list (such as `{unnamed[0]}`)"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from repro.cli.console import counted, duration, percent, plain_lines, rate, size
+from repro.cli.console import duration, percent, plain_lines, rate, size
 from repro.cli.sweep.dry_run import seeds_text
 from repro.cli.sweep.view import PlainSweepView, RichSweepView, running_table, shown, whole_line
 from repro.cli.train_view import fraction_done
@@ -16,6 +16,7 @@ from repro.results import RunFolder
 from repro.sweep.executor import Job
 from repro.sweep.selection import selected_runs
 from repro.sweep.sweep_state import SweepState
+from repro.wording import counted
 
 
 class Clock:

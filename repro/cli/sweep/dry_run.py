@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro.cli.console import counted, duration, say, show_table, size
+from repro.cli.console import duration, say, show_table, size
 from repro.cli.references import command_line
 from repro.cli.sweep.request import SweepRequest
 from repro.data.prepare import cache_path, has_images
@@ -29,6 +29,7 @@ from repro.sweep.cost.estimate import (
 from repro.sweep.cost.measure import SECONDS_PER_CELL, measure
 from repro.sweep.devices.slots import Slot
 from repro.sweep.selection import Plan
+from repro.wording import counted
 
 
 def show_dry_run(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from repro import machine
-from repro.cli.console import counted, say, size
+from repro.cli.console import say, size
 from repro.cli.sweep.request import MOST_JOBS_PER_GPU, SweepRequest, listed, parse_jobs_per_gpu
 from repro.errors import UserError
 from repro.experiment.catalog import dataset_facts
@@ -16,6 +16,7 @@ from repro.sweep.cost import gpu_sharing
 from repro.sweep.cost.estimate import cost_key
 from repro.sweep.devices.packing import explore, pack
 from repro.sweep.devices.slots import VISIBLE, Slot, choose_slots
+from repro.wording import counted
 
 
 def choose_local_slots(request: SweepRequest, runs: Sequence[Run]) -> tuple[Slot, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.analysis.evidence import lending_cells
-from repro.cli.console import counted, say
+from repro.cli.console import say
 from repro.cli.preflight import make_data_ready, require_space, require_writable
 from repro.cli.references import command_line
 from repro.cli.sweep.placement import choose_local_slots
@@ -27,6 +27,7 @@ from repro.sweep.registry import StopPoller, forget_resumed, register
 from repro.sweep.selection import Plan, make_plan, parse_seeds, refuse_blocked, selected_runs
 from repro.sweep.survey import survey
 from repro.sweep.sweep_state import SweepState
+from repro.wording import counted
 
 
 def sweep_selection(request: SweepRequest) -> int:

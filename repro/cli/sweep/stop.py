@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from repro.cli.console import counted, say
+from repro.cli.console import say
 from repro.errors import UserError
 from repro.experiment.schema import Table
 from repro.results.files import file_time
 from repro.sweep.backends import Backend, queue_of
 from repro.sweep.registry import Registration, registered
+from repro.wording import counted
 
 
 class _Asked(NamedTuple):

@@ -15,7 +15,7 @@ from repro.analysis.preregistration import Declaration, read_declaration, tested
 from repro.analysis.sample_size import HoursPerRun, next_runs, runs_to_last_look
 from repro.analysis.stats.alpha_spending import look_levels
 from repro.analysis.stats.simulation import expected_course
-from repro.cli.console import counted, say, show_table
+from repro.cli.console import say, show_table
 from repro.cli.references import command_line
 from repro.cli.sweep.request import SweepRequest
 from repro.cli.sweep.steps import sweep_runs
@@ -23,6 +23,7 @@ from repro.errors import UserError
 from repro.experiment.schema import BASELINE, Cell, Table
 from repro.results.store import records_without_epochs
 from repro.sweep.cost.estimate import hours_in_records
+from repro.wording import counted
 
 PROPOSED_LOOKS = "5,10,20"
 

@@ -14,12 +14,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from repro.cli.console import console, counted, duration, percent, rate, say
+from repro.cli.console import console, duration, percent, rate, say
 from repro.cli.train_view import epoch_line, fraction_done
 from repro.progress import Progress
 from repro.sweep.driver import SweepListener
 from repro.sweep.executor import Fate, Job
 from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
+from repro.wording import counted
 
 # Off a terminal a run prints a line each tenth of its epochs, but not more often than this, nor much less often.
 LEAST_SECONDS_BETWEEN_LINES = 5.0

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import repro
 from repro.experiment.catalog import DATASETS, DatasetFacts, fetch_command
-from repro.machine import driver_version, find_gpus, processor_name, readable_size, torch_is_cpu_only, usable_cores
+from repro.machine import driver_version, find_gpus, processor_name, torch_is_cpu_only, usable_cores
 from repro.results.disk_space import free_bytes
 from repro.sweep.devices.slots import VISIBLE, visible_entries
+from repro.wording import readable_size
 
 Level = Literal["ok", "missing", "broken"]
 

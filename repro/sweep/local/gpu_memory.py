@@ -23,7 +23,7 @@ from pathlib import Path
 
 from repro.errors import UserError
 from repro.experiment.schema import Cell
-from repro.machine import GpuMemory, gpu_memory, readable_size
+from repro.machine import GpuMemory, gpu_memory
 from repro.results.durable import replace_file
 from repro.results.files import file_lock
 from repro.results.process import is_alive, process_start, this_place
@@ -32,6 +32,7 @@ from repro.sweep.cost.memory_estimate import estimated_bytes
 from repro.sweep.devices.packing import has_room_for
 from repro.sweep.devices.slots import VISIBLE, Slot
 from repro.sweep.executor import Job
+from repro.wording import readable_size
 
 RETRY_SECONDS = 5.0  # between two tries of a run that did not fit
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from repro.errors import UserError
 from repro.sweep.executor import Notice
+from repro.wording import counted
 
 PREFIX = "biasrepro-"  # of the names of our jobs; the batch's id follows
 _COMMAND_SECONDS = 60.0
@@ -117,7 +118,7 @@ def parse_queue(text: str) -> Mapping[tuple[str, int], Queued]:
 def queue_note(runs: int, numbers: Iterable[str]) -> Notice:
     """The jobs in the queue, and how to see what they wait for."""
     jobs = ",".join(sorted(numbers, key=int))
-    subject = "1 run is" if runs == 1 else f"{runs} runs are"
+    subject = counted(runs, "run is", "runs are")
     return Notice(f"{subject} in SLURM's queue, as job {jobs}; squeue --jobs {jobs} shows the reason for waiting")
 
 
