@@ -61,6 +61,8 @@ def _bound(device: str, precision: str, threads: int) -> dict[str, float]:
     chosen = choose_device(device)
     execution = Execution.model_validate({"precision": precision, "memory_format": "contiguous"})
     set_up_device(chosen, execution, threads, "none")
+    # Convolutions are nearly all of the arithmetic: if they may use TF32, so may the product that stands for them.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     with torch.no_grad():
         return dict(measure_bound(chosen, precision).__dict__)
 

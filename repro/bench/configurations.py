@@ -1,7 +1,7 @@
 """The arms: the ways to train that are compared. Each adds one thing to the one before it, which shows its gain:
 
-    plain      a standard PyTorch loop: torchvision's transforms on PIL images in worker processes, batches copied to
-               the device, contiguous, the loss read at every step
+    plain      a standard PyTorch loop with torch's own defaults, whatever --precision says: torchvision's transforms on
+               PIL images in worker processes, batches copied to the device, contiguous, the loss read at every step
     resident   images on the device as uint8 and not augmented, the loss not read: only the network is left
     augment    our engine, eager, contiguous: batches are augmented on the device
     memory     (CPU) and a step's freed memory is kept for the next step
@@ -25,6 +25,7 @@ from repro.errors import UserError, nearest
 from repro.experiment.schema import Run
 
 ARMS = ("plain", "resident", "augment", "memory", "graph", "format", "compile", "deterministic")
+STANDARD_LOOP = ("plain", "resident")
 # Only on request: one takes a minute to compile, the other adds nothing to the arm before it.
 _ONLY_ASKED_FOR = ("compile", "deterministic")
 _ONLY_ON = {"memory": "cpu", "graph": "cuda"}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from repro.bench.bound import wait_for
-from repro.bench.configurations import Setting, keeps_memory
+from repro.bench.configurations import STANDARD_LOOP, Setting, keeps_memory
 from repro.bench.plain import PlainLoop
 from repro.data.augment import normalize
 from repro.data.dataset import Dataset, random_dataset
@@ -27,10 +27,12 @@ class Loop:
         run = setting.run
         self.device = choose_device(setting.device)
         self.settings = set_up_device(self.device, run.cell.execution, setting.threads, run.cell.row.model)
+        if setting.arm in STANDARD_LOOP:
+            torch.backends.cudnn.benchmark = False  # torch's default
         dataset = random_dataset(run.cell.dataset, setting.images)
         self._make_batches: Callable[[], object] | None = None
         self._train: Callable[[], object]
-        if setting.arm in ("plain", "resident"):
+        if setting.arm in STANDARD_LOOP:
             seed_device(torch.device("cpu"), derived_seed(run.seed, "initialization"))
             loop = PlainLoop(run.cell, dataset, self.device, setting.workers if setting.arm == "plain" else 0)
             self._train = loop.epoch if setting.arm == "plain" else _resident_epoch(loop, dataset)

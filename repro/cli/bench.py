@@ -54,6 +54,7 @@ def bench(
 ) -> None:
     """Compare our training with a standard PyTorch training loop: same network, weights, images and batch size.
 
+    The standard loop runs torch's own defaults on the device, whatever --precision says: on a GPU, convolutions in TF32.
     Images are random (their content does not change the speed), an epoch is short (--batches), warm-up is timed apart.
     """
     from repro.bench.benchmark import Options, benchmark

@@ -12,6 +12,7 @@ from repro.bench.benchmark import Options, benchmark, cell_of
 from repro.bench.bound import Bound, Need, need_of
 from repro.bench.compare import ArmResult, ratio, whole_run_seconds
 from repro.bench.configurations import ARMS, Setting, choose_arms, keeps_memory, with_execution
+from repro.bench.loops import Loop
 from repro.bench.plain import PlainLoop
 from repro.data.dataset import random_dataset
 from repro.errors import RunFailure, UserError
@@ -83,6 +84,16 @@ def test_each_arm_adds_one_thing() -> None:
     }
     assert [keeps_memory(arm) for arm in ARMS] == [False, False, False, True, True, True, True, True]
     assert executions["plain"].precision == "fp32"  # what torch does by default on the device
+
+
+@pytest.mark.parametrize("arm", ["plain", "resident"])
+def test_the_standard_loop_leaves_torch_as_it_is(arm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    run = with_execution(Run(cell=cell_of("shufflenetv2_x0_5", options()), seed=0), arm, "bf16")
+    loop = Loop(Setting(arm, run, "cpu", 1, 0, 4))
+    assert not torch.backends.cudnn.benchmark
+    in_force = loop.settings.to_record()
+    assert (in_force["precision"], in_force["memory_format"], in_force["cuda_graph"]) == ("fp32", "contiguous", False)
 
 
 def test_a_ratio_compares_neighbours_in_time() -> None:
