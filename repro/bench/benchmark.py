@@ -37,12 +37,26 @@ class Options:
     recompute: bool = False
 
 
-def benchmark(models: Sequence[str], options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Compare the arms for each network; ``tell`` gets progress messages. Raises UserError for an unknown network."""
+def benchmark(
+    models: Sequence[str], options: Options, tell: Callable[[str], None], save: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Compare the arms for each network; ``tell`` gets progress messages. Raises UserError for an unknown network.
+
+    ``save`` gets the record after each round, with ``finished`` false until the end and each network's rounds so far.
+    """
     cells = [cell_of(model, options) for model in models]
     tell("measuring the device: a large matrix product and a large copy")
     bound = measure_bound(options.device, options.precision, options.threads)
-    results = {}
+    record: dict[str, Any] = {
+        "kind": "benchmark",
+        "finished": False,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": ["biasrepro", *sys.argv[1:]],
+        "options": asdict(options),
+        "machine": machine_facts(choose_device(options.device)),
+        "bound": bound,
+        "models": {},
+    }
     for model, cell in zip(models, cells, strict=True):
         settings = [
             Setting(
@@ -56,17 +70,12 @@ def benchmark(models: Sequence[str], options: Options, tell: Callable[[str], Non
             for arm in options.arms
         ]
         tell(f"{model}: {', '.join(options.arms)}")
-        arms = compare(settings, options.rounds, tell)
-        results[model] = _summary(cell, arms, bound)
-    return {
-        "kind": "benchmark",
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": ["biasrepro", *sys.argv[1:]],
-        "options": asdict(options),
-        "machine": machine_facts(choose_device(options.device)),
-        "bound": bound,
-        "models": results,
-    }
+        for arms in compare(settings, options.rounds, tell):
+            record["models"][model] = _summary(cell, arms, bound)
+            save(record)
+    record["finished"] = True
+    save(record)
+    return record
 
 
 def cell_of(model: str, options: Options) -> Cell:
@@ -86,6 +95,7 @@ def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> 
     facts = dataset_facts(cell.dataset.name)
     whole_run = cell.recipe.epochs * facts.train_count
     return {
+        "rounds": len(arms[0].epoch_seconds),
         "classes": cell.dataset.num_classes,
         "bound_images_per_second": most,
         "bound_by": by,

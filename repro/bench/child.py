@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from typing import Any
@@ -20,6 +21,7 @@ _KIB = 1024
 
 def main() -> None:
     """Serve one arm on standard input and output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else that is printed may look like an answer
 
@@ -48,7 +50,7 @@ def main() -> None:
         if line.strip() == "finish":
             answer(peak_memory_bytes=_peak_memory_bytes(setting.device), feed_seconds=loop.feed_seconds())
             return
-        answer(seconds=loop.epoch())
+        answer(seconds=loop.epoch(), peak_memory_bytes=_peak_memory_bytes(setting.device))
 
 
 def _bound(device: str, precision: str, threads: int) -> dict[str, float]:

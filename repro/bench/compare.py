@@ -24,7 +24,7 @@ class ArmResult:
 
     ``epoch_seconds``: of each timed epoch. ``start_seconds``: until the network was built. ``warm_up_seconds``: of the
     first epoch beyond the median, such as compilation and capture. ``feed_seconds``: to make the batches of an epoch,
-    None if that cannot be timed alone.
+    measured after the last round; None before, and where that cannot be timed alone.
     """
 
     arm: str
@@ -62,8 +62,11 @@ def whole_run_seconds(arm: ArmResult, images: float) -> float:
     return images / arm.images_per_second + arm.start_seconds + arm.warm_up_seconds
 
 
-def compare(settings: Sequence[Setting], rounds: int, tell: Callable[[str], None]) -> list[ArmResult]:
-    """Time ``rounds`` epochs of each arm. Raises RunFailure if one fails or begins with other weights."""
+def compare(settings: Sequence[Setting], rounds: int, tell: Callable[[str], None]) -> Iterator[list[ArmResult]]:
+    """Time ``rounds`` epochs of each arm; yields the results so far after each round, and once more at the end.
+
+    Raises RunFailure if an arm fails or begins with other weights.
+    """
     with ExitStack() as processes:
         arms = []
         for setting in settings:
@@ -72,12 +75,17 @@ def compare(settings: Sequence[Setting], rounds: int, tell: Callable[[str], None
         if len({arm.first["weights"] for arm in arms}) > 1:
             raise RunFailure("the arms do not start from the same weights")
         seconds: list[list[float]] = [[] for _ in arms]
+        last: list[dict[str, Any]] = [{} for _ in arms]
         for number in range(rounds):
             turn = list(range(len(arms)))
             for index in turn if number % 2 == 0 else reversed(turn):
                 tell(f"round {number + 1} of {rounds}, {settings[index].arm}")
-                seconds[index].append(arms[index].ask("epoch")["seconds"])
-        return [_result(*measured) for measured in zip(settings, arms, seconds, strict=True)]
+                answer = arms[index].ask("epoch")
+                seconds[index].append(answer["seconds"])
+                last[index] = answer
+            yield [_result(*measured) for measured in zip(settings, arms, seconds, last, strict=True)]
+        last = [arm.ask("finish") for arm in arms]
+        yield [_result(*measured) for measured in zip(settings, arms, seconds, last, strict=True)]
 
 
 def measure_bound(device: str, precision: str, threads: int) -> dict[str, float]:
@@ -87,15 +95,15 @@ def measure_bound(device: str, precision: str, threads: int) -> dict[str, float]
         return worker.first
 
 
-def _result(setting: Setting, arm: _Worker, seconds: list[float]) -> ArmResult:
-    first, last = arm.first, arm.ask("finish")
+def _result(setting: Setting, arm: _Worker, seconds: list[float], last: dict[str, Any]) -> ArmResult:
+    first = arm.first
     return ArmResult(
         arm=setting.arm,
         images=setting.images,
         epoch_seconds=tuple(seconds),
         start_seconds=first["start_seconds"],
         warm_up_seconds=max(0.0, first["first_epoch_seconds"] - statistics.median(seconds)),
-        feed_seconds=last["feed_seconds"],
+        feed_seconds=last.get("feed_seconds"),
         peak_memory_bytes=last["peak_memory_bytes"],
         in_force=first["in_force"],
     )
@@ -131,6 +139,9 @@ def _worker(request: dict[str, Any], name: str) -> Iterator[_Worker]:
     with subprocess.Popen(WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield _Worker(process, request, name)
+        except KeyboardInterrupt:
+            process.terminate()  # without waiting for the end of its epoch
+            raise
         finally:
             assert process.stdin is not None
             with suppress(BrokenPipeError):  # the worker has ended with a line unread

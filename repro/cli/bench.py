@@ -34,7 +34,9 @@ Workers = Annotated[
 ]
 PrecisionOption = Annotated[Precision, typer.Option(help="Precision of format and the arms after it.")]
 Recompute = Annotated[bool, typer.Option("--recompute", help="DenseNets: recompute activations (execution.recompute).")]
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the record, as JSON.", dir_okay=False)]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write the record as JSON, each round.", dir_okay=False)
+]
 
 
 def bench(
@@ -54,7 +56,7 @@ def bench(
 ) -> None:
     """Compare our training with a standard PyTorch training loop: same network, weights, images and batch size.
 
-    The standard loop runs torch's own defaults on the device, whatever --precision says: on a GPU, convolutions in TF32.
+    The standard loop has torch's own defaults, whatever --precision says; on a GPU these are TF32 convolutions.
     Images are random (their content does not change the speed), an epoch is short (--batches), warm-up is timed apart.
     """
     from repro.bench.benchmark import Options, benchmark
@@ -85,10 +87,13 @@ def bench(
     _refuse_unused(context, models, options.arms)
     if output is not None:
         _make_folder(output.parent)
-    record = benchmark(models, options, lambda text: say(text, "dim", stderr=True))
-    _show(record)
-    if output is not None:
-        write_output(output, json.dumps(record, indent=1).encode() + b"\n")
+
+    def save(record: Mapping[str, Any]) -> None:
+        finished = record["finished"]
+        if output is not None and (finished or output.is_file() or not output.exists()):  # a pipe gets only the end
+            write_output(output, json.dumps(record, indent=1).encode() + b"\n", quiet=not finished)
+
+    _show(benchmark(models, options, lambda text: say(text, "dim", stderr=True), save))
 
 
 def _refuse_unused(context: typer.Context, models: Sequence[str], arms: Sequence[str]) -> None:

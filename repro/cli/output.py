@@ -56,8 +56,8 @@ def deliver(content: bytes, output: Path | None) -> None:
     sys.stdout.flush()
 
 
-def write_output(output: Path, content: bytes) -> None:
-    """Write ``content`` and report it. Raises UserError where the file cannot be written."""
+def write_output(output: Path, content: bytes, *, quiet: bool = False) -> None:
+    """Write ``content`` and report it, unless ``quiet``. Raises UserError where the file cannot be written."""
     from repro.cli.console import size
     from repro.results.disk_space import free_bytes
     from repro.results.durable import write_durably
@@ -73,4 +73,5 @@ def write_output(output: Path, content: bytes) -> None:
             free = free_bytes(output.resolve().parent)
             message += f"; it needs {size(len(content))}, {size(free)} free on the disk"
         raise UserError(message, where=str(output)) from error
-    typer.echo(f"Written: {output}", err=True)
+    if not quiet:
+        typer.echo(f"Written: {output}", err=True)

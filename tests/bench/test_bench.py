@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -143,10 +149,58 @@ def test_the_plain_loop_learns() -> None:
     assert losses[-1] < losses[0]
 
 
+# Stands for the process of an arm; Ctrl-C is pressed in epoch number INTERRUPT.
+ARM = """
+import json, os, signal, sys, time
+sys.stdin.readline()
+first = {"weights": "w", "in_force": {}, "start_seconds": 1.0, "first_epoch_seconds": 2.0}
+print(json.dumps(first), flush=True)
+for number, line in enumerate(sys.stdin, 1):
+    if str(number) == os.environ.get("INTERRUPT"):
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(60)
+    timed = {"seconds": 1.0} if line == "epoch\\n" else {"feed_seconds": 0.1}
+    print(json.dumps({**timed, "peak_memory_bytes": 1}), flush=True)
+"""
+BOUND = {"operations_per_second": 1.0, "bytes_per_second": 1.0}
+
+
+def test_a_record_is_saved_after_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repro.bench.compare.WORKER", (sys.executable, "-c", ARM))
+    monkeypatch.setattr("repro.bench.benchmark.measure_bound", lambda *given: BOUND)
+    saved: list[dict[str, Any]] = []
+    benchmark(["squeezenet"], options(), lambda text: None, lambda record: saved.append(deepcopy(record)))
+    assert [record["finished"] for record in saved] == [False, False, False, True]
+    results = [record["models"]["squeezenet"] for record in saved]
+    assert [result["rounds"] for result in results] == [1, 2, 2, 2]
+    assert [result["arms"]["format"]["feed_seconds"] for result in results] == [None, None, 0.1, 0.1]
+
+
+def test_ctrl_c_leaves_the_record_of_the_rounds_done(tmp_path: Path) -> None:
+    program = (
+        "import signal, sys; from repro.bench import benchmark, compare; from repro.cli import run; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background ignores it
+        f"compare.WORKER = (sys.executable, '-c', {ARM!r}); benchmark.measure_bound = lambda *given: {BOUND}; "
+        "sys.exit(run(sys.argv[1:]))"
+    )
+    output = tmp_path / "record.json"
+    words = ["bench", "squeezenet", "--device", "cpu", "--arms", "plain,format", "--output", str(output)]
+    environment = {**os.environ, "INTERRUPT": "3"}
+    done = subprocess.run([sys.executable, "-c", program, *words], env=environment, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 130
+    assert b"Traceback" not in done.stderr
+    record = json.loads(output.read_text())
+    assert (record["finished"], record["models"]["squeezenet"]["rounds"]) == (False, 2)
+    assert [file.name for file in tmp_path.iterdir()] == [output.name]
+
+
 @pytest.mark.slow
 def test_a_comparison_from_end_to_end() -> None:
     told: list[str] = []
-    record = benchmark(["shufflenetv2_x0_5"], options(arms=("plain", "resident", "format")), told.append)
+    saved: list[str] = []
+    chosen = options(arms=("plain", "resident", "format"))
+    record = benchmark(["shufflenetv2_x0_5"], chosen, told.append, lambda record: saved.append(json.dumps(record)))
+    assert json.loads(saved[-1]) == json.loads(json.dumps(record))
     arms = record["models"]["shufflenetv2_x0_5"]["arms"]
     assert list(arms) == ["plain", "resident", "format"]
     assert arms["plain"]["ratio"] == {"median": 1.0, "least": 1.0, "greatest": 1.0}
@@ -161,4 +215,4 @@ def test_a_comparison_from_end_to_end() -> None:
 def test_an_arm_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("repro.bench.compare.WORKER", ("false",))
     with pytest.raises(RunFailure, match="the bound ended with exit code 1"):
-        benchmark(["squeezenet"], options(), lambda text: None)
+        benchmark(["squeezenet"], options(), lambda text: None, lambda record: None)
