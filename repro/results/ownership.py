@@ -52,7 +52,8 @@ class OwnedElsewhere(UserError):
 class Owner(BaseModel):
     """The process that an owner file names; ``place`` as in ``this_place``, ``since`` in UTC.
 
-    ``heard_at`` is the time of its last heartbeat by the file server's clock, ``silent_seconds`` how long ago that was.
+    ``heartbeat_at`` is the time of its last heartbeat by the file server's clock, ``silent_seconds`` how long ago that
+    was.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -65,7 +66,7 @@ class Owner(BaseModel):
     since: Printable
     released: bool = False
     silent_seconds: float = Field(default=0.0, exclude=True)
-    heard_at: float = Field(default=0.0, exclude=True)
+    heartbeat_at: float = Field(default=0.0, exclude=True)
 
     def __str__(self) -> str:
         if not self.pid:
@@ -88,7 +89,7 @@ class Owner(BaseModel):
 
     def as_of(self, now: float) -> Owner:
         """The owner with its ``silent_seconds`` at ``now``, by the file server's clock."""
-        since = now - self.heard_at
+        since = now - self.heartbeat_at
         silent = -since if since < -FUTURE_SECONDS else max(0.0, since)
         return self.model_copy(update={"silent_seconds": silent})
 
@@ -267,11 +268,11 @@ def _read(path: Path) -> Owner | None:
         raw = read_file(path)
     try:
         # After reading: an NFS client refreshes a file's times when it opens it, else it may use ones 60 s old.
-        heard_at = path.stat().st_mtime
+        heartbeat_at = path.stat().st_mtime
     except FileNotFoundError:
         return None
     try:
         owner = Owner.model_validate_json(raw)
     except ValidationError:
         owner = Owner(token="", host="", pid=0, place=None, process_start=None, since="")
-    return owner.model_copy(update={"heard_at": heard_at})
+    return owner.model_copy(update={"heartbeat_at": heartbeat_at})

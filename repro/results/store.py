@@ -109,7 +109,7 @@ def read_record(path: Path, *, epochs: bool = True) -> RunRecord:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if path.absolute().parts[-5:-1] != tuple(record.id.split("/")):
-        raise DataError(f"the record of another run, {record.id}, lies here", where=str(path))
+        raise DataError(f"this is the record of another run, {record.id}", where=str(path))
     return record
 
 

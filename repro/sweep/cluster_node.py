@@ -33,7 +33,7 @@ from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Ended, Event, Fate, Job
 from repro.sweep.local.executor import LocalExecutor
 from repro.sweep.local.gpu_memory import GpuMemoryReservations
-from repro.sweep.local.watchdog import LOOK_SECONDS, LOOKS, Watchdog
+from repro.sweep.local.watchdog import CHECK_SECONDS, SILENT_CHECKS, Watchdog
 from repro.sweep.registry import Registration, StopPoller
 from repro.sweep.sweep_state import SweepState
 
@@ -144,7 +144,7 @@ def run_on_node(
     with StopRequests() if in_main_thread else nullcontext() as signals:
 
         def asked() -> int:
-            """0 or 1: backends repeat themselves, so a second request does not mean that somebody is in a hurry."""
+            """0 or 1: backends repeat themselves, so a second request does not ask for a kill."""
             return min(1, (signals.count if signals else 0) + stops_asked() + requests.count())
 
         sweep = run_sweep(wanted, executor, wait_for_others=False, stops_asked=asked)
@@ -212,12 +212,12 @@ class _NodeExecutor(LocalExecutor):
         return events
 
     def _with_cause(self, event: Event) -> Event:
-        """The event; if it is the end of a worker that was killed here for its silence, with that as its cause."""
+        """The event; if a worker was killed here for its silence, its end gets that as the cause."""
         if not isinstance(event, Ended) or event.job.id not in self._silent:
             return event
         self._silent.remove(event.job.id)
-        minutes = LOOKS * LOOK_SECONDS / 60
-        cause = f"its process on {self.place} gave no sign of life for {minutes:.0f} minutes, and was killed"
+        minutes = SILENT_CHECKS * CHECK_SECONDS / 60
+        cause = f"its process on {self.place} sent no heartbeat for {minutes:.0f} minutes, and was killed"
         return replace(event, fate="failed", cause=cause) if event.returncode == -signal.SIGKILL else event
 
 

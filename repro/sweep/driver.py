@@ -17,11 +17,11 @@ from repro.results import write_failure
 from repro.results.ownership import OwnedElsewhere, owner_of
 from repro.sweep.executor import Ended, Event, Executor, Fate, Job, Notice, Reported, Started
 from repro.sweep.retries import MAX_DISPLACEMENTS, DisplacementCounter, retry_job
-from repro.sweep.survey import FINISHED, Stage, look_at
+from repro.sweep.survey import FINISHED, Stage, state_of
 from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
 
 POLL_SECONDS = 0.2
-RECHECK_SECONDS = 2.0  # between two looks at a run that another process trains
+RECHECK_SECONDS = 2.0  # between two checks of a run that another process trains
 LAST_SECONDS = 60.0  # for workers to save a checkpoint when the sweep itself fails
 # For the record of a run that a node reports as finished: an NFS client may not find a new file for 60 s (acdirmax).
 RECORD_SECONDS = 70.0
@@ -71,7 +71,7 @@ def run_sweep(
     """Run ``jobs`` and return how they ended; a run that fails is noted in its folder, and the others continue.
 
     A run that another process trains is waited for, and taken over if that process ends without finishing it. Without
-    ``wait_for_others`` it is left to that process as soon as there is a sign of life, and taken over if it is silent.
+    ``wait_for_others`` it is left to that process as soon as a heartbeat is seen, and taken over if there is none.
 
     ``stops_asked`` counts the requests to stop: after the first, running jobs save a checkpoint and end, after the
     second they are killed. With ``fail_fast`` the first failure is such a request, and so is an exception in a
@@ -118,9 +118,9 @@ class _Driver:
         self._attempts: Counter[str] = Counter()
         self._displaced = DisplacementCounter()
         # Of runs that other processes train, by id: which were announced as such, their owner's heartbeat at the first
-        # look, how often in a row no owner was seen, and when to look again.
+        # check, how often in a row no owner was seen, and when to check again.
         self._announced: set[str] = set()
-        self._heard_at: dict[str, float] = {}
+        self._first_heartbeat: dict[str, float] = {}
         self._unseen: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
         # The ends that nodes report and whose records do not show here yet, and until when each is waited for.
@@ -162,8 +162,8 @@ class _Driver:
 
     def _is_ours(self, job: Job) -> bool:
         """Whether to train the job now. One that another process has finished ends here; one that it trains waits."""
-        state = look_at(job.folder, job.run)
-        if state.stage is Stage.RUNNING and not self._wait_for_others and self._owner_shows_life(job):
+        state = state_of(job.folder, job.run)
+        if state.stage is Stage.RUNNING and not self._wait_for_others and self._owner_is_alive(job):
             self._end(job, "elsewhere", f"in training {state.detail}")
         elif state.stage is Stage.RUNNING:
             self._wait_for_owner(job, state.detail)
@@ -177,16 +177,16 @@ class _Driver:
             return True
         return False
 
-    def _owner_shows_life(self, job: Job) -> bool:
-        """Whether the run's owner lives: it is on this machine, or its heartbeat has changed since the first look."""
+    def _owner_is_alive(self, job: Job) -> bool:
+        """Whether the run's owner lives: it is on this machine, or its heartbeat has changed since the first check."""
         owner = owner_of(job.folder)
         return owner is not None and (
-            owner.is_here or owner.heard_at != self._heard_at.setdefault(job.id, owner.heard_at)
+            owner.is_here or owner.heartbeat_at != self._first_heartbeat.setdefault(job.id, owner.heartbeat_at)
         )
 
     def _handle_end(self, ended: Ended, *, stopping: bool) -> None:
         job = ended.job
-        if ended.fate in ("completed", "diverged") and look_at(job.folder, job.run).stage not in FINISHED:
+        if ended.fate in ("completed", "diverged") and state_of(job.folder, job.run).stage not in FINISHED:
             now = time.monotonic()
             if now < self._record_by.setdefault(job.id, now + RECORD_SECONDS):
                 self._unrecorded.append(ended)
@@ -225,7 +225,7 @@ class _Driver:
         self.listen.postponed(self.sweep, job, why)
 
     def _wait_for_owner(self, job: Job, owner: str | None) -> None:
-        """Look at the job again later: soon if its owner can be seen, at growing intervals if not."""
+        """Check the job again later: soon if its owner can be seen, at growing intervals if not."""
         self._unseen[job.id] = 0 if owner else self._unseen[job.id] + 1
         self._not_before[job.id] = time.monotonic() + RECHECK_SECONDS * min(2 ** self._unseen[job.id], 30)
         if job.id not in self._announced:
@@ -259,7 +259,7 @@ def fate_of(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
 
 def _recorded_fate(ended: Ended, fate: Fate) -> tuple[Fate, str | None]:
     """The fate of a job that says that it finished: by its record alone, which has to be there, whole and its own."""
-    state = look_at(ended.job.folder, ended.job.run)
+    state = state_of(ended.job.folder, ended.job.run)
     if state.stage in FINISHED:
         return ("completed" if state.stage is Stage.COMPLETED else "diverged"), state.detail
     is_there = state.stage in (Stage.DAMAGED, Stage.FOREIGN)

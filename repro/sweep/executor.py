@@ -1,4 +1,4 @@
-"""What a sweep asks of whatever runs its jobs: this machine, or a cluster.
+"""The interface between a sweep and what runs its jobs: this machine, or a cluster.
 
 An executor decides where jobs run and reports what happens to them. It decides nothing else: which runs are left, when
 to stop and whether to try again is up to ``driver``, and the truth about a run is in its folder.

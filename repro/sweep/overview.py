@@ -15,7 +15,7 @@ from repro.results import load_records
 from repro.sweep.survey import RunState, Stage, survey
 
 IN_TRAINING = (Stage.RUNNING, Stage.LOST)
-# What a person has to do something about, the most pressing first.
+# What needs a person's attention, the most urgent first.
 TROUBLE = (Stage.DAMAGED, Stage.FOREIGN, Stage.FAILED, Stage.DIVERGED)
 
 
@@ -23,9 +23,9 @@ TROUBLE = (Stage.DAMAGED, Stage.FOREIGN, Stage.FAILED, Stage.DIVERGED)
 class Overview:
     """A table's runs: ``stages`` of all, ``by_cell`` of each cell, ``trouble`` by run id, and those ``in_training``.
 
-    ``table`` is None where the records are there and the YAML file that they came from is not known by name.
-    ``strangers`` are records of no cell of the table, such as of a row that it no longer has. ``borrowed`` counts the
-    runs that are recorded under another table, by that table's id.
+    ``table`` is None if there are records, but their YAML file is not a built-in one. ``unrecognised`` are records
+    outside the table's cells, such as of a row that it no longer has. ``borrowed`` counts the runs that are recorded
+    under another table, by that table's id.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Overview:
     stages: Counter[Stage]
     by_cell: dict[str, Counter[Stage]]
     trouble: tuple[tuple[str, RunState], ...]
-    strangers: tuple[Path, ...] = ()
+    unrecognised: tuple[Path, ...] = ()
     in_training: tuple[tuple[str, RunState], ...] = ()
     borrowed: Mapping[str, int] = field(default_factory=dict)
 
@@ -54,8 +54,8 @@ def overview(results: Path, table: Table) -> Overview:
     runs = [run for run in runs if run.seed in asked or results / run.id in there]
     states = survey(results, runs, lending_cells(results, table))
     known = {results / run.id for run in runs}
-    strangers = sorted(path / "run.json" for path, seed in there.items() if path not in known and seed is not None)
-    return _counted(table.id, table, states, [path for path in strangers if path.exists()])
+    unrecognised = sorted(path / "run.json" for path, seed in there.items() if path not in known and seed is not None)
+    return _counted(table.id, table, states, [path for path in unrecognised if path.exists()])
 
 
 def overview_of_folder(results: Path, name: str) -> Overview:
@@ -75,7 +75,7 @@ def overview_of_folder(results: Path, name: str) -> Overview:
 
 
 def _counted(
-    name: str, table: Table | None, states: Mapping[str, RunState], strangers: Iterable[Path] = ()
+    name: str, table: Table | None, states: Mapping[str, RunState], unrecognised: Iterable[Path] = ()
 ) -> Overview:
     by_cell: dict[str, Counter[Stage]] = {cell.id: Counter() for cell in table.cells} if table else {}
     for run_id, state in states.items():
@@ -87,7 +87,7 @@ def _counted(
         Counter(state.stage for state in states.values()),
         by_cell,
         tuple(sorted(trouble, key=lambda entry: TROUBLE.index(entry[1].stage))),
-        tuple(strangers),
+        tuple(unrecognised),
         tuple((run_id, state) for run_id, state in states.items() if state.stage in IN_TRAINING),
         Counter(state.lender for state in states.values() if state.lender),
     )

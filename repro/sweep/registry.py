@@ -1,10 +1,10 @@
 """The running sweeps of a results folder: ``<results>/.sweeps/<id>.jsonl``, one file each.
 
-The first line says who conducts the sweep; that process touches the file as a heartbeat and removes it at the end. The
+The first line names the process that runs the sweep; it touches the file as a heartbeat and removes it at the end. The
 lines that follow are notes: where the work was left (``left``), a request to stop (``stop``), why the sweep gave up
 (``trouble``). A request is bound to the file of the sweep that it is meant for, and ids are never used again, so no
-other sweep can take it for its own, whatever the clocks say. Notes are appended in place: on NFS, a reader that opens a
-file sees what was written before, but may not see new names in a folder.
+other sweep can mistake it for its own, whatever the clocks say. Notes are appended in place: on NFS, a reader that
+opens a file sees what was written before, but may not see new names in a folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from repro.results.ownership import HEARTBEAT_SECONDS, SILENT_SECONDS
 from repro.results.process import is_alive, process_start, this_place
 
 FOLDER = ".sweeps"
-STOP_SECONDS = 2.0  # between two looks for a request to stop
+STOP_SECONDS = 2.0  # between two checks for a request to stop
 FORGOTTEN_SECONDS = 7 * 86_400.0  # without a heartbeat, after which the file of a sweep is removed
 
 _NAME = re.compile(r"([0-9a-f]{12})\.jsonl")
@@ -52,14 +52,14 @@ class Registration(BaseModel):
     """A registered sweep, as its file says.
 
     ``place`` and ``process_start`` are None where the sweep is left to a cluster, and ``left`` finds it there.
-    ``stop`` is a request to stop, ``trouble`` is why the sweep gave up, and ``heard_at`` its last heartbeat, by the
+    ``stop`` is a request to stop, ``trouble`` is why the sweep gave up, and ``heartbeat_at`` its last heartbeat, by the
     file server's clock.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     path: Path
-    heard_at: float
+    heartbeat_at: float
     id: _Text
     table: _Text
     executor: _Text
@@ -85,20 +85,20 @@ class Registration(BaseModel):
         path = results / FOLDER / f"{sweep}.jsonl"
         try:
             with path.open("rb") as file:
-                heard_at = os.fstat(file.fileno()).st_mtime
+                heartbeat_at = os.fstat(file.fileno()).st_mtime
                 first, *others = file.read(_LARGEST).splitlines()
             notes: dict[str, Any] = {}
             for line in others:
                 with contextlib.suppress(ValueError, TypeError):  # a note that was cut off by a full disk
                     notes |= json.loads(line)
             known = {name: notes[name] for name in _NOTES if name in notes}
-            return cls(**json.loads(first), **known, path=path, heard_at=heard_at)
+            return cls(**json.loads(first), **known, path=path, heartbeat_at=heartbeat_at)
         except (OSError, ValueError, TypeError, RecursionError):
             return None
 
     def silent_seconds(self, now: float) -> float:
         """Seconds since the last heartbeat; ``now`` is by the file server's clock (``file_time``)."""
-        return max(0.0, now - self.heard_at)
+        return max(0.0, now - self.heartbeat_at)
 
     def lives(self, now: float) -> bool:
         """Whether its process runs: seen on this machine, or by a heartbeat within ``SILENT_SECONDS``."""
@@ -206,7 +206,7 @@ def register(results: Path, *, table: str, executor: str, command: str, detached
     }
     path = folder / f"{fields['id']}.jsonl"
     write_durably(path, json.dumps(fields).encode() + b"\n", only_new=True)
-    return Registration(**fields, path=path, heard_at=path.stat().st_mtime)
+    return Registration(**fields, path=path, heartbeat_at=path.stat().st_mtime)
 
 
 def registered(results: Path) -> list[Registration]:

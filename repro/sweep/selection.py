@@ -11,6 +11,7 @@ from repro.errors import UserError
 from repro.experiment.config import runs_of, select
 from repro.experiment.schema import Run, Table
 from repro.sweep.survey import FINISHED, RunState, Stage
+from repro.wording import counted
 
 Only = Literal["failed", "missing"]
 MAX_SEEDS = 10_000
@@ -24,8 +25,8 @@ _BLOCKED = (Stage.DAMAGED, Stage.FOREIGN)
 class Plan:
     """The runs of a sweep: to train, finished before, being trained elsewhere, left out by ``--only``, and blocked.
 
-    ``blocked`` pairs each run with the other record at its place. ``borrowed`` of the finished runs are recorded under
-    another table.
+    ``blocked`` pairs each run with the state of the unusable record at its place. ``borrowed`` of the finished runs are
+    recorded under another table.
     """
 
     todo: tuple[Run, ...]
@@ -92,16 +93,15 @@ def make_plan(runs: Sequence[Run], states: Mapping[str, RunState], only: Only | 
 
 
 def refuse_blocked(plan: Plan) -> None:
-    """Raise UserError where a run's place holds a damaged record or another configuration's, naming each."""
+    """Raise UserError, naming each run, if a run's record is damaged or of another configuration."""
     if not plan.blocked:
         return
     shown = [f"  {run.id}: {state.stage.value}: {state.detail}" for run, state in plan.blocked[:10]]
     if len(plan.blocked) > 10:
         shown.append(f"  … and {len(plan.blocked) - 10} more")
-    single = len(plan.blocked) == 1
+    blocked = counted(len(plan.blocked), "run has", "runs have")
     raise UserError(
-        f"{len(plan.blocked)} {'run has' if single else 'runs have'} a record here that cannot be taken as theirs:\n"
-        + "\n".join(shown),
-        hint="Nothing was started. Give another --results folder, or move "
-        f"{'that run.json' if single else 'those run.json'} away; a run without a record is trained again.",
+        f"{blocked} a damaged record here, or one of another configuration:\n" + "\n".join(shown),
+        hint="Nothing was started. Give another --results folder, or move these run.json files away; a run without a "
+        "record is trained again.",
     )

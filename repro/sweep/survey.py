@@ -1,4 +1,4 @@
-"""What the results folder holds for each run of a table: one stage a run, found with as few bytes read as will do.
+"""The stage of each run of a table, from the results folder, with as few bytes read as possible.
 
 A finished run's record is checked against its seal and read without its epochs, so a survey of thousands takes seconds
 and still flags every damaged one.
@@ -62,21 +62,21 @@ def survey(
     """
     now = cache(lambda: file_time(results))
 
-    def look(run: Run) -> tuple[str, RunState]:
-        state = look_at(RunFolder.of(results, run), run, now)
+    def stage_of(run: Run) -> tuple[str, RunState]:
+        state = state_of(RunFolder.of(results, run), run, now)
         if state.stage in _WITHOUT_RECORD and lending:
             for cell in lending.get(run.cell.id, ()):
                 lent = Run(cell=cell, seed=run.seed)
-                found = look_at(RunFolder.of(results, lent), lent, now)
+                found = state_of(RunFolder.of(results, lent), lent, now)
                 if found.stage in FINISHED:
                     state = replace(found, lender=cell.table)
                     break
         return run.id, replace(state, record=None)
 
-    return dict(read_each(look, runs))
+    return dict(read_each(stage_of, runs))
 
 
-def look_at(folder: RunFolder, run: Run, now: Callable[[], float] | None = None) -> RunState:
+def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None) -> RunState:
     """The state of ``run``, whose files are in ``folder``; ``now`` as in ``last_owner``."""
     try:
         record = find_record(folder, epochs=False)
@@ -101,7 +101,7 @@ def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:
     if (failure := read_failure(folder)) is not None:
         return RunState(Stage.FAILED, failure.cause)
     if owner is not None and not owner.is_here:
-        return RunState(Stage.LOST, f"{owner} has not been heard of for {owner.silent_seconds:.0f} s")
+        return RunState(Stage.LOST, f"no heartbeat from {owner} for {owner.silent_seconds:.0f} s")
     if folder.checkpoint.exists():
         return RunState(Stage.INTERRUPTED)
     return RunState(Stage.MISSING)

@@ -225,7 +225,7 @@ def test_runs_that_do_nothing_cost_little_each(cluster: Any, tmp_path: Path) -> 
     assert cost.seconds / cost.runs < 0.1, cost  # 20 ms on an idle machine; CI's are busy
 
 
-def test_a_run_that_nobody_has_heard_of_is_given_out_again(cluster: Any, folder: Path) -> None:
+def test_a_run_without_a_heartbeat_is_submitted_again(cluster: Any, folder: Path) -> None:
     sweep = Sweep(folder, runs=1, steps=40)
     sweep.command = (*(sweep.command or ()), "--elsewhere")
     (job,) = sweep.jobs()

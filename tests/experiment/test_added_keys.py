@@ -27,7 +27,7 @@ from repro.experiment.schema import (
 )
 from repro.results import RunFolder
 from repro.results.record import RunRecord, from_bytes
-from repro.sweep.survey import Stage, look_at
+from repro.sweep.survey import Stage, state_of
 
 COMMITTED = Path(__file__).parents[2] / "results"
 RELEASED = Path(__file__).parent / "records"
@@ -164,6 +164,6 @@ def test_where_configurations_are_compared_an_absent_key_is_neutral() -> None:
 def test_a_survey_names_the_added_key_that_differs() -> None:
     run = Run(cell=find_table("tiny20").cells[0], seed=0)
     folder = RunFolder.of(COMMITTED, run)
-    assert look_at(folder, run).stage == Stage.COMPLETED
-    state = look_at(folder, Run(cell=grow(run.cell, "recipe", 0.1), seed=0))
+    assert state_of(folder, run).stage == Stage.COMPLETED
+    state = state_of(folder, Run(cell=grow(run.cell, "recipe", 0.1), seed=0))
     assert (state.stage, state.detail) == (Stage.FOREIGN, "recipe.probe is 0.0 there, 0.1 here")

@@ -99,7 +99,7 @@ def on_another_machine() -> Iterator[None]:
 
 
 def age(results: Path, seconds: float) -> None:
-    """The owner was not heard of for so long."""
+    """The owner sent no heartbeat for so long."""
     [path] = folder_in(results).path.glob("owner-*.json")
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
@@ -213,7 +213,7 @@ def test_nobody_is_seen_to_own_a_run_whose_folder_cannot_be_read_now(
         monkeypatch.undo()
 
 
-def test_an_owner_is_heard_of_as_long_as_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owner_sends_heartbeats_as_long_as_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownership_module, "HEARTBEAT_SECONDS", 0.01)
     with own(folder_in(tmp_path)) as ownership:
         age(tmp_path, 1000.0)

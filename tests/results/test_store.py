@@ -79,7 +79,7 @@ def test_a_record_copied_to_another_seed_does_not_count_for_it(
     shutil.copytree(folder.path, copy)
     assert [found.problem for found in load_records(tmp_path)] == [
         None,
-        "the record of another run, demo/shufflenetv2/inverse_bias/seed-0, lies here",
+        "this is the record of another run, demo/shufflenetv2/inverse_bias/seed-0",
     ]
     with pytest.raises(DataError, match="another run"):
         find_record(RunFolder(copy))

@@ -58,13 +58,13 @@ def test_a_worker_without_a_heartbeat_is_ended_and_its_run_tried_again(
     behave: Behave,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(silence, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(silence, "LOOKS", 3)
+    monkeypatch.setattr(silence, "CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(silence, "SILENT_CHECKS", 3)
     behave({jobs[0].id: does})
     (end,) = run_on_node(jobs[:1], terms)
     assert (end.fate, end.attempts) == (fate, attempts)
     if fate == "failed":
-        assert "gave no sign of life for 10 minutes, and was killed" in str(end.cause)
+        assert "sent no heartbeat for 10 minutes, and was killed" in str(end.cause)
 
 
 def test_a_run_that_fails_is_tried_three_times_at_most_and_not_again_by_the_driver(

@@ -33,13 +33,13 @@ def test_seeds_beyond_those_asked_for_count_where_they_are(results: Path, finish
     assert found.stages == Counter({Stage.COMPLETED: 1, Stage.MISSING: 12})
 
 
-def test_records_of_no_cell_are_strangers(results: Path, demo_runs: list[Run], finish: Callable[..., None]) -> None:
+def test_records_of_no_cell_are_unrecognised(results: Path, demo_runs: list[Run], finish: Callable[..., None]) -> None:
     finish(demo_runs[0])
     (results / "demo/shufflenetv2").rename(results / "demo/gone")
     (results / "demo/gone/ce/seed-x").mkdir()
     (results / "notes").mkdir()
     found = overview(results, find_table("demo"))
-    assert found.strangers == (results / "demo/gone/ce/seed-0/run.json",)
+    assert found.unrecognised == (results / "demo/gone/ce/seed-0/run.json",)
     assert found.stages == Counter({Stage.MISSING: 12})
 
 

@@ -99,7 +99,7 @@ def test_a_sweep_takes_the_place_of_one_of_its_table_that_was_killed_and_left_no
     assert {one.id for one in registered(results)} == {killed[1].id, new.id}
 
 
-def test_what_nobody_heard_of_for_long_is_swept_up(results: Path) -> None:
+def test_a_sweep_long_without_a_heartbeat_is_removed(results: Path) -> None:
     old = begin(results, detached=True)
     long_ago = time.time() - FORGOTTEN_SECONDS - 60
     os.utime(old.path, (long_ago, long_ago))

@@ -14,7 +14,7 @@ from repro.results import RunFolder, write_failure
 from repro.results.ownership import own
 from repro.results.store import records_without_epochs
 from repro.sweep.selection import selected_runs
-from repro.sweep.survey import Stage, look_at, survey
+from repro.sweep.survey import Stage, state_of, survey
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ def folder(results: Path, run: Run) -> RunFolder:
 
 
 def test_nothing_there_is_to_do(folder: RunFolder, run: Run) -> None:
-    assert look_at(folder, run).stage is Stage.MISSING
+    assert state_of(folder, run).stage is Stage.MISSING
 
 
 def test_a_record_of_the_same_configuration_is_done(folder: RunFolder, run: Run, finish: Callable[..., None]) -> None:
     finish(run)
-    state = look_at(folder, run)
+    state = state_of(folder, run)
     assert state.stage is Stage.COMPLETED
     assert state.record is not None
     assert state.record.last_top1_percent == 90.0
@@ -41,7 +41,7 @@ def test_a_record_of_the_same_configuration_is_done(folder: RunFolder, run: Run,
 
 def test_a_diverged_record_says_why(folder: RunFolder, run: Run, finish: Callable[..., None]) -> None:
     finish(run, status="diverged", reason="not finite at step 3")
-    state = look_at(folder, run)
+    state = state_of(folder, run)
     assert (state.stage, state.detail) == (Stage.DIVERGED, "not finite at step 3")
 
 
@@ -50,7 +50,7 @@ def test_a_record_of_another_configuration_names_the_first_difference(
 ) -> None:
     other = selected_runs(find_table("demo+recipe.epochs=2"), (0,))[0]
     finish(run, configuration=other.configuration(), configuration_hash=other.hash)
-    state = look_at(folder, run)
+    state = state_of(folder, run)
     assert (state.stage, state.detail) == (
         Stage.FOREIGN,
         f"recipe.epochs is 2 there, {find_table('demo').recipe.epochs} here",
@@ -63,7 +63,7 @@ def test_an_edited_record_is_damaged(folder: RunFolder, run: Run, finish: Callab
     raw = folder.record.read_bytes()
     assert edit in raw
     folder.record.write_bytes(raw.replace(edit, b"9" * len(edit), 1))
-    state = look_at(folder, run)
+    state = state_of(folder, run)
     assert state.stage is Stage.DAMAGED
     assert state.detail is not None
     assert "seal" in state.detail
@@ -72,7 +72,7 @@ def test_an_edited_record_is_damaged(folder: RunFolder, run: Run, finish: Callab
 def test_a_truncated_record_is_damaged(folder: RunFolder, run: Run, finish: Callable[..., None]) -> None:
     finish(run)
     folder.record.write_bytes(folder.record.read_bytes()[:-80])
-    assert look_at(folder, run).stage is Stage.DAMAGED
+    assert state_of(folder, run).stage is Stage.DAMAGED
 
 
 def test_the_record_of_another_seed_is_damaged(
@@ -81,7 +81,7 @@ def test_the_record_of_another_seed_is_damaged(
     here, there = (RunFolder.of(results, run) for run in (demo_runs[0], demo_runs[4]))
     finish(demo_runs[4])
     shutil.copytree(there.path, here.path)
-    state = look_at(here, demo_runs[0])
+    state = state_of(here, demo_runs[0])
     assert state.stage is Stage.DAMAGED
     assert state.detail is not None
     assert demo_runs[4].id in state.detail
@@ -89,21 +89,21 @@ def test_the_record_of_another_seed_is_damaged(
 
 def test_a_failure_tells_its_cause(folder: RunFolder, run: Run) -> None:
     write_failure(folder, "the pixels ran out")
-    state = look_at(folder, run)
+    state = state_of(folder, run)
     assert (state.stage, state.detail) == (Stage.FAILED, "the pixels ran out")
 
 
 def test_a_checkpoint_without_an_owner_is_interrupted(folder: RunFolder, run: Run) -> None:
     folder.path.mkdir(parents=True)
     folder.checkpoint.touch()
-    assert look_at(folder, run).stage is Stage.INTERRUPTED
+    assert state_of(folder, run).stage is Stage.INTERRUPTED
 
 
 def test_a_run_with_a_living_owner_is_running(folder: RunFolder, run: Run) -> None:
     write_failure(folder, "an earlier attempt")
     with own(folder):
-        assert look_at(folder, run).stage is Stage.RUNNING
-    assert look_at(folder, run).stage is Stage.FAILED
+        assert state_of(folder, run).stage is Stage.RUNNING
+    assert state_of(folder, run).stage is Stage.FAILED
 
 
 def test_a_run_of_another_machine_is_running_whatever_this_machine_s_clock_says(

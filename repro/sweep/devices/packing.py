@@ -80,7 +80,7 @@ def has_room_for(needed: int | None, memory: GpuMemory, reserved: Sequence[int])
 
     ``reserved`` are the bytes of our runs there. Some have not allocated theirs yet, and foreign processes may have
     allocated some, so the smaller of two limits counts. One run is always allowed, as in ``pack``; a run of unknown
-    size gets no company.
+    size starts only on a GPU without others.
     """
     if not reserved:
         return True

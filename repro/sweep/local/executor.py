@@ -15,7 +15,7 @@ from repro.sweep.executor import Ended, Event, Job, Started
 from repro.sweep.local.gpu_memory import GpuMemoryReservations
 from repro.sweep.local.worker import Worker
 
-# The public command: what a worker does, anybody can do by hand.
+# The public command: a person can do by hand what a worker does.
 WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "repro")
 
 _TICK_SECONDS = 0.1  # how soon a worker's end is noticed where another process keeps its output open

@@ -38,7 +38,7 @@ RETRY_SECONDS = 5.0  # between two tries of a run that did not fit
 
 
 def slot_memory(slot: Slot) -> GpuMemory | None:
-    """The memory of the GPU of ``slot``, as the driver tells, or else torch; None where neither does."""
+    """The memory of the GPU of ``slot``, from the driver or else torch; None if neither knows."""
     if (memory := gpu_memory(slot.environment[VISIBLE])) is not None:
         return memory
     try:
@@ -50,7 +50,7 @@ def slot_memory(slot: Slot) -> GpuMemory | None:
 class GpuMemoryReservations:
     """The memory of this machine's GPUs, for one executor.
 
-    ``memory`` tells what a GPU has, and ``needed`` what a run takes.
+    ``memory`` returns what a GPU has, and ``needed`` what a run takes.
     """
 
     def __init__(

@@ -14,32 +14,32 @@ from repro.sweep.local.worker import Worker
 
 # A worker hangs after this many checks in a row without a heartbeat: 10 minutes. Checks are counted instead of time,
 # because a node that was suspended made none meanwhile.
-LOOK_SECONDS = 10.0
-LOOKS = 60
+CHECK_SECONDS = 10.0
+SILENT_CHECKS = 60
 
 
 class Watchdog:
-    """Checks the heartbeats of workers every ``LOOK_SECONDS``."""
+    """Checks the heartbeats of workers every ``CHECK_SECONDS``."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next_look = 0.0
-        self._heard: dict[int, tuple[float, int]] = {}  # by pid: the last heartbeat, and the checks since then
+        self._next_check = 0.0
+        self._heartbeats: dict[int, tuple[float, int]] = {}  # by pid: the last heartbeat, and the checks since then
 
     def hung(self, workers: Iterable[Worker]) -> list[Worker]:
-        """Those of ``workers`` that own their run and sent no heartbeat for more than ``LOOKS`` checks."""
-        if self._clock() < self._next_look:
+        """Those of ``workers`` that own their run and sent no heartbeat for more than ``SILENT_CHECKS`` checks."""
+        if self._clock() < self._next_check:
             return []
-        self._next_look = self._clock() + LOOK_SECONDS
+        self._next_check = self._clock() + CHECK_SECONDS
         found = []
         for worker in workers:
             pid = worker.process.pid
             owner = owner_of(worker.job.folder)
             if owner is None or owner.pid != pid:
                 continue
-            heard_at, silent_looks = self._heard.get(pid, (owner.heard_at, 0))
-            silent_looks = silent_looks + 1 if owner.heard_at == heard_at else 0
-            self._heard[pid] = owner.heard_at, silent_looks
-            if silent_looks > LOOKS:
+            heartbeat_at, silent_checks = self._heartbeats.get(pid, (owner.heartbeat_at, 0))
+            silent_checks = silent_checks + 1 if owner.heartbeat_at == heartbeat_at else 0
+            self._heartbeats[pid] = owner.heartbeat_at, silent_checks
+            if silent_checks > SILENT_CHECKS:
                 found.append(worker)
         return found

@@ -79,15 +79,15 @@ def task_resources(options: RayOptions, settings: NodeSettings, *, gpus_there: b
 
 
 class Head:
-    """The cluster's head. A thread asks it every few seconds for the resources of each node, by ``look``.
+    """The cluster's head. A thread calls ``list_nodes`` every few seconds: the resources of each node.
 
-    ``look`` does not return where the head is gone.
+    ``list_nodes`` does not return if the head is gone.
     """
 
-    def __init__(self, address: str, look: Callable[[], Sequence[Mapping[str, float]]]) -> None:
+    def __init__(self, address: str, list_nodes: Callable[[], Sequence[Mapping[str, float]]]) -> None:
         self.address = address
-        self.nodes = look()
-        self._look = look
+        self.nodes = list_nodes()
+        self._list_nodes = list_nodes
         self._answered = time.monotonic()
         self._closed = threading.Event()
         threading.Thread(target=self._ask, daemon=True, name="ray-head").start()
@@ -105,7 +105,7 @@ class Head:
         while not self._closed.wait(HEAD_SECONDS / 10):
             with contextlib.suppress(Exception):  # a restarted head does not know this process
                 if answers(self.address, HEAD_SECONDS / 10):
-                    self.nodes = self._look()
+                    self.nodes = self._list_nodes()
                     self._answered = time.monotonic()
 
 

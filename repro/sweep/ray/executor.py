@@ -23,9 +23,9 @@ from repro.sweep.ray.backend import RayOptions
 from repro.sweep.ray.cluster import HEAD_SECONDS, ClusterLost, Head, as_user_error, shut_down, task_resources
 from repro.sweep.registry import Registration
 
-LOOK_SECONDS = 1.0  # between two looks at the folders of runs,
-LOOKS_AT_ONCE = 100  # of this many runs each time: a file server has others to serve
-HEARTBEAT_LOOK_SECONDS = 10.0  # between two looks at the heartbeat of a run
+CHECK_SECONDS = 1.0  # between two checks of the folders of runs,
+CHECKED_AT_ONCE = 100  # of this many runs each time: a file server has others to serve
+HEARTBEAT_CHECK_SECONDS = 10.0  # between two checks of the heartbeat of a run
 
 
 @dataclass(kw_only=True)
@@ -38,7 +38,7 @@ class _Task(FollowedJob):
     reference: Any
     shared: bool = False
     former_owner: str | None = None
-    next_heartbeat_look: float = 0.0
+    next_heartbeat_check: float = 0.0
 
 
 class RayExecutor:
@@ -60,7 +60,7 @@ class RayExecutor:
         self._tasks: dict[str, _Task] = {}
         self._turns: deque[str] = deque()
         self._done: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._capacity = 0
         self._lost = False
         if not self.capacity:
@@ -105,7 +105,7 @@ class RayExecutor:
             return self._give_up(timeout_seconds)
         if self._head.is_silent:
             raise self._cluster_lost(f"Ray's head at {self._head.address} has not answered for {HEAD_SECONDS:.0f} s")
-        events = self._look()
+        events = self._check_folders()
         wait = 0.0 if events else timeout_seconds
         while True:
             try:
@@ -161,22 +161,22 @@ class RayExecutor:
         ended = [run for run, task in self._tasks.items() if owner_of(task.job.folder) is None]
         return [Ended(self._tasks.pop(run).job, -signal.SIGTERM, displaced=True) for run in ended]
 
-    def _look(self) -> list[Event]:
+    def _check_folders(self) -> list[Event]:
         """Read the progress of some runs; end those without a heartbeat for too long."""
         events: list[Event] = []
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_check:
             return events
-        self._next_look = now + LOOK_SECONDS
+        self._next_check = now + CHECK_SECONDS
         file_now = cache(lambda: file_time(self._results))
-        for _ in range(min(LOOKS_AT_ONCE, len(self._turns))):
+        for _ in range(min(CHECKED_AT_ONCE, len(self._turns))):
             run = self._turns.popleft()
             if (task := self._tasks.get(run)) is None:
                 continue
             self._turns.append(run)
             events += task.news()
-            if now >= task.next_heartbeat_look:
-                task.next_heartbeat_look = now + HEARTBEAT_LOOK_SECONDS
+            if now >= task.next_heartbeat_check:
+                task.next_heartbeat_check = now + HEARTBEAT_CHECK_SECONDS
                 events += self._end_if_silent(task, file_now)
         return events
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from repro.progress import Progress
 from repro.sweep.executor import Ended, Job
 from repro.sweep.slurm.queue import EndedTask
-from repro.sweep.survey import Stage, look_at
+from repro.sweep.survey import Stage, state_of
 
 # States of a task that ended through no fault of its own.
 _DISPLACED = ("NODE_FAIL", "PREEMPTED", "TIMEOUT", "BOOT_FAIL", "DEADLINE", "REVOKED", "COMPLETED")
@@ -19,7 +19,7 @@ def lost(job: Job, task: str, ended: EndedTask | None, last_words: str, *, stopp
     if stopping:
         return Ended(job, 0, fate="interrupted", cause=f"{where} was cancelled")
     if ended is None or ended.state in _DISPLACED:
-        why = "SLURM has forgotten why" if ended is None else ended.state
+        why = "SLURM no longer knows why" if ended is None else ended.state
         return Ended(job, 0, cause=f"{where} is gone ({why})", displaced=True)
     if ended.state == "CANCELLED":
         return Ended(job, 0, fate="failed", cause=f"{where} was cancelled; it can resume from its checkpoint")
@@ -37,7 +37,7 @@ def recorded(job: Job) -> Ended | None:
     """The end of a job that has a record, no matter which process made it."""
     if not job.folder.record.exists():
         return None
-    state = look_at(job.folder, job.run)
+    state = state_of(job.folder, job.run)
     if state.stage is Stage.COMPLETED and state.record is not None:
         last = Progress(job.id, "completed", test_top1_percent=state.record.last_top1_percent)
         return Ended(job, 0, last, fate="completed")

@@ -28,7 +28,7 @@ from repro.sweep.slurm.task import ends_file, read_ends
 
 # The controller serves everybody: it is asked ever more rarely while nothing changes.
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 1.0, 30.0
-# Between two looks at the folder of a run whose task is pending: another process may have finished it.
+# Between two checks of the folder of a run whose task is pending: another process may have finished it.
 PENDING_POLL_SECONDS = 60.0
 # An NFS client that did not find a task's results may go on not finding them for 60 s (acdirmax).
 RESULT_SECONDS = 70.0
@@ -40,15 +40,15 @@ HUNG_SECONDS = 600.0
 
 @dataclass(kw_only=True)
 class _SubmittedJob(FollowedJob):
-    """A job in SLURM's queue, and its task there. Times are monotonic, apart from ``heard_at``: its heartbeat."""
+    """A job in SLURM's queue, and its task there. Times are monotonic, apart from ``heartbeat_at``: its heartbeat."""
 
     batch: Batch
     index: int
     task: str
     noted: bool = False
     gone_since: float | None = None
-    heard_at: float = 0.0
-    next_look: float = 0.0
+    heartbeat_at: float = 0.0
+    next_check: float = 0.0
 
     @property
     def key(self) -> tuple[str, int]:
@@ -79,12 +79,14 @@ class SlurmExecutor:
         self._dropped: list[Event] = []
         self._jobs: dict[str, _SubmittedJob] = {}
         self._numbers: list[str] = []
-        self._heard: dict[str, float] = {}  # by task, when a heartbeat of its runs was last seen, in monotonic seconds
+        self._heartbeats: dict[
+            str, float
+        ] = {}  # by task, when a heartbeat of its runs was last seen, in monotonic seconds
         self._cancelled: dict[str, str] = {}  # tasks that we cancelled, and why: their runs are submitted again
         self._stopping = False
         self._trouble = ""  # SLURM's latest error
         self._pause = FIRST_POLL_SECONDS
-        self._next_look = self._next_hand_in = 0.0
+        self._next_check = self._next_hand_in = 0.0
 
     def submit(self, job: Job) -> None:
         """Follow the task that is in the queue with this job; without one, put it into the next array."""
@@ -119,14 +121,14 @@ class SlurmExecutor:
         return {"slurm": ",".join(self._numbers)} if self._numbers else {}
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """Submit waiting jobs, look at the queue and the folders now and then, and report changes."""
+        """Submit waiting jobs, check the queue and the folders now and then, and report changes."""
         deadline = time.monotonic() + timeout_seconds
         events = [*self._dropped]
         self._dropped.clear()
-        if time.monotonic() >= self._next_look:
-            events += self._look()
+        if time.monotonic() >= self._next_check:
+            events += self._check_all()
             self._pause = FIRST_POLL_SECONDS if events else min(1.5 * self._pause, LAST_POLL_SECONDS)
-            self._next_look = time.monotonic() + self._pause
+            self._next_check = time.monotonic() + self._pause
         if not events:
             time.sleep(max(0.0, deadline - time.monotonic()))
         return events
@@ -134,7 +136,7 @@ class SlurmExecutor:
     def stop(self) -> None:
         """Cancel pending tasks; ask running ones, by the sweep's registration, to save checkpoints and exit."""
         self._stopping = True
-        self._next_look, self._pause = 0.0, FIRST_POLL_SECONDS
+        self._next_check, self._pause = 0.0, FIRST_POLL_SECONDS
         self._dropped += [Ended(job, 0, fate="interrupted") for job in self._waiting.values()]
         self._waiting.clear()
         for sweep in {job.batch.sweep for job in self._jobs.values()}:
@@ -176,7 +178,7 @@ class SlurmExecutor:
                 if (batch.id, index) in self._queue:
                     self._places |= dict.fromkeys(runs, (batch, index))
 
-    def _look(self) -> list[Event]:
+    def _check_all(self) -> list[Event]:
         events: list[Event] = []
         try:
             if self._waiting and time.monotonic() >= self._next_hand_in:
@@ -194,8 +196,8 @@ class SlurmExecutor:
         events += self._note_new_jobs()
         file_now = cache(lambda: file_time(self._results))
         for job in list(self._jobs.values()):
-            with contextlib.suppress(OSError):  # the file server failed for a moment: the next look sees more
-                events += self._look_at(job, self._queue.get(job.key), file_now)
+            with contextlib.suppress(OSError):  # the file server failed for a moment: the next check sees more
+                events += self._check_job(job, self._queue.get(job.key), file_now)
         return events
 
     def _note_trouble(self, error: SlurmError) -> list[Event]:
@@ -208,32 +210,32 @@ class SlurmExecutor:
         return [Notice(f"{error.what}; submitted jobs continue, and SLURM is asked again")]
 
     def _note_new_jobs(self) -> list[Event]:
-        """Report the jobs that are in the queue since the last look, or were found there."""
+        """Report the jobs that are in the queue since the last check, or were found there."""
         new = [job for job in self._jobs.values() if not job.noted]
         for job in new:
             job.noted = True
         return [queue_note(len(new), {job.number for job in new})] if new else []
 
-    def _look_at(self, job: _SubmittedJob, queued: Queued | None, file_now: Callable[[], float]) -> list[Event]:
+    def _check_job(self, job: _SubmittedJob, queued: Queued | None, file_now: Callable[[], float]) -> list[Event]:
         now = time.monotonic()
-        if queued is not None and queued.state == "PENDING" and not queued.is_held and now < job.next_look:
+        if queued is not None and queued.state == "PENDING" and not queued.is_held and now < job.next_check:
             return []
-        job.next_look = now + PENDING_POLL_SECONDS
+        job.next_check = now + PENDING_POLL_SECONDS
         if (ended := self._end_of(job, queued)) is not None:
             del self._jobs[job.job.id]
             if ended.last is None or ended.last == job.last:
                 return [ended]
             return [*job.start("a node"), Reported(job.job, ended.last), ended]
         if queued is None or queued.state != "RUNNING":
-            self._heard.pop(job.task, None)
+            self._heartbeats.pop(job.task, None)
             if queued is not None and queued.is_held:
                 self._cancel_task(job.task, "could not be launched, and was held")
             return []
         owner = owner_of(job.job.folder, file_now)
-        if owner is not None and owner.heard_at != job.heard_at:
-            job.heard_at = owner.heard_at
-            self._heard[job.task] = now
-        elif now - self._heard.setdefault(job.task, now) > HUNG_SECONDS:
+        if owner is not None and owner.heartbeat_at != job.heartbeat_at:
+            job.heartbeat_at = owner.heartbeat_at
+            self._heartbeats[job.task] = now
+        elif now - self._heartbeats.setdefault(job.task, now) > HUNG_SECONDS:
             self._cancel_task(job.task, f"had no heartbeat for {HUNG_SECONDS / 60:.0f} minutes")
         if owner is None and job.place is None:
             return []
@@ -263,4 +265,4 @@ class SlurmExecutor:
         with contextlib.suppress(SlurmError):
             cancel([task])
             self._cancelled[task] = why
-            self._heard.pop(task, None)
+            self._heartbeats.pop(task, None)

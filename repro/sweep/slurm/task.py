@@ -1,7 +1,7 @@
 """A task of a SLURM array on its node: some runs of the sweep, and what to do when the walltime is over.
 
 SLURM signals ahead of the walltime. The runs then save a checkpoint, and the task requeues itself, as often as
-necessary, unless its time was too short for any progress. SLURM itself requeues a task that gives way to a higher one,
+necessary, unless its time was too short for any progress. SLURM itself requeues a pre-empted task,
 and a cancelled task stays cancelled: a task requeues only what SLURM still believes to be running.
 
 The results of a task are a JSON file beside submitit's files, ``ends-<index>.json``; only submitit, on the node, reads
