@@ -33,7 +33,7 @@ class Scale(nn.Module):
 
     batch       (x - min x) / (max x - min x) over the batch: the released code's "local".
     running     (x - least x ever seen) / (max x - min x): the released code's default, "global"; may exceed 1.
-    activation  (x - min a) / (max a - min a) with a all activations of the batch: a reading of the main paper's words.
+    activation  (x - min a) / (max a - min a) with a all activations of the batch: an interpretation of the main paper.
 
     Where the denominator is 0, the scaled value is 0: nothing tells the samples apart.
     """

@@ -1,6 +1,6 @@
 """From recorded runs to an answer for every cell: the delta against cross-entropy, its interval, p and verdict.
 
-Holm's adjustment is over all cells of a paper's tables, whichever have runs: give all of them, whichever is shown. A
+Holm's adjustment is over all cells of a paper's tables, with or without runs: pass all of them, whichever is shown. A
 cell without runs counts as p = 1, so that no answer depends on whether another cell was run. Every other table is a
 family of its own.
 
@@ -38,7 +38,7 @@ FAR_BASELINE_POINTS = 1.0  # our cross-entropy this far from the paper's is flag
 
 @dataclass(frozen=True)
 class Delta:
-    """A loss minus cross-entropy, paired by seed, in points. What needs three seeds is None below them.
+    """A loss minus cross-entropy, paired by seed, in points. Fields that need three seeds are None with fewer.
 
     ``std`` is the sample standard deviation of the differences, ``low`` and ``high`` their mean's 95% t interval (if
     preregistered: the repeated interval, which holds at all analyses together). ``p`` is two-sided, or of
@@ -67,8 +67,8 @@ class CellResult:
     """One cell: its runs, the paper's numbers, and what our runs say of them.
 
     ``verdict`` is None for cross-entropy itself, where nothing comparable is printed, and where no run is paired.
-    ``seeds_needed`` are those still missing for a verdict: None where there is one, or where no number that could be
-    run is enough. ``level`` is what Holm's adjustment would hold p to next, given the family's other cells.
+    ``seeds_needed`` is how many more seeds a verdict takes: None if there is one, or if no feasible number is enough.
+    ``level`` is what Holm's adjustment would compare p with next, given the family's other cells.
     ``baseline_offset`` is our mean cross-entropy minus the paper's, in points. ``looks`` are the preregistered interim
     analyses, ``look`` the seeds of the one that the cell is judged at (None before the first); the first ``seeds_in``
     seeds are complete.
@@ -108,7 +108,7 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Every cell of the tables given, by (table, row, column); ``left_out`` names all runs that are in no number.
+    """Every cell of the tables given, by (table, row, column); ``left_out`` lists the records that count nowhere.
 
     ``looks`` are the preregistrations of those tables that have one, and ``families`` the families of tests that they
     belong to, by the table's id.
@@ -136,11 +136,11 @@ def assess(
 ) -> Assessment:
     """Judge every cell of ``tables`` by the records found, in any order; those of other tables are borrowed from.
 
-    ``looks`` are preregistrations by the id of their table. A cell under one is judged at the interim analysis that it
-    came to, so that stopping at any of them stays honest; any other as if the number of seeds had been fixed.
+    ``looks`` are preregistrations by the id of their table. A preregistered cell is judged at its
+    latest interim analysis, which keeps the error rate wherever it stops; any other as if its seeds had been fixed.
     """
     tables, looks = list({table.id: table for table in tables}.values()), dict(looks or {})
-    counted, strays = count_runs(tables, found, metric, looks)
+    counted, unplaced = count_runs(tables, found, metric, looks)
     printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
     names = {table.id: table.family for table in tables}
     families: dict[str, dict[CellKey, Question]] = defaultdict(dict)
@@ -153,7 +153,7 @@ def assess(
     for questions in families.values():
         cells |= _answered(cells, look_at(questions, counted, looks, alpha), alpha)
     left_out = chain.from_iterable(runs.left_out for runs in counted.values())
-    return Assessment(metric, alpha, looks, names, cells, (*left_out, *strays))
+    return Assessment(metric, alpha, looks, names, cells, (*left_out, *unplaced))
 
 
 def _answered(
@@ -189,10 +189,10 @@ def _answered(
 
 
 def _seeds_needed(question: Question, paper_delta: float, level: float) -> int | None:
-    """The seeds still missing: for the next interim analysis, or without any for a verdict; None if no number will do.
+    """The seeds missing for the next interim analysis or, without one, for a verdict; None if no number is enough.
 
-    A verdict takes what 80% power takes, as ``biasrepro plan`` counts it. Where as many are there and the cell is still
-    open, its mean lies between 0 and D/2, and it takes the number that closes any cell of this spread.
+    A verdict takes the seeds of 80% power, as in ``biasrepro plan``. If a cell has that many and is still undecided,
+    its mean lies between 0 and D/2, and it takes the number that decides any cell of this spread.
     """
     if question.seeds_in is not None:
         return None if question.next_look is None else max(question.next_look - question.seeds_in, 1)

@@ -205,7 +205,7 @@ def _every(rows: Differences, directions: Sequence[int]) -> Evidence:
         findings,
         p=max(_p_on_side(estimate, direction) for estimate, direction in sides),
         p_opposite=float(holm([_p_on_side(estimate, -direction) for estimate, direction in sides]).min()),
-        summary=f"{right} of {len(findings)} networks lie on the claimed side with their whole interval",
+        summary=f"{right} of {len(findings)} networks have their whole interval on the claimed side",
     )
 
 

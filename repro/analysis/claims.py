@@ -1,6 +1,6 @@
 """The claims of the supplement's text, each with its test on our runs and the answer in words.
 
-A claim speaks of these networks, so it is tested on the mean over them (a contrast of the rows' paired differences,
+A claim is about these networks, so it is tested on the mean over them (a contrast of the rows' paired differences,
 rows independent, each with its own spread), or, where it says "every", on the worst of them: the largest of the rows'
 p-values, which needs no adjustment (the intersection-union test: Berger 1982, Technometrics 24). p-values are two-sided
 and 1 for the wrong sign, so that before any adjustment p < 0.05 and a 95% interval on the claimed side are the same;
@@ -173,7 +173,7 @@ def _answer(found: Evidence, *, significant: bool, opposite: bool) -> tuple[Answ
     if not found.findings:
         return Answer.NOT_RUN, ""
     if found.missing:
-        return Answer.UNDECIDED, f"no three paired seeds yet of {', '.join(found.missing)}"
+        return Answer.UNDECIDED, f"fewer than three paired seeds of {', '.join(found.missing)}"
     if significant:
         return (Answer.PARTLY, found.reservation) if found.reservation else (Answer.SUPPORTED, "")
     if opposite:

@@ -1,6 +1,6 @@
 """Interim analyses: paired differences and p-values of each cell at preregistered sample sizes.
 
-An analysis at n seeds is of seeds 0 to n - 1. A seed that diverged, in the cell or its baseline, is left out, and no
+An analysis at n seeds uses seeds 0 to n - 1. A seed that diverged, in the cell or its baseline, is left out, and no
 further seed replaces it; a seed that has not run yet delays the analysis. So an analysis depends on the records of
 seeds below n and on nothing else: neither on later seeds, nor on the order in which runs ended.
 """

@@ -1,7 +1,7 @@
 """Which runs count: decided here, for tables, figures, report, status, plan, export and sweep.
 
-A run counts with the record at its own place (``table/row/column/seed-n``), if that record is whole, of the present
-configuration, and has an accuracy. Any other record there is left out, with the reason. Nothing is imputed.
+A run counts if the record at its own place (``table/row/column/seed-n``) is whole, of the present configuration, and
+has an accuracy. Any other record there is left out, with the reason. Nothing is imputed.
 
 A table that has no record of a run counts one of the same configuration and seed that another table recorded: the
 product's cross-entropy column is Table 2's, trained once. Such a record is read where it is, never copied. A paper's
@@ -148,7 +148,7 @@ def count_runs(
         if entry.record:
             lent.setdefault(entry.record.configuration_hash, records)
     counted: dict[CellKey, CellRuns] = {}
-    strays: list[LeftOut] = []
+    unplaced: list[LeftOut] = []
     for table in tables:
         recorded = {key: seeds for key, seeds in by_cell.items() if key[0] == table.id}
         numbers = {seed_of(name) for name in chain.from_iterable(recorded.values())}
@@ -158,8 +158,8 @@ def count_runs(
             key = (table.id, cell.row.id, cell.column.id)
             counted[key] = _count_cell(cell, seeds, recorded.pop(key, {}), lenders, metric)
         for entry in chain.from_iterable(chain.from_iterable(of_cell.values()) for of_cell in recorded.values()):
-            strays.append(_left_out(entry, "unknown", "the table has no such row or column"))
-    return counted, tuple(strays)
+            unplaced.append(_left_out(entry, "unknown", "the table has no such row or column"))
+    return counted, tuple(unplaced)
 
 
 def top1(record: RunRecord, metric: Metric) -> float | None:
@@ -200,7 +200,7 @@ def _count_cell(
         if reason == "diverged" or figure is None:
             lost.append(seed)
     for entry in chain.from_iterable(own.values()):
-        left_out.append(_left_out(entry, "unusable", entry.problem or "this folder is of no seed"))
+        left_out.append(_left_out(entry, "unusable", entry.problem or "the folder's name is not that of a seed"))
     return CellRuns(tuple(completed), tuple(figures), tuple(diverged), tuple(left_out), tuple(missing), tuple(lost))
 
 

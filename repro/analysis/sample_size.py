@@ -1,4 +1,4 @@
-"""Before a run: seeds each cell needs, their cost, the order of answers, and the verdicts to expect.
+"""Sample sizes: the seeds that each cell needs, their cost, the cheapest order, and the verdicts to expect.
 
 Cells of a row share their cross-entropy runs, so the cost of a cell depends on which were chosen before it. The order
 is greedy, the cheapest answer next: not an exact optimum, but answers come soonest.
@@ -28,7 +28,7 @@ _Wanted = TypeVar("_Wanted")
 class Need:
     """The seeds that an undecided cell needs.
 
-    ``std`` is the assumed spread of paired differences in points, ``level`` what Holm's adjustment holds p to.
+    ``std`` is the assumed spread of paired differences in points, ``level`` what Holm's adjustment compares p with.
     ``confirm`` paired seeds show the paper's effect if it exists, ``refute`` exclude half of it if there is none, each
     with the requested power; None for more than 10,000. ``paired`` are recorded already.
     """

@@ -37,7 +37,7 @@ def fetch(
 
     facts = dataset_facts(name)
     if facts.included:
-        refuse_unused(context, "source", because=f"changes nothing: {facts.title} is included in biasrepro")
+        refuse_unused(context, "source", because=f"has no effect: {facts.title} is included in biasrepro")
         say(f"{facts.title} is included in biasrepro: nothing to fetch.")
     else:
         with _progress() as report:

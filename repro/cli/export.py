@@ -19,7 +19,7 @@ def export(
         list[str] | None,
         typer.Argument(
             metavar="TABLE",
-            help="Built-in tables, or YAML files of your own. Without one: whatever has records.",
+            help="Built-in tables, or YAML files of your own. Without one: every table with records.",
             show_default=False,
             autocompletion=complete_table,
         ),
@@ -57,7 +57,7 @@ def export(
         refuse_unused(context, "tables", "level", because="has no effect on the schema")
         return deliver(schema_to_bytes(), output)
     if format_name == "parquet" and output is None:
-        raise UserError("Parquet is no text for a terminal", hint="Name a file: biasrepro export -o runs.parquet")
+        raise UserError("Parquet cannot be shown in a terminal", hint="Name a file: biasrepro export -o runs.parquet")
     found = recorded_of(results, [find_table(name) for name in tables]) if tables else load_records(results)
     records = [entry.record for entry in found if entry.record]
     deliver((to_parquet if format_name == "parquet" else to_csv)(records, level), output)

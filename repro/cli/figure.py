@@ -67,9 +67,9 @@ def figure(
     refuse_unknown("figure", name, FIGURES, where="FIGURE")
     refuse_unknown("metric", metric, METRICS)
     if name in NEEDS_NO_RUNS:
-        refuse_unused(context, "tables", "metric", "settings", because=f"changes nothing: figure {name} shows no run")
+        refuse_unused(context, "tables", "metric", "settings", because=f"has no effect: figure {name} shows no runs")
     if name in SHOWS_EVERY_EPOCH:
-        refuse_unused(context, "metric", because=f"changes nothing: figure {name} shows every epoch")
+        refuse_unused(context, "metric", because=f"has no effect: figure {name} shows every epoch")
     chosen = [] if name in NEEDS_NO_RUNS else chosen_tables(tables or [], settings or [])
     gathered = gather_recorded(chosen, results, cast("runs.Metric", metric))
     drawing = draw_figure(name, gathered)
@@ -80,7 +80,7 @@ def figure(
         typer.echo(f"  left out: {left_out.path}: {left_out.detail}", err=True)
     if gathered and not any(table.shown.recorded_runs for table in gathered):
         first = command_line("sweep", chosen[0].reference, results=results)
-        typer.echo(f"Nothing is recorded of this yet: `{first}` trains the runs.", err=True)
+        typer.echo(f"No runs are recorded yet: `{first}` trains them.", err=True)
 
 
 def _format_of(output: Path) -> str:
@@ -89,7 +89,7 @@ def _format_of(output: Path) -> str:
     suffix = output.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
         raise UserError(
-            f"a figure cannot be written as {f'.{suffix}' if suffix else 'a file without an ending'}",
+            f"{output.suffix} is not supported" if suffix else "the name has no extension",
             where=str(output),
             hint=f"Give it a name that ends in {', '.join(f'.{name}' for name in FORMATS)}.",
         )

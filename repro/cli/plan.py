@@ -35,10 +35,13 @@ Names = Annotated[
     ),
 ]
 Power = Annotated[
-    float, typer.Option(min=0.5, max=0.999, help="Chance of an answer, if the effect is the paper's or none.")
+    float,
+    typer.Option(
+        min=0.5, max=0.999, help="Chance of a verdict, both if the effect is the paper's and if there is none."
+    ),
 ]
 GpuHours = Annotated[
-    float | None, typer.Option(min=0, help="A budget: which cells it can answer.", show_default="none")
+    float | None, typer.Option(min=0, help="Show which cells this budget can answer.", show_default="none")
 ]
 HoursOfARun = Annotated[
     float | None, typer.Option(min=0, help="Hours that one run takes.", show_default="from records of runs on a GPU")
@@ -48,7 +51,9 @@ Spread = Annotated[
 ]
 Analyses = Annotated[
     str | None,
-    typer.Option(metavar="SEEDS", help="Show what interim analyses at these seeds cost in significance: 5,10,20."),
+    typer.Option(
+        metavar="SEEDS", help="Show the significance levels of interim analyses at these numbers of seeds: 5,10,20."
+    ),
 ]
 AlphaSpending = Annotated[
     Literal["pocock", "obrien_fleming"],
@@ -67,7 +72,7 @@ At = Annotated[
     str | None,
     typer.Option(
         metavar="SEEDS",
-        help="Show what these numbers of seeds can be expected to answer, cell by cell: 5,6,8.",
+        help="Show the verdicts to expect from these numbers of seeds, cell by cell: 5,6,8.",
         show_default="the planned number, in all",
     ),
 ]
@@ -99,7 +104,7 @@ def plan(
         refuse_unused(context, "spending", because="is for --looks", hint=ADD_OR_LEAVE_OUT)
     if declare:
         of_plans = ("power", "gpu_hours", "hours_per_run", "spread", "at")
-        refuse_unused(context, *of_plans, because="and --declare exclude each other: that plans nothing")
+        refuse_unused(context, *of_plans, because="and --declare exclude each other: --declare plans nothing")
         from repro.cli.declare import declare_looks
 
         return declare_looks(names or [], shown, unseen=unseen, results=results)
@@ -145,8 +150,8 @@ def _numbers(at: str) -> tuple[int, ...]:
     try:
         return Looks.parse(at).seeds
     except UserError as error:
-        hint = "Numbers that rise, from 3 on: such as 5,6,8."
-        raise UserError(f"--at {at} is no list of seeds", hint=hint) from error
+        hint = "Give increasing numbers from 3 on, such as 5,6,8."
+        raise UserError(f"--at {at} is not a list of seed counts", hint=hint) from error
 
 
 def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:
@@ -203,7 +208,7 @@ def _summary(planned: SeedPlan) -> list[str]:
     if planned.unknown_cost:
         lines.append(
             f"cost    unknown for {counted(len(planned.unknown_cost), 'cell')}: no such run is recorded on a GPU; "
-            "--hours-per-run says it"
+            "set it with --hours-per-run"
         )
     if planned.decided:
         lines.append(f"done    {counted(len(planned.decided), 'cell')} with a verdict already")

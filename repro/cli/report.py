@@ -68,7 +68,7 @@ def report(
 
 
 def _commands(found: Report, again: Sequence[str]) -> list[str]:
-    """What fetches the data, trains the runs of every table shown and makes the report, on whosever machine."""
+    """The commands that fetch the data, train the runs of every table shown and make the report, on any machine."""
     from repro.experiment.catalog import DATASETS
 
     tables = [section.table for section in found.sections]
@@ -79,12 +79,12 @@ def _commands(found: Report, again: Sequence[str]) -> list[str]:
 
 
 def _next_steps(found: Report, results: Path) -> Sequence[str]:
-    """What could be answered next, and what was left out."""
+    """What to run next, and what was left out."""
     from repro.cli.references import command_line
 
     lines = []
     if found.on_paper and any(table.shown.recorded_runs < table.shown.planned_runs for table in found.papers):
-        lines.append(f"Runs are missing: `{command_line('plan', results=results)}` says which answer comes soonest.")
+        lines.append(f"Runs are missing: `{command_line('plan', results=results)}` shows which runs to add first.")
     if found.unknown:
         names = ", ".join(found.unknown)
         lines.append(

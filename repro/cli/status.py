@@ -111,7 +111,7 @@ def _show_cells(found: Overview) -> None:
 
 
 def _counts(cell: Counter[Stage]) -> str:
-    """``3/5``, and what the others are unless they are just to do: ``3/5, 1 failed``."""
+    """``3/5``, and the stage of the others unless they simply have not started: ``3/5, 1 failed``."""
     from repro.sweep.survey import Stage
 
     done = cell[Stage.COMPLETED]
@@ -123,7 +123,7 @@ _PLAIN = ("done", "to do")
 
 
 def _show_trouble(found: Overview, results: Path) -> None:
-    """Each run that needs a person, with its cause."""
+    """Each run that needs attention, with its cause."""
     from repro.cli.console import say
     from repro.sweep.survey import Stage
 
@@ -136,12 +136,12 @@ def _show_trouble(found: Overview, results: Path) -> None:
             say(f"    file: {results / run_id / 'run.json'}")
     if len(found.trouble) > MOST_SHOWN:
         say(f"… and {len(found.trouble) - MOST_SHOWN} more like these in {found.name}")
-    for path in found.strangers[:MOST_SHOWN]:
-        say(f"no run of {found.name}: {path}", "yellow")
+    for path in found.unrecognised[:MOST_SHOWN]:
+        say(f"unrecognised in {found.name}: {path}", "yellow")
 
 
 def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
-    """The commands that go on from here. Where a sweep is registered, it goes on by itself, or its line says how."""
+    """The commands to run next; none to continue a registered sweep, whose own line says how."""
     from repro.sweep.survey import Stage
 
     if found.table is None:

@@ -45,7 +45,7 @@ Variants = Annotated[
     bool | None,
     typer.Option(
         "--variants/--no-variants",
-        help="Other readings of a row below it, whether recorded or not, or never.",
+        help="Show other interpretations of a row below it: also without runs, or never.",
         show_default="those recorded",
     ),
 ]
@@ -53,12 +53,14 @@ ShownVerdicts = Annotated[
     str | None,
     typer.Option(
         metavar="words|stars",
-        help="Judge every difference: its verdict in a line of its own, or stars for its p after Holm.",
+        help="Test every difference: a line with its verdict, or stars for its p-value after Holm's adjustment.",
         show_default="none",
     ),
 ]
-Compact = Annotated[bool, typer.Option("--compact", help="One line a model: ours, with the difference in parentheses.")]
-Siunitx = Annotated[bool, typer.Option("--siunitx", help="LaTeX with every figure as a number of siunitx.")]
+Compact = Annotated[
+    bool, typer.Option("--compact", help="One line per model: ours, with the difference in parentheses.")
+]
+Siunitx = Annotated[bool, typer.Option("--siunitx", help="LaTeX with every number formatted by siunitx.")]
 
 
 def table(
@@ -120,7 +122,7 @@ def _refuse(format_name: str, metric: str, verdicts: str | None, *, compact: boo
     refuse_unknown("format", format_name, RENDERERS)
     refuse_unknown("metric", metric, METRICS)
     if verdicts is not None and verdicts not in VERDICTS:
-        raise UserError(f"verdicts are not shown as '{verdicts}'", where="--verdicts", hint=nearest(verdicts, VERDICTS))
+        raise UserError(f"unknown verdicts '{verdicts}'", where="--verdicts", hint=nearest(verdicts, VERDICTS))
     if siunitx and format_name != "latex":
         raise UserError("siunitx is for LaTeX", where="--siunitx", hint="Add --format latex, or an output named .tex.")
     if compact and format_name in _NEVER_COMPACT:
@@ -136,7 +138,7 @@ def _terminal_columns() -> int | None:
 
 
 def _too_wide(text: str) -> list[str]:
-    """Where rows of a table are longer than the terminal's lines, how to see them whole."""
+    """How to see whole rows, if they are wider than the terminal."""
     widest = max((len(line) for line in text.splitlines() if line.startswith("|")), default=0)
     columns = _terminal_columns()
     if columns is None or widest <= columns:
@@ -147,7 +149,7 @@ def _too_wide(text: str) -> list[str]:
 def _next_steps(
     chosen: Sequence[Table], assembled: Sequence[AssembledTable], results: Path, format_name: str
 ) -> list[str]:
-    """How much is recorded, and the commands that go on from here."""
+    """How much is recorded, and the commands to run next."""
     from repro.cli.references import command_line
     from repro.tables import modified_siblings
     from repro.wording import counted

@@ -65,7 +65,7 @@ def train(
     cell, reference = find_target(target, declared(settings, deterministic=deterministic))
     run = Run(cell=cell, seed=seed)
     folder, for_people = RunFolder.of(results, run), progress != "json"
-    # A worker may get two signals at the end of a job, from the scheduler and from its sweep: it still saves its state.
+    # A worker may get two signals, from the scheduler and from its sweep: it still saves a checkpoint.
     with StopRequests(on_second=None if stop_at_eof else leave_at_once) as stop:
         if stop_at_eof:
             stop.stop_at_eof()

@@ -114,7 +114,7 @@ def read_manifest(path: Path) -> Manifest:
         length, sha256, magic = _TRAILER.unpack(file.read(_TRAILER.size))
         data_bytes = size - _TRAILER.size - length
         if magic != _MAGIC or data_bytes < 0:
-            raise _damaged(path, "its end is not the end of a cache")
+            raise _damaged(path, "its last bytes are not the end of a cache file")
         file.seek(data_bytes)
         content = file.read(length)
     if hashlib.sha256(content).digest() != sha256:

@@ -98,7 +98,7 @@ def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, e
         for record in diverged if not enlarged else ():
             _draw_diverged(axes, record, look.colour)
     if without and not enlarged:
-        add_remark(axes, f"no run: {', '.join(without)}")
+        add_remark(axes, f"no runs: {', '.join(without)}")
     return Panel(axes, f"{table.label}, {row.title}", "x", tuple(traces))
 
 

@@ -1,4 +1,4 @@
-"""The first sentences of a report: what became of the paper's differences, or what a study of ours shows."""
+"""The first sentences of a report: the verdicts on the paper's differences, or the result of a study."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
 
 
 def study_headline(tables: Sequence[Recorded]) -> str:
-    """What became of another paper's differences; of a study, which losses differ significantly from cross-entropy."""
+    """The verdicts on another paper's differences, or a study's significant differences from cross-entropy."""
     answers = tally(tables)
     if any(answers.values()) and all(_is_of_a_paper(table) for table in tables):
         return paper_headline(answers)

@@ -50,13 +50,13 @@ def assemble(
     the ids of tables with a preregistration.
     """
     variants = variants if show_variants is not False else ()
-    counted, strays = count_runs([table, *variants], found, metric, declared)
+    counted, unplaced = count_runs([table, *variants], found, metric, declared)
     beside = [_Source(variant, row, counted, variant=True) for variant in variants for row in variant.rows]
     beside = [source for source in beside if show_variants or source.found_any]
     sources = []
     for row in table.rows:
         sources += [_Source(table, row, counted), *(source for source in beside if source.row.beside == row.id)]
-    builder = _Builder(table, sources, strays, metric)
+    builder = _Builder(table, sources, unplaced, metric)
     rows_built = tuple(builder.row(source) for source in sources)  # before the notes: marks are given on the way
     completed = [record for source in sources for record in source.completed]
     planned = range(table.seeds)
@@ -117,11 +117,11 @@ class _Source:
 class _Builder:
     """Builds rows top to bottom, handing out the marks of their notes on the way."""
 
-    def __init__(self, table: Table, sources: Sequence[_Source], strays: tuple[LeftOut, ...], metric: Metric) -> None:
+    def __init__(self, table: Table, sources: Sequence[_Source], unplaced: tuple[LeftOut, ...], metric: Metric) -> None:
         self.table, self.metric = table, metric
         self.footnotes = Footnotes()
         cells = [cell for source in sources for cell in source.runs.values()]
-        self.left_out = (*chain.from_iterable(cell.left_out for cell in cells), *strays)
+        self.left_out = (*chain.from_iterable(cell.left_out for cell in cells), *unplaced)
         self.published_as = _published_as(table)
         by_reason: dict[Reason, list[LeftOut]] = defaultdict(list)
         for record in self.left_out:

@@ -68,7 +68,7 @@ def test_without_runs_the_figure_is_drawn_and_the_way_out_is_said(say: Callable[
     [
         (["curve"], "Did you mean 'curves'?"),
         (["deltas", "--metric", "lst"], "Did you mean 'last'?"),
-        (["1", "-o", "figure.jpg"], "cannot be written as .jpg"),
+        (["1", "-o", "figure.jpg"], ".jpg is not supported"),
         (["1", "-o", "figure"], "ends in .pdf, .svg, .png"),
         (["1", "-o", "nowhere/figure.pdf"], "mkdir -p nowhere"),
         (["curves", "tabel1"], "Did you mean 'table1'?"),

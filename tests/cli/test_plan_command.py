@@ -166,7 +166,7 @@ def test_what_cannot_be_planned_is_refused(planned: Plan) -> None:
     with pytest.raises(UserError, match="not a list of seed counts"):
         planned("table2", "--looks", "five")
     for at in ("five", "2", "6,5"):
-        with pytest.raises(UserError, match=f"--at {at} is no list of seeds"):
+        with pytest.raises(UserError, match=f"--at {at} is not a list of seed counts"):
             planned("table2", "--at", at)
     with pytest.raises(UserError, match="--unseen is for --declare"):
         planned("table2", "--unseen")

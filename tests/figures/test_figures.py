@@ -66,7 +66,7 @@ def test_curves_name_the_losses_and_the_networks_without_runs(
     recorded_of: Callable[..., Recorded], texts_of: Callable[..., str]
 ) -> None:
     said = texts_of("curves", recorded_of("table2", [0], rows=["squeezenet"], columns=["ce", "bias"]))
-    assert "no run: Inv. Bias loss" in said
+    assert "no runs: Inv. Bias loss" in said
     missing = " ".join(said.partition("No runs recorded")[2].split("\n"))
     assert "NASNet-A (N = 4)" in missing
     assert "SqueezeNet" not in missing

@@ -163,7 +163,7 @@ def test_a_pipe_is_written_to_and_not_replaced(empty_folder: Path) -> None:
     [
         (("--format", "latx"), "no format is called 'latx'", "Did you mean 'latex'?"),
         (("--metric", "bst"), "no metric is called 'bst'", "Did you mean 'best'?"),
-        (("--verdicts", "word"), "verdicts are not shown as 'word'", "Did you mean 'words'?"),
+        (("--verdicts", "word"), "unknown verdicts 'word'", "Did you mean 'words'?"),
         (("table3",), "no experiment is called 'table3'", "Did you mean 'table"),
         (("-o", "no/such/t.md"), "the folder no/such does not exist", "mkdir -p no/such"),
         (("-o", "."), "this is a folder", "Give the name of a file in it."),

@@ -1,8 +1,7 @@
 """A family of cells followed from look to look: which look each comes to, and its answer there. Arrays throughout.
 
-The looks of a family are taken together: one comes when every cell that is still open has its seeds. A cell that has
-its answer stops, and what becomes of its further seeds changes nothing. So an answer depends on nothing but the seeds
-up to the look at which it fell, however many more there are.
+The looks of a family are taken together: each is taken once every undecided cell has its seeds. A decided cell stops,
+and further seeds change nothing. So an answer depends only on the seeds up to the look that gave it.
 
 At each look Holm's adjustment is applied to the cells' sequential p-values. That keeps the chance of any false answer
 in the family at alpha, over all looks together:
@@ -16,7 +15,7 @@ in the family at alpha, over all looks together:
 
 Cells of the family that are not followed (those of another table) count as never rejected: p = 1.
 
-The argument is whole as it stands, and the tests simulate it; the idea is older. Sequential p-values are Liu and
+The argument is self-contained, and the tests simulate it; the ideas are not new. Sequential p-values are Liu and
 Anderson's (2008), J. American Statistical Association 103, 1621-1630; putting them into a procedure for many
 hypotheses, of which Holm's is one, is Maurer and Bretz's (2013), Statistics in Biopharmaceutical Research 5, 311-320.
 Both are cited from the manual of R's gsDesign (``sequentialPValue``), not from themselves. Group sequential forms of
@@ -81,7 +80,7 @@ def follow(
     verdict: NDArray[np.str_] = np.full(shape, Verdict.UNDERPOWERED.value, dtype=f"U{max(map(len, Verdict))}")
     for index, spendable in enumerate(look_levels(looks, 1 - CONFIDENCE)):
         still_open = verdict == Verdict.UNDERPOWERED.value
-        # Where one open cell lacks a seed, nobody looks; it lacks that seed at every later look, too.
+        # While one open cell lacks a seed, no look is taken; it lacks that seed at every later look, too.
         taken = still_open & np.all(there[..., index] | ~still_open, axis=-1, keepdims=True)
         if not taken.any():
             break

@@ -1,4 +1,4 @@
-"""What to expect of seeds before they are run: a family's cells simulated, at a fixed number or from look to look."""
+"""What to expect from seeds before they are run: a family's cells simulated, at a fixed number or from look to look."""
 
 from __future__ import annotations
 

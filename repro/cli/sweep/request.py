@@ -1,4 +1,4 @@
-"""What ``biasrepro sweep`` was asked: the options, each a field, and the table and backend that they name."""
+"""A request to ``biasrepro sweep``: the options, each a field, and the table and backend that they name."""
 
 from __future__ import annotations
 

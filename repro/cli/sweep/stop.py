@@ -56,13 +56,13 @@ def _ask(sweep: Registration) -> bool:
 
 
 def _drop_queued(sweep: Registration) -> _Asked | None:
-    """Cancel what waits in the cluster's queue, if there is one. None where nobody will say when the sweep is over."""
+    """Cancel the sweep's queued jobs, if its cluster has a queue. None if nothing will tell when the sweep is over."""
     lives, queue = _lives(sweep), queue_of(sweep.executor)
     if queue is not None and sweep.left:
         try:
             queue.drop(sweep.left)
         except UserError as error:
-            say(f"{error.what}: jobs that wait in its queue stay there, and end as soon as they begin", "yellow")
+            say(f"{error.what}: queued jobs stay in its queue, and exit as soon as they start", "yellow")
         else:
             is_followed = lives and not sweep.detached
             return _Asked(sweep, None if is_followed else queue)
