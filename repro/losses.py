@@ -115,9 +115,9 @@ def _variance_and_mean(activations: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def per_sample(loss: nn.Module, *, logits: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses (N,) and weights (N,) of a batch; the weights are 1 where ``loss`` returns losses alone.
+    """Losses (N,) and weights (N,) of a batch; the weights are 1 if ``loss`` returns losses alone.
 
-    Raises UserError where ``loss`` returns anything but one number per sample, or two such tensors.
+    Raises UserError if ``loss`` returns anything but one number per sample, or two such tensors.
     """
     returned = loss(logits=logits, features=features, targets=targets)
     parts = returned if isinstance(returned, tuple) else (returned,)

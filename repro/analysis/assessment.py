@@ -42,7 +42,7 @@ class Delta:
 
     ``std`` is the sample standard deviation of the differences, ``low`` and ``high`` their mean's 95% t interval (if
     preregistered: the repeated interval, which holds at all analyses together). ``p`` is two-sided, or of
-    equivalence where the paper prints no difference; ``p_adjusted`` is Holm's over the family. ``superiority`` is
+    equivalence if the paper prints no difference; ``p_adjusted`` is Holm's over the family. ``superiority`` is
     P(A > B), the chance that a run under this loss beats one under cross-entropy.
     """
 
@@ -66,7 +66,7 @@ class Delta:
 class CellResult:
     """One cell: its runs, the paper's numbers, and what our runs say of them.
 
-    ``verdict`` is None for cross-entropy itself, where nothing comparable is printed, and where no run is paired.
+    ``verdict`` is None for cross-entropy itself, if nothing comparable is printed, or if no run is paired.
     ``seeds_needed`` is how many more seeds a verdict takes: None if there is one, or if no feasible number is enough.
     ``level`` is what Holm's adjustment would compare p with next, given the family's other cells.
     ``baseline_offset`` is our mean cross-entropy minus the paper's, in points. ``looks`` are the preregistered interim
@@ -92,7 +92,7 @@ class CellResult:
 
     @property
     def next_look(self) -> int | None:
-        """The seeds of the next interim analysis; None where the cell is decided, and after the last."""
+        """The seeds of the next interim analysis; None if the cell is decided, and after the last."""
         return None if self.looks is None or self.decided else self.looks.after(self.look or 0)
 
     @property

@@ -41,7 +41,7 @@ class Evidence:
     """What a test found: ``p`` speaks for the claim, ``p_opposite`` for its opposite.
 
     ``summary`` is what was found in a sentence. ``reservation`` weakens a claim that is significant, ``partial`` says
-    what holds of one that is not; empty where there is nothing to say. ``missing`` names the networks without three
+    what holds of one that is not; empty if there is nothing to say. ``missing`` names the networks without three
     paired seeds.
     """
 
@@ -176,7 +176,7 @@ def product_adds_nothing(compare: Compare) -> Evidence:
 
 
 def _mean_gain(rows: Differences, direction: int) -> Evidence:
-    """The mean over ``rows`` on the claimed side of 0; with a reservation where it is under half of the paper's."""
+    """The mean over ``rows`` on the claimed side of 0; with a reservation if it is under half of the paper's."""
     if not rows.complete:
         return Evidence(rows.findings(), rows.missing)
     mean, claimed = rows.mean(), fmean(_printed_delta(row) for row, _ in rows.rows)
@@ -210,7 +210,7 @@ def _every(rows: Differences, directions: Sequence[int]) -> Evidence:
 
 
 def _p_on_side(estimate: Estimate, direction: int) -> float:
-    """Two-sided p of a difference on that side of 0; 1 where it lies on the other."""
+    """Two-sided p of a difference on that side of 0; 1 if it lies on the other."""
     claimed = Estimate(direction * estimate.value, estimate.standard_error, estimate.df)
     return min(1.0, 2 * float(p_greater(claimed)))
 

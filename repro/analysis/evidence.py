@@ -89,7 +89,7 @@ def table_of_folder(name: str) -> Table | None:
 
 
 def lending_cells(results: Path, table: Table) -> dict[str, list[Cell]]:
-    """For the id of a cell of ``table``, the cells of built-in tables whose runs it counts where it has none."""
+    """For the id of a cell of ``table``, the cells of built-in tables whose runs it counts if it has none."""
     declared = [table.id] if (results / table.id / PREREGISTRATION).exists() else []
     return equal_cells(table, _built_in(table)) if borrows(table, declared) else {}
 

@@ -45,7 +45,7 @@ class LeftOut:
 
     @property
     def seed(self) -> int | None:
-        """The seed of its place, None where that names none."""
+        """The seed of its place, None if that names none."""
         return seed_of(self.run.rpartition("/")[2])
 
 
@@ -123,7 +123,7 @@ def equal_cells(table: Table, others: Iterable[Table]) -> dict[str, list[Cell]]:
 
 
 def why_left_out(run: Run, record: RunRecord) -> Reason | None:
-    """Why a whole record at the place of ``run`` is left out, None where it counts."""
+    """Why a whole record at the place of ``run`` is left out, None if it counts."""
     if record.configuration_hash != run.hash:
         return "configuration"
     return "diverged" if record.status == "diverged" else None
@@ -205,7 +205,7 @@ def _count_cell(
 
 
 def _judge(run: Run, entries: Sequence[Found], metric: Metric) -> tuple[Reason | None, str]:
-    """Why the records found for ``run`` are left out, in a word and in words; None where they count."""
+    """Why the records found for ``run`` are left out, in a word and in words; None if they count."""
     records = [entry.record for entry in entries if entry.record]
     if len(records) < len(entries):
         return "unusable", entries[0].problem or "cannot be read"
@@ -235,6 +235,6 @@ def _left_out(entry: Found, why: Reason, detail: str) -> LeftOut:
 
 
 def seed_of(folder: str) -> int | None:
-    """The seed of a run by the name of its folder, None where that names none."""
+    """The seed of a run by the name of its folder, None if that names none."""
     number = folder.removeprefix("seed-")
     return int(number) if number.isascii() and number.isdecimal() and int(number) < 2**32 else None

@@ -95,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "biasrepro")
-        if message := error.format_message().replace("Value error, ", ""):  # empty where Typer showed the help instead
+        if message := error.format_message().replace("Value error, ", ""):  # empty if Typer showed the help instead
             _print_error(message, hint=f"`{command} --help` shows its options.")
         return 2
     except (KeyboardInterrupt, typer.Abort):

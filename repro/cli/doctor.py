@@ -35,6 +35,7 @@ def doctor(
     """
     from repro.cli.console import say
     from repro.sweep.devices import diagnostics
+    from repro.wording import counted
 
     storage, data_sets = partial(diagnostics.storage, results, root), partial(diagnostics.data_sets, root)
     broken = 0
@@ -43,7 +44,8 @@ def doctor(
             _show(finding)
             broken += finding.level == "broken"
     if broken:
-        say(f"{broken} essential thing(s) broken; nothing can be trained until this is fixed.", "bold red")
+        parts = counted(broken, "essential part is", "essential parts are")
+        say(f"{parts} broken; nothing can be trained until this is fixed.", "bold red")
         raise typer.Exit(1)
     _show_times(results, may_measure=not no_measure)
     say("next     biasrepro train    then: biasrepro sweep demo")

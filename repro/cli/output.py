@@ -57,7 +57,7 @@ def deliver(content: bytes, output: Path | None) -> None:
 
 
 def write_output(output: Path, content: bytes, *, quiet: bool = False) -> None:
-    """Write ``content`` and report it, unless ``quiet``. Raises UserError where the file cannot be written."""
+    """Write ``content`` and report it, unless ``quiet``. Raises UserError if the file cannot be written."""
     from repro.cli.console import size
     from repro.results.disk_space import free_bytes
     from repro.results.durable import write_durably

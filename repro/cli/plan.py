@@ -167,7 +167,7 @@ def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:
 def _show_cells(planned: SeedPlan) -> None:
     """The open cells in the order of their answers, then those whose cost is unknown or out of reach.
 
-    Columns of costs stand only where there is one.
+    Columns of costs stand only if there is one.
     """
     from repro.cli.console import show_table
 

@@ -31,7 +31,7 @@ def with_settings(table: str, settings: Sequence[str]) -> str:
 
 
 def declared(settings: Sequence[str] | None, *, deterministic: bool) -> list[str]:
-    """The ``--set`` texts, with the one for ``--deterministic``. Raises ConfigError where both set it."""
+    """The ``--set`` texts, with the one for ``--deterministic``. Raises ConfigError if both set it."""
     settings = list(settings or ())
     if deterministic and any(setting.startswith("execution.deterministic=") for setting in settings):
         raise ConfigError("both --deterministic and --set execution.deterministic", hint="Leave one of them out.")

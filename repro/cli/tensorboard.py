@@ -21,7 +21,7 @@ _SCALARS = {
 
 
 def require_tensorboard(folder: Path | None) -> Path | None:
-    """Raise UserError where the option is given and the package is not installed; returns ``folder``."""
+    """Raise UserError if the option is given and the package is not installed; returns ``folder``."""
     if folder is not None and find_spec("tensorboard") is None:
         raise UserError(
             "TensorBoard is not installed", where="--tensorboard", hint="pip install 'biasrepro[tensorboard]'"

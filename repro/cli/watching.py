@@ -62,7 +62,7 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
 
 
 def show_sweeps(results: Path, table: str | None) -> bool:
-    """A line for each registered sweep (of ``table``, where given). Whether one of them is under way.
+    """A line for each registered sweep (of ``table``, if given). Whether one of them is under way.
 
     One left to a cluster's queue has no heartbeat: it is under way until its last task, or --stop, removes it.
     """

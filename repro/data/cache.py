@@ -65,7 +65,7 @@ class Manifest:
 
 
 def write_cache(path: Path, dataset: str, images: DecodedImages, source: str) -> None:
-    """Writes a temporary file beside ``path``, then renames it. Raises OSError where it cannot be written."""
+    """Writes a temporary file beside ``path``, then renames it. Raises OSError if it cannot be written."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:

@@ -56,11 +56,11 @@ def load_dataset(
     """Loads the data set ``name`` of the catalog.
 
     root: the data folder; None means $BIASREPRO_DATA or ./data. classes: load only this many, the first of the sorted
-    list. report: gets the progress where an archive must be decoded first. node_data: a folder on this machine for a
-    copy of the decoded images, opened instead of those in ``root``; ``say`` gets a message where none can be made.
+    list. report: gets the progress if an archive must be decoded first. node_data: a folder on this machine for a
+    copy of the decoded images, opened instead of those in ``root``; ``say`` gets a message if none can be made.
 
     The whole of a decoded data set is a copy-on-write map of its file, verified just now and shared with other
-    processes; a subset is copied into memory. Raises DataError where the data are missing or damaged.
+    processes; a subset is copied into memory. Raises DataError if the data are missing or damaged.
     """
     facts = dataset_facts(name)
     if classes is not None and not 2 <= classes <= facts.num_classes:

@@ -28,7 +28,7 @@ class DecodedImages:
     classes: tuple[str, ...]
 
     def check(self, facts: DatasetFacts) -> None:
-        """Raises DataError where shapes, types or labels do not fit the data set."""
+        """Raises DataError if shapes, types or labels do not fit the data set."""
         size = facts.image_size
         expected: dict[str, tuple[tuple[int, ...], Any]] = {
             "train_images": ((facts.train_count, 3, size, size), np.uint8),

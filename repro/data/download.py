@@ -77,7 +77,7 @@ def download(
 def _transfer(
     url: str, part: Path, size_bytes: int | None, progress: Callable[[int, int], None], timeout_s: float
 ) -> None:
-    """Downloads what ``part`` still lacks. Raises one of ``_PASSING`` where the connection breaks off."""
+    """Downloads what ``part`` still lacks. Raises one of ``_PASSING`` if the connection breaks off."""
     done = _size(part)
     if size_bytes is not None and done >= size_bytes:
         return  # the checksum decides

@@ -50,7 +50,7 @@ def open_on_node(
 
 
 def _opened(copy: Path, fingerprint: str) -> CachedImages | None:
-    """The copy, verified; None where it is missing or not what was copied."""
+    """The copy, verified; None if it is missing or not what was copied."""
     try:
         cached = open_cache(copy)
     except (FileNotFoundError, DamagedCache):

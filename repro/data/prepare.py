@@ -32,7 +32,7 @@ def silent(stage: str, done: int, total: int) -> None:
 def folder_lock(folder: Path) -> Iterator[None]:
     """Make ``folder`` and hold its lock: one process at a time prepares the data in it.
 
-    Raises DataError where the folder cannot be written.
+    Raises DataError if the folder cannot be written.
     """
     with ExitStack() as stack:
         try:
@@ -71,7 +71,7 @@ def describe_source(source: Path, facts: DatasetFacts) -> str:
 
 
 def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> CachedImages:
-    """Opens the decoded images; decodes them first where there is only an archive, or where they are damaged.
+    """Opens the decoded images; decodes them first if there is only an archive, or if they are damaged.
 
     Without an archive, raises DataError that names the missing data, their size, and the command to get them.
     """
@@ -96,7 +96,7 @@ def has_images(facts: DatasetFacts, root: Path) -> bool:
 
 
 def require_images(facts: DatasetFacts, root: Path) -> None:
-    """Raises DataError, as ``open_decoded`` would, where ``has_images`` is false."""
+    """Raises DataError, as ``open_decoded`` would, if ``has_images`` is false."""
     if not has_images(facts, root):
         raise _missing(facts, root, None)
 
@@ -134,7 +134,7 @@ def fetch(facts: DatasetFacts, root: Path, source: Path | None = None, report: R
 
 
 def verify(facts: DatasetFacts, root: Path) -> CachedImages:
-    """Opens the decoded images and changes nothing; raises DataError where they are missing or damaged."""
+    """Opens the decoded images and changes nothing; raises DataError if they are missing or damaged."""
     cached, damage = _open(cache_path(facts, root), facts)
     if cached is None:
         raise _missing(facts, root, damage) from damage
@@ -142,7 +142,7 @@ def verify(facts: DatasetFacts, root: Path) -> CachedImages:
 
 
 def _open(path: Path, facts: DatasetFacts) -> tuple[CachedImages | None, DamagedCache | None]:
-    """The decoded images, None where they are missing or damaged; and what the damage is."""
+    """The decoded images, None if they are missing or damaged; and what the damage is."""
     try:
         cached = open_cache(path)
     except FileNotFoundError:
@@ -181,7 +181,7 @@ def _decode_once(source: Path, facts: DatasetFacts, path: Path, report: Report, 
 
 
 def decoder_of(facts: DatasetFacts) -> Callable[..., DecodedImages]:
-    """The function that decodes a data set. Raises DataError where its entry in the catalog names none."""
+    """The function that decodes a data set. Raises DataError if its entry in the catalog names none."""
     if not facts.decoder:
         raise DataError(f"the data set '{facts.name}' has no decoder", hint="Name one in its entry in the catalog.")
     decode: Callable[..., DecodedImages] = imported(facts.decoder)
@@ -189,7 +189,7 @@ def decoder_of(facts: DatasetFacts) -> Callable[..., DecodedImages]:
 
 
 def require_space(folder: Path, size_bytes: int) -> None:
-    """Raises DataError where the disk of ``folder`` has less space."""
+    """Raises DataError if the disk of ``folder`` has less space."""
     if (free := free_bytes(folder)) < size_bytes:
         raise DataError(
             f"not enough disk space: {readable_size(size_bytes)} needed, {readable_size(free)} free",

@@ -37,7 +37,7 @@ def with_neutral(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _section(configuration: dict[str, Any], section: str) -> dict[str, Any] | None:
-    """The mapping at a dotted path; None where there is none, such as the weighting of cross-entropy."""
+    """The mapping at a dotted path; None if there is none, such as the weighting of cross-entropy."""
     place: Any = configuration
     for part in section.split(".") if section else ():
         place = place.get(part) if isinstance(place, dict) else None

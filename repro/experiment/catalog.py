@@ -40,7 +40,7 @@ class Loss:
 
     ``builder``: called with ``arguments`` and, if the loss is ``weighted``, with alpha, beta and normalization; returns
     a module (its contract: docs/architecture.md). If it is not weighted, the section ``weighting`` is in no hash.
-    ``proposed``: the loss that a paper proposes, shown where one loss stands for a table. ``colour``, ``dashes``,
+    ``proposed``: the loss that a paper proposes, shown if one loss stands for a table. ``colour``, ``dashes``,
     ``marker``: how figures draw it; without a colour they choose one.
     """
 
@@ -58,7 +58,7 @@ class Loss:
 class Archive:
     """A published file or folder that holds a whole data set.
 
-    ``url`` is None for one that is read if it is found but never downloaded, ``md5`` where no checksum is published.
+    ``url`` is None for one that is read if it is found but never downloaded, ``md5`` if no checksum is published.
     """
 
     file_name: str
@@ -89,7 +89,7 @@ class DatasetFacts:
 
     @property
     def download(self) -> Archive | None:
-        """The archive that ``biasrepro data fetch`` downloads; None where there is none."""
+        """The archive that ``biasrepro data fetch`` downloads; None if there is none."""
         return next((archive for archive in self.archives if archive.url is not None), None)
 
     @property
@@ -202,14 +202,14 @@ DATASETS: dict[str, DatasetFacts] = {
 
 
 def register(entry: Network | Loss | DatasetFacts) -> None:
-    """Add an entry under its name. Raises ConfigError where another entry has that name."""
+    """Add an entry under its name. Raises ConfigError if another entry has that name."""
     catalogs: dict[type, dict[str, Any]] = {Network: NETWORKS, Loss: LOSSES, DatasetFacts: DATASETS}
     if catalogs[type(entry)].setdefault(entry.name, entry) != entry:
         raise ConfigError(f"the name '{entry.name}' is taken", hint="Choose another name.")
 
 
 def imported(path: str) -> Any:
-    """The object that ``module:name`` names. Raises ConfigError where it cannot be imported."""
+    """The object that ``module:name`` names. Raises ConfigError if it cannot be imported."""
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)

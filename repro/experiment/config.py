@@ -91,7 +91,7 @@ def _checked(path: str, text: str, overrides: tuple[str, ...]) -> Table:
 
 
 def find_cell(reference: str) -> Cell:
-    """The cell ``table/row/column``. Raises UserError with the nearest cell where there is none."""
+    """The cell ``table/row/column``. Raises UserError with the nearest cell if there is none."""
     parts = reference.rsplit("/", 2)
     if len(parts) != 3:
         raise UserError(

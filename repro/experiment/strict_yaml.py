@@ -67,7 +67,7 @@ class _Open:
 
 
 def read_text(path: Path) -> str:
-    """The text of a YAML file. Raises ConfigError where it cannot be read, is too large, or is not UTF-8."""
+    """The text of a YAML file. Raises ConfigError if it cannot be read, is too large, or is not UTF-8."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # reading might never end
             raise ConfigError("this is a pipe or a device", where=str(path), hint="Save it as a file first.")

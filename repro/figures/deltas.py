@@ -51,7 +51,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
 
 
 def delta_text(delta: Delta) -> str:
-    """``+0.61 (+0.42 to +0.80), n = 5``; without an interval where there is none."""
+    """``+0.61 (+0.42 to +0.80), n = 5``; without an interval if there is none."""
     ends = "" if delta.low is None or delta.high is None else f" ({interval(delta.low, delta.high)})"
     return f"{signed(delta.mean, 2)}{ends}, n = {delta.n}"
 
@@ -61,7 +61,7 @@ def draw_results(
 ) -> tuple[Trace, Trace]:
     """Named results, each at its place on the y axis, or ``upright`` on the x axis; returns our points and the paper's.
 
-    The paper's delta is a diamond. Ours is a point with its interval, hollow where it has none.
+    The paper's delta is a diamond. Ours is a point with its interval, hollow if it has none.
     """
     ours, paper = [], []
     for name, result, place, look in results:
@@ -94,7 +94,7 @@ def add_legend(figure: Figure, panels: Sequence[Panel]) -> None:
 
 
 def and_the_papers(panels: Sequence[Panel]) -> str:
-    """What a caption adds where any of these panels shows a published difference."""
+    """What a caption adds if any of these panels shows a published difference."""
     traces = (trace for panel in panels for trace in panel.traces)
     return " and the paper's" if any(trace.label == "paper" and trace.points for trace in traces) else ""
 

@@ -77,7 +77,7 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
 
 
 def say_missing(axes: Axes, sentence: str) -> None:
-    """A plain sentence where there is nothing to draw."""
+    """A plain sentence if there is nothing to draw."""
     axes.set_axis_off()  # not its ticks: those may be another panel's too
     text = fill(sentence, 56)
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED)

@@ -76,7 +76,7 @@ def _printed(row: Row) -> float | None:
 
 
 def _sizes(table: Recorded) -> list[tuple[Row, float]]:
-    """The networks by rising size in millions of parameters: printed, or counted where nothing is printed."""
+    """The networks by rising size in millions of parameters: printed, or counted if nothing is printed."""
     counted = {row.id: row.counted_parameters for row in table.shown.rows if row.table == table.table.id}
     sizes = [(row, _printed(row) or (counted.get(row.id) or 0) / 1e6) for row in table.table.rows]
     return sorted(((row, size) for row, size in sizes if size), key=lambda entry: entry[1])

@@ -5,7 +5,7 @@ DenseNet-100 (section 3 and Table 2, first rows): 16 filters first, then three b
 transitions BN-ReLU-1x1 keep the number of maps and halve the resolution (their ReLU is in the authors' code, not in
 the text). DenseNet-121 (Table 1): bottleneck layers BN-ReLU-1x1-BN-ReLU-3x3 with 4k maps between, transitions that
 halve the number of maps; the same network as torchvision's ``densenet121`` (a test compares them), written here so that
-``recompute`` works for it too. He's initialization, as in torchvision. No dropout: the paper uses it only where images
+``recompute`` works for it too. He's initialization, as in torchvision. No dropout: the paper uses it only if images
 are not augmented.
 
 Deviations from the paper:

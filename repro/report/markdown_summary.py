@@ -166,7 +166,7 @@ def _verdict_and_claims(report: Report) -> Iterator[str]:
 
 
 def _differences(table: Recorded) -> Iterator[str]:
-    """A line for each cell, with the printed difference where there is one."""
+    """A line for each cell, with the printed difference if there is one."""
     printed = bool(printed_cells(table))
     if not printed and table.shown.kind != "study":
         return

@@ -10,7 +10,7 @@ from repro.tables.footnotes import tally
 from repro.wording import counted
 
 _MOST_SHOWN = 8
-# These apply only where there is a GPU or a DenseNet.
+# These apply only if there is a GPU or a DenseNet.
 _WHERE_THERE_IS_ONE = ("cuda_graph", "recompute")
 
 

@@ -58,7 +58,7 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class DeltaRow:
-    """The difference of a loss from cross-entropy. ``answer`` is None where nothing comparable is printed."""
+    """The difference of a loss from cross-entropy. ``answer`` is None if nothing comparable is printed."""
 
     model: str
     loss: str
@@ -107,7 +107,7 @@ def _accuracy_cell(table: Recorded, row: AssembledRow, cell: AssembledCell) -> A
 
 
 def _outcomes(table: Recorded, row: AssembledRow, cell: AssembledCell) -> list[tuple[int, str]]:
-    """Every seed that is planned or recorded, with its outcome; none where nothing is recorded."""
+    """Every seed that is planned or recorded, with its outcome; none if nothing is recorded."""
     result = table.assessment.cells.get((row.table, row.id, cell.column))
     if result is None or not (result.runs.completed or result.runs.left_out):
         return []

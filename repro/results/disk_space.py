@@ -21,7 +21,7 @@ _COPIES = 3  # the newest checkpoint, the previous one, and the one being writte
 
 
 def require_space(folder: RunFolder, checkpoint_bytes: int) -> None:
-    """Raise UserError where a run with checkpoints of this size does not fit on its disk."""
+    """Raise UserError if a run with checkpoints of this size does not fit on its disk."""
     existing = sum(path.stat().st_size for path in (folder.checkpoint, folder.previous_checkpoint) if path.exists())
     needed = _COPIES * checkpoint_bytes - existing
     if (free := free_bytes(folder.path)) < needed:

@@ -56,7 +56,7 @@ def file_time(folder: Path) -> float:
     """The file server's current time: the timestamp of a file just written to ``folder``.
 
     Ages of files are measured by this clock, since those of the machines may differ. Falls back to this machine's
-    clock where nothing can be written.
+    clock if nothing can be written.
     """
     probe = folder / f".now.{secrets.token_hex(6)}.part"
     try:
@@ -82,7 +82,7 @@ def file_version(path: Path) -> tuple[int, int] | None:
 def file_lock(path: Path, mode: int = 0o666) -> Iterator[None]:
     """Hold the lock of the file at ``path``, waiting for other processes; it ends with the process that holds it.
 
-    Raises OSError where the file cannot be opened. On a file system without locks nothing is held, so what is written
+    Raises OSError if the file cannot be opened. On a file system without locks nothing is held, so what is written
     under the lock must be written atomically: two writers then only do the same work twice.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)

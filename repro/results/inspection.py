@@ -123,7 +123,7 @@ def _problems_noted(path: Path, found: Inspection) -> Iterator[None]:
 
 
 def _entries(folder: Path, found: Inspection) -> list[Path]:
-    """The entries of ``folder`` by name; none, and a finding, where it cannot be listed or entered."""
+    """The entries of ``folder`` by name; none, and a finding, if it cannot be listed or entered."""
     try:
         os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 - pathlib would drop the dot, which tests that the folder may be entered
         return sorted(folder.iterdir())

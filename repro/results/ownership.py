@@ -1,7 +1,7 @@
 """Each run has at most one owner, among all processes and machines that share the results folder.
 
 The owner is the process named in the run's file ``owner-<term>.json`` with the highest term. Terms only rise, and the
-highest file stays until the run's record is there, so each term is won once: by a hard link (or O_EXCL where there are
+highest file stays until the run's record is there, so each term is won once: by a hard link (or O_EXCL if there are
 none), which a shared file system grants to one process only. flock is not relied on.
 
 The owner touches its file every few seconds: a heartbeat. A run can be taken over when its owner released it, when the
@@ -110,7 +110,7 @@ class Ownership:
         self._heart.start()
 
     def check(self) -> None:
-        """Raise OwnedElsewhere where another process has taken the run over."""
+        """Raise OwnedElsewhere if another process has taken the run over."""
         found = _read(self.path)
         if found is None or found.token != self.owner.token:
             successor = owner_of(self.folder) or "another process"
@@ -163,7 +163,7 @@ def own(folder: RunFolder) -> Iterator[Ownership]:
 
 
 def owner_of(folder: RunFolder, now: Callable[[], float] | None = None) -> Owner | None:
-    """The living owner of a run, None where nobody owns it; ``now`` as in ``last_owner``."""
+    """The living owner of a run, None if nobody owns it; ``now`` as in ``last_owner``."""
     owner = last_owner(folder, now)
     return owner if owner is not None and owner.lives else None
 
@@ -242,7 +242,7 @@ def _occupied(folder: RunFolder, owner: Owner) -> OwnedElsewhere:
 
 
 def _newest(folder: RunFolder) -> tuple[int, Owner | None]:
-    """The highest term and its owner; 0 and None where no owner file is there."""
+    """The highest term and its owner; 0 and None if no owner file is there."""
     while term := max(_terms(folder), default=0):
         if (owner := _read(_file(folder, term))) is not None:
             return term, owner
@@ -262,7 +262,7 @@ def _file(folder: RunFolder, term: int) -> Path:
 
 
 def _read(path: Path) -> Owner | None:
-    """The owner in the file at ``path``, None where it is gone; an unknown one where the file cannot be read."""
+    """The owner in the file at ``path``, None if it is gone; an unknown one if the file cannot be read."""
     raw = b""
     with contextlib.suppress(OSError):
         raw = read_file(path)

@@ -12,7 +12,7 @@ _GONE = ("Z", "X")  # a zombie has nothing left but its exit status
 
 @cache
 def this_place() -> str | None:
-    """This boot of the machine and process namespace, within which a process id is unique; None where unknown.
+    """This boot of the machine and process namespace, within which a process id is unique; None if unknown.
 
     The host's name is not enough: containers may share it and not their processes.
     """
@@ -24,13 +24,13 @@ def this_place() -> str | None:
 
 
 def process_start(pid: int) -> str | None:
-    """When the process started, in ticks since boot; None where it is gone or that is unknown."""
+    """When the process started, in ticks since boot; None if it is gone or that is unknown."""
     fields = _stat(pid)
     return fields[_START] if fields and fields[_STATE] not in _GONE else None
 
 
 def is_alive(pid: int, start: str | None) -> bool | None:
-    """Whether the process ``pid`` that started at ``start`` is alive; None where that is unknown."""
+    """Whether the process ``pid`` that started at ``start`` is alive; None if that is unknown."""
     if not 0 < pid < 2**31:
         return None
     try:

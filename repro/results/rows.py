@@ -27,7 +27,7 @@ _OF_RUN: dict[str, tuple[type, str]] = {
     "beta": (float, "configuration.weighting.beta"),
     "normalization": (str, "configuration.weighting.normalization"),
     "dataset": (str, "configuration.dataset.name"),
-    "classes": (int, "configuration.dataset.classes"),  # all of the data set's where the configuration says none
+    "classes": (int, "configuration.dataset.classes"),  # all of the data set's if the configuration says none
     "precision": (str, "execution_in_force.precision"),
     "parameters": (int, "parameters"),
     "device_name": (str, "provenance.device_name"),
@@ -58,7 +58,7 @@ COLUMNS: dict[str, dict[str, type]] = {
 
 
 def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[str, Any]]:
-    """A row for every epoch of every record, or (``runs``) for every record; None where there is nothing to say."""
+    """A row for every epoch of every record, or (``runs``) for every record; None if there is nothing to say."""
     for record in sorted(records, key=lambda record: (record.table, record.row, record.column, record.seed)):
         fields = record.model_dump(exclude={"epochs"})
         dataset = record.configuration.get("dataset") or {}
@@ -120,7 +120,7 @@ def schema_to_bytes() -> bytes:
 
 
 def _value(fields: Any, path: str) -> Any:
-    """The value at a dotted path, None where it ends early."""
+    """The value at a dotted path, None if it ends early."""
     for key in path.split("."):
         fields = fields.get(key) if isinstance(fields, dict) else None
     return fields

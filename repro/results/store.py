@@ -114,7 +114,7 @@ def read_record(path: Path, *, epochs: bool = True) -> RunRecord:
 
 
 def find_record(folder: RunFolder, *, epochs: bool = True) -> RunRecord | None:
-    """The record of a run that ended, None where it has not. Raises DataError where the record is damaged."""
+    """The record of a run that ended, None if it has not. Raises DataError if the record is damaged."""
     try:
         return read_record(folder.record, epochs=epochs)
     except DataError as error:

@@ -66,7 +66,7 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def configured(cls, reservation: Reservation, given: Mapping[str, Any]) -> Self:
-        """The backend with its options; ``given`` has the value of each of ``own_options``, None where it is absent.
+        """The backend with its options; ``given`` has the value of each of ``own_options``, None if it is absent.
 
         Raises UserError for a value that is not valid.
         """
@@ -82,26 +82,26 @@ class Backend(ABC):
 
     @abstractmethod
     def connect(self, settings: NodeSettings) -> Executor:
-        """The executor that trains on the cluster. Raises UserError where the cluster does not answer."""
+        """The executor that trains on the cluster. Raises UserError if the cluster does not answer."""
 
     @abstractmethod
     def leave(self, jobs: Sequence[Job], settings: NodeSettings) -> Mapping[str, str]:
         """Leave the jobs to the cluster, for ``--detach``; returns what finds them there again.
 
-        Returns an empty mapping where an earlier sweep has put all of them into its queue.
+        Returns an empty mapping if an earlier sweep has put all of them into its queue.
         """
 
     @classmethod
     def drop(cls, left: Mapping[str, str]) -> None:
         """For ``--stop``: cancel what waits in the cluster's queue. Running jobs read the request to stop themselves.
 
-        Raises UserError where the cluster does not answer.
+        Raises UserError if the cluster does not answer.
         """
         return
 
     @classmethod
     def is_over(cls, left: Mapping[str, str]) -> bool:
-        """Whether the cluster's queue holds nothing of ``left`` any more; False where it does not answer."""
+        """Whether the cluster's queue holds nothing of ``left`` any more; False if it does not answer."""
         return False
 
     @classmethod
@@ -128,7 +128,7 @@ def queue_of(executor: str) -> type[Backend] | None:
 
 
 def require_installed(backend: type[Backend]) -> None:
-    """Raise UserError, with the command that installs it, where the backend's package is missing."""
+    """Raise UserError, with the command that installs it, if the backend's package is missing."""
     if backend.package is not None and importlib.util.find_spec(backend.package) is None:
         raise UserError(
             f"--executor {backend.name} needs {backend.package}, which is not installed here",

@@ -133,7 +133,7 @@ def run_on_node(
     request to stop the sweep, and once ``stops_asked`` counts one, the runs save a checkpoint and end as interrupted.
     Should this process die, its workers notice, save a checkpoint and end too.
 
-    Raises NotShared where the results folder is another one here, and UserError where a device is missing.
+    Raises NotShared if the results folder is another one here, and UserError if a device is missing.
     """
     results = Path(settings.results)
     requests = StopPoller(find_registration(results, settings.sweep))

@@ -241,7 +241,7 @@ def _ended(events: Sequence[Event]) -> set[str]:
 
 
 def fate_of(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
-    """How a job says that it ended, and the cause where it did not complete."""
+    """How a job says that it ended, and the cause if it did not complete."""
     if ended.fate is not None:
         return ended.fate, ended.cause
     status, last = ended.returncode, ended.last

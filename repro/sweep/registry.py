@@ -51,7 +51,7 @@ _Text = Annotated[str, AfterValidator(_printable)]
 class Registration(BaseModel):
     """A registered sweep, as its file says.
 
-    ``place`` and ``process_start`` are None where the sweep is left to a cluster, and ``left`` finds it there.
+    ``place`` and ``process_start`` are None if the sweep is left to a cluster, and ``left`` finds it there.
     ``stop`` is a request to stop, ``trouble`` is why the sweep gave up, and ``heartbeat_at`` its last heartbeat, by the
     file server's clock.
     """
@@ -81,7 +81,7 @@ class Registration(BaseModel):
 
     @classmethod
     def read(cls, results: Path, sweep: str) -> Registration | None:
-        """The registration of the sweep with this id; None where there is none, or none that can be read."""
+        """The registration of the sweep with this id; None if there is none, or none that can be read."""
         path = results / FOLDER / f"{sweep}.jsonl"
         try:
             with path.open("rb") as file:

@@ -44,7 +44,7 @@ _WITHOUT_RECORD = (Stage.FAILED, Stage.LOST, Stage.INTERRUPTED, Stage.MISSING)
 class RunState:
     """A run's stage; ``detail`` says why it failed, diverged or is damaged; ``record``, if any, has no epochs.
 
-    ``lender`` is the table that recorded it, where that is another one.
+    ``lender`` is the table that recorded it, if that is another one.
     """
 
     stage: Stage

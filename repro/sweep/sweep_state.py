@@ -26,7 +26,7 @@ class RunningRun:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that ended in this sweep: its fate, the cause where it failed or diverged, its seconds and accuracy."""
+    """A run that ended in this sweep: its fate, the cause if it failed or diverged, its seconds and accuracy."""
 
     job: Job
     fate: Fate
@@ -104,7 +104,7 @@ class SweepState:
     def eta_seconds(self, now: float) -> float | None:
         """Seconds until the last run ends: the remaining work, shared by the slots; None before anything is known.
 
-        A waiting run takes as long as other runs of its row, or as the mean of the known rows where none of its row is.
+        A waiting run takes as long as other runs of its row, or as the mean of the known rows if none of its row is.
         """
         of_row = self._mean_seconds(now)
         if not of_row:

@@ -46,7 +46,7 @@ def assemble(
     """What ``table`` says, given every record file of it, of its ``variants`` and of tables that lend it runs.
 
     ``metric`` is the epoch reported: ``last``, or ``best``, which is selected on the test set. A variant's row stands
-    under the row that it is beside: where it has any record (None), always (True) or never (False). ``declared`` are
+    under the row that it is beside: if it has any record (None), always (True) or never (False). ``declared`` are
     the ids of tables with a preregistration.
     """
     variants = variants if show_variants is not False else ()
@@ -204,7 +204,7 @@ def _borrowed_texts(sources: Iterable[_Source]) -> dict[str, str]:
 
 
 def _published_as(table: Table) -> str | None:
-    """How the line of published figures is called; None where nothing published may stand beside these runs."""
+    """How the line of published figures is called; None if nothing published may stand beside these runs."""
     if not table.comparable or not any(row.published for row in table.rows):
         return None
     return _PUBLISHED_AS.get(table.kind)

@@ -14,7 +14,7 @@ from repro.wording import counted
 _LETTERS = "abcdefghijklmnopqrstuvwyz"
 _MOST_LISTED = 6
 
-# What may differ between runs of one configuration; None where a run has no such value.
+# What may differ between runs of one configuration; None if a run has no such value.
 _MADE_WITH: dict[str, Callable[[Provenance], str | None]] = {
     "devices": lambda made: made.device_name,
     "GPU driver versions": lambda made: made.driver,

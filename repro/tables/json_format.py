@@ -3,7 +3,7 @@
 The document holds ``schema_version`` (1), ``command`` and ``tables``, a list. A table has
 
 ``id``, ``reference``, ``label``, ``title``, ``kind``, ``source``, ``dataset``, ``overrides``, ``comparable``
-    its identity; ``comparable`` is false where an override makes it incomparable with the paper
+    its identity; ``comparable`` is false if an override makes it incomparable with the paper
 ``metric``                ``last`` or ``best``: the epoch of our accuracies (best: selected on the test set)
 ``runs``                  ``recorded`` of ``planned`` (cells times ``seeds``); those in the means, counted by
                           ``devices`` and ``code_hashes``
@@ -11,8 +11,8 @@ The document holds ``schema_version`` (1), ``command`` and ``tables``, a list. A
 ``rows``                  ``id``, ``table``, ``title``, ``model``, ``variant``, ``marks``,
                           ``parameters`` (``published_millions``, ``counted``), ``cells``
 ``cells``                 ``column``, ``published`` (``top1_percent``, ``delta_points``), ``ours`` and ``delta``
-                          (``mean``, ``std``, ``n``, ``values`` by seed; null where there are none),
-                          ``diverged_seeds``, ``marks``; where verdicts were asked for, ``judgement``
+                          (``mean``, ``std``, ``n``, ``values`` by seed; null if there are none),
+                          ``diverged_seeds``, ``marks``; if verdicts were asked for, ``judgement``
                           (``verdict``, ``p_adjusted``, ``interval_points``, ``seeds_needed``; null for the baseline)
 ``notes``                 ``mark`` (null: of the whole table), ``text`` (backticks mark ids, paths and settings)
 ``left_out``              every record that is in no mean: ``run``, ``path``, ``why``, ``detail``

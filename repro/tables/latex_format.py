@@ -209,7 +209,7 @@ def _character(character: str) -> str:
 
 
 def _command(character: str) -> str | None:
-    """What sets ``character``; None where pdfTeX's first fonts do not have it and no accent makes it."""
+    """What sets ``character``; None if pdfTeX's first fonts do not have it and no accent makes it."""
     if character in _COMMANDS:
         return _COMMANDS[character]
     if " " <= character <= "~":

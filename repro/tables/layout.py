@@ -60,7 +60,7 @@ class Block:
 
 
 def blocks(table: AssembledTable, *, usual_n: int | None = None) -> list[Block]:
-    """The body, model by model. The number of seeds is not shown where it is ``usual_n`` or 1."""
+    """The body, model by model. The number of seeds is not shown if it is ``usual_n`` or 1."""
     return [_block(row, table, usual_n) for row in table.rows]
 
 
@@ -127,7 +127,7 @@ def _verdict_legend(table: AssembledTable) -> list[str]:
 
 
 def usual_number_of_seeds(table: AssembledTable) -> int | None:
-    """The number of seeds behind most cells, None where that is one or there are none."""
+    """The number of seeds behind most cells, None if that is one or there are none."""
     counts = Counter(cell.ours.n for row in table.rows for cell in row.cells if cell.ours)
     usual = max(counts, key=lambda n: (counts[n], n), default=1)
     return usual if usual > 1 else None
@@ -194,7 +194,7 @@ def _compact_entry(cell: AssembledCell, table: AssembledTable, usual_n: int | No
 
 
 def _word(cell: AssembledCell) -> str:
-    """The verdict; a dash where a difference is printed and we have none."""
+    """The verdict; a dash if a difference is printed and we have none."""
     if cell.judgement is None:
         return ""
     return cell.judgement.verdict or ("" if cell.delta else MISSING)

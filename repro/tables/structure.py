@@ -24,7 +24,7 @@ class Sample:
 
     @classmethod
     def of(cls, by_seed: Mapping[int, float]) -> Sample | None:
-        """The sample of what was measured, None where nothing was."""
+        """The sample of what was measured, None if nothing was."""
         return cls(tuple(sorted(by_seed.items()))) if by_seed else None
 
     @property
@@ -48,7 +48,7 @@ class Sample:
         return stdev(value for _, value in self.values) if self.n > 1 else None
 
     def minus(self, baseline: Sample) -> Sample | None:
-        """The paired differences over the seeds that both have, None where they share none."""
+        """The paired differences over the seeds that both have, None if they share none."""
         theirs = dict(baseline.values)
         # Accuracies count images: what differs beyond nine decimals is binary, not data.
         return Sample.of({seed: round(value - theirs[seed], 9) for seed, value in self.values if seed in theirs})
@@ -65,7 +65,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What our runs say of a difference: the 95% interval in points, Holm's p, and the verdict where one is due."""
+    """What our runs say of a difference: the 95% interval in points, Holm's p, and the verdict if one is due."""
 
     verdict: str | None
     p_adjusted: float | None
@@ -75,7 +75,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class AssembledCell:
-    """A model under a loss: accuracies in percent, deltas against the baseline in points; None where there is none."""
+    """A model under a loss: accuracies in percent, deltas against the baseline in points; None if there is none."""
 
     column: str
     published: float | None = None
@@ -112,7 +112,7 @@ class Note:
 
 @dataclass(frozen=True)
 class AssembledTable:
-    """A whole table; ``published_as`` names the line of published figures, None where none may stand beside ours.
+    """A whole table; ``published_as`` names the line of published figures, None if none may stand beside ours.
 
     ``recorded_runs`` of ``planned_runs`` (cells times the table's seeds) have a record under the present configuration,
     diverged and borrowed ones included. ``devices`` and ``code_hashes`` say how many of the runs in the means came from

@@ -24,7 +24,7 @@ def with_verdicts(table: AssembledTable, assessment: Assessment, how: Verdicts) 
 
 
 def stars(judgement: Judgement | None) -> str:
-    """One to three stars for adjusted p below 0.05, 0.01, 0.001; none where there is no test."""
+    """One to three stars for adjusted p below 0.05, 0.01, 0.001; none if there is no test."""
     if judgement is None or judgement.p_adjusted is None:
         return ""
     return next((mark for level, mark in _STARS if judgement.p_adjusted < level), "")

@@ -29,7 +29,7 @@ def test_a_bare_machine_is_well_and_told_what_to_fetch(say: Say, tmp_path: Path)
     assert said.code == 0
     assert "Python 3." in said.out
     assert "torch 2." in said.out
-    assert "2 core(s)" in said.out
+    assert "2 cores to use" in said.out
     assert "missing  GPUs" in said.out
     assert f"biasrepro data fetch cifar100 --root {tmp_path / 'd'}" in said.out
     assert "168.5 MB to download" in said.out

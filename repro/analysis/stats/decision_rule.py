@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
 
 def cell_p(estimate: Estimate, paper_delta: ArrayLike) -> Floats:
-    """The p-value of a cell, before Holm. ``paper_delta`` is NaN where nothing is printed.
+    """The p-value of a cell, before Holm. ``paper_delta`` is NaN if nothing is printed.
 
     Two-sided, as the interval beside it is, so that before the adjustment p < 0.05 and a 95% interval that leaves out 0
     are the same. Where the paper's delta is exactly 0 there is no sign to find: p of equivalence within ``MARGIN``.
@@ -52,7 +52,7 @@ def judge(
 ) -> NDArray[np.str_]:
     """The verdict on each paired estimate, as the texts of ``Verdict``; arrays of one shape.
 
-    With D the paper's delta, U the upper end of the estimate's interval and both mirrored where D is negative:
+    With D the paper's delta, U the upper end of the estimate's interval and both mirrored if D is negative:
     reproduced      p_adjusted < alpha, right sign, |mean| >= |D|/2, and D in the prediction interval
     partly          p_adjusted < alpha and right sign, otherwise
     not reproduced  neither of these, and U < D/2

@@ -15,7 +15,7 @@ def superiority(ours: Sequence[float], baseline: Sequence[float]) -> float | Non
     """P(A > B): the chance that a run under ``ours`` beats an independent one under ``baseline``, ties halved.
 
     The common language effect size, Phi((mean A - mean B) / sqrt(var A + var B)) for normal accuracies: McGraw and Wong
-    (1992), Psychological Bulletin 111. None below three seeds an arm; 0, 1/2 or 1 where neither arm has any spread.
+    (1992), Psychological Bulletin 111. None below three seeds an arm; 0, 1/2 or 1 if neither arm has any spread.
     """
     if min(len(ours), len(baseline)) < MIN_SEEDS:
         return None
@@ -27,7 +27,7 @@ def superiority(ours: Sequence[float], baseline: Sequence[float]) -> float | Non
 
 
 def arm_correlation(ours: Sequence[float], baseline: Sequence[float]) -> float | None:
-    """Pearson's correlation over paired seeds: above 0, pairing narrows the interval. None where it is undefined."""
+    """Pearson's correlation over paired seeds: above 0, pairing narrows the interval. None if it is undefined."""
     if len(ours) < MIN_SEEDS:
         return None
     try:

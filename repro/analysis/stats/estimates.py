@@ -19,7 +19,7 @@ LEAST_STD = 1e-9  # points; a spread below this is the rounding of differences t
 class Estimate:
     """A difference in points, its standard error and its degrees of freedom: float64 arrays of one shape.
 
-    The standard error is NaN where there are too few seeds for one, or where all differences are equal: accuracies come
+    The standard error is NaN if there are too few seeds for one, or if all differences are equal: accuracies come
     in steps of one test image, so a spread of zero says that the steps are coarse, not that the difference is certain.
     """
 
@@ -54,7 +54,7 @@ def contrast(weights: Sequence[float], parts: Sequence[Estimate]) -> Estimate:
 
 
 def interval(estimate: Estimate, confidence: ArrayLike = CONFIDENCE) -> tuple[Floats, Floats]:
-    """The two-sided t interval of the true difference, low and high; NaN where there is no standard error."""
+    """The two-sided t interval of the true difference, low and high; NaN if there is no standard error."""
     half = t_quantile(1 - np.asarray(confidence, np.float64), estimate.df) * estimate.standard_error
     return estimate.value - half, estimate.value + half
 
@@ -79,17 +79,17 @@ def t_quantile(two_sided_level: ArrayLike, df: ArrayLike) -> Floats:
 
 
 def p_two_sided(estimate: Estimate) -> Floats:
-    """p of "no difference", against a difference of either sign; 1 where there is no standard error."""
+    """p of "no difference", against a difference of either sign; 1 if there is no standard error."""
     return np.minimum(2 * _upper_tail(np.abs(estimate.value), estimate), 1)
 
 
 def p_greater(estimate: Estimate, than: ArrayLike = 0.0) -> Floats:
-    """p of "the difference is at most ``than``"; 1 where there is no standard error."""
+    """p of "the difference is at most ``than``"; 1 if there is no standard error."""
     return _upper_tail(estimate.value - np.asarray(than, np.float64), estimate)
 
 
 def p_equivalent(estimate: Estimate, margin: ArrayLike) -> Floats:
-    """p of "the difference is ``margin`` points or more, either way"; 1 where there is no standard error.
+    """p of "the difference is ``margin`` points or more, either way"; 1 if there is no standard error.
 
     Two one-sided tests, each at the full level: Schuirmann (1987), J. Pharmacokinetics and Biopharmaceutics 15.
     """

@@ -60,7 +60,7 @@ def equivalence_power(margin: ArrayLike, std: ArrayLike, n: ArrayLike, level: Ar
 def seeds_to_confirm(paper_delta: float, std: float, *, level: float, power: float = POWER) -> int | None:
     """Seeds for ``power`` to find the paper's effect at ``level``, if it is there; for a printed 0, to find none.
 
-    None where more than ``MOST_SEEDS`` are needed.
+    None if more than ``MOST_SEEDS`` are needed.
     """
     if paper_delta == 0:
         return _fewest(lambda n: equivalence_power(MARGIN, std, n, level) >= power)
@@ -85,9 +85,9 @@ def seeds_to_decide(paper_delta: float, std: float, *, level: float) -> int | No
 def seeds_to_be_sure(paper_delta: float, std: float, *, level: float) -> int | None:
     """Seeds after which no mean whatever leaves the cell underpowered, if the observed ``std`` stays as it is.
 
-    A mean is found where it exceeds its half-width h(level), and D/2 excluded where it lies h(0.05) below: once both
+    A mean is found if it exceeds its half-width h(level), and D/2 excluded if it lies h(0.05) below: once both
     fit into D/2, one of them must hold. Planning for precision: Maxwell, Kelley and Rausch (2008), Annual Review of
-    Psychology 59. None for a printed 0, where a true effect at the margin is never decided, and where more than
+    Psychology 59. None for a printed 0, since a true effect at the margin is never decided, and if more than
     ``MOST_SEEDS`` are needed.
     """
     if paper_delta == 0:

@@ -108,7 +108,7 @@ def _show_disk(total: Estimate, results: Path) -> None:
 
 
 def measured(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL) -> dict[str, Cost]:
-    """Costs by key, each cell measured for about ``seconds``; where that fails, prints why and skips the rest."""
+    """Costs by key, each cell measured for about ``seconds``; if that fails, prints why and skips the rest."""
     say(
         f"measuring {counted(len(cells), 'network')} on {slot.label}, a few seconds each (--no-measure skips this)",
         "dim",

@@ -130,7 +130,7 @@ class SweepRequest:
 
     @cached_property
     def table(self) -> Table:
-        """The table, with settings applied. Raises UserError where there is none of that name."""
+        """The table, with settings applied. Raises UserError if there is none of that name."""
         from repro.experiment.config import builtin_names, find_table
 
         if self.table_name is None:
@@ -223,7 +223,7 @@ def as_command(run: Callable[[typer.Context, SweepRequest], None]) -> Callable[.
 
 
 def listed(option: str, text: str | None) -> list[str] | None:
-    """The parts of ``a,b``; None where the option was not given. Raises UserError where it names nothing."""
+    """The parts of ``a,b``; None if the option was not given. Raises UserError if it names nothing."""
     if text is None:
         return None
     if not (parts := [part.strip() for part in text.split(",") if part.strip()]):

@@ -16,14 +16,14 @@ from repro.wording import counted
 
 
 class _Asked(NamedTuple):
-    """A sweep that was asked to stop. ``queue`` is its backend where only the cluster's queue tells when it is over."""
+    """A sweep that was asked to stop. ``queue`` is its backend if only the cluster's queue tells when it is over."""
 
     sweep: Registration
     queue: type[Backend] | None
 
 
 def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120.0) -> bool:
-    """Ask the running sweeps (of ``table``, where given) to stop, and wait for them; whether all have stopped."""
+    """Ask the running sweeps (of ``table``, if given) to stop, and wait for them; whether all have stopped."""
     if not results.is_dir():
         hint = "Give the folder that the sweep writes to: biasrepro sweep --stop --results DIR."
         raise UserError("there is no such results folder, so no sweep to stop", where=str(results), hint=hint)
@@ -43,7 +43,7 @@ def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120
 
 
 def _ask(sweep: Registration) -> bool:
-    """Ask a sweep to stop; False where it is over already."""
+    """Ask a sweep to stop; False if it is over already."""
     if not _lives(sweep) and (sweep.trouble is not None or not sweep.left):
         sweep.remove()  # its process gave up, or was killed and its runs ended with it
         return False

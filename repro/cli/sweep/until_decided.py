@@ -75,7 +75,7 @@ def _run_until_decided(
 
 
 def require_preregistration(results: Path, table: Table) -> Declaration:
-    """The preregistered interim analyses of ``table``. Raises UserError, with a proposal, where there are none.
+    """The preregistered interim analyses of ``table``. Raises UserError, with a proposal, if there are none.
 
     There is no default: a preregistration cannot be changed, so a person has to decide on it.
     """
@@ -145,7 +145,7 @@ def _show_cost(table: Table, assessment: Assessment, preregistration: Declaratio
 
 
 def _total(hours: Sequence[float | None]) -> str:
-    """The sum in words; unknown where one of them is."""
+    """The sum in words; unknown if one of them is."""
     known = [value for value in hours if value is not None]
     if len(known) < len(hours):
         return "hours unknown: no such run is recorded on this device"

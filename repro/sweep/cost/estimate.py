@@ -26,7 +26,7 @@ CHECKPOINTS_AT_ONCE = 3
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one kind of run: seconds per epoch alone on a slot, and parameters; None where unknown."""
+    """The cost of one kind of run: seconds per epoch alone on a slot, and parameters; None if unknown."""
 
     seconds_per_epoch: float | None
     parameters: int | None

@@ -27,7 +27,7 @@ _MODULE = "repro.sweep.cost.gpu_sharing"
 
 
 def measure_together(cell: Cell, slot: Slot, jobs: int, seconds: float = SECONDS) -> Shared:
-    """Train ``jobs`` runs of ``cell`` on ``slot`` at once. Raises UserError where one of them fails."""
+    """Train ``jobs`` runs of ``cell`` on ``slot`` at once. Raises UserError if one of them fails."""
     run = Run(cell=cell, seed=0).model_dump(mode="json")
     with ExitStack() as stack:
         processes = [stack.enter_context(probe(_MODULE, slot)) for _ in range(jobs)]
@@ -43,7 +43,7 @@ def measure_together(cell: Cell, slot: Slot, jobs: int, seconds: float = SECONDS
 
 
 def memory_by_torch(slot: Slot) -> GpuMemory:
-    """The memory of the GPU of ``slot``, as torch counts it. Raises UserError where torch finds no GPU."""
+    """The memory of the GPU of ``slot``, as torch counts it. Raises UserError if torch finds no GPU."""
     with probe(_MODULE, slot) as process:
         process.send({"run": None})
         return GpuMemory(**process.receive())

@@ -51,7 +51,7 @@ class Probe:
             self.input.flush()
 
     def receive(self) -> dict[str, Any]:
-        """Read its next line. Raises UserError with the last line of its standard error where it ended instead."""
+        """Read its next line. Raises UserError with the last line of its standard error if it ended instead."""
         if line := self._output.readline():
             answer: dict[str, Any] = json.loads(line)
             return answer
@@ -79,9 +79,9 @@ def probe(module: str, slot: Slot) -> Iterator[Probe]:
 
 
 def measure(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL) -> Iterator[Cost]:
-    """Yield the cost of each cell on ``slot`` in order, ``unknown`` where a cell cannot be measured.
+    """Yield the cost of each cell on ``slot`` in order, ``unknown`` if a cell cannot be measured.
 
-    Raises UserError where the process cannot measure at all.
+    Raises UserError if the process cannot measure at all.
     """
     runs = [Run(cell=cell, seed=0).model_dump(mode="json") for cell in cells]
     with probe("repro.sweep.cost.measure", slot) as process:

@@ -30,7 +30,7 @@ _known: dict[str, int] = {}
 
 
 def estimated_bytes(cell: Cell) -> int:
-    """The most bytes that a run of ``cell`` takes, estimated by a process. Raises UserError where it fails."""
+    """The most bytes that a run of ``cell`` takes, estimated by a process. Raises UserError if it fails."""
     key = cost_key(cell)
     if key not in _known:
         request = Run(cell=cell, seed=0).model_dump_json()

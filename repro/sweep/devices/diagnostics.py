@@ -18,7 +18,7 @@ from repro.experiment.catalog import DATASETS, DatasetFacts, fetch_command
 from repro.machine import driver_version, find_gpus, processor_name, torch_is_cpu_only, usable_cores
 from repro.results.disk_space import free_bytes
 from repro.sweep.devices.slots import VISIBLE, visible_entries
-from repro.wording import readable_size
+from repro.wording import counted, readable_size
 
 Level = Literal["ok", "missing", "broken"]
 
@@ -60,7 +60,7 @@ def software() -> list[Finding]:
 
 def devices() -> list[Finding]:
     """Cores and GPUs, and whether torch can use them."""
-    findings = [Finding("ok", "CPU", f"{processor_name()}, {usable_cores()} core(s) to use here")]
+    findings = [Finding("ok", "CPU", f"{processor_name()}, {counted(usable_cores(), 'core')} to use here")]
     probe = _probe_torch()
     if isinstance(probe, str):
         hint = "torch and torchvision must be a matching pair, such as the one in requirements.lock."
@@ -124,7 +124,7 @@ def _data_set(facts: DatasetFacts, root: Path) -> Finding:
 
 
 def _probe_torch() -> dict[str, Any] | str:
-    """What torch says of CUDA, in a process of its own; or the last line of the error where it cannot be imported."""
+    """What torch says of CUDA, in a process of its own; or the last line of the error if it cannot be imported."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, timeout=300, check=False

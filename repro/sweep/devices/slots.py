@@ -90,9 +90,9 @@ def choose_slots(
     cores: int,
     threads: int | None,
 ) -> tuple[Slot, ...]:
-    """The slots of a sweep: on GPUs where some are visible, else on the CPU.
+    """The slots of a sweep: on GPUs if some are visible, else on the CPU.
 
-    ``device`` is ``auto``, ``cpu`` or ``cuda``. Raises UserError where GPUs are required and none is visible.
+    ``device`` is ``auto``, ``cpu`` or ``cuda``. Raises UserError if GPUs are required and none is visible.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown --device '{device}'", hint="Valid: auto, cpu, cuda. --gpus 0,1 picks GPUs.")

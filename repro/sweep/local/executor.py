@@ -18,7 +18,7 @@ from repro.sweep.local.worker import Worker
 # The public command: a person can do by hand what a worker does.
 WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "repro")
 
-_TICK_SECONDS = 0.1  # how soon a worker's end is noticed where another process keeps its output open
+_TICK_SECONDS = 0.1  # how soon a worker's end is noticed if another process keeps its output open
 
 
 class LocalExecutor:

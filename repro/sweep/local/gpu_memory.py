@@ -1,4 +1,4 @@
-"""GPU memory on a node: a run starts beside others on a GPU only where the memory holds it too.
+"""GPU memory on a node: a run starts beside others on a GPU only if the memory holds it too.
 
 Ray counts fractions of a GPU and SLURM whole ones. Neither limits memory, and a run that takes too much crashes its
 neighbours. So each run writes a reservation: a file with the most bytes that it takes, in a folder per GPU under this
@@ -32,7 +32,7 @@ from repro.sweep.cost.memory_estimate import estimated_bytes
 from repro.sweep.devices.packing import has_room_for
 from repro.sweep.devices.slots import VISIBLE, Slot
 from repro.sweep.executor import Job
-from repro.wording import readable_size
+from repro.wording import counted, readable_size
 
 RETRY_SECONDS = 5.0  # between two tries of a run that did not fit
 
@@ -69,7 +69,7 @@ class GpuMemoryReservations:
         self._reserved: dict[str, tuple[Path, int]] = {}
 
     def reserve(self, job: Job, slot: Slot) -> bool:
-        """Reserve memory for ``job`` on the GPU of ``slot``; False where it does not fit now.
+        """Reserve memory for ``job`` on the GPU of ``slot``; False if it does not fit now.
 
         A job that must be alone gets no neighbours, before or after it starts; nor does one of unknown size.
         """
@@ -106,7 +106,7 @@ class GpuMemoryReservations:
             self._reserved.pop(job.id)[0].unlink(missing_ok=True)
 
     def _needed_by(self, job: Job) -> int | None:
-        """The bytes of ``job``, estimated once; None where it must be alone, or its size is unknown."""
+        """The bytes of ``job``, estimated once; None if it must be alone, or its size is unknown."""
         if job.id not in self._needed:
             self._needed[job.id] = None
             if not job.alone:
@@ -129,7 +129,7 @@ def _write(path: Path, taken: int, pid: int) -> None:
 
 
 def _read(path: Path) -> int | None:
-    """The bytes of a reservation. None where its process has ended (then it is deleted) or is not visible here."""
+    """The bytes of a reservation. None if its process has ended (then it is deleted) or is not visible here."""
     try:
         fields = json.loads(path.read_bytes())
         # Processes of another container cannot be looked up; what they took is missing from the free memory.
@@ -152,6 +152,6 @@ def _log_wait(job: Job, slot: Slot, needed: int | None, memory: GpuMemory, reser
         with job.folder.log.open("a", encoding="utf-8") as log:
             log.write(
                 f"--- {now} on {slot.label}: waiting for GPU memory: this run needs {wants}; of "
-                f"{readable_size(memory.total)}, {readable_size(memory.free)} are free, and {len(reserved)} other "
-                f"run(s) reserved {readable_size(sum(reserved))}\n"
+                f"{readable_size(memory.total)}, {readable_size(memory.free)} are free, and "
+                f"{counted(len(reserved), 'other run')} reserved {readable_size(sum(reserved))}\n"
             )

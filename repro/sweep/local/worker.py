@@ -28,7 +28,7 @@ _LOG_TAIL_LINES = 12
 class Worker:
     """A running worker. ``last`` is its latest message; ``shared`` says whether others had slots on its device.
 
-    Raises OSError where no process can be started.
+    Raises OSError if no process can be started.
     """
 
     def __init__(self, job: Job, slot: Slot, command: Sequence[str]) -> None:

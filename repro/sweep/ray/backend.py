@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class RayOptions(Reservation):
     """The options of Ray. ``address`` is the head's, or ``auto``; None starts a Ray on this machine for the sweep.
 
-    Each run reserves ``gpus_per_job / jobs_per_gpu`` GPUs (``gpus_per_job`` None: 1 where the cluster has GPUs and the
+    Each run reserves ``gpus_per_job / jobs_per_gpu`` GPUs (``gpus_per_job`` None: 1 if the cluster has GPUs and the
     runs may use them, else 0), ``cpus_per_job`` CPUs (None: as many as its threads) and ``memory_gb``.
     """
 
@@ -49,7 +49,7 @@ class RayBackend(Backend):
 
     @property
     def uses_gpus(self) -> bool:
-        """True: runs use GPUs where the cluster has some."""
+        """True: runs use GPUs if the cluster has some."""
         return True
 
     def submission(self, jobs: Sequence[Job], settings: NodeSettings) -> str:
@@ -67,7 +67,7 @@ class RayBackend(Backend):
         return "\n".join(lines)
 
     def connect(self, settings: NodeSettings) -> RayExecutor:
-        """Join the cluster, or start a Ray on this machine. Raises UserError where neither is possible."""
+        """Join the cluster, or start a Ray on this machine. Raises UserError if neither is possible."""
         from repro.sweep.ray.cluster import join
         from repro.sweep.ray.executor import RayExecutor
 

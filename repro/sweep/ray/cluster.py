@@ -34,7 +34,7 @@ _QUIET = {
     # A silent head is noticed and reported here. Ray itself would abort, by default after a minute.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "120",
 }
-# Its effect is not what its name says: where clusters of several machines are off, Ray binds to loopback only.
+# Its effect is not what its name says: if clusters of several machines are off, Ray binds to loopback only.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
@@ -112,7 +112,7 @@ class Head:
 def join(address: str | None) -> None:
     """Connect this process to the cluster at ``address``, or start a Ray on this machine for None.
 
-    Raises UserError for an invalid address, and ClusterLost, within a bounded time, where nothing answers.
+    Raises UserError for an invalid address, and ClusterLost, within a bounded time, if nothing answers.
     """
     if address is not None and "://" in address:
         raise UserError(

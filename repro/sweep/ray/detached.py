@@ -18,7 +18,7 @@ from repro.sweep.registry import StopPoller
 
 
 def leave(jobs: Sequence[Job], settings: NodeSettings, options: RayOptions) -> Mapping[str, str]:
-    """Start the actor. Raises UserError without an address, or where the cluster does not answer."""
+    """Start the actor. Raises UserError without an address, or if the cluster does not answer."""
     if options.address is None:
         raise UserError(
             "--detach needs a running Ray cluster",
@@ -42,7 +42,7 @@ def leave(jobs: Sequence[Job], settings: NodeSettings, options: RayOptions) -> M
 
 
 class _Conductor:
-    """The actor that runs a detached sweep. Ray restarts it on another node where its own is lost."""
+    """The actor that runs a detached sweep. Ray restarts it on another node if its own is lost."""
 
     def __init__(self, *work: Any) -> None:
         threading.Thread(target=_conduct, args=work, daemon=True, name="conductor").start()

@@ -100,7 +100,7 @@ class RayExecutor:
         reference.future().add_done_callback(lambda _: self._done.put(job.id))  # called by a thread of Ray's
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """The events since the last call. Raises ClusterLost, once, where the cluster stops answering."""
+        """The events since the last call. Raises ClusterLost, once, if the cluster stops answering."""
         if self._lost:
             return self._give_up(timeout_seconds)
         if self._head.is_silent:
@@ -194,7 +194,7 @@ class RayExecutor:
         return [*task.start(owner.host), Ended(task.job, -signal.SIGKILL, task.last, cause=cause, displaced=True)]
 
     def _collect(self, task: _Task) -> list[Event]:
-        """The end of a task. Raises UserError where the cluster itself is at fault."""
+        """The end of a task. Raises UserError if the cluster itself is at fault."""
         errors = self._ray.exceptions
         try:
             end: RemoteResult = self._ray.get(task.reference)

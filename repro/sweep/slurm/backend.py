@@ -93,7 +93,7 @@ class SlurmBackend(Backend):
         return script(len(into_tasks(jobs, self._options, settings)), self._options, settings)
 
     def connect(self, settings: NodeSettings) -> SlurmExecutor:
-        """The executor. Raises SlurmError where SLURM does not answer."""
+        """The executor. Raises SlurmError if SLURM does not answer."""
         from repro.sweep.slurm.executor import SlurmExecutor
 
         return SlurmExecutor(self._options, settings)
@@ -123,7 +123,7 @@ class SlurmBackend(Backend):
 
     @classmethod
     def is_over(cls, left: Mapping[str, str]) -> bool:
-        """Whether none of its tasks is in the queue; False where SLURM does not answer."""
+        """Whether none of its tasks is in the queue; False if SLURM does not answer."""
         from repro.sweep.slurm.queue import SlurmError, queued_tasks
 
         try:

@@ -62,7 +62,7 @@ class _SubmittedJob(FollowedJob):
 
 
 class SlurmExecutor:
-    """Runs jobs as tasks of SLURM arrays. Raises SlurmError where the controller does not answer at the start."""
+    """Runs jobs as tasks of SLURM arrays. Raises SlurmError if the controller does not answer at the start."""
 
     capacity = 1_000_000  # practically all jobs: they wait in SLURM's queue, and --array bounds how many run
 
@@ -97,7 +97,7 @@ class SlurmExecutor:
             self._waiting[job.id] = job
 
     def hand_in(self) -> None:
-        """Submit the waiting jobs, as one array, or several where SLURM limits its size. Raises SlurmError."""
+        """Submit the waiting jobs, as one array, or several if SLURM limits its size. Raises SlurmError."""
         tasks = into_tasks(list(self._waiting.values()), self._options, self._settings)
         arrays = [tasks[start : start + self._largest] for start in range(0, len(tasks), self._largest)]
         for array in arrays:
@@ -201,7 +201,7 @@ class SlurmExecutor:
         return events
 
     def _note_trouble(self, error: SlurmError) -> list[Event]:
-        """Report SLURM's error once; raise it where no submitted job could continue."""
+        """Report SLURM's error once; raise it if no submitted job could continue."""
         if not self._jobs:
             raise error
         if error.what == self._trouble:

@@ -42,7 +42,7 @@ class Queued:
 
 @dataclass(frozen=True)
 class EndedTask:
-    """How a task ended that left the queue, on ``node``; ``signal`` is 0 where none killed it."""
+    """How a task ended that left the queue, on ``node``; ``signal`` is 0 if none killed it."""
 
     state: str
     exit_code: int
@@ -51,7 +51,7 @@ class EndedTask:
 
 
 def run_command(*command: str) -> str:
-    """The output of one of SLURM's commands. Raises SlurmError, with SLURM's message, where it fails or is missing."""
+    """The output of one of SLURM's commands. Raises SlurmError, with SLURM's message, if it fails or is missing."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_SECONDS, check=False
@@ -141,7 +141,7 @@ def parse_ended_task(text: str) -> EndedTask | None:
 
 
 def is_running(task: str) -> bool | None:
-    """Whether SLURM believes the task to be running; None where it does not answer."""
+    """Whether SLURM believes the task to be running; None if it does not answer."""
     try:
         return run_command("squeue", "--noheader", f"--jobs={task}", "--format=%T").split() == ["RUNNING"]
     except SlurmError:

@@ -65,7 +65,7 @@ class ArrayTask:
         return DelayedSubmission(self)
 
     def _refused(self, error: UserError, folders: Iterable[RunFolder]) -> list[RemoteResult]:
-        """The results where this node cannot train; noted in the runs' folders where these are the right ones."""
+        """The results of a node that cannot train; also noted in the runs' folders, if these are the right ones."""
         if not isinstance(error, NotShared):
             for folder in folders:
                 _note_failure(folder, str(error))
@@ -96,7 +96,7 @@ def to_bytes(ends: Sequence[RemoteResult]) -> bytes:
 
 
 def read_ends(path: Path) -> dict[str, RemoteResult] | None:
-    """The results in the file at ``path`` by run, None where it is missing or unreadable."""
+    """The results in the file at ``path`` by run, None if it is missing or unreadable."""
     ends = {}
     try:
         for fields in json.loads(path.read_bytes()):
@@ -125,7 +125,7 @@ def _this_task() -> str:
 
 
 def _is_still_running() -> bool:
-    """Whether SLURM still believes this task to be running; False where it does not answer."""
+    """Whether SLURM still believes this task to be running; False if it does not answer."""
     for _ in range(_TRIES):
         if (running := is_running(_this_task())) is not None:
             return running
