@@ -63,6 +63,8 @@ long_form() {
   # The cost of determinism.
   bench squeezenet-deterministic 120 squeezenet --batches 100 --arms format,deterministic
   bench densenet100_k12-deterministic 240 densenet100_k12 --batches 20 --arms format,deterministic
+  # Precision, memory format and compilation of each network, one process at a time.
+  step choices 1800 "$python" benchmarks/choices.py --output "$out/choices.json"
   # How many runs should share the GPU; trains nothing.
   step jobs-per-gpu 300 "$python" -m repro sweep table2 --device cuda --jobs-per-gpu auto --dry-run --no-measure
   step startup 300 "$python" benchmarks/startup.py -o "$out/startup.json"

@@ -50,7 +50,8 @@ def code_hash(model: str, loss: str, dataset: str) -> str:
     """SHA-256 (hex) of the code that trains network ``model`` with ``loss`` on ``dataset``."""
     network, chosen_loss = NETWORKS[model], LOSSES[loss]
     entries = (network.builder, chosen_loss.builder, dataset_facts(dataset).decoder)
-    choices = (network.cpu_memory_format, sorted(chosen_loss.arguments.items()), chosen_loss.weighted)
+    layouts = (network.cpu_memory_format, network.cuda_memory_format)
+    choices = (*layouts, sorted(chosen_loss.arguments.items()), chosen_loss.weighted)
     return hash_of(PACKAGE, (*ROOTS, *entries), repr(choices))
 
 

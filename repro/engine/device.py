@@ -1,7 +1,7 @@
 """The device of a run: which one, and its settings.
 
 ``memory_format: auto`` follows measurements on a CPU (docs/performance.md; measure again with ``biasrepro bench MODEL
---arms memory,format``). On CUDA it is the usual choice, not measured yet.
+--arms memory,format``). On CUDA it is an expectation, not measured yet (``benchmarks/choices.py`` measures it).
 """
 
 from __future__ import annotations
@@ -123,10 +123,11 @@ def memory_format(execution: Execution, model: str, device_type: str) -> str:
         return execution.memory_format
     if device_type == "cpu":
         return NETWORKS[model].cpu_memory_format
-    # Tensor cores prefer channels_last; fp32 is torch's default, its layout included. The gradient of max-pooling in
-    # channels_last adds up in another order in every run.
-    uses_tensor_cores = execution.precision in ("tf32", "bf16")
-    return "channels_last" if uses_tensor_cores and not execution.deterministic else "contiguous"
+    # fp32 is torch's default, its layout included. The gradient of max-pooling in channels_last adds up in another
+    # order in every run.
+    if execution.precision not in ("tf32", "bf16") or execution.deterministic:
+        return "contiguous"
+    return NETWORKS[model].cuda_memory_format
 
 
 def keep_freed_memory() -> bool:

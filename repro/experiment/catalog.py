@@ -24,7 +24,7 @@ class Network:
     ``builder``: called with ``num_classes`` and those ``options`` that it accepts; returns a module that maps images
     (N, 3, H, W) to logits (N, num_classes) and features (N, C, h, w). ``parameters_at_most``: an upper bound for any
     data set, to plan disk space before anything is measured. ``cpu_memory_format``: what ``execution.memory_format:
-    auto`` means on a CPU.
+    auto`` means on a CPU; ``cuda_memory_format``: on a GPU in tf32 and bf16, not measured yet (benchmarks/choices.py).
     """
 
     name: str
@@ -32,6 +32,7 @@ class Network:
     options: tuple[str, ...] = ()
     parameters_at_most: int = 50_000_000
     cpu_memory_format: str = "channels_last"
+    cuda_memory_format: str = "channels_last"
 
 
 @dataclass(frozen=True)
@@ -104,24 +105,26 @@ class DatasetFacts:
 
 
 _STEM = ("stem_stride",)
+# cuDNN's depthwise convolutions may be much slower in channels_last.
+_DEPTHWISE = {"cuda_memory_format": "contiguous"}
 _DENSENET = ("stem_stride", "feature_point", "recompute")
 
 # Parameter counts are rounded up; a test counts them.
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
-        Network("shufflenetv2_x0_5", "repro.models.shufflenetv2:shufflenetv2_x0_5", _STEM, 600_000),
-        Network("shufflenetv2_x1_0", "repro.models.shufflenetv2:shufflenetv2_x1_0", _STEM, 1_500_000),
-        Network("mobilenetv2_x0_75", "repro.models.mobilenetv2:mobilenetv2_x0_75", _STEM, 1_700_000),
-        Network("mobilenetv2_x1_0", "repro.models.mobilenetv2:mobilenetv2_x1_0", _STEM, 2_500_000),
+        Network("shufflenetv2_x0_5", "repro.models.shufflenetv2:shufflenetv2_x0_5", _STEM, 600_000, **_DEPTHWISE),
+        Network("shufflenetv2_x1_0", "repro.models.shufflenetv2:shufflenetv2_x1_0", _STEM, 1_500_000, **_DEPTHWISE),
+        Network("mobilenetv2_x0_75", "repro.models.mobilenetv2:mobilenetv2_x0_75", _STEM, 1_700_000, **_DEPTHWISE),
+        Network("mobilenetv2_x1_0", "repro.models.mobilenetv2:mobilenetv2_x1_0", _STEM, 2_500_000, **_DEPTHWISE),
         Network("squeezenet", "repro.models.squeezenet:squeezenet", _STEM, 900_000),
         Network("squeezenet_bn", "repro.models.squeezenet:squeezenet_bn", _STEM, 900_000),
-        Network("nasnet_a", "repro.models.nasnet:nasnet_a", _STEM, 4_500_000),
+        Network("nasnet_a", "repro.models.nasnet:nasnet_a", _STEM, 4_500_000, **_DEPTHWISE),
         Network("densenet100_k12", "repro.models.densenet:densenet100_k12", _DENSENET, 7_300_000),
         Network("densenet100_k24", "repro.models.densenet:densenet100_k24", _DENSENET, 28_000_000),
         Network("densenet121", "repro.models.densenet:densenet121", _DENSENET, 7_300_000),
         Network("resnet18", "repro.models.resnet:resnet18", _STEM, 11_500_000),
-        Network("efficientnet_b4", "repro.models.efficientnet:efficientnet_b4", _STEM, 18_000_000),
+        Network("efficientnet_b4", "repro.models.efficientnet:efficientnet_b4", _STEM, 18_000_000, **_DEPTHWISE),
         Network("inception_v3", "repro.models.inception:inception_v3", _STEM, 22_500_000),
     )
 }

@@ -17,8 +17,10 @@ from repro.engine.device import memory_format, set_up_device
 from repro.engine.learner import Learner
 from repro.engine.training import train_run
 from repro.errors import ConfigError
+from repro.experiment.catalog import NETWORKS
 from repro.experiment.config import load_table
 from repro.experiment.schema import Execution, Run
+from repro.models import build_model
 
 MakeRun = Callable[..., Run]
 
@@ -115,6 +117,15 @@ def test_a_compiled_step_is_the_eager_one_up_to_rounding(make_run: MakeRun, smal
 )
 def test_auto_is_the_format_that_suits_the_device(execution: dict[str, Any], device: str, expected: str) -> None:
     assert memory_format(Execution(**execution), "squeezenet", device) == expected
+
+
+def test_depthwise_networks_stay_contiguous_on_a_gpu() -> None:
+    for name in NETWORKS:
+        with torch.device("meta"):
+            layers = list(build_model(name, 10).modules())
+        depthwise = any(isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in layers)
+        expected = "contiguous" if depthwise else "channels_last"
+        assert memory_format(Execution(precision="bf16"), name, "cuda") == expected, name
 
 
 def test_what_is_in_force_is_what_is_done_not_what_was_asked_for() -> None:

@@ -1,0 +1,82 @@
+"""What each network takes best on a GPU: how it is measured, and that the catalog follows what was measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from repro.experiment.catalog import NETWORKS
+from repro.experiment.config import find_table
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "choices.py"
+RECORD = SCRIPT.parent / "records" / "gpu" / "choices.json"
+# Stands for the process of an arm; in fp32 it fails.
+ARM = """
+import json, sys
+request = json.loads(sys.stdin.readline())
+execution = request["setting"]["run"]["cell"]["execution"]
+if execution["precision"] == "fp32":
+    sys.exit(1)
+print(json.dumps({"weights": "w", "in_force": execution, "start_seconds": 1.0, "first_epoch_seconds": 2.0}), flush=True)
+for line in sys.stdin:
+    print(json.dumps({"seconds": 1.0, "peak_memory_bytes": 1}), flush=True)
+"""
+
+
+@pytest.fixture
+def choices(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("choices", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr("repro.bench.compare.WORKER", (sys.executable, "-c", ARM))
+    return module
+
+
+def test_every_way_is_timed_once(
+    choices: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "choices.json"
+    command = ["choices.py", "table1/resnet18", "--device", "cpu", "--rounds", "1", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", command)
+    choices.main()
+    record = json.loads(output.read_text())
+    assert record["finished"]
+    ways = record["cells"]["table1/resnet18"]
+    assert len(ways) == len(choices.WAYS) == 12
+    assert {name: way["in_force"]["memory_format"] for name, way in ways.items() if name.startswith("bf16")} == {
+        "bf16, contiguous": "contiguous",
+        "bf16, channels_last": "channels_last",
+        "bf16, contiguous, compile": "contiguous",
+        "bf16, channels_last, compile": "channels_last",
+    }
+    assert ways["bf16, contiguous"]["images_per_second"] == 50 * 128
+    assert "ended with exit code 1" in ways["fp32, contiguous"]["error"]
+    capsys.readouterr()
+    choices.main()  # only what failed is tried again
+    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == {"fp32,"}
+
+
+def test_all_networks_of_both_tables_are_timed(choices: ModuleType) -> None:
+    timed = [cell.row.model for _reference, cell in choices.cells([])]
+    assert timed == [row.model for name in ("table2", "table1") for row in find_table(name).rows]
+
+
+@pytest.mark.skipif(not RECORD.exists(), reason="not measured yet: benchmarks/choices.py")
+def test_the_catalog_has_the_faster_memory_format() -> None:
+    gains: dict[str, float] = {}  # by network: the sum of log ratios, channels_last to contiguous
+    for reference, ways in json.loads(RECORD.read_text())["cells"].items():
+        table, row_id = reference.split("/")
+        model = next(row.model for row in find_table(table).rows if row.id == row_id)
+        for precision in ("tf32", "bf16"):
+            speeds = [ways[f"{precision}, {layout}"]["images_per_second"] for layout in ("channels_last", "contiguous")]
+            gains[model] = gains.get(model, 0.0) + math.log(speeds[0] / speeds[1])
+    for model, gain in gains.items():
+        assert NETWORKS[model].cuda_memory_format == ("channels_last" if gain > 0 else "contiguous"), model
