@@ -44,7 +44,7 @@ MODELS = {
         "inception_v3",
         "densenet100_k24",
     ],
-    "table2": ["shufflenetv2_x0_5", "mobilenetv2_x0_75", "nasnet_a", "squeezenet", "densenet100_k12"],
+    "table2": ["shufflenetv2_x0_5", "mobilenetv2_x0_75", "nasnet_a", "squeezenet_bn", "densenet100_k12"],
     "released": ["resnet18", "densenet121", "shufflenetv2_x1_0"],
 }
 
@@ -69,6 +69,15 @@ def test_a_table_has_the_published_rows_numbers_and_order(
     assert len(table.cells) == cells
     assert list(published(table).items()) == list(numbers.items())
     assert [row.model for row in table.rows] == MODELS[name]
+
+
+def test_squeezenet_has_batch_norm_wherever_it_stands_for_table_2_and_the_published_form_is_a_variant() -> None:
+    """Without it, training by this recipe ends at chance level (docs/reproducing.md)."""
+    for name in ("table2", "product", "normalization"):
+        assert {row.id: row.model for row in find_table(name).rows}["squeezenet"] == "squeezenet_bn"
+    variant = next(row for row in find_table("table2_variants").rows if row.beside == "squeezenet")
+    assert (variant.id, variant.model) == ("squeezenet_published", "squeezenet")
+    assert "chance level" in (variant.note or "")
 
 
 def test_table_1_states_the_deltas_it_prints() -> None:

@@ -23,7 +23,7 @@ COUNTED_PARAMETERS = {
     "shufflenetv2_x0_5": 444_000,
     "shufflenetv2_x1_0": 1_356_104,
     "mobilenetv2_x0_75": 1_484_000,
-    "squeezenet": 786_724,
+    "squeezenet_bn": 781_156,
     "densenet100_k24": 27_500_000,
 }
 
