@@ -40,6 +40,8 @@ FAR_BASELINE_POINTS = 1.0  # our cross-entropy this far from the paper's is flag
 class Delta:
     """A loss minus cross-entropy, paired by seed, in points. Fields that need three seeds are None with fewer.
 
+    In a cell with a run at chance level nothing is tested, so that they are None there too.
+
     ``std`` is the sample standard deviation of the differences, ``low`` and ``high`` their mean's 95% t interval (if
     preregistered: the repeated interval, which holds at all analyses together). ``p`` is two-sided, or of
     equivalence if the paper prints no difference; ``p_adjusted`` is Holm's over the family. ``superiority`` is
@@ -66,7 +68,8 @@ class Delta:
 class CellResult:
     """One cell: its runs, the paper's numbers, and what our runs say of them.
 
-    ``verdict`` is None for cross-entropy itself, if nothing comparable is printed, or if no run is paired.
+    ``verdict`` is None for cross-entropy itself, if nothing comparable is printed, or if no run is paired (at chance
+    level it needs no pair).
     ``seeds_needed`` is how many more seeds a verdict takes: None if there is one, or if no feasible number is enough.
     ``level`` is what Holm's adjustment would compare p with next, given the family's other cells.
     ``baseline_offset`` is our mean cross-entropy minus the paper's, in points. ``looks`` are the preregistered interim
@@ -171,12 +174,15 @@ def _answered(
         if paper is not None and n:
             judged = judge(question.estimate, paper, p_adjusted, alpha=alpha, confidence=question.confidence)
             verdict = Verdict(judged.item())
+        chance = _is_at_chance(question, verdict, cells[key].runs, cells[*key[:2], BASELINE].runs)
+        if paper is not None and chance:
+            verdict = Verdict.CHANCE
         needed = None
         if paper is not None and verdict in (None, Verdict.UNDERPOWERED):
             needed = _seeds_needed(question, paper, level)
         answered[key] = replace(
             cells[key],
-            delta=_delta(question, p_adjusted) if n else None,
+            delta=_delta(question, p_adjusted, tested=not chance) if n else None,
             unpaired=question.pairs.unpaired,
             verdict=verdict,
             seeds_needed=needed,
@@ -186,6 +192,16 @@ def _answered(
             seeds_in=question.seeds_in,
         )
     return answered
+
+
+def _is_at_chance(question: Question, verdict: Verdict | None, *arms: CellRuns) -> bool:
+    """Whether the answer is of a run at chance level, or would wait for more of such a cell.
+
+    What a preregistered analysis decided is of its seeds, and stays what it is whatever runs later.
+    """
+    decided = question.look is not None and verdict not in (None, Verdict.UNDERPOWERED)
+    seeds = [record.seed for runs in arms for record in runs.at_chance]
+    return any(not decided or seed < (question.look or 0) for seed in seeds)
 
 
 def _seeds_needed(question: Question, paper_delta: float, level: float) -> int | None:
@@ -206,19 +222,19 @@ def _seeds_needed(question: Question, paper_delta: float, level: float) -> int |
     return None if total is None else max(total - n, 1)
 
 
-def _delta(question: Question, p_adjusted: float) -> Delta:
-    pairs, n = question.pairs, len(question.pairs.seeds)
+def _delta(question: Question, p_adjusted: float, *, tested: bool) -> Delta:
+    pairs = question.pairs
     low, high = interval(question.estimate, question.confidence)
     return Delta(
         seeds=pairs.seeds,
         mean=float(question.estimate.value),
-        std=float(np.std(pairs.differences, ddof=1)) if n >= MIN_SEEDS else None,
-        low=_or_none(low),
-        high=_or_none(high),
+        std=float(np.std(pairs.differences, ddof=1)) if tested and len(pairs.seeds) >= MIN_SEEDS else None,
+        low=_or_none(low) if tested else None,
+        high=_or_none(high) if tested else None,
         p=question.p,
         p_adjusted=p_adjusted,
-        superiority=superiority(pairs.ours, pairs.baseline),
-        correlation=arm_correlation(pairs.ours, pairs.baseline),
+        superiority=superiority(pairs.ours, pairs.baseline) if tested else None,
+        correlation=arm_correlation(pairs.ours, pairs.baseline) if tested else None,
     )
 
 

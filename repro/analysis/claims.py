@@ -5,7 +5,7 @@ rows independent, each with its own spread), or, if it says "every", on the wors
 p-values, which needs no adjustment (the intersection-union test: Berger 1982, Technometrics 24). p-values are two-sided
 and 1 for the wrong sign, so that before any adjustment p < 0.05 and a 95% interval on the claimed side are the same;
 Holm then adjusts them over the claims, and likewise those of the opposite. While networks of a claim lack runs, it is
-not answered from the others.
+not answered from the others, and no network counts of which a run ended at chance level.
 
 Networks that differ in size differ in much else: an answer about size is one about these six.
 """
@@ -141,7 +141,9 @@ def assess_claims(tables: Sequence[Table], assessment: Assessment) -> tuple[Clai
         for row in by_id[table].rows:
             pairs = assessment.pairs(table, row.id, column, against)
             counted = pairs if before is None else pairs.before(before)
-            rows.append((row, _estimate(counted.differences)))
+            arms = (assessment.cells[table, row.id, arm].runs for arm in (column, against))
+            dead = {record.seed for runs in arms for record in runs.at_chance}
+            rows.append((row, None if dead & set(counted.seeds) else _estimate(counted.differences)))
         return Differences(tuple(rows))
 
     evidence = [question.evidence(compare) for question in QUESTIONS]
@@ -173,7 +175,7 @@ def _answer(found: Evidence, *, significant: bool, opposite: bool) -> tuple[Answ
     if not found.findings:
         return Answer.NOT_RUN, ""
     if found.missing:
-        return Answer.UNDECIDED, f"fewer than three paired seeds of {', '.join(found.missing)}"
+        return Answer.UNDECIDED, f"fewer than three paired seeds above chance level of {', '.join(found.missing)}"
     if significant:
         return (Answer.PARTLY, found.reservation) if found.reservation else (Answer.SUPPORTED, "")
     if opposite:

@@ -125,14 +125,14 @@ _PLAIN = ("done", "to do")
 def _show_trouble(found: Overview, results: Path) -> None:
     """Each run that needs attention, with its cause."""
     from repro.cli.console import say
-    from repro.sweep.survey import Stage
+    from repro.sweep.survey import FINISHED, Stage
 
     for run_id, state in found.trouble[:MOST_SHOWN]:
         cause = (state.detail or "").splitlines() or [""]
         say(f"{state.stage.value}  {run_id}: {cause[0]}", "red")
         if state.stage is Stage.FAILED:
             say(f"    log: {results / run_id / 'run.log'}")
-        elif state.stage is not Stage.DIVERGED:
+        elif state.stage not in FINISHED:
             say(f"    file: {results / run_id / 'run.json'}")
     if len(found.trouble) > MOST_SHOWN:
         say(f"… and {len(found.trouble) - MOST_SHOWN} more like these in {found.name}")
@@ -154,6 +154,6 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
         lines.append(f"again {command_line('sweep', found.table.reference, '--only', 'failed', results=results)}")
     if not is_swept and (stages[Stage.MISSING] or stages[Stage.INTERRUPTED] or stages[Stage.LOST]):
         lines.append(f"next  {command_line('sweep', found.table.reference, results=results)}")
-    if stages[Stage.COMPLETED]:
+    if stages[Stage.COMPLETED] or stages[Stage.CHANCE]:
         lines.append(f"show  {command_line('table', found.table.reference, results=results)}")
     return lines

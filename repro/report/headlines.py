@@ -20,6 +20,7 @@ MEANINGS: dict[str, str] = {
     "outside the prediction interval",
     Verdict.NOT_REPRODUCED: "the 95% interval excludes half of the paper's difference",
     Verdict.UNDERPOWERED: "too few seeds to tell",
+    Verdict.CHANCE: "a run under this loss or under cross-entropy did no better than guessing",
     "not run": "no completed pair of runs",
 }
 
@@ -56,9 +57,10 @@ def paper_headline(counts: Mapping[str, int]) -> str:
     if undecided == total:
         return f"No verdict yet: none of the paper's {total} differences has enough seeds."
     judged = []
-    for verdict in (Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NOT_REPRODUCED):
-        if counts[verdict]:
-            judged.append(f"{_are(counts[verdict])} {'partly reproduced' if verdict is Verdict.PARTLY else verdict}")
+    words = {Verdict.PARTLY: "partly reproduced", Verdict.CHANCE: "at chance level"}
+    for verdict in (Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NOT_REPRODUCED, Verdict.CHANCE):
+        if counts.get(verdict):
+            judged.append(f"{_are(counts[verdict])} {words.get(verdict, verdict)}")
     *most, last = judged
     sentence = f"Of the paper's {total} differences, {', '.join(most)}{' and ' if most else ''}{last}"
     return f"{sentence}; {_are(undecided)} still undecided." if undecided else f"{sentence}."

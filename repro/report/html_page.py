@@ -40,6 +40,7 @@ CHIPS: dict[str, str] = {
     Verdict.PARTLY: "half",
     Verdict.NOT_REPRODUCED: "against",
     Verdict.UNDERPOWERED: "open",
+    Verdict.CHANCE: "absent",
     "not run": "absent",
     Answer.SUPPORTED: "full",
     Answer.PARTLY: "half",

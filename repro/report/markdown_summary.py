@@ -82,6 +82,10 @@ def difficult(report: Report) -> list[str]:
     for why, words in _REASONS.items():
         if counts[why]:
             found.append(f"{counted(counts[why], 'record')}: {words}.")
+    for table in report.sections:
+        dead = sum(len(cell.runs.at_chance) for key, cell in table.assessment.cells.items() if key[0] == table.table.id)
+        if dead:
+            found.append(f"{counted(dead, 'completed run')} of {table.label} ended at chance level.")
     far = [f"{row.title} ({table.label})" for table in report.papers for row, is_far in baselines(table) if is_far]
     if far:
         found.append(f"Our cross-entropy is more than a point from the paper's for {', '.join(far)}.")

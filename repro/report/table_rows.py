@@ -113,7 +113,9 @@ def _outcomes(table: Recorded, row: AssembledRow, cell: AssembledCell) -> list[t
         return []
     lines = dict.fromkeys(range(table.table.seeds), "not run")
     for record in result.runs.completed:
-        lines[record.seed] = _of_record(record) + ("" if record.table == row.table else f", under {record.table}")
+        dead = "at chance level: " if record in result.runs.at_chance else ""
+        under = "" if record.table == row.table else f", under {record.table}"
+        lines[record.seed] = f"{dead}{_of_record(record)}{under}"
     for left_out in result.runs.left_out:
         if left_out.seed is not None:
             reason = _LEFT_OUT.get(left_out.why, "left out")

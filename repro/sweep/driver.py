@@ -17,7 +17,7 @@ from repro.results import write_failure
 from repro.results.ownership import OwnedElsewhere, owner_of
 from repro.sweep.executor import Ended, Event, Executor, Fate, Job, Notice, Reported, Started
 from repro.sweep.retries import MAX_DISPLACEMENTS, DisplacementCounter, retry_job
-from repro.sweep.survey import FINISHED, Stage, state_of
+from repro.sweep.survey import FINISHED, WITH_ACCURACY, Stage, state_of
 from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
 
 POLL_SECONDS = 0.2
@@ -167,7 +167,7 @@ class _Driver:
             self._end(job, "elsewhere", f"in training {state.detail}")
         elif state.stage is Stage.RUNNING:
             self._wait_for_owner(job, state.detail)
-        elif state.stage is Stage.COMPLETED:
+        elif state.stage in WITH_ACCURACY:
             self._end(job, "elsewhere", None)
         elif state.stage is Stage.DIVERGED:
             self._end(job, "diverged", state.detail)
@@ -261,7 +261,7 @@ def _recorded_fate(ended: Ended, fate: Fate) -> tuple[Fate, str | None]:
     """The fate of a job that says that it finished: by its record alone, which has to be there, whole and its own."""
     state = state_of(ended.job.folder, ended.job.run)
     if state.stage in FINISHED:
-        return ("completed" if state.stage is Stage.COMPLETED else "diverged"), state.detail
+        return ("completed" if state.stage in WITH_ACCURACY else "diverged"), state.detail
     is_there = state.stage in (Stage.DAMAGED, Stage.FOREIGN)
     found = f"its record is not usable ({state.stage.value}: {state.detail})" if is_there else "it left no record"
     how = f"its process ended as {fate} (exit code {ended.returncode}), but {found}: {ended.job.folder.record}"

@@ -16,7 +16,7 @@ from repro.sweep.survey import RunState, Stage, survey
 
 IN_TRAINING = (Stage.RUNNING, Stage.LOST)
 # What needs a person's attention, the most urgent first.
-TROUBLE = (Stage.DAMAGED, Stage.FOREIGN, Stage.FAILED, Stage.DIVERGED)
+TROUBLE = (Stage.DAMAGED, Stage.FOREIGN, Stage.FAILED, Stage.DIVERGED, Stage.CHANCE)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from repro.analysis.runs import why_left_out
+from repro.analysis.runs import chance_level_percent, is_at_chance, why_left_out
 from repro.errors import DataError
 from repro.experiment.added_keys import with_neutral
 from repro.experiment.schema import Cell, Run
@@ -26,6 +26,7 @@ class Stage(StrEnum):
     """How far a run has come."""
 
     COMPLETED = "done"
+    CHANCE = "chance level"
     DIVERGED = "diverged"
     FAILED = "failed"
     RUNNING = "running"
@@ -36,13 +37,14 @@ class Stage(StrEnum):
     FOREIGN = "other configuration"
 
 
-FINISHED = (Stage.COMPLETED, Stage.DIVERGED)
+WITH_ACCURACY = (Stage.COMPLETED, Stage.CHANCE)
+FINISHED = (*WITH_ACCURACY, Stage.DIVERGED)
 _WITHOUT_RECORD = (Stage.FAILED, Stage.LOST, Stage.INTERRUPTED, Stage.MISSING)
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A run's stage; ``detail`` says why it failed, diverged or is damaged; ``record``, if any, has no epochs.
+    """A run's stage; ``detail`` says why it is not just done or to do; ``record``, if any, has no epochs.
 
     ``lender`` is the table that recorded it, if that is another one.
     """
@@ -89,6 +91,10 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
             return RunState(Stage.FOREIGN, _difference(record.configuration, run), record)
         case "diverged":
             return RunState(Stage.DIVERGED, record.reason, record)
+    if is_at_chance(record, run.cell):
+        level = chance_level_percent(run.cell.dataset)
+        detail = f"{record.last_top1_percent:.2f} % at the last epoch, and guessing reaches up to {level:.2f} %"
+        return RunState(Stage.CHANCE, detail, record)
     return RunState(Stage.COMPLETED, None, record)
 
 

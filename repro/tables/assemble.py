@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from repro.analysis.runs import CellKey, CellRuns, LeftOut, Metric, Reason, count_runs
+from repro.analysis.runs import CellKey, CellRuns, LeftOut, Metric, Reason, chance_level_percent, count_runs
 from repro.experiment.schema import BASELINE, Column, Row, Table
 from repro.results import Found, RunRecord
 from repro.tables.footnotes import (
     Footnotes,
     accepted_text,
     borrowed_text,
+    chance_text,
     exclusion_text,
     mixture_texts,
     parameters_text,
@@ -130,6 +131,8 @@ class _Builder:
         self._borrowed_texts = _borrowed_texts(sources)
         accepted = [record for cell in cells for record in cell.completed if record.provenance.changes_accepted]
         self._accepted_text = accepted_text(accepted, table.id) if accepted else ""
+        dead = [record for cell in cells for record in cell.at_chance]
+        self._chance_text = chance_text(dead, chance_level_percent(table.dataset), table.id) if dead else ""
         self._variants_text = variants_text(sorted({source.table.id for source in sources if source.variant}))
 
     def row(self, source: _Source) -> AssembledRow:
@@ -183,6 +186,8 @@ class _Builder:
         runs = source.runs[column.id]
         reasons = dict.fromkeys(record.why for record in runs.left_out)
         texts = [self._exclusion_texts[why] for why in reasons]
+        if runs.at_chance:
+            texts.append(self._chance_text)
         if any(record.provenance.changes_accepted for record in runs.completed):
             texts.append(self._accepted_text)
         texts += [self._borrowed_texts[lender] for lender in source.borrowed(column.id)]

@@ -67,6 +67,15 @@ def exclusion_text(why: Reason, left_out: Sequence[LeftOut], table_id: str) -> s
             )
 
 
+def chance_text(records: Sequence[RunRecord], level_percent: float, table_id: str) -> str:
+    """The footnote for completed runs at chance level."""
+    runs = [f"{code(_short(record.id, table_id))}: {record.last_top1_percent:.2f}" for record in records]
+    return (
+        f"{counted(len(runs), 'run')} ended at chance level, up to {level_percent:.2f} % here: in the mean, but "
+        f"nothing is concluded from it ({_listed(runs)})."
+    )
+
+
 def accepted_text(records: Iterable[RunRecord], table_id: str) -> str:
     """The footnote for runs that were resumed although something had changed."""
     changes = [

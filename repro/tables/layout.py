@@ -205,7 +205,7 @@ def _interval(cell: AssembledCell) -> str:
     if cell.judgement is None:
         return ""
     if cell.judgement.interval_points is None or cell.judgement.p_adjusted is None:
-        return f"n < {MIN_SEEDS}"
+        return f"n < {MIN_SEEDS}" if cell.delta and cell.delta.n < MIN_SEEDS else MISSING
     return f"{interval(*cell.judgement.interval_points)}, {p_text(cell.judgement.p_adjusted)}"
 
 

@@ -12,15 +12,17 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
 from repro.analysis.assessment import Assessment, CellResult, assess
+from repro.analysis.claims import Answer, assess_claims
 from repro.analysis.preregistration import Declaration
-from repro.analysis.runs import CellKey
-from repro.analysis.sample_size import expected_verdicts
+from repro.analysis.runs import CellKey, chance_level_percent
+from repro.analysis.sample_size import expected_verdicts, plan_seeds
 from repro.analysis.stats.alpha_spending import Looks, look_levels
 from repro.analysis.stats.decision_rule import MARGIN, Verdict, cell_p, judge
 from repro.analysis.stats.estimates import paired
 from repro.analysis.stats.holm import holm
+from repro.experiment.catalog import DATASETS
 from repro.experiment.config import find_table
-from repro.experiment.schema import Cell, Table
+from repro.experiment.schema import Cell, DatasetChoice, Table
 from repro.results import RunRecord
 
 Records = list[RunRecord]
@@ -128,6 +130,57 @@ def test_what_no_number_holds_is_named(papers: list[Table], make_record: MakeRec
     assert result.runs.seeds == (0, 1, 2, 6, 7)
     assert result.runs.missing == (4,)
     assert assessment.cells["table2", "squeezenet", "ce"].runs.missing == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "level"),
+    [
+        (DatasetChoice(name="cifar100"), 1.2985),  # 1 + 3 x 0.0995
+        (DatasetChoice(name="tiny_imagenet"), 0.7116),  # 0.5 + 3 x 0.0705
+        (DatasetChoice(name="tiny_imagenet", classes=20), 7.0676),  # 5 + 3 x 0.6892, of 1,000 images
+        (DatasetChoice(name="digits"), 14.7767),
+    ],
+)
+def test_chance_level_is_three_standard_errors_above_guessing(dataset: DatasetChoice, level: float) -> None:
+    assert chance_level_percent(dataset) == pytest.approx(level, abs=1e-4)
+    images = round(dataset.num_classes * DATASETS[dataset.name].test_count / DATASETS[dataset.name].num_classes)
+    right = np.random.default_rng(0).binomial(images, 1 / dataset.num_classes, 100_000)
+    assert 0.0005 < np.mean(100 * right / images > level) < 0.004  # a normal one: 0.00135
+
+
+@pytest.mark.parametrize("dead", ["ce", "bias"])
+def test_nothing_is_concluded_from_a_cell_with_a_run_at_chance_level(
+    papers: list[Table], as_printed: AsPrinted, make_record: MakeRecord, dead: str
+) -> None:
+    whole = as_printed(papers, 5, np.random.default_rng(3), std=0.05)
+    place = f"table2/squeezenet/{dead}/seed-2"
+    records = [record for record in whole if record.id != place]
+    records.append(make_record(cell_of(papers[1], "squeezenet", dead), 2, 1.0))
+    before, after = (assess(papers, found).cells for found in (whole, records))
+    for key, result in after.items():
+        if key[:2] != ("table2", "squeezenet") or key[2] == "ce" or dead not in ("ce", key[2]):
+            continue
+        assert before[key].verdict in (Verdict.REPRODUCED, Verdict.UNDERPOWERED)
+        assert (result.verdict, result.decided, result.seeds_needed) == (Verdict.CHANCE, True, None)
+        assert result.delta is not None
+        assert (result.delta.std, result.delta.low, result.delta.superiority) == (None, None, None)
+    runs = after["table2", "squeezenet", dead].runs
+    assert [record.id for record in runs.at_chance] == [place]
+    assert runs.n == 5, "it is in the mean"
+    assert after["table2", "densenet_k12", "bias"].verdict is before["table2", "densenet_k12", "bias"].verdict
+    planned = plan_seeds(papers, assess(papers, records), lambda cell: 1.0)
+    assert "table2/squeezenet/bias" not in {need.cell.id for need in planned.needs}
+
+
+def test_a_claim_is_not_answered_from_a_run_at_chance_level(
+    papers: list[Table], as_printed: AsPrinted, make_record: MakeRecord
+) -> None:
+    whole = as_printed(papers, 5, np.random.default_rng(3))
+    records = [record for record in whole if record.id != "table2/squeezenet/ce/seed-0"]
+    records.append(make_record(cell_of(papers[1], "squeezenet", "ce"), 0, 1.0))
+    claims = {claim.id: claim for claim in assess_claims(papers, assess(papers, records))}
+    assert claims["inverse_below_ce"].answer is Answer.UNDECIDED
+    assert "fewer than three paired seeds above chance level of SqueezeNet" in claims["inverse_below_ce"].words
 
 
 def test_the_same_record_twice_counts_once(papers: list[Table], as_printed: AsPrinted) -> None:

@@ -59,6 +59,18 @@ def test_a_table_shows_its_cells_its_trouble_and_the_way_on(
     assert f"show  biasrepro table demo --results {results}" in said.out
 
 
+def test_a_run_at_chance_level_is_named_and_not_asked_for_again(
+    say: Say, results: Path, runs: list[Run], finish: Finish
+) -> None:
+    for run in runs:
+        finish(run, last_top1_percent=10.0 if run is runs[2] else 90.0)
+    said = say("status", "demo", "--results", results)
+    assert "1 chance level" in said.out
+    assert f"chance level  {runs[2].id}: 10.00 % at the last epoch" in said.out
+    assert "show  biasrepro table demo" in said.out
+    assert "next  " not in said.out
+
+
 def test_all_tables_are_a_line_each(say: Say, results: Path, runs: list[Run], own: Path, finish: Finish) -> None:
     finish(runs[0])
     for run in selected_runs(find_table(str(own)), (0,)):

@@ -13,6 +13,7 @@ from repro.experiment.schema import Run
 from repro.report.assumptions import assumed_settings, chapters, reproducing_document
 from repro.report.contents import Report, gather_report
 from repro.report.headlines import paper_headline, paper_remarks, tally
+from repro.report.markdown_summary import difficult
 from repro.report.run_facts import facts, peculiarities
 from repro.report.table_rows import accuracy_rows, delta_rows
 from repro.results import Found, RunFolder, write_record
@@ -88,6 +89,22 @@ def test_every_printed_difference_has_one_answer(report_of: Callable[..., Report
 def test_the_headline_says_what_is_answered_and_what_is_open(counts: tuple[int, ...], expected: str) -> None:
     words = ("reproduced", "partly", "not reproduced", "underpowered", "not run")
     assert expected in paper_headline(dict(zip(words, counts, strict=True)))
+
+
+def test_a_run_at_chance_level_is_said_in_headline_summary_and_its_cell(
+    report_of: Callable[..., Report], fake_runs: Any
+) -> None:
+    found = fake_runs.of(find_table("table2"), range(5))
+    runs = [one.record for one in found if (one.record.row, one.record.column) == ("squeezenet", "ce")]
+    dead = runs[0].model_copy(update={"last_top1_percent": 1.0})
+    report = report_of([fake_runs.found(dead), *(one for one in found if one.record.id != dead.id)])
+    answers = tally(report.papers)
+    assert answers["chance level"] == 3
+    assert "3 are at chance level" in paper_headline(answers)
+    assert "1 completed run of Table 2 ended at chance level." in difficult(report)
+    row = next(row for row in accuracy_rows(report.sections[1]) if row.title == "SqueezeNet")
+    assert row.cells[0].seeds[0][1].startswith("at chance level: 1.00 at the last epoch")
+    assert {row.interval for row in delta_rows(report.sections[1]) if row.model == "SqueezeNet"} == {""}
 
 
 def test_a_far_baseline_and_a_secondary_metric_are_said_beside_the_headline(

@@ -39,6 +39,15 @@ def test_a_record_of_the_same_configuration_is_done(folder: RunFolder, run: Run,
     assert state.record.last_top1_percent == 90.0
 
 
+def test_a_record_at_chance_level_says_so(folder: RunFolder, run: Run, finish: Callable[..., None]) -> None:
+    finish(run, last_top1_percent=10.0)
+    state = state_of(folder, run)
+    assert (state.stage, state.detail) == (
+        Stage.CHANCE,
+        "10.00 % at the last epoch, and guessing reaches up to 14.78 %",
+    )
+
+
 def test_a_diverged_record_says_why(folder: RunFolder, run: Run, finish: Callable[..., None]) -> None:
     finish(run, status="diverged", reason="not finite at step 3")
     state = state_of(folder, run)

@@ -115,6 +115,20 @@ def test_what_must_not_be_averaged_is_left_out_and_named(fakes: ModuleType) -> N
         assert all(word in noted for word in words), noted
 
 
+def test_a_run_at_chance_level_is_in_the_mean_and_in_a_footnote(fakes: ModuleType) -> None:
+    table = find_table("table2")
+    shown = assemble(table, with_figures(fakes, table, "squeezenet", {"ce": {0: 69.0, 1: 1.0}, "bias": {0: 70.0}}))
+    cell = cell_of(shown, "squeezenet", "ce")
+    assert cell.ours is not None
+    assert cell.ours.mean == 35.0
+    (mark,) = cell.marks
+    assert {note.mark: note.text for note in shown.notes}[mark] == (
+        "1 run ended at chance level, up to 1.30 % here: in the mean, but nothing is concluded from it "
+        "(`squeezenet/ce/seed-1`: 1.00)."
+    )
+    assert cell_of(shown, "squeezenet", "bias").marks == ()
+
+
 def test_a_diverged_run_is_recorded_but_a_foreign_one_is_not(fakes: ModuleType) -> None:
     table = find_table("table1")
     assert assemble(table, fakes.troubled_runs(table)).recorded_runs == 3 + 3 + 1 + 1

@@ -1,4 +1,4 @@
-"""From an estimate and the paper's delta to one of four words."""
+"""From an estimate and the paper's delta to a verdict."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ MARGIN = 0.5
 
 
 class Verdict(StrEnum):
-    """What our runs say of the paper's delta."""
+    """What our runs say of the paper's delta. ``CHANCE``: nothing, as a run did no better than guessing."""
 
     REPRODUCED = "reproduced"
     PARTLY = "partly"
     NOT_REPRODUCED = "not reproduced"
     UNDERPOWERED = "underpowered"
+    CHANCE = "chance level"
 
 
 def cell_p(estimate: Estimate, paper_delta: ArrayLike) -> Floats:

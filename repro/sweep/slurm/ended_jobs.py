@@ -5,7 +5,7 @@ from __future__ import annotations
 from repro.progress import Progress
 from repro.sweep.executor import Ended, Job
 from repro.sweep.slurm.queue import EndedTask
-from repro.sweep.survey import Stage, state_of
+from repro.sweep.survey import WITH_ACCURACY, Stage, state_of
 
 # States of a task that ended through no fault of its own.
 _DISPLACED = ("NODE_FAIL", "PREEMPTED", "TIMEOUT", "BOOT_FAIL", "DEADLINE", "REVOKED", "COMPLETED")
@@ -38,7 +38,7 @@ def recorded(job: Job) -> Ended | None:
     if not job.folder.record.exists():
         return None
     state = state_of(job.folder, job.run)
-    if state.stage is Stage.COMPLETED and state.record is not None:
+    if state.stage in WITH_ACCURACY and state.record is not None:
         last = Progress(job.id, "completed", test_top1_percent=state.record.last_top1_percent)
         return Ended(job, 0, last, fate="completed")
     if state.stage is Stage.DIVERGED:

@@ -242,6 +242,26 @@ def test_a_seed_that_is_missing_keeps_the_look_waiting_and_a_diverged_one_is_lef
     assert {one.look for one in in_doubt.cells.values()} == {None}
 
 
+def test_a_cell_at_chance_level_asks_for_no_more_seeds_and_what_was_decided_stays(
+    papers: list[Table], as_printed: Callable[..., list[RunRecord]], make_record: MakeRecord, declared: Declare
+) -> None:
+    looks = declared(papers[1:], Looks((4, 7), "pocock"))
+    ce, bias = (
+        next(cell for cell in papers[1].cells if cell.id == f"table2/squeezenet/{name}") for name in ("ce", "bias")
+    )
+    dead = [make_record(bias, 0, 1.0)]
+    assessment = assess(papers, dead, looks=looks)
+    assert assessment.cells["table2", "squeezenet", "bias"].verdict is Verdict.CHANCE
+    assert bias.id not in {run.cell.id for run in next_runs(papers[1], assessment)}
+    assert bias.id not in {run.cell.id for run in runs_to_last_look(papers[1], assessment)}
+    whole, records = go_on(papers, looks, [], make_record)
+    decided = {key for key, cell in whole.cells.items() if key[1] == "squeezenet" and cell.look == 4 and cell.decided}
+    assert decided
+    later = [record for record in records if record.id != f"{ce.id}/seed-5"] + [make_record(ce, 5, 1.0)]
+    after = assess(papers, later, looks=looks)
+    assert {key: after.cells[key].verdict for key in decided} == {key: whole.cells[key].verdict for key in decided}
+
+
 def test_an_arm_that_always_diverges_comes_to_an_end(
     papers: list[Table], make_record: MakeRecord, declared: Declare
 ) -> None:
