@@ -17,6 +17,7 @@ for argument; do
   esac
 done
 python=${PYTHON:-.venv/bin/python}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}  # biasrepro need not be installed
 planning=1 total=0 failed=()
 
 step() { # NAME SECONDS COMMAND...

@@ -22,6 +22,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 STAND_IN = """\
 #!/usr/bin/env bash
 printf '%s\\n' "$*" >> "$CALLS"
+echo "${PYTHONPATH:-}" > "$CALLS.path"
 [[ -z ${FAIL:-} || " $* " != *" $FAIL "* ]]
 """
 # Stands for timeout: notes the limit.
@@ -102,6 +103,7 @@ def test_a_gpu_is_checked_before_it_is_measured(tmp_path: Path) -> None:
     device, first, *others = calls("gpu.sh", tmp_path, "--long")
     assert "torch.cuda.is_available" in " ".join(device)
     assert first[:4] == ["-m", "pytest", "-m", "cuda"]
+    assert (tmp_path / "calls.path").read_text().startswith(str(FOLDER.parent))  # it need not be installed
     (sweep,) = [words for words in others if words[0] == "sweep"]
     assert parameters(sweep)["jobs_per_gpu"] == "auto"
     for script in [words[0] for words in others if words[0].endswith(".py")]:
