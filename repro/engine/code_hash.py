@@ -26,7 +26,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # The parts of the package whose code is followed. A run's configuration has a hash of its own.
 PARTS = ("repro.losses", "repro.models", "repro.engine", "repro.data")
 ROOTS = ("repro.engine.training:train_run", "repro.data.cache:open_cache", "repro.data.cache:write_cache")
-# These show people how a run does, or move bytes that are verified where they arrive.
+# These inform people, or move bytes that are verified on arrival.
 INFORMING = {
     *("repro.engine.changes", "repro.engine.checkpoint", "repro.engine.code_hash", "repro.engine.faults"),
     *("repro.engine.provenance", "repro.engine.reporting"),

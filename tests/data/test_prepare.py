@@ -73,7 +73,7 @@ def test_missing_data_say_what_how_and_how_large(name: str, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damage_is_set_aside_and_mended_from_the_archive(root: Path, facts: DatasetFacts) -> None:
+def test_damaged_images_are_decoded_again_from_the_archive(root: Path, facts: DatasetFacts) -> None:
     fingerprint = open_decoded(facts, root).fingerprint
     path = cache_path(facts, root)
     whole = path.read_bytes()

@@ -131,7 +131,7 @@ def kill_at_random(sweeps: list[Sweep], folder: Path) -> Counter[str]:
 
 
 def check_order(events: list[dict[str, Any]]) -> None:
-    """Each owner goes on where what was committed before it ends, and nobody trains after the record."""
+    """Each owner resumes from the last commit before it, and nobody trains after the record."""
     events.sort(key=lambda event: event["at"])
     reached = 0
     recorded = False

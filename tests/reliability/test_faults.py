@@ -142,7 +142,7 @@ def fault(what: str, promise: str) -> Callable[[Prove], Prove]:
 
 
 def fails_on_the_gpu(stage: Stage, error: Exception, trouble: str, *words: str) -> None:
-    """The run fails with a plain message for people and a word for programs, and goes on once the fault is gone.
+    """The run fails with a plain message for people and a word for programs, and resumes once the fault is gone.
 
     Every batch has the size that the experiment says, before and after; the epoch's last is what is left.
     """
@@ -172,7 +172,7 @@ def fails_on_the_gpu(stage: Stage, error: Exception, trouble: str, *words: str) 
     assert sizes == [97, 97, *3 * of_an_epoch]  # the third step failed before it was taken
 
 
-@fault("CUDA out of memory", "the run fails with advice; the batch size stays; it goes on later")
+@fault("CUDA out of memory", "the run fails with advice; the batch size stays; it can resume later")
 def _(stage: Stage) -> None:
     fails_on_the_gpu(
         stage, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory",
@@ -220,7 +220,7 @@ def _(stage: Stage) -> None:
 
 
 def fails_to_write(stage: Stage, number: int, code: int, *words: str, at_record: bool = False) -> None:
-    """A commit fails with ``number``: one plain message, the state before is whole, and the run goes on later."""
+    """A commit fails with ``number``: one plain message, the state before is whole, and the run can resume later."""
     commits = stage.begin()
     real = os.write
     sizes = itertools.count()
@@ -273,7 +273,7 @@ def _(stage: Stage) -> None:
     fails_to_write(stage, errno.EIO, 1, "could not be written: Input/output error", "Check the disk")
 
 
-@fault("a results folder that turns read-only", "the run fails and goes on once it can be written again")
+@fault("a results folder that turns read-only", "the run fails, and resumes once it can be written again")
 def _(stage: Stage) -> None:
     fails_to_write(stage, errno.EROFS, 1, "could not be written: Read-only file system")
 
@@ -362,7 +362,7 @@ def harm(path: Path) -> None:
     path.write_bytes(raw)
 
 
-@fault("a damaged checkpoint", "it is put aside, this is said, and the previous one is taken")
+@fault("a damaged checkpoint", "it is quarantined and reported, and the previous one is used")
 def _(stage: Stage) -> None:
     stage.begin()
     harm(stage.files.checkpoint)
@@ -374,7 +374,7 @@ def _(stage: Stage) -> None:
     assert without_times(read_record(stage.files.record)) == stage.whole
 
 
-@fault("two damaged checkpoints", "both are put aside, this is said, and the run begins again")
+@fault("two damaged checkpoints", "both are quarantined and reported, and the run starts over")
 def _(stage: Stage) -> None:
     stage.begin()
     harm(stage.files.checkpoint)
@@ -385,7 +385,7 @@ def _(stage: Stage) -> None:
     assert without_times(read_record(stage.files.record)) == stage.whole
 
 
-@fault("the checkpoint of another run", "it is put aside, this is said, and the run's own previous one is taken")
+@fault("the checkpoint of another run", "it is quarantined and reported, and the run's own previous one is used")
 def _(stage: Stage) -> None:
     stage.begin()
     other = stage.run_with(seed=7)
@@ -490,7 +490,7 @@ def _(stage: Stage) -> None:
     assert stage.snapshot() == taken[0]
 
 
-@fault("heartbeats that cannot be written for a while", "the run goes on")
+@fault("heartbeats that cannot be written for a while", "the run continues")
 def _(stage: Stage) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -500,7 +500,7 @@ def _(stage: Stage) -> None:
     stage.ends_as_if_nothing_had_happened()
 
 
-@fault("a clock that is set back a year while the run trains", "the run goes on, and ends the same")
+@fault("a clock that is set back a year while the run trains", "the run continues, and ends the same")
 def _(stage: Stage) -> None:
     stage.patch.setattr(time, "time", lambda: 1.7e9)
     stage.begin()
@@ -604,7 +604,7 @@ def _(stage: Stage) -> None:
     assert before_without_owner(stage.snapshot()) == before_without_owner(said_before)
 
 
-@fault("a reader of the messages that is gone", "the run goes on to its end")
+@fault("a reader of the messages that has exited", "the run continues to its end")
 def _(stage: Stage) -> None:
     real = os.write
 

@@ -1,4 +1,4 @@
-"""Results in odd places: spaces, Unicode, bytes that are no text, folders that may not be written, strangers."""
+"""Results in odd places: spaces, Unicode, bytes that are no text, read-only folders, unrecognised files."""
 
 from __future__ import annotations
 
@@ -142,11 +142,11 @@ def test_folders_that_may_not_be_read_are_named_each(mode: int, tmp_path: Path, 
     assert "2 records and 0 checkpoints are whole; none damaged, 3 unreadable" in said
 
 
-def test_strangers_among_the_results_are_no_trouble(tmp_path: Path, say: Say) -> None:
+def test_unrecognised_files_among_the_results_are_left_alone(tmp_path: Path, say: Say) -> None:
     results = tmp_path / "results"
     write_record(folder_in(results), a_record())
     run = folder_in(results).path
-    strangers = [
+    unrecognised = [
         results / "notes.txt",
         results / ".DS_Store",
         results / "demo" / "Thumbs.db",
@@ -159,9 +159,9 @@ def test_strangers_among_the_results_are_no_trouble(tmp_path: Path, say: Say) ->
         run / "core.1234",
         run / "checkpoint.pt~",
     ]
-    for stranger in strangers:
-        stranger.parent.mkdir(parents=True, exist_ok=True)
-        stranger.write_bytes(b"\x00\xff")
+    for path in unrecognised:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\x00\xff")
     (results / "demo" / "to nowhere").symlink_to("nowhere")
     (results / "demo" / "to itself").symlink_to("to itself")
     (results / "demo" / "shufflenetv2" / "ce").mkdir()
@@ -175,7 +175,7 @@ def test_strangers_among_the_results_are_no_trouble(tmp_path: Path, say: Say) ->
     code, said = say("verify", "results")
     assert code == 1  # some of them lie where records do
     assert "unrecognised" in said
-    assert all(stranger.read_bytes() == b"\x00\xff" for stranger in strangers)
+    assert all(path.read_bytes() == b"\x00\xff" for path in unrecognised)
 
 
 @pytest.mark.timeout(100)
