@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from repro.errors import ConfigError, UserError
 from repro.experiment.catalog import NETWORKS
 from repro.experiment.schema import Execution
 
+# The first so many of cuDNN's list for a convolution, which has those it expects to be fast first. torch tries 10, for
+# hundreds of convolutions at every start; the later ones are seldom the fastest. Not measured on a GPU.
+CUDNN_ALGORITHMS_TRIED = 4
 _VALID = "Valid: auto, cpu, cuda, cuda:0, cuda:1, …"
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -50,6 +54,19 @@ class DeviceSettings:
             return contextlib.nullcontext()
         # Without the cache of cast weights: a graph would reuse the weights of its capture.
         return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+    @contextlib.contextmanager
+    def tuned_convolutions(self, tuned: bool) -> Iterator[None]:
+        """Within this, if ``tuned``, cuDNN times algorithms for each new shape and uses the fastest.
+
+        That takes seconds at the start, so it is for full training batches only; short batches and evaluation take
+        cuDNN's first choice. A deterministic run always does: timings differ from run to run.
+        """
+        torch.backends.cudnn.benchmark = tuned and self.device.type == "cuda" and not self.deterministic
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = False
 
     def to_record(self) -> dict[str, Any]:
         """The settings as plain values, for a record."""
@@ -96,7 +113,8 @@ def set_up_device(device: torch.device, execution: Execution, threads: int | Non
     # fp32 is what torch does by default, whatever was set in this process before; ieee has no TF32 at all.
     torch.backends.cudnn.allow_tf32 = tf32_convolutions = on_cuda and execution.precision in ("fp32", "tf32")
     torch.backends.cuda.matmul.allow_tf32 = tf32_products = on_cuda and execution.precision == "tf32"
-    torch.backends.cudnn.benchmark = on_cuda and not execution.deterministic
+    torch.backends.cudnn.benchmark = False  # but for tuned_convolutions()
+    torch.backends.cudnn.benchmark_limit = CUDNN_ALGORITHMS_TRIED
     if execution.deterministic and on_cuda:
         # cuBLAS needs this for determinism, and reads it at its first call.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -63,10 +63,14 @@ class Learner:
 
         def train(images: Tensor, targets: Tensor) -> None:
             # The short last batch of an epoch is not worth a second compilation.
-            forward = compiled if len(targets) == full else model
+            is_full = len(targets) == full
+            forward = compiled if is_full else model
             images = self.feed.prepare(images)
             autocast, totals = self.settings.autocast(), state.totals
-            train_step(forward, state.loss, state.optimizer, autocast, images=images, targets=targets, totals=totals)
+            with self.settings.tuned_convolutions(is_full):
+                train_step(
+                    forward, state.loss, state.optimizer, autocast, images=images, targets=targets, totals=totals
+                )
 
         return train
 

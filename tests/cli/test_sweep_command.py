@@ -317,6 +317,17 @@ def test_a_dry_run_measures_what_no_record_tells(say: Say, results: Path, monkey
     assert "168.5 MB to download" in said.out
 
 
+def test_a_dry_run_says_why_a_cell_cannot_be_measured(say: Say, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from repro.sweep.cost.estimate import Cost
+
+    problem = "the GPU's memory ran out"
+    monkeypatch.setattr("repro.cli.sweep.dry_run.measure", lambda *_: [Cost(None, None, "unknown", problem)])
+    said = say("sweep", "demo", "--seeds", "1", "--dry-run", "--results", results)
+    assert said.code == 0
+    assert "demo/shufflenetv2/ce cannot be measured: the GPU's memory ran out" in said.err
+    assert "time   unknown" in said.out
+
+
 def test_a_dry_run_without_measuring_says_that_time_is_unknown(say: Say, results: Path) -> None:
     said = say("sweep", "table2", "--seeds", "1", "--dry-run", "--no-measure", "--results", results)
     assert said.code == 0

@@ -57,7 +57,7 @@ MATERIAL = {
     "the decoder": ("data/digits.py", "_GREATEST_VALUE = 16", "_GREATEST_VALUE = 15"),
     "the mean of the images": ("data/decoded.py", "total / (255 * count)", "total / (256 * count)"),
     "what is recorded": ("engine/conclusion.py", "history[-1].test_top1_percent", "history[0].test_top1_percent"),
-    "device settings": ("engine/device.py", "benchmark = on_cuda and", "benchmark = on_cuda or"),
+    "device settings": ("engine/device.py", "benchmark = tuned and", "benchmark = tuned or"),
     "how networks are built": ("models/__init__.py", "DEFAULT_STEM_STRIDES = {32: 1", "DEFAULT_STEM_STRIDES = {32: 2"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.data import Dataset
-from repro.engine.device import memory_format, set_up_device
+from repro.engine.device import DeviceSettings, memory_format, set_up_device
 from repro.engine.learner import Learner
 from repro.engine.training import train_run
 from repro.errors import ConfigError
@@ -132,6 +133,26 @@ def test_what_is_in_force_is_what_is_done_not_what_was_asked_for() -> None:
     device = torch.device("cpu")
     settings = set_up_device(device, Execution(precision="tf32"), 1, "squeezenet")
     assert (settings.precision, settings.cuda_graph) == ("fp32", False)
+
+
+@pytest.mark.parametrize(("device", "deterministic"), [("cuda", False), ("cuda", True), ("cpu", False)])
+def test_algorithms_are_timed_only_for_full_batches(
+    device: str, deterministic: bool, make_run: MakeRun, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = engine(make_run(), small_dataset)
+    seen: list[tuple[int, bool]] = []
+    learner.state.model.register_forward_hook(
+        lambda _model, inputs, _outputs: seen.append((len(inputs[0]), torch.backends.cudnn.benchmark))
+    )
+    tune = DeviceSettings.tuned_convolutions
+    settings = replace(learner.settings, device=torch.device(device), deterministic=deterministic)
+    monkeypatch.setattr(DeviceSettings, "tuned_convolutions", lambda _settings, full: tune(settings, full))
+    learner.feed.begin_epoch(1)
+    for step in range(learner.feed.steps):
+        learner.train_on_batch(step)
+    learner.evaluate()
+    timed = device == "cuda" and not deterministic
+    assert seen == [(32, timed), (32, timed), (20, False), (40, False)]
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ def measured(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CEL
     try:
         for cell, cost in zip(cells, measure(cells, slot, seconds), strict=True):
             costs[cost_key(cell)] = cost
+            if cost.problem:
+                say(f"{cell.id} cannot be measured: {cost.problem}", "yellow", stderr=True)
             if sys.stderr.isatty():
                 say(f"  {len(costs)} of {len(cells)}: {cell.row.title}", "dim", stderr=True)
     except UserError as error:

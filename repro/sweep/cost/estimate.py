@@ -26,11 +26,15 @@ CHECKPOINTS_AT_ONCE = 3
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one kind of run: seconds per epoch alone on a slot, and parameters; None if unknown."""
+    """The cost of one kind of run: seconds per epoch alone on a slot, and parameters; None if unknown.
+
+    ``problem`` says why it could not be measured.
+    """
 
     seconds_per_epoch: float | None
     parameters: int | None
     source: Literal["records", "measured", "unknown"]
+    problem: str | None = None
 
 
 UNKNOWN = Cost(None, None, "unknown")

@@ -16,10 +16,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from subprocess import PIPE
 from typing import IO, TYPE_CHECKING, Any
 
+from repro.engine.faults import explain
 from repro.errors import UserError
 from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Cell, Run
@@ -97,23 +98,25 @@ def main() -> None:
         run = Run.model_validate(data)
         try:
             cost = measure_run(run, device=request["device"], threads=request["threads"], seconds=request["seconds"])
-        except (RuntimeError, MemoryError) as error:  # too little memory, most likely
-            print(f"{run.cell.id}: {error}", file=sys.stderr)
-            cost = UNKNOWN
+        except (RuntimeError, MemoryError, UserError) as error:  # most likely out of memory
+            cost = replace(UNKNOWN, problem=str(explain(error, run.cell.id)[0]))
         print(json.dumps(asdict(cost)), flush=True)
 
 
 def measure_run(run: Run, *, device: str, threads: int, seconds: float) -> Cost:
     """Measure the seconds per epoch of ``run`` in about ``seconds``, and count its parameters.
 
-    A step on a tiny batch comes first: it tells how large a batch there is time for. The result is scaled up.
+    On a CPU a step on a tiny batch comes first: it tells how large a batch there is time for. The result is scaled up.
+    A GPU has time for full batches, and would choose its kernels for the tiny one as well, which takes longer.
     """
-    first = _training(run, PROBE_BATCH, device, threads)
+    full = run.cell.recipe.batch_size
+    batch_size = PROBE_BATCH if device == "cpu" else full
+    first = _training(run, batch_size, device, threads)
     parameters = sum(parameter.numel() for parameter in first.state.model.parameters())
-    per_image = _seconds_per_step(first, 0.0) / PROBE_BATCH
-    batch_size = min(run.cell.recipe.batch_size, int(seconds / 3 / per_image))
-    if batch_size >= 2 * PROBE_BATCH:
-        per_image = _seconds_per_step(_training(run, batch_size, device, threads), seconds / 2) / batch_size
+    per_image = _seconds_per_step(first, 0.0 if device == "cpu" else seconds / 2) / batch_size
+    affordable = min(full, int(seconds / 3 / per_image))
+    if device == "cpu" and affordable >= 2 * PROBE_BATCH:
+        per_image = _seconds_per_step(_training(run, affordable, device, threads), seconds / 2) / affordable
     facts = dataset_facts(run.cell.dataset.name)
     share = run.cell.dataset.num_classes / facts.num_classes
     images = share * (facts.train_count + _TEST_IMAGE_COST * facts.test_count)
