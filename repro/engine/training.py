@@ -30,7 +30,9 @@ from repro.results.checkpoint_file import Header
 from repro.results.disk_space import failed_writes_explained, require_space
 from repro.results.ownership import Ownership, own
 
+# Since the last checkpoint: within an epoch, and at its end, where epochs may be shorter than saving one is worth.
 CHECKPOINT_SECONDS = 180.0
+EPOCH_CHECKPOINT_SECONDS = 30.0
 
 
 def train_run(
@@ -149,7 +151,7 @@ class Training:
             reason = self._train_epoch(ownership) or self._finish_epoch()
             if reason:
                 return reason
-            if state.epoch <= self.recipe.epochs:
+            if state.epoch <= self.recipe.epochs and self._save_is_due(EPOCH_CHECKPOINT_SECONDS):
                 self._save(ownership)
                 self._stop_if_asked()
         return None
@@ -170,7 +172,7 @@ class Training:
 
             # --- Report; save a checkpoint if one is due or a stop was requested ---
             self.reporter.count(images)
-            if step + 1 < self.steps and (self.should_stop() or self._checkpoint_is_due()):
+            if step + 1 < self.steps and self._save_is_due(CHECKPOINT_SECONDS):
                 state.epoch_seconds += time.monotonic() - began
                 self._save(ownership)
                 began = time.monotonic()
@@ -217,8 +219,9 @@ class Training:
     def _diverged_at(self, bad_step: int) -> str:
         return f"the loss was not finite at epoch {self.state.epoch}, step {bad_step}"
 
-    def _checkpoint_is_due(self) -> bool:
-        return time.monotonic() - self._saved > CHECKPOINT_SECONDS
+    def _save_is_due(self, seconds: float) -> bool:
+        """Whether a stop was requested, or the last checkpoint is ``seconds`` old."""
+        return self.should_stop() or time.monotonic() - self._saved >= seconds
 
     def _save(self, ownership: Ownership) -> None:
         state = self.state

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,18 +101,54 @@ def test_a_run_stopped_at_every_step_still_ends_the_same(make_run: MakeRun, tmp_
     assert pieces.provenance.resumptions == 8
 
 
-def test_long_epochs_are_committed_within(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
-    run = make_run()
-    saved: list[tuple[int, int]] = []
+@pytest.mark.parametrize(
+    ("within", "at_end", "saved"),
+    [
+        (0.0, 0.0, [(1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)]),
+        (180.0, 0.0, [(2, 0), (3, 0)]),
+        (180.0, 30.0, []),  # these epochs take no second
+    ],
+)
+def test_checkpoints_are_saved_within_long_epochs_and_not_after_each_short_one(
+    within: float,
+    at_end: float,
+    saved: list[tuple[int, int]],
+    make_run: MakeRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = itertools.count(step=0.001)
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", within)
+    monkeypatch.setattr(train, "EPOCH_CHECKPOINT_SECONDS", at_end)
+    found: list[tuple[int, int]] = []
     keep = train.checkpoint.save
     monkeypatch.setattr(
         train.checkpoint,
         "save",
-        lambda folder, header, *rest: (saved.append((header.epoch, header.step)), keep(folder, header, *rest)),
+        lambda folder, header, *rest: (found.append((header.epoch, header.step)), keep(folder, header, *rest)),
     )
-    run_it(run, tmp_path)
-    assert saved == [(1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)]
+    run_it(make_run(), tmp_path)
+    assert found == saved
+
+
+def test_the_last_checkpoint_is_30_seconds_and_a_short_epoch_old_at_most(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that stands still but for 20 seconds in each evaluation: every second epoch of 20 s is saved."""
+    now, evaluate = [0.0], train.Learner.evaluate
+
+    def slow(learner: train.Learner) -> Any:
+        now[0] += 20.0
+        return evaluate(learner)
+
+    monkeypatch.setattr(train.Learner, "evaluate", slow)
+    ticks = itertools.count()
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: now[0] + 1e-6 * next(ticks)))
+    found: list[int] = []
+    monkeypatch.setattr(train.checkpoint, "save", lambda _folder, header, *_: found.append(header.epoch))
+    run_it(make_run("recipe.epochs=6"), tmp_path)
+    assert found == [3, 5]
 
 
 def test_a_recorded_run_is_not_trained_again(

@@ -85,6 +85,7 @@ def obey(order: dict[str, Any]) -> None:
     os.dup2(log, 2)
     sys.stdin = os.fdopen(0)
     repro.engine.training.CHECKPOINT_SECONDS = order["checkpoint_seconds"]
+    repro.engine.training.EPOCH_CHECKPOINT_SECONDS = 0.0  # at the end of each of its epochs, short as they are
     if order["die_at"]:
         strike_at_call(order["die_at"], die, half=True)
     if order["stall_at"]:
