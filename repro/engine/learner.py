@@ -12,7 +12,7 @@ from repro.engine.batches import Feed
 from repro.engine.cuda_graph import BatchFunction, CudaCapture, GraphedBatch
 from repro.engine.device import DeviceSettings
 from repro.engine.evaluate import Evaluation, Evaluator
-from repro.engine.norms import prepare_norms
+from repro.engine.norms import batches_counted_at_once, norms_that_count, prepare_norms
 from repro.engine.randomness import derived_seed, seed_device
 from repro.engine.schedule import learning_rate
 from repro.engine.state import TrainingState
@@ -60,6 +60,7 @@ class Learner:
         # On a GPU, and in a compiled network, kernels lay out gradients themselves.
         if self.settings.device.type == "cpu" and not self.settings.compile:
             prepare_norms(model)
+        counted_at_once = norms_that_count(model) if self.settings.device.type == "cuda" else []
 
         def train(images: Tensor, targets: Tensor) -> None:
             # The short last batch of an epoch is not worth a second compilation.
@@ -67,7 +68,7 @@ class Learner:
             forward = compiled if is_full else model
             images = self.feed.prepare(images)
             autocast, totals = self.settings.autocast(), state.totals
-            with self.settings.tuned_convolutions(is_full):
+            with self.settings.tuned_convolutions(is_full), batches_counted_at_once(counted_at_once):
                 train_step(
                     forward, state.loss, state.optimizer, autocast, images=images, targets=targets, totals=totals
                 )

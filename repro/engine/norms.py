@@ -1,12 +1,16 @@
-"""Faster batch norm on a CPU, with PyTorch's own kernels.
+"""Faster batch norm, with PyTorch's own kernels.
 
-Two things slow their backward pass down several times (docs/performance.md has the figures): gradients that are not
-dense in channels_last, and, on a few threads, a number of channels that does not fill whole cache lines. PyTorch keeps
-each thread's sums in a row, one row after the other: neighbouring threads then write to the cache line that their rows
-share, and take it from each other at every pixel.
+On a GPU each of them launches a kernel to count the batch; here one counts for all. On a CPU two things slow their
+backward pass down several times (docs/performance.md has the figures): gradients that are not dense in channels_last,
+and, on a few threads, a number of channels that does not fill whole cache lines. PyTorch keeps each thread's sums in a
+row, one row after the other: neighbouring threads then write to the cache line that their rows share, and take it from
+each other at every pixel.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +21,30 @@ ONE_THREAD_FORWARD = range(33, 65)
 ONE_THREAD_BACKWARD = range(1, 129)
 # More threads shorten the work and share no more lines: one thread is not faster than many.
 MOST_THREADS = 4
+
+
+@contextlib.contextmanager
+def batches_counted_at_once(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
+    """Within this, for one training step, count the batch in one kernel for all ``norms``, none without momentum.
+
+    A norm without a counter does not count; only without momentum would it read the counter.
+    """
+    counters = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
+    for norm in norms:
+        norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, counter in zip(norms, counters, strict=True):
+            norm.num_batches_tracked = counter
+    if counters:
+        torch._foreach_add_(counters, 1)
+
+
+def norms_that_count(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """The batch norms of ``model`` that ``batches_counted_at_once`` can count for."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    return [norm for norm in norms if norm.momentum is not None and norm.num_batches_tracked is not None]
 
 
 def prepare_norms(model: nn.Module) -> None:

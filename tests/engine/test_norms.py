@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.engine.norms import prepare_norms
+from repro.engine.norms import batches_counted_at_once, norms_that_count, prepare_norms
+from repro.models import build_model
 
 
 @pytest.fixture
@@ -94,3 +96,31 @@ def test_on_one_thread_nothing_is_to_be_gained(monkeypatch: pytest.MonkeyPatch) 
     prepare_norms(norm)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: pytest.fail(f"asked for {count}"))
     norm(images_of(24)).sum().backward()
+
+
+@pytest.mark.parametrize("name", ["shufflenetv2_x0_5", "squeezenet"])  # many batch norms, and none
+def test_norms_counted_at_once_end_in_the_same_bits(name: str) -> None:
+    plain = build_model(name, 10, 32).train()
+    ours = copy.deepcopy(plain)
+    norms = norms_that_count(ours)
+    assert len(norms) == sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
+    for seed in range(3):
+        images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        torch.manual_seed(seed)  # of dropout
+        plain(images)[0].sum().backward()
+        torch.manual_seed(seed)
+        with batches_counted_at_once(norms):
+            assert all(norm.num_batches_tracked is None for norm in norms)
+            ours(images)[0].sum().backward()
+    expected, found = plain.state_dict(), ours.state_dict()
+    assert list(found) == list(expected)  # the state's hash follows their order
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert all(int(norm.num_batches_tracked) == 3 for norm in norms)
+
+
+def test_a_norm_that_cannot_do_without_its_counter_keeps_it() -> None:
+    norm = nn.BatchNorm2d(2)
+    assert norms_that_count(nn.Sequential(nn.BatchNorm2d(2, momentum=None), norm)) == [norm]
+    with pytest.raises(RuntimeError), batches_counted_at_once([norm]):
+        norm(torch.zeros(2, 3, 1, 1))
+    assert int(norm.num_batches_tracked) == 0  # a step that failed is not counted
