@@ -48,7 +48,7 @@ def environment_facts(device: torch.device) -> dict[str, Any]:
         "git_commit": commit,
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {**{name: _version(name) for name in PACKAGES}, **_gpu_libraries(device)},
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "device": device.type,
@@ -82,6 +82,13 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def _gpu_libraries(device: torch.device) -> dict[str, str]:
+    """The versions of CUDA and cuDNN that torch uses; empty for a CPU."""
+    if device.type != "cuda":
+        return {}
+    return {"CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}
 
 
 def _version(package: str) -> str:

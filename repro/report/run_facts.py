@@ -33,7 +33,7 @@ def facts(records: Sequence[RunRecord]) -> dict[str, str]:
         "Training code (hash)": _frequencies(run.code_hash[:12] for run in made),
         "Python": _frequencies(run.python for run in made),
     }
-    for package in ("torch", "torchvision", "numpy"):
+    for package in ("torch", "torchvision", "numpy", "CUDA", "cuDNN"):
         if any(package in run.packages for run in made):
             found[package] = _frequencies(run.packages.get(package, "unknown") for run in made)
     found["Precision"] = _frequencies(map(_precision, records))
