@@ -152,7 +152,14 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
         lines.append(f"{found.name}: move the files named above, and those runs are trained again")
     if stages[Stage.FAILED]:
         lines.append(f"again {command_line('sweep', found.table.reference, '--only', 'failed', results=results)}")
-    if not is_swept and (stages[Stage.MISSING] or stages[Stage.INTERRUPTED] or stages[Stage.LOST]):
+    at_chance = [cell for cell, counts in found.by_cell.items() if counts[Stage.CHANCE]]
+    to_do = (Stage.MISSING, Stage.INTERRUPTED, Stage.LOST)
+    left = any(counts[stage] for cell, counts in found.by_cell.items() for stage in to_do if cell not in at_chance)
+    if at_chance:
+        lines.append(
+            f"at chance level: {', '.join(at_chance)}; more seeds show nothing (--rows, --columns leave them out)"
+        )
+    if not is_swept and left:
         lines.append(f"next  {command_line('sweep', found.table.reference, results=results)}")
     if stages[Stage.COMPLETED] or stages[Stage.CHANCE]:
         lines.append(f"show  {command_line('table', found.table.reference, results=results)}")

@@ -63,10 +63,13 @@ def test_a_run_at_chance_level_is_named_and_not_asked_for_again(
     say: Say, results: Path, runs: list[Run], finish: Finish
 ) -> None:
     for run in runs:
-        finish(run, last_top1_percent=10.0 if run is runs[2] else 90.0)
+        if run.cell != runs[2].cell:
+            finish(run, last_top1_percent=90.0)
+    finish(runs[2], last_top1_percent=10.0)
     said = say("status", "demo", "--results", results)
     assert "1 chance level" in said.out
     assert f"chance level  {runs[2].id}: 10.00 % at the last epoch" in said.out
+    assert f"at chance level: {runs[2].cell.id}; more seeds show nothing" in said.out
     assert "show  biasrepro table demo" in said.out
     assert "next  " not in said.out
 
