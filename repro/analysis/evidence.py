@@ -17,22 +17,27 @@ from repro.results import Found, load_records
 
 if TYPE_CHECKING:  # the statistics are imported where they are used: a sweep and a status need none
     from repro.analysis.assessment import Assessment
-    from repro.analysis.preregistration import Declaration
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Records of some tables and of those that they borrow from, and preregistrations by the id of their table."""
+    """Records of some tables and of those that they borrow from.
+
+    ``preregistered`` are the tables with a preregistration under ``results``, by id. It is read when they are judged.
+    """
 
     found: Sequence[Found]
-    declarations: Mapping[str, Declaration] = field(default_factory=dict)
     metric: Metric = "last"
+    results: Path = Path()
+    preregistered: Mapping[str, Table] = field(default_factory=dict)
 
     def assess(self, tables: Sequence[Table]) -> Assessment:
-        """Judge ``tables`` together."""
+        """Judge ``tables`` together. Raises DataError for a damaged preregistration."""
         from repro.analysis.assessment import assess
+        from repro.analysis.preregistration import read_declarations
 
-        looks = {table.id: self.declarations[table.id] for table in tables if table.id in self.declarations}
+        judged = [table for table in tables if table.id in self.preregistered]
+        looks = read_declarations(self.results, judged)
         return assess(tables, self.found, self.metric, looks=looks)
 
 
@@ -40,20 +45,19 @@ def gather_evidence(
     results: Path, tables: Iterable[Table], metric: Metric = "last", *, epochs: bool = False
 ) -> Evidence:
     """Read what is recorded of ``tables`` under ``results``, and what they borrow; without epochs it is much faster."""
-    from repro.analysis.preregistration import read_declarations
-
     by_id = {table.id: table for table in tables}
     names = set(by_id)
     for table in by_id.values():
         names.update(cell.table for cell in chain.from_iterable(lending_cells(results, table).values()))
     found = load_records(results, sorted(names), epochs=epochs)
-    return Evidence(found, read_declarations(results, by_id.values()), metric)
+    preregistered = {name: table for name, table in by_id.items() if _is_preregistered(results, table)}
+    return Evidence(found, metric, results, preregistered)
 
 
 def recorded_of(results: Path, tables: Sequence[Table]) -> list[Found]:
     """The records of ``tables``, whether they count or not, and those that these tables borrow; with every epoch."""
     evidence = gather_evidence(results, tables, epochs=True)
-    counted, _ = count_runs(tables, evidence.found, declared=evidence.declarations)
+    counted, _ = count_runs(tables, evidence.found, declared=evidence.preregistered)
     names = {table.id for table in tables}
     counts = {record.id for runs in counted.values() for record in (*runs.completed, *runs.diverged)}
     return [
@@ -90,8 +94,12 @@ def table_of_folder(name: str) -> Table | None:
 
 def lending_cells(results: Path, table: Table) -> dict[str, list[Cell]]:
     """For the id of a cell of ``table``, the cells of built-in tables whose runs it counts if it has none."""
-    declared = [table.id] if (results / table.id / PREREGISTRATION).exists() else []
+    declared = [table.id] if _is_preregistered(results, table) else []
     return equal_cells(table, _built_in(table)) if borrows(table, declared) else {}
+
+
+def _is_preregistered(results: Path, table: Table) -> bool:
+    return (results / table.id / PREREGISTRATION).exists()
 
 
 def _built_in(table: Table) -> list[Table]:
