@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 
 class UserError(Exception):
@@ -30,7 +31,21 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set that is missing, incomplete or damaged."""
+    """A data set or a file that is missing, incomplete or damaged; ``kind`` says what is wrong with it."""
+
+    kind: Literal["damaged", "unreadable", "newer"] = "damaged"
+
+
+class Unreadable(DataError):
+    """A file that could not be read. It may be whole: nothing follows from it, and nothing is done to it."""
+
+    kind = "unreadable"
+
+
+class NewerVersion(DataError):
+    """A whole file that a newer version of biasrepro wrote."""
+
+    kind = "newer"
 
 
 class RunFailure(UserError):

@@ -31,6 +31,11 @@ class Evidence:
     results: Path = Path()
     preregistered: Mapping[str, Table] = field(default_factory=dict)
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """The paths of the records that could not be read, and why."""
+        return {str(entry.path): entry.problem for entry in self.found if entry.problem and entry.kind != "damaged"}
+
     def assess(self, tables: Sequence[Table]) -> Assessment:
         """Judge ``tables`` together. Raises DataError for a damaged preregistration."""
         from repro.analysis.assessment import assess

@@ -22,7 +22,7 @@ from repro.analysis.stats.decision_rule import ALPHA
 from repro.errors import DataError, UserError
 from repro.experiment.schema import BASELINE, Cell, Table
 from repro.results.durable import make_folder, write_durably
-from repro.results.files import read_file
+from repro.results.files import read_file, reading_failed
 from repro.results.record import sealed, unsealed
 
 _MOST_NAMED = 3
@@ -153,7 +153,9 @@ def read_declaration(results: Path, table: Table) -> Declaration | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path), hint=_RESTORE) from error
+        problem = reading_failed(error, path)
+        problem.hint = problem.hint or _RESTORE
+        raise problem from error
     try:
         declaration = Declaration.model_validate_json(unsealed(raw, where=str(path), what="preregistration") + b"\n}")
         looks = declaration.looks

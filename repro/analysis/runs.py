@@ -31,7 +31,8 @@ Metric = Literal["last", "best"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 CellKey = tuple[str, str, str]  # the ids of a table, a row and a column
 PREREGISTRATION = "looks.json"  # in the results folder of a table that has one
-Reason = Literal["diverged", "configuration", "unusable", "unknown"]
+# "unreadable" are records that may be whole: a read failed, or a newer version wrote them.
+Reason = Literal["diverged", "configuration", "unusable", "unreadable", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,8 @@ def count_runs(
             key = (table.id, cell.row.id, cell.column.id)
             counted[key] = _count_cell(cell, seeds, recorded.pop(key, {}), lenders, metric)
         for entry in chain.from_iterable(chain.from_iterable(of_cell.values()) for of_cell in recorded.values()):
-            unplaced.append(_left_out(entry, "unknown", "the table has no such row or column"))
+            why: Reason = "unreadable" if _problem_of(entry) == "unreadable" else "unknown"
+            unplaced.append(_left_out(entry, why, entry.problem or "the table has no such row or column"))
     return counted, tuple(unplaced)
 
 
@@ -224,7 +226,7 @@ def _count_cell(
         if reason == "diverged" or figure is None:
             lost.append(seed)
     for entry in chain.from_iterable(own.values()):
-        left_out.append(_left_out(entry, "unusable", entry.problem or "the folder's name is not that of a seed"))
+        left_out.append(_left_out(entry, _problem_of(entry), entry.problem or "the folder's name is no seed's"))
     at_chance = tuple(record for record in completed if is_at_chance(record, cell))
     return CellRuns(
         tuple(completed), tuple(figures), tuple(diverged), tuple(left_out), tuple(missing), tuple(lost), at_chance
@@ -234,8 +236,8 @@ def _count_cell(
 def _judge(run: Run, entries: Sequence[Found], metric: Metric) -> tuple[Reason | None, str]:
     """Why the records found for ``run`` are left out, in a word and in words; None if they count."""
     records = [entry.record for entry in entries if entry.record]
-    if len(records) < len(entries):
-        return "unusable", entries[0].problem or "cannot be read"
+    if bad := next((entry for entry in entries if entry.record is None), None):
+        return _problem_of(bad), bad.problem or "cannot be used"
     reasons = {why_left_out(run, record) for record in records}
     if "configuration" in reasons:
         return "configuration", "recorded under another configuration"
@@ -246,6 +248,10 @@ def _judge(run: Run, entries: Sequence[Found], metric: Metric) -> tuple[Reason |
     if top1(records[0], metric) is None:
         return "unusable", "completed without an accuracy"
     return None, ""
+
+
+def _problem_of(entry: Found) -> Reason:
+    return "unusable" if entry.record or entry.kind == "damaged" else "unreadable"
 
 
 def _placed(found: Iterable[Found | RunRecord]) -> Iterator[tuple[tuple[str, str, str, str], Found]]:
@@ -259,6 +265,11 @@ def _placed(found: Iterable[Found | RunRecord]) -> Iterator[tuple[tuple[str, str
 
 def _left_out(entry: Found, why: Reason, detail: str) -> LeftOut:
     return LeftOut("/".join(entry.path.parts[-5:-1]), str(entry.path), why, " ".join(detail.split()))
+
+
+def unread(left_out: Iterable[LeftOut]) -> dict[str, str]:
+    """The paths of the records that could not be read, and why."""
+    return {one.path: one.detail for one in left_out if one.why == "unreadable"}
 
 
 def seed_of(folder: str) -> int | None:

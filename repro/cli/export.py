@@ -42,7 +42,7 @@ def export(
 ) -> None:
     """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""
     from repro.analysis.evidence import recorded_of
-    from repro.cli.output import deliver, format_of, refuse_unknown, refuse_unwritable
+    from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unknown, refuse_unwritable
     from repro.experiment.config import find_table
     from repro.results import load_records
     from repro.results.rows import COLUMNS, schema_to_bytes, to_csv, to_parquet
@@ -65,4 +65,5 @@ def export(
     for entry in found:
         if entry.problem:
             typer.echo(f"  left out: {entry.path}: {entry.problem}", err=True)
+    fail_if_unread({str(entry.path): entry.problem for entry in found if entry.problem and entry.kind != "damaged"})
     return None

@@ -54,14 +54,14 @@ def figure(
     settings: Settings = None,
 ) -> None:
     """Draw a figure as wide as a column of a paper; its caption goes to standard output."""
-    from repro.cli.output import refuse_unknown, refuse_unwritable, write_output
+    from repro.cli.output import fail_if_unread, refuse_unknown, refuse_unwritable, write_output
     from repro.cli.references import chosen_tables, command_line
 
     outputs = outputs or [Path(f"figure-{name}.pdf")]
     formats = [_format_of(output) for output in outputs]
     for output in outputs:
         refuse_unwritable(output)
-    from repro.analysis.runs import METRICS
+    from repro.analysis.runs import METRICS, unread
     from repro.figures import FIGURES, NEEDS_NO_RUNS, SHOWS_EVERY_EPOCH, draw_figure, gather_recorded, unusable
 
     refuse_unknown("figure", name, FIGURES, where="FIGURE")
@@ -81,6 +81,7 @@ def figure(
     if gathered and not any(table.shown.recorded_runs for table in gathered):
         first = command_line("sweep", chosen[0].reference, results=results)
         typer.echo(f"No runs are recorded yet: `{first}` trains them.", err=True)
+    fail_if_unread(unread(unusable(gathered)))
 
 
 def _format_of(output: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from repro.errors import UserError, nearest
+from repro.errors import RunFailure, UserError, nearest
 
 
 def format_of(output: Path | None, given: str | None, suffixes: Mapping[str, str], *, default: str) -> str:
@@ -46,6 +46,18 @@ def refuse_unknown(kind: str, given: str, valid: Iterable[str], where: str | Non
     names = list(valid)
     if given not in names:
         raise UserError(f"no {kind} is called '{given}'", where=where or f"--{kind}", hint=nearest(given, names))
+
+
+KEPT = "They may be whole: keep them. Fix that (update biasrepro to read newer ones), and ask again."
+
+
+def fail_if_unread(unread: Mapping[str, str]) -> None:
+    """Raise RunFailure where records, by path with the reason, could not be read: an answer lacks them."""
+    from repro.wording import counted
+
+    for path, reason in unread.items():
+        count = counted(len(unread), "record")
+        raise RunFailure(f"{count} could not be read, and are in no number here, such as {path}: {reason}", hint=KEPT)
 
 
 def deliver(content: bytes, output: Path | None) -> None:

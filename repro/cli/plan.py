@@ -135,12 +135,15 @@ def plan(
 def _assess(tables: Sequence[Table], results: Path) -> Assessment:
     """What is known of ``tables`` and of the paper's: the spread of its cells serves for others without runs."""
     from repro.analysis.evidence import family_of, gather_evidence
+    from repro.cli.output import fail_if_unread
     from repro.cli.references import chosen_tables
 
     judged = list(chain.from_iterable(family_of(table, tables) for table in tables))
     if all(table.kind != "paper" for table in tables):
         judged += chosen_tables([], [])
-    return gather_evidence(results, judged).assess(judged)
+    evidence = gather_evidence(results, judged)
+    fail_if_unread(evidence.unread)
+    return evidence.assess(judged)
 
 
 def _numbers(at: str) -> tuple[int, ...]:

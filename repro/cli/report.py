@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -44,8 +45,8 @@ def report(
     settings: Settings = None,
 ) -> None:
     """Report on what was recorded: verdict, claims, tables, figures, assumptions, provenance, in one file."""
-    from repro.analysis.runs import METRICS
-    from repro.cli.output import deliver, format_of, refuse_unknown, refuse_unwritable
+    from repro.analysis.runs import METRICS, unread
+    from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unknown, refuse_unwritable
     from repro.cli.references import chosen_tables
     from repro.report import FORMATS, SUFFIXES, gather_report
 
@@ -65,6 +66,7 @@ def report(
     deliver(text.encode(), output)
     for line in _next_steps(found, results):
         typer.echo(line, err=True)
+    fail_if_unread(unread(chain.from_iterable(table.shown.left_out for table in (*found.papers, *found.sections))))
 
 
 def _commands(found: Report, again: Sequence[str]) -> list[str]:

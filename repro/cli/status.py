@@ -8,7 +8,7 @@ import typer
 
 from repro.cli.options import ADD_OR_LEAVE_OUT, RESULTS_DEFAULT, Results, Settings, refuse_unused
 from repro.cli.references import command_line, complete_table, with_settings
-from repro.errors import UserError
+from repro.errors import RunFailure, UserError
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -39,8 +39,12 @@ def status(
 
     It reads the results folder only, so it works on any machine that has that folder.
     """
+    from repro.cli.output import KEPT
     from repro.cli.watching import show_in_training, show_sweeps, watched
+    from repro.sweep.survey import Stage
+    from repro.wording import counted
 
+    shown: list[Overview] = []
     if not watch:
         refuse_unused(context, "every", because="is for --watch", hint=ADD_OR_LEAVE_OUT)
     if settings and table_name is None:
@@ -49,10 +53,16 @@ def status(
     def show() -> bool:
         """Show the status once; whether something is in training."""
         overviews = _show(table_name, settings, results)
+        shown[:] = overviews
         going_on = show_in_training(overviews, results)
         return show_sweeps(results, None if table_name is None else overviews[0].name) or going_on
 
-    watched(show, every) if watch else show()
+    if watch:
+        watched(show, every)
+        return
+    show()
+    if unread := sum(table.stages[Stage.UNREADABLE] + table.stages[Stage.NEWER] for table in shown):
+        raise RunFailure(f"{counted(unread, 'record')} could not be read", hint=KEPT)
 
 
 def _show(table_name: str | None, settings: list[str] | None, results: Path) -> list[Overview]:
@@ -142,7 +152,7 @@ def _show_trouble(found: Overview, results: Path) -> None:
 
 def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     """The commands to run next; none to continue a registered sweep, whose own line says how."""
-    from repro.sweep.survey import Stage
+    from repro.sweep.survey import WAYS_OUT, Stage
 
     if found.table is None:
         return [f"{found.name} is not a built-in table; name its YAML file to see more: biasrepro status FILE"]
@@ -150,6 +160,8 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     stages = found.stages
     if stages[Stage.DAMAGED] or stages[Stage.FOREIGN]:
         lines.append(f"{found.name}: move the files named above, and those runs are trained again")
+    for stage in (stage for stage in WAYS_OUT if stages[stage]):
+        lines.append(f"{found.name}: {stages[stage]} {stage.value}, perhaps whole: keep them. {WAYS_OUT[stage]}")
     if stages[Stage.FAILED]:
         lines.append(f"again {command_line('sweep', found.table.reference, '--only', 'failed', results=results)}")
     at_chance = [cell for cell, counts in found.by_cell.items() if counts[Stage.CHANCE]]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -76,7 +77,8 @@ def table(
     settings: Settings = None,
 ) -> None:
     """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
-    from repro.cli.output import deliver, format_of, refuse_unwritable
+    from repro.analysis.runs import unread
+    from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unwritable
     from repro.cli.references import chosen_tables, command_line
     from repro.tables import RENDERERS, SUFFIXES, gather
     from repro.tables import latex_format as latex
@@ -111,6 +113,7 @@ def table(
     too_wide = _too_wide(text) if output is None and format_name == "markdown" else []
     for line in [*too_wide, *_next_steps(chosen, assembled, results, format_name)]:
         typer.echo(line, err=True)
+    fail_if_unread(unread(chain.from_iterable(shown.left_out for shown in assembled)))
 
 
 def _refuse(format_name: str, metric: str, verdicts: str | None, *, compact: bool, siunitx: bool) -> None:

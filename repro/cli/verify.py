@@ -13,7 +13,11 @@ from repro.errors import UserError
 if TYPE_CHECKING:
     from repro.results.inspection import Finding, Inspection
 
-_PERMISSIONS_HINT = "not checked: fix its permissions (chmod u+rwX) and verify again"
+_HINTS = {
+    "unreadable": "not checked: fix that (permissions: chmod u+rwX; open files: ulimit -n) and verify again",
+    "newer": "update biasrepro to use it",
+    "misplaced": "keep it: renamed to checkpoint.pt in that run's folder, if none is there, it is resumed from",
+}
 _DAMAGE_HINTS = {
     "run.json": "move it away; the next sweep trains the run again",
     "looks.json": "restore it from version control: no other preregistration can replace it",
@@ -43,7 +47,7 @@ def verify(
     found = inspect(results)
     for finding in found.findings:
         _show(finding)
-    damaged, unreadable = found.of_kind("damaged"), found.of_kind("unreadable")
+    damaged, unreadable = found.of_kind("damaged"), [*found.of_kind("unreadable"), *found.of_kind("newer")]
     summary = (
         f"{counted(found.records, 'record')} and {counted(found.checkpoints, 'checkpoint')} are whole; "
         f"{len(damaged) or 'none'} damaged"
@@ -59,11 +63,11 @@ def verify(
 def _show(finding: Finding) -> None:
     from repro.cli.console import say, size
 
-    is_problem = finding.kind in ("damaged", "unreadable")
+    is_problem = finding.kind in ("damaged", "unreadable", "newer")
     shown = f"  {size(finding.size_bytes)}" if finding.size_bytes else ""
     say(f"{finding.kind:<12} {finding.path}: {finding.why}{shown}", "red" if is_problem else "yellow")
-    if finding.kind == "unreadable":
-        say(f"{'':<12} {_PERMISSIONS_HINT}")
+    if finding.kind in _HINTS:
+        say(f"{'':<12} {_HINTS[finding.kind]}")
     elif finding.kind == "damaged":
         say(f"{'':<12} {_DAMAGE_HINTS.get(finding.path.name, _CHECKPOINT_HINT)}")
 

@@ -12,7 +12,7 @@ import torch
 from repro.errors import DataError
 from repro.results.checkpoint_file import Header, seal, unseal
 from repro.results.durable import Writer, write_durably
-from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file
+from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file, reading_failed
 from repro.results.store import RunFolder
 
 
@@ -35,23 +35,26 @@ def save(folder: RunFolder, header: Header, state: dict[str, Any], write: Writer
 def load(folder: RunFolder, run_id: str) -> Loaded:
     """Read the newest good checkpoint of the run.
 
-    A checkpoint that is damaged or of another run is renamed ``*.damaged``, and the previous one is used. Raises
-    DataError for missing permission: that checkpoint may be whole.
+    One with a wrong checksum, or of another run, is renamed ``*.damaged``, and the previous one is used. Raises
+    Unreadable, with nothing renamed, where a read failed: that checkpoint may be whole.
     """
-    problems: list[str] = []
+    damaged: dict[Path, str] = {}
     found: list[tuple[Header, dict[str, Any]]] = []
     for path in (folder.checkpoint, folder.previous_checkpoint):
         try:
             found.append(_read(path, run_id))
         except FileNotFoundError:
             continue
-        except PermissionError as error:
-            raise DataError("the checkpoint cannot be read: permission denied", where=str(path)) from error
-        except (DataError, OSError) as error:  # OSError: the disk cannot read it
-            aside = _free_name(path.with_name(f"{path.name}.damaged"))
-            path.replace(aside)
-            reason = error.what if isinstance(error, DataError) else f"it cannot be read ({error.strerror})"
-            problems.append(f"{reason}; quarantined as {aside}")
+        except (DataError, OSError, MemoryError) as error:
+            problem = error if isinstance(error, DataError) else reading_failed(error, path)
+            if problem.kind != "damaged":
+                raise problem from error
+            damaged[path] = problem.what
+    problems = []
+    for path, reason in damaged.items():
+        aside = _free_name(path.with_name(f"{path.name}.damaged"))
+        path.replace(aside)
+        problems.append(f"{reason}; quarantined as {aside}")
     if not found:
         return Loaded(None, 0, tuple(problems))
     # The first is the newest, unless somebody moved files.
@@ -65,7 +68,11 @@ def _read(path: Path, run_id: str) -> tuple[Header, dict[str, Any]]:
         raise DataError(f"this is the checkpoint of another run, {header.run_id}", where=str(path))
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)  # noqa: TID251
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # whole, but not written by biasrepro: torch may raise anything
+        if "allocate memory" in str(error):  # torch's MemoryError
+            raise MemoryError from error
         raise DataError(f"the checkpoint holds no state ({type(error).__name__})", where=str(path)) from error
     if not isinstance(state, dict):
         raise DataError("the checkpoint holds no state", where=str(path))

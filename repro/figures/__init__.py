@@ -43,5 +43,5 @@ def draw_figure(name: str, tables: Sequence[Recorded]) -> Drawing:
     if not count:
         return drawing
     records = counted(count, "record is", "records are")
-    caption = f"{drawing.caption} {records} left out: damaged, edited or of another configuration."
+    caption = f"{drawing.caption} {records} left out: damaged, edited, not readable or of another configuration."
     return replace(drawing, caption=caption)

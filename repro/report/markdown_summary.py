@@ -32,6 +32,7 @@ _REASONS: dict[Reason, str] = {
     "diverged": "diverged",
     "configuration": "recorded under another configuration",
     "unusable": "damaged or edited",
+    "unreadable": "could not be read, and may be whole",
     "unknown": "belong to no cell of their table",
 }
 

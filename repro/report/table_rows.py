@@ -21,6 +21,7 @@ _LEFT_OUT = {
     "diverged": "diverged",
     "configuration": "left out: recorded under another configuration",
     "unusable": "left out: unusable record",
+    "unreadable": "left out: the record could not be read",
 }
 
 

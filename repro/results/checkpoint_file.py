@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from repro.errors import DataError
-from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file
+from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file, reading_failed
 
 MAGIC = b"biasrepro checkpoint 2\n"
 _LENGTHS = struct.Struct(">IQ")
@@ -61,8 +61,8 @@ def unseal(raw: bytes, *, where: str) -> tuple[Header, memoryview]:
 
 
 def check_checkpoint(path: Path) -> Header:
-    """The header of the checkpoint at ``path``, every byte checked. Raises DataError."""
+    """The header of the checkpoint at ``path``, every byte checked. Raises DataError, Unreadable for a failed read."""
     try:
         return unseal(read_file(path, LARGEST_CHECKPOINT_BYTES), where=str(path))[0]
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except (OSError, MemoryError) as error:
+        raise reading_failed(error, path) from error

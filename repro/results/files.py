@@ -14,14 +14,39 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from repro.errors import DataError, Unreadable
+
 LARGEST_NOTE_BYTES = 1 << 26  # a record of 100,000 epochs is smaller
 LARGEST_CHECKPOINT_BYTES = 1 << 32  # the largest network here needs 0.2 GB
 READERS = 8
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 ITEMS_AT_ONCE = 32  # per reader: handing over items singly would cost as much as reading them
 
+_WAYS_OUT = {
+    errno.EMFILE: "Raise the limit on open files (`ulimit -n`)",
+    errno.ENFILE: "This machine has too many open files",
+    errno.ENOMEM: "Free memory",
+    errno.EACCES: "Fix its permissions (chmod u+rwX)",
+    errno.EPERM: "Fix its permissions (chmod u+rwX)",
+}
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class NoPlainFile(OSError):
+    """What is there is no file that biasrepro wrote: a pipe, a device, or far too large."""
+
+
+def reading_failed(error: OSError | MemoryError, path: Path) -> DataError:
+    """What a failed read says of the file at ``path``: that it is none of ours, or nothing at all (Unreadable)."""
+    if isinstance(error, MemoryError):
+        error = OSError(errno.ENOMEM, "not enough memory")
+    what, where = f"cannot be read: {error.strerror or error}", str(path)
+    if isinstance(error, NoPlainFile | IsADirectoryError):
+        return DataError(what, where=where)
+    way_out = _WAYS_OUT.get(error.errno or 0, "Check the disk and the connection to it")
+    return Unreadable(what, where=where, hint=f"It may be whole, and is left as it is. {way_out}, and try again.")
 
 
 def read_file(path: Path, largest_bytes: int = LARGEST_NOTE_BYTES) -> bytes:
@@ -31,9 +56,9 @@ def read_file(path: Path, largest_bytes: int = LARGEST_NOTE_BYTES) -> bytes:
     """
     found = path.stat()
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
+        raise NoPlainFile(errno.EINVAL, "it is a pipe or a device", str(path))
     if found.st_size > largest_bytes:
-        raise OSError(errno.EINVAL, f"it has {found.st_size:,} bytes; the limit is {largest_bytes:,}", str(path))
+        raise NoPlainFile(errno.EINVAL, f"it has {found.st_size:,} bytes; the limit is {largest_bytes:,}", str(path))
     return path.read_bytes()
 
 

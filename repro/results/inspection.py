@@ -15,12 +15,12 @@ from typing import Literal
 
 from repro.errors import DataError
 from repro.results.checkpoint_file import check_checkpoint
-from repro.results.files import read_file
+from repro.results.files import read_file, reading_failed
 from repro.results.ownership import owner_of
 from repro.results.record import unsealed
 from repro.results.store import RunFolder, read_record
 
-Kind = Literal["damaged", "unreadable", "quarantined", "leftover", "unrecognised"]
+Kind = Literal["damaged", "unreadable", "newer", "misplaced", "quarantined", "leftover", "unrecognised"]
 
 _SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
 _OTHER_RUN_FILES = re.compile(r"failure\.json|progress\.json|run\.log|owner-[0-9]+\.json")
@@ -92,7 +92,7 @@ def _inspect_run(folder: RunFolder, found: Inspection) -> None:
                 with _problems_noted(path, found):
                     _inspect_checkpoint(path, folder, found)
         elif _QUARANTINED.fullmatch(path.name):
-            found.findings.append(Finding("quarantined", path, "it was damaged", _size(path)))
+            found.findings.append(_quarantined(path))
         elif _TEMPORARY.fullmatch(path.name):
             if not owned:
                 found.findings.append(Finding("leftover", path, "its writer was killed", _size(path)))
@@ -111,15 +111,26 @@ def _inspect_checkpoint(path: Path, folder: RunFolder, found: Inspection) -> Non
     found.checkpoint_bytes += _size(path)
 
 
+def _quarantined(path: Path) -> Finding:
+    """What a checkpoint that was put aside is: damaged as it should be, or whole, or not to be read now."""
+    try:
+        header = check_checkpoint(path)
+    except DataError as error:
+        if error.kind == "damaged":
+            return Finding("quarantined", path, "it is damaged", _size(path))
+        return Finding("unreadable", path, error.what, _size(path))
+    where = f"{header.run_id}, epoch {header.epoch}"
+    return Finding("misplaced", path, f"it was quarantined, but is a whole checkpoint ({where})", _size(path))
+
+
 @contextmanager
 def _problems_noted(path: Path, found: Inspection) -> Iterator[None]:
-    """Note why the file at ``path`` cannot be used: ``unreadable`` if it only lacks permissions and may be whole."""
+    """Note why the file at ``path`` cannot be used: it is damaged, or may be whole and could not be read."""
     try:
         yield
     except (DataError, OSError) as error:
-        kind: Kind = "unreadable" if isinstance(error.__cause__ or error, PermissionError) else "damaged"
-        why = error.what if isinstance(error, DataError) else f"cannot be read: {error.strerror}"
-        found.findings.append(Finding(kind, path, why, _size(path)))
+        problem = error if isinstance(error, DataError) else reading_failed(error, path)
+        found.findings.append(Finding(problem.kind, path, problem.what, _size(path)))
 
 
 def _entries(folder: Path, found: Inspection) -> list[Path]:

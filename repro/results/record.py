@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from repro.errors import DataError
+from repro.errors import DataError, NewerVersion
 
 SCHEMA_VERSION = 1
 _SEAL_KEY = b',\n  "seal": "'
@@ -133,6 +133,13 @@ def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
         return RunRecord.model_validate_json(body + b"\n}")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        version = first["input"] if first["loc"] == ("schema_version",) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise NewerVersion(
+                f"a newer biasrepro wrote this record: schema version {version}, this one reads {SCHEMA_VERSION}",
+                where=where,
+                hint="Update biasrepro. The record is left as it is.",
+            ) from error
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise DataError(f"not a record of this version: {key}: {first['msg']}", where=where) from error
 

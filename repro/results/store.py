@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from repro.errors import DataError
 from repro.experiment.schema import Run
 from repro.results.durable import Writer, make_folder, write_durably
-from repro.results.files import read_each, read_file
+from repro.results.files import read_each, read_file, reading_failed
 from repro.results.record import RunRecord, from_bytes, to_bytes
 
 
@@ -79,11 +80,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Found:
-    """A record file: its record, or the problem that keeps it out of every mean."""
+    """A record file: its record, or the problem that keeps it out of every mean, of a ``kind`` as in ``DataError``."""
 
     path: Path
     record: RunRecord | None
     problem: str | None
+    kind: str = "damaged"
 
 
 def write_record(folder: RunFolder, record: RunRecord, write: Writer = write_durably) -> None:
@@ -102,12 +104,12 @@ def read_record(path: Path, *, epochs: bool = True) -> RunRecord:
     """Read and check the record at ``path``, without its epochs unless ``epochs``.
 
     Raises DataError if it is damaged or edited, and if it is in the folder of another run: a record copied from one
-    seed to another would count twice.
+    seed to another would count twice. Raises Unreadable where it could not be read.
     """
     try:
         record = from_bytes(read_file(path), where=str(path), epochs=epochs)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except (OSError, MemoryError) as error:
+        raise reading_failed(error, path) from error
     if path.absolute().parts[-5:-1] != tuple(record.id.split("/")):
         raise DataError(f"this is the record of another run, {record.id}", where=str(path))
     return record
@@ -163,13 +165,16 @@ def _record_paths(folder: Path, depth: int) -> Iterator[Path]:
     """The records ``depth`` folders below ``folder``, ordered by path.
 
     A folder without read permission gives a record that cannot be read either, so that it is not silently left out.
+    Raises Unreadable where listing a folder failed otherwise.
     """
     try:
         names = sorted(path.name for path in folder.iterdir())
     except PermissionError:
         yield folder / "run.json"
         return
-    except OSError:  # a file, a link to nowhere
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # a file, a link to nowhere
+            raise reading_failed(error, folder) from error
         return
     if depth == 0 and "run.json" in names:
         yield folder / "run.json"
@@ -183,4 +188,4 @@ def _found(path: Path, *, epochs: bool) -> Found:
     try:
         return Found(path, read_record(path, epochs=epochs), None)
     except DataError as error:
-        return Found(path, None, error.what)
+        return Found(path, None, error.what, error.kind)

@@ -17,7 +17,7 @@ from repro.results import write_failure
 from repro.results.ownership import OwnedElsewhere, owner_of
 from repro.sweep.executor import Ended, Event, Executor, Fate, Job, Notice, Reported, Started
 from repro.sweep.retries import MAX_DISPLACEMENTS, DisplacementCounter, retry_job
-from repro.sweep.survey import FINISHED, WITH_ACCURACY, Stage, state_of
+from repro.sweep.survey import BLOCKED, FINISHED, WITH_ACCURACY, Stage, state_of
 from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
 
 POLL_SECONDS = 0.2
@@ -171,7 +171,7 @@ class _Driver:
             self._end(job, "elsewhere", None)
         elif state.stage is Stage.DIVERGED:
             self._end(job, "diverged", state.detail)
-        elif state.stage in (Stage.DAMAGED, Stage.FOREIGN):
+        elif state.stage in BLOCKED:
             self._end(job, "failed", f"{job.folder.record}: {state.stage.value}: {state.detail}")
         else:
             return True
@@ -262,7 +262,7 @@ def _recorded_fate(ended: Ended, fate: Fate) -> tuple[Fate, str | None]:
     state = state_of(ended.job.folder, ended.job.run)
     if state.stage in FINISHED:
         return ("completed" if state.stage in WITH_ACCURACY else "diverged"), state.detail
-    is_there = state.stage in (Stage.DAMAGED, Stage.FOREIGN)
+    is_there = state.stage in BLOCKED
     found = f"its record is not usable ({state.stage.value}: {state.detail})" if is_there else "it left no record"
     how = f"its process ended as {fate} (exit code {ended.returncode}), but {found}: {ended.job.folder.record}"
     return "failed", f"{how}\n{ended.last_words}" if ended.last_words else how

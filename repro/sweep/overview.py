@@ -12,11 +12,11 @@ from repro.analysis.runs import seed_of
 from repro.experiment.config import runs_of
 from repro.experiment.schema import Table
 from repro.results import load_records
-from repro.sweep.survey import RunState, Stage, survey
+from repro.sweep.survey import BLOCKED, RunState, Stage, survey
 
 IN_TRAINING = (Stage.RUNNING, Stage.LOST)
 # What needs a person's attention, the most urgent first.
-TROUBLE = (Stage.DAMAGED, Stage.FOREIGN, Stage.FAILED, Stage.DIVERGED, Stage.CHANCE)
+TROUBLE = (*BLOCKED, Stage.FAILED, Stage.DIVERGED, Stage.CHANCE)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def overview_of_folder(results: Path, name: str) -> Overview:
     for found in load_records(results, [name], epochs=False):
         run_id, record = "/".join(found.path.parts[-5:-1]), found.record
         if record is None:
-            states[run_id] = RunState(Stage.DAMAGED, found.problem)
+            states[run_id] = RunState(Stage(found.kind), found.problem)
         else:
             stage = Stage.COMPLETED if record.status == "completed" else Stage.DIVERGED
             states[run_id] = RunState(stage, record.reason)

@@ -10,15 +10,13 @@ from typing import Literal
 from repro.errors import UserError
 from repro.experiment.config import runs_of, select
 from repro.experiment.schema import Run, Table
-from repro.sweep.survey import FINISHED, RunState, Stage
+from repro.sweep.survey import BLOCKED, FINISHED, WAYS_OUT, RunState, Stage
 from repro.wording import counted
 
 Only = Literal["failed", "missing"]
 MAX_SEEDS = 10_000
 
 _PART = re.compile(r" *([0-9]{1,20}) *(?:- *([0-9]{1,20}) *)?")
-
-_BLOCKED = (Stage.DAMAGED, Stage.FOREIGN)
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def make_plan(runs: Sequence[Run], states: Mapping[str, RunState], only: Only | 
     blocked = []
     for run in runs:
         state = states[run.id]
-        if state.stage in _BLOCKED:
+        if state.stage in BLOCKED:
             blocked.append((run, state))
         elif state.stage in FINISHED:
             found["finished"].append(run)
@@ -93,15 +91,18 @@ def make_plan(runs: Sequence[Run], states: Mapping[str, RunState], only: Only | 
 
 
 def refuse_blocked(plan: Plan) -> None:
-    """Raise UserError, naming each run, if a run's record is damaged or of another configuration."""
+    """Raise UserError, naming each run, if a record is in its place that cannot be taken as its own."""
     if not plan.blocked:
         return
     shown = [f"  {run.id}: {state.stage.value}: {state.detail}" for run, state in plan.blocked[:10]]
     if len(plan.blocked) > 10:
         shown.append(f"  … and {len(plan.blocked) - 10} more")
     blocked = counted(len(plan.blocked), "run has", "runs have")
+    stages = {state.stage for _, state in plan.blocked}
+    hint = "Give another --results folder, or move these run.json files away; a run without a record is trained again."
+    for way_out in (WAYS_OUT[stage] for stage in WAYS_OUT if stage in stages):
+        hint = f"Records that are unreadable or newer may be whole: move none away. {way_out}, and sweep again."
     raise UserError(
-        f"{blocked} a damaged record here, or one of another configuration:\n" + "\n".join(shown),
-        hint="Nothing was started. Give another --results folder, or move these run.json files away; a run without a "
-        "record is trained again.",
+        f"{blocked} a record here that is damaged, unreadable, newer or of another configuration:\n" + "\n".join(shown),
+        hint=f"Nothing was started. {hint}",
     )

@@ -34,9 +34,17 @@ class Stage(StrEnum):
     INTERRUPTED = "interrupted"
     MISSING = "to do"
     DAMAGED = "damaged"
+    UNREADABLE = "unreadable"
+    NEWER = "newer"
     FOREIGN = "other configuration"
 
 
+# Its place holds a record that cannot be taken as its own: nothing is trained there.
+BLOCKED = (Stage.DAMAGED, Stage.UNREADABLE, Stage.NEWER, Stage.FOREIGN)
+WAYS_OUT = {
+    Stage.UNREADABLE: "Fix what keeps it from being read (permissions, the disk, `ulimit -n`)",
+    Stage.NEWER: "Update biasrepro",
+}
 WITH_ACCURACY = (Stage.COMPLETED, Stage.CHANCE)
 FINISHED = (*WITH_ACCURACY, Stage.DIVERGED)
 _WITHOUT_RECORD = (Stage.FAILED, Stage.LOST, Stage.INTERRUPTED, Stage.MISSING)
@@ -83,7 +91,7 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
     try:
         record = find_record(folder, epochs=False)
     except DataError as error:
-        return RunState(Stage.DAMAGED, error.what)
+        return RunState(Stage(error.kind), error.what)
     if record is None:
         return _unfinished(folder, now)
     match why_left_out(run, record):

@@ -11,7 +11,7 @@ import pytest
 from commits import RUN, a_record, commit, folder_in, newest
 from disk import Crash, Disk, How, installed, strike_everywhere
 
-from repro.errors import DataError
+from repro.errors import Unreadable
 from repro.results import find_record, read_failure, write_failure, write_record
 from repro.results.ownership import own, owner_of
 
@@ -186,15 +186,30 @@ def test_after_a_failed_sync_nothing_is_synced_again_or_renamed(tmp_path: Path) 
     assert struck == 1
 
 
-def test_a_checkpoint_that_may_not_be_read_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+NOT_DAMAGE = ("EACCES", "ESTALE", "EMFILE", "EIO", "ENOMEM", "ETIMEDOUT")
+
+
+@pytest.mark.parametrize("name", [*NOT_DAMAGE, "MemoryError"])
+@pytest.mark.parametrize("which", ["checkpoint", "previous_checkpoint"])
+def test_a_checkpoint_that_could_not_be_read_is_left_alone(
+    which: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     two_commits(tmp_path)
+    number = getattr(errno, name, errno.ENOMEM)
+    failing, read = getattr(folder_in(tmp_path), which), Path.read_bytes
 
     def refuse(path: Path) -> bytes:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        if path == failing:
+            raise OSError(number, os.strerror(number), str(path)) if hasattr(errno, name) else MemoryError
+        return read(path)
 
+    before = sorted(folder_in(tmp_path).path.iterdir())
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", refuse)
-        with pytest.raises(DataError, match="cannot be read: permission denied"):
+        with pytest.raises(Unreadable, match="cannot be read") as caught:
             newest(folder_in(tmp_path))
+    assert str(failing) in str(caught.value)
+    assert "It may be whole, and is left as it is." in str(caught.value)
+    assert sorted(folder_in(tmp_path).path.iterdir()) == before
     assert newest(folder_in(tmp_path)) == 2
     assert RUN.id in str(folder_in(tmp_path).path)

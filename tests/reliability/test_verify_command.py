@@ -128,6 +128,35 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_looked_at(
     assert "1 record and 0 checkpoints are whole; none damaged, 5 unreadable" in said
 
 
+def test_what_was_put_aside_is_checked_before_it_may_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: Verify
+) -> None:
+    folder = folder_in(tmp_path)
+    for name in ("checkpoint.pt.damaged", "checkpoint.pt.damaged-2", "checkpoint.previous.pt.damaged"):
+        commit(folder, 1)
+        folder.checkpoint.rename(folder.path / name)
+    damaged, closed = folder.path / "checkpoint.pt.damaged-2", folder.path / "checkpoint.previous.pt.damaged"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    size, read = damaged.stat().st_size, Path.read_bytes
+
+    def stale(path: Path) -> bytes:
+        if path == closed:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("repro.results.files.Path.read_bytes", stale)
+        code = repro.cli.run(["verify", str(tmp_path)])
+        assert code == 1
+    monkeypatch.undo()
+    code, said = verify(tmp_path)
+    assert code == 0
+    assert lines_with(said, "misplaced", f"{folder.path}/checkpoint.pt.damaged:", "a whole checkpoint")
+    assert lines_with(said, "misplaced", str(closed))
+    assert lines_with(said, "quarantined", str(damaged), "it is damaged")
+    assert lines_with(said, f"Quarantined and leftover files take {size / 1000:.1f} kB and may be deleted")
+
+
 def test_results_that_are_not_there_are_a_users_error(tmp_path: Path, verify: Verify) -> None:
     (tmp_path / "file").touch()
     code, said = verify(tmp_path / "file")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from repro.errors import DataError
+from repro.errors import DataError, NewerVersion
 from repro.results import RunRecord
 from repro.results.record import from_bytes, sealed, to_bytes
 
@@ -67,13 +67,36 @@ def test_what_was_edited_or_cut_is_refused(
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"[", b"", b'{\n  "schema_version": 2', b'{\n  "id": 3', b'{"a": ' * 2_000, b'{\n  "schema_version": 1'],
+    [
+        b"{",
+        b"[",
+        b"",
+        b'{\n  "schema_version": 0',
+        b'{\n  "schema_version": "2"',
+        b'{\n  "id": 3',
+        b'{"a": ' * 2_000,
+        b'{\n  "schema_version": 1',
+    ],
 )
 def test_what_is_sealed_but_none_of_ours_is_refused(body: bytes) -> None:
     raw = body + b',\n  "seal": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
     for epochs in (True, False):
         with pytest.raises(DataError, match="not a record of this version"):
             from_bytes(raw, where="run.json", epochs=epochs)
+
+
+@pytest.mark.parametrize("epochs", [True, False])
+def test_an_intact_record_of_a_newer_schema_is_newer_and_not_damaged(
+    make_record: Callable[..., RunRecord], epochs: bool
+) -> None:
+    body = to_bytes(make_record()).rpartition(b',\n  "seal"')[0]
+    raw = sealed(body.replace(b'"schema_version": 1,', b'"schema_version": 2,\n  "more": [],'))
+    with pytest.raises(NewerVersion, match="schema version 2, this one reads 1") as caught:
+        from_bytes(raw, where="run.json", epochs=epochs)
+    assert "Update biasrepro" in str(caught.value)
+    with pytest.raises(DataError, match="the seal is broken") as damaged:
+        from_bytes(raw.replace(b"61.25", b"71.25"), where="run.json", epochs=epochs)
+    assert damaged.value.kind == "damaged"
 
 
 def test_a_record_may_be_read_without_its_epochs(make_record: Callable[..., RunRecord]) -> None:

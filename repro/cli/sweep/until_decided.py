@@ -16,6 +16,7 @@ from repro.analysis.sample_size import HoursPerRun, next_runs, runs_to_last_look
 from repro.analysis.stats.alpha_spending import look_levels
 from repro.analysis.stats.simulation import expected_course
 from repro.cli.console import say, show_table
+from repro.cli.output import fail_if_unread
 from repro.cli.references import command_line
 from repro.cli.sweep.request import SweepRequest
 from repro.cli.sweep.steps import sweep_runs
@@ -99,7 +100,9 @@ def assess_table(table: Table, results: Path) -> Assessment:
     from repro.analysis.evidence import family_of, gather_evidence
 
     family = family_of(table)
-    return gather_evidence(results, family).assess(family)
+    evidence = gather_evidence(results, family)
+    fail_if_unread(evidence.unread)
+    return evidence.assess(family)
 
 
 def _show_levels(preregistration: Declaration) -> None:

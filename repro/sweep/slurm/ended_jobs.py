@@ -43,4 +43,6 @@ def recorded(job: Job) -> Ended | None:
         return Ended(job, 0, last, fate="completed")
     if state.stage is Stage.DIVERGED:
         return Ended(job, 1, fate="diverged", cause=state.detail)
+    if state.stage is Stage.UNREADABLE:  # perhaps only now: the next look may see it
+        return None
     return Ended(job, 1, fate="failed", cause=f"{job.folder.record}: {state.stage.value}: {state.detail}")
