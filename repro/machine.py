@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,24 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import repro
+
+# Starts a module of this very package, wherever it was found, with neither the current folder nor its own on the path.
+_START = """\
+import runpy, sys
+sys.path.insert(0, sys.argv[1])
+import repro
+del sys.path[0]
+module = sys.argv[2]
+del sys.argv[1:3]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+def python_command(module: str) -> tuple[str, ...]:
+    """The command of a Python process that runs ``module`` of this package; its arguments follow."""
+    return (sys.executable, "-P", "-c", _START, str(Path(repro.__file__).absolute().parents[1]), module)
 
 
 @dataclass(frozen=True)

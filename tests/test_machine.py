@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
@@ -92,3 +94,26 @@ def test_the_stand_in_answers_what_the_real_library_does() -> None:
     answered = [name for name in vars(sys.modules["pynvml"]) if name.lower().startswith("nvml")]
     assert len(answered) == 11
     assert [name for name in answered if not hasattr(real, name)] == []
+
+
+def test_a_child_finds_this_package_and_nothing_in_the_current_folder(tmp_path: Path) -> None:
+    package = tmp_path / "a checkout" / "repro"
+    package.mkdir(parents=True)
+    for name in ("__init__.py", "machine.py"):
+        shutil.copy(Path(machine.__file__).with_name(name), package / name)
+    (package / "child.py").write_text("import random, repro, sys\nprint(repro.__file__, *sys.argv[1:], sys.path)\n")
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("random", "repro", "runpy", "child"):
+        (here / f"{name}.py").write_text("raise SystemExit('the current folder is on the path')\n")
+    parent = "import sys, subprocess; sys.path.insert(0, sys.argv[1]); from repro.machine import python_command; "
+    parent += "sys.exit(subprocess.run([*python_command('repro.child'), '--a', 'b']).returncode)"
+    command = [sys.executable, "-P", "-c", parent, str(package.parent)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said, _, path = done.stdout.partition(" [")
+    assert said == f"{package / '__init__.py'} --a b"
+    assert f"'{here}'" not in path
+    assert "''" not in path
+    assert f"'{package.parent}'" not in path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from typing import Any
 
 from repro.bench.configurations import Setting
 from repro.errors import RunFailure
+from repro.machine import python_command
 
 _PATIENCE_SECONDS = 20.0
-WORKER = (sys.executable, "-m", "repro.bench.child")
+WORKER = python_command("repro.bench.child")
 
 
 @dataclass(frozen=True)

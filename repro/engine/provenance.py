@@ -43,10 +43,11 @@ def hash_of_code(run: Run) -> str:
 def environment_facts(device: torch.device) -> dict[str, Any]:
     """The fields of a record's provenance that do not depend on the run: versions, commit, machine, command."""
     commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no") if commit else None
     return {
         "biasrepro": repro.__version__,
         "git_commit": commit,
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
+        "git_dirty": None if changes is None else bool(changes),  # None: unknown
         "python": platform.python_version(),
         "packages": {**{name: _version(name) for name in PACKAGES}, **_gpu_libraries(device)},
         "platform": platform.platform(),
@@ -72,13 +73,15 @@ def device_name(device: torch.device) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """The output of git in the checkout of this code; None if it is installed without one."""
+    """The output of git in the checkout of this code, whoever owns it; None without a checkout, or if git fails."""
     top = Path(repro.__file__).resolve().parent.parent
     if not (top / ".git").exists():
         return None
     try:
-        command = ["git", "-C", str(top), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        command = ["git", "-c", f"safe.directory={top}", "-C", str(top), *arguments]
+        # A hook or a rebase of another repository names that one in GIT_DIR and the like.
+        others = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=others)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

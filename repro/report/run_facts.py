@@ -47,6 +47,9 @@ def peculiarities(records: Sequence[RunRecord]) -> list[str]:
     dirty = sum(bool(run.git_dirty) for run in made)
     if dirty:
         found.append(f"{_runs(dirty)} made from a checkout with uncommitted changes.")
+    unchecked = sum(run.git_commit is not None and run.git_dirty is None for run in made)
+    if unchecked:
+        found.append(f"{_runs(unchecked)} made from a checkout of which git did not say whether it had changes.")
     unversioned = sum(run.git_commit is None for run in made)
     if unversioned:
         found.append(f"{_runs(unversioned)} made outside a git checkout: the code hash identifies the code.")
@@ -76,7 +79,9 @@ def _frequencies(values: Iterable[str]) -> str:
 
 
 def _commit(run: Provenance) -> str:
-    return (run.git_commit or "none")[:12] + (" with changes" if run.git_dirty else "")
+    if run.git_commit is None:
+        return "none"
+    return run.git_commit[:12] + {True: " with changes", False: "", None: " (changes unknown)"}[run.git_dirty]
 
 
 def _precision(record: RunRecord) -> str:

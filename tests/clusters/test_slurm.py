@@ -331,5 +331,5 @@ def test_what_would_be_submitted_can_be_read(tmp_path: Path) -> None:
     for line in ("--partition=gpu", "--time=240", "--gpus-per-node=1", "--array=0-1%2", "--requeue"):
         assert f"#SBATCH {line}" in lines
     assert {"#SBATCH --signal=B:USR2@120", "module load cuda"} <= set(lines)
-    assert re.search(r"^exec \S+python\S* -u -m submitit", text, re.MULTILINE)
+    assert re.search(r"^exec \S+python\S* -P -u -m submitit", text, re.MULTILINE)
     assert not (tmp_path / ".sweeps").exists()

@@ -24,6 +24,7 @@ from repro.engine.faults import explain
 from repro.errors import UserError
 from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Cell, Run
+from repro.machine import python_command
 from repro.sweep.cost.estimate import UNKNOWN, Cost
 from repro.sweep.devices.slots import Slot
 
@@ -64,7 +65,7 @@ class Probe:
 @contextmanager
 def probe(module: str, slot: Slot) -> Iterator[Probe]:
     """Start ``module`` on ``slot``; it is killed at the end."""
-    command = [sys.executable, "-m", module]
+    command = python_command(module)
     environment = {**os.environ, **slot.environment}
     with (
         tempfile.TemporaryFile("w+") as errors,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from repro.errors import UserError
 from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Cell, Run
+from repro.machine import python_command
 from repro.sweep.cost.estimate import cost_key
 from repro.sweep.devices.packing import CONTEXT_BYTES
 
@@ -34,7 +35,7 @@ def estimated_bytes(cell: Cell) -> int:
     key = cost_key(cell)
     if key not in _known:
         request = Run(cell=cell, seed=0).model_dump_json()
-        command = [sys.executable, "-m", "repro.sweep.cost.memory_estimate"]
+        command = python_command("repro.sweep.cost.memory_estimate")
         try:
             done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=_SECONDS, check=True)
             _known[key] = int(done.stdout)

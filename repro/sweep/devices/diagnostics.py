@@ -127,7 +127,7 @@ def _probe_torch() -> dict[str, Any] | str:
     """What torch says of CUDA, in a process of its own; or the last line of the error if it cannot be imported."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, timeout=300, check=False
+            [sys.executable, "-P", "-c", _TORCH_PROBE], capture_output=True, text=True, timeout=300, check=False
         )
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer

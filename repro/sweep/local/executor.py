@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import selectors
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
 
+from repro.machine import python_command
 from repro.sweep.devices.slots import Slot
 from repro.sweep.executor import Ended, Event, Job, Started
 from repro.sweep.local.gpu_memory import GpuMemoryReservations
 from repro.sweep.local.worker import Worker
 
 # The public command: a person can do by hand what a worker does.
-WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "repro")
+WORKER_COMMAND: tuple[str, ...] = python_command("repro")
 
 _TICK_SECONDS = 0.1  # how soon a worker's end is noticed if another process keeps its output open
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import submitit
 
+import repro
 from repro.results.durable import make_folder, write_durably
 from repro.sweep.cluster_node import NodeSettings, RemoteJob
 from repro.sweep.executor import Job
@@ -134,10 +135,19 @@ class _Submitter(submitit.SlurmExecutor):
 
 
 def _submitter(folder: Path, options: SlurmOptions, count: int, at_a_time: int | None) -> _Submitter:
-    # By exec, the batch script becomes Python: SLURM signals that process only, and it passes the signal on.
-    submitter = _Submitter(folder, max_num_timeout=_WITHOUT_LIMIT, python=f"exec {shlex.quote(sys.executable)}")
+    # By exec, the batch script becomes Python: SLURM signals that process only, and it passes the signal on. By -P, the
+    # folder that sbatch was called in is not on its path.
+    submitter = _Submitter(folder, max_num_timeout=_WITHOUT_LIMIT, python=f"exec {shlex.quote(sys.executable)} -P")
     submitter.update_parameters(**_parameters(folder, options, count, at_a_time))
     return submitter
+
+
+def _package_path() -> list[str]:
+    """The shell line with which a task finds a package that is here found by the current folder alone."""
+    top = Path(repro.__file__).absolute().parents[1]
+    if sys.flags.safe_path or Path(sys.path[0]).absolute() != top:
+        return []
+    return [f"export PYTHONPATH={shlex.quote(str(top))}${{PYTHONPATH:+:$PYTHONPATH}}"]
 
 
 def _parameters(folder: Path, options: SlurmOptions, count: int, at_a_time: int | None) -> dict[str, Any]:
@@ -159,7 +169,7 @@ def _parameters(folder: Path, options: SlurmOptions, count: int, at_a_time: int 
         "qos": options.qos,
         "array_parallelism": max(1, at_a_time or count),
         "wckey": None,
-        "setup": list(options.setup) or None,
+        "setup": [*_package_path(), *options.setup] or None,
         "use_srun": False,
         "additional_parameters": {"signal": f"B:USR2@{lead}", "requeue": True, **dict(options.extra)},
     }
