@@ -14,8 +14,12 @@ from repro.errors import UserError
 ProgressStyle = Literal["auto", "rich", "plain", "json"]
 
 
-def _folder(path: Path) -> Path:
-    """The path of a folder that exists or can be made. Raises UserError for a file or a broken link."""
+def folder_path(path: Path) -> Path:
+    """The path of a folder, its ``~`` expanded, if it exists or can be made. Raises UserError for any other file."""
+    try:
+        path = path.expanduser()  # a shell leaves the ~ of --results=~/r and of a quoted variable
+    except RuntimeError as error:
+        raise UserError("whose home folder is this?", where=str(path), hint="Write the path without ~.") from error
     if os.path.lexists(path) and not path.is_dir():
         raise UserError("this is not a folder", where=str(path))
     return path
@@ -24,7 +28,7 @@ def _folder(path: Path) -> Path:
 Results = Annotated[
     Path,
     typer.Option(
-        "--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", file_okay=False, callback=_folder
+        "--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", file_okay=False, callback=folder_path
     ),
 ]
 Metric = Annotated[
@@ -35,7 +39,9 @@ Output = Annotated[
 ]
 Root = Annotated[
     Path,
-    typer.Option("--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", file_okay=False, callback=_folder),
+    typer.Option(
+        "--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", file_okay=False, callback=folder_path
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

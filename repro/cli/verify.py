@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT
+from repro.cli.options import RESULTS_DEFAULT, folder_path
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ _CHECKPOINT_HINT = "the next attempt quarantines it and resumes from the previou
 
 def verify(
     results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.")
+        Path,
+        typer.Argument(
+            metavar="RESULTS", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", callback=folder_path
+        ),
     ] = RESULTS_DEFAULT,
 ) -> None:
     """Check every byte of every record and checkpoint; list damaged, quarantined, leftover and unrecognised files.

@@ -115,3 +115,17 @@ def test_under_a_sweep_the_way_on_is_its_own(say: Say, results: Path) -> None:
     sweep.path.write_text(sweep.path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
     said = say("status", "demo", "--results", results)
     assert f"killed\nresume with  {command}\n" in said.out
+
+
+def test_a_leading_tilde_is_the_home_folder(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "r").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"There are no runs under {tmp_path / 'r'}" in say("status", "--results=~/r").out
+    monkeypatch.setenv("BIASREPRO_RESULTS", "~/r")
+    assert f"There are no runs under {tmp_path / 'r'}" in say("status").out
+    assert say("verify").code == 0
+    said = say("doctor", "--root=~/r")
+    assert f"{tmp_path / 'r'}: " in said.out
+    said = say("status", "--results=~nobody-of-this-name/r")
+    assert said.code == 2
+    assert "whose home folder is this?" in said.err
