@@ -21,6 +21,10 @@ _EPOCHS_KEY = b',\n  "epochs": ['
 _TIMING_OF_AN_EPOCH = ("train_seconds", "test_seconds", "images_per_second")
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+# As large as float32 goes: sums and squares of such numbers are finite.
+Number = Annotated[float, Field(ge=-1e39, le=1e39)]
+Positive = Annotated[float, Field(ge=0, le=1e39)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
 Printable = Annotated[str, Field(pattern=r"^\P{C}*$")]  # without control characters
 
 
@@ -32,21 +36,21 @@ class _Strict(BaseModel):
 class EpochRecord(_Strict):
     """One epoch: losses are batch-weighted means, accuracies in percent, weights are the z of the loss."""
 
-    epoch: Annotated[int, Field(ge=1)]
-    learning_rate: float
-    train_loss: float
+    epoch: Annotated[int, Field(ge=1, le=10**9)]
+    learning_rate: Number
+    train_loss: Number
     train_top1_percent: Percent
     train_top5_percent: Percent
-    weight_mean: float
-    weight_std: float
-    weight_min: float
-    weight_max: float
-    test_loss: float
+    weight_mean: Number
+    weight_std: Positive
+    weight_min: Number
+    weight_max: Number
+    test_loss: Number
     test_top1_percent: Percent
     test_top5_percent: Percent
-    train_seconds: float
-    test_seconds: float
-    images_per_second: float
+    train_seconds: Positive
+    test_seconds: Positive
+    images_per_second: Positive
 
 
 class Provenance(_Strict):
@@ -63,15 +67,15 @@ class Provenance(_Strict):
     device: str
     device_name: str
     driver: str | None
-    threads: int
+    threads: Count
     command: str
     data_source: str = ""
     data_fingerprint: str = ""
     started_at: str
     finished_at: str
-    duration_seconds: float
-    images_per_second: float
-    resumptions: int = 0
+    duration_seconds: Positive
+    images_per_second: Positive
+    resumptions: Count = 0
     changes_accepted: tuple[str, ...] = Field(default=(), strict=False)
 
 
@@ -87,15 +91,15 @@ class RunRecord(_Strict):
     table: str
     row: str
     column: str
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     status: Literal["completed", "diverged"]
     reason: str | None = None
     configuration: dict[str, Any]
     configuration_hash: str
-    parameters: int
+    parameters: Count
     last_top1_percent: Percent | None
     best_top1_percent: Percent | None
-    best_epoch: int | None
+    best_epoch: Count | None
     state_hash: str | None
     execution_in_force: dict[str, Any]
     provenance: Provenance
@@ -126,11 +130,13 @@ def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
     Raises DataError if it was edited or damaged, or is not a record of this version.
     """
     body = unsealed(raw, where=where)
-    if not epochs:
-        head, found, _ = body.partition(_EPOCHS_KEY)
-        body = head + _EPOCHS_KEY + b"]" if found else body
+    head, found, tail = body.partition(_EPOCHS_KEY)
+    if found and not epochs:
+        body = head + _EPOCHS_KEY + b"]"
     try:
-        return RunRecord.model_validate_json(body + b"\n}")
+        record = RunRecord.model_validate_json(body + b"\n}")
+        lines = [line for line in tail.split(b"\n") if line.startswith(b'    {"epoch": ')]
+        last = EpochRecord.model_validate_json(lines[-1].rstrip(b",")).test_top1_percent if lines else None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         version = first["input"] if first["loc"] == ("schema_version",) else None
@@ -142,6 +148,24 @@ def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
             ) from error
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise DataError(f"not a record of this version: {key}: {first['msg']}", where=where) from error
+    if (why := _contradiction(record, len(lines), last)) is not None:
+        raise DataError(f"the record contradicts itself: {why}", where=where)
+    return record
+
+
+def _contradiction(record: RunRecord, epochs: int, last_top1_percent: float | None) -> str | None:
+    """What in a record contradicts itself or its configuration, by the number of its epochs and the last of them."""
+    recipe = record.configuration.get("recipe")
+    planned = recipe.get("epochs") if isinstance(recipe, dict) else None
+    if record.id != f"{record.table}/{record.row}/{record.column}/seed-{record.seed}":
+        return f"its id, {record.id}, is not that of its table, row, column and seed"
+    if record.configuration.get("seed") != record.seed:
+        return "its configuration is of another seed"
+    if record.status == "completed" and epochs != planned:
+        return f"completed with {epochs} of {planned} epochs"
+    if record.last_top1_percent != last_top1_percent:
+        return "its last top-1 is not that of its last epoch"
+    return None
 
 
 def sealed(body: bytes) -> bytes:

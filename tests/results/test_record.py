@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,45 @@ def test_an_intact_record_of_a_newer_schema_is_newer_and_not_damaged(
     with pytest.raises(DataError, match="the seal is broken") as damaged:
         from_bytes(raw.replace(b"61.25", b"71.25"), where="run.json", epochs=epochs)
     assert damaged.value.kind == "damaged"
+
+
+@pytest.mark.parametrize("epochs", [True, False])
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"seed": 1}, "is not that of its table, row, column and seed"),
+        ({"row": "other"}, "is not that of its table, row, column and seed"),
+        ({"configuration": {"seed": 1, "recipe": {"epochs": 2}}}, "its configuration is of another seed"),
+        ({"configuration": {"seed": 0, "recipe": {"epochs": 8}}}, "completed with 2 of 8 epochs"),
+        ({"configuration": {"seed": 0, "recipe": 3}}, "completed with 2 of None epochs"),
+        ({"last_top1_percent": 99.0}, "its last top-1 is not that of its last epoch"),
+        ({"status": "diverged", "epochs": ()}, "its last top-1 is not that of its last epoch"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(
+    make_record: Callable[..., RunRecord], fields: dict[str, Any], why: str, epochs: bool
+) -> None:
+    with pytest.raises(DataError, match="contradicts itself") as caught:
+        from_bytes(to_bytes(make_record(**fields)), where="run.json", epochs=epochs)
+    assert why in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"parameters": 352042', b'"parameters": 1' + 400 * b"0"),
+        (b'"seed": 0,', b'"seed": -1,'),
+        (b'"threads": 1,', b'"threads": -1,'),
+        (b'"resumptions": 0', b'"resumptions": 1' + 30 * b"0"),
+        (b'{"epoch": 2, "learning_rate": 0.1', b'{"epoch": 2, "learning_rate": 1e308'),
+        (b'{"epoch": 2,', b'{"epoch": 1' + 30 * b"0" + b","),
+    ],
+)
+def test_numbers_have_bounds(make_record: Callable[..., RunRecord], old: bytes, new: bytes) -> None:
+    body = to_bytes(make_record()).rpartition(b',\n  "seal"')[0]
+    assert old in body
+    with pytest.raises(DataError, match="not a record of this version"):
+        from_bytes(sealed(body.replace(old, new)), where="run.json")
 
 
 def test_a_record_may_be_read_without_its_epochs(make_record: Callable[..., RunRecord]) -> None:

@@ -23,11 +23,11 @@ from repro.progress import Progress
 
 if TYPE_CHECKING:
     from repro.experiment.schema import Run
-    from repro.results import RunRecord
+    from repro.results import EpochRecord, RunRecord
 
 
 def record_of(run: Run, **fields: Any) -> RunRecord:
-    """A record of ``run`` without epochs, with fields replaced."""
+    """A record of ``run`` whose epochs are all alike, with fields replaced."""
     from repro.results import Provenance, RunRecord
 
     cell = run.cell
@@ -66,9 +66,20 @@ def record_of(run: Run, **fields: Any) -> RunRecord:
         "state_hash": "0" * 64,
         "execution_in_force": {},
         "provenance": provenance,
-        "epochs": (),
     }
-    return RunRecord(**values | fields)
+    values |= fields
+    last = values["last_top1_percent"]
+    planned = values["configuration"]["recipe"]["epochs"]
+    count = planned if values["status"] == "completed" else int(last is not None)
+    return RunRecord(**{"epochs": tuple(epoch_of(number, last) for number in range(1, count + 1))} | values)
+
+
+def epoch_of(number: int, top1_percent: float) -> EpochRecord:
+    """An epoch with this test top-1."""
+    from repro.results import EpochRecord
+
+    rest = set(EpochRecord.model_fields) - {"epoch", "test_top1_percent"}
+    return EpochRecord(epoch=number, test_top1_percent=top1_percent, **dict.fromkeys(rest, 1.0))
 
 
 def prepare(
