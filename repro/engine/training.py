@@ -220,8 +220,8 @@ class Training:
         return f"the loss was not finite at epoch {self.state.epoch}, step {bad_step}"
 
     def _save_is_due(self, seconds: float) -> bool:
-        """Whether a stop was requested, or the last checkpoint is ``seconds`` old."""
-        return self.should_stop() or time.monotonic() - self._saved >= seconds
+        """Whether the last checkpoint is ``seconds`` old, or a stop was requested."""
+        return time.monotonic() - self._saved >= seconds or self.should_stop()
 
     def _save(self, ownership: Ownership) -> None:
         state = self.state

@@ -635,6 +635,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], whole: bytes) -> Stage:
+    monkeypatch.setattr(train, "EPOCH_CHECKPOINT_SECONDS", 0.0)  # these epochs take a second
     return Stage(tmp_path, monkeypatch, capfd, whole)
 
 
