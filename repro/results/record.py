@@ -135,8 +135,12 @@ def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
         body = head + _EPOCHS_KEY + b"]"
     try:
         record = RunRecord.model_validate_json(body + b"\n}")
-        lines = [line for line in tail.split(b"\n") if line.startswith(b'    {"epoch": ')]
-        last = EpochRecord.model_validate_json(lines[-1].rstrip(b",")).test_top1_percent if lines else None
+        count = len(record.epochs)
+        last = record.epochs[-1].test_top1_percent if count else None
+        if found and not epochs and (made := json.loads(b"[" + tail)):
+            count, last = len(made), made[-1]["test_top1_percent"]
+    except (KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
+        raise DataError("not a record of this version: its epochs cannot be read", where=where) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         version = first["input"] if first["loc"] == ("schema_version",) else None
@@ -148,7 +152,7 @@ def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
             ) from error
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise DataError(f"not a record of this version: {key}: {first['msg']}", where=where) from error
-    if (why := _contradiction(record, len(lines), last)) is not None:
+    if (why := _contradiction(record, count, last)) is not None:
         raise DataError(f"the record contradicts itself: {why}", where=where)
     return record
 
@@ -163,7 +167,10 @@ def _contradiction(record: RunRecord, epochs: int, last_top1_percent: float | No
         return "its configuration is of another seed"
     if record.status == "completed" and epochs != planned:
         return f"completed with {epochs} of {planned} epochs"
-    if record.last_top1_percent != last_top1_percent:
+    if record.last_top1_percent != last_top1_percent and (record.last_top1_percent, record.status) != (
+        None,
+        "diverged",
+    ):
         return "its last top-1 is not that of its last epoch"
     return None
 

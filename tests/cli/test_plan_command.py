@@ -12,7 +12,7 @@ from repro.cli.plan import plan
 from repro.errors import UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
-from repro.results import Provenance, RunFolder, RunRecord, write_record
+from repro.results import EpochRecord, Provenance, RunFolder, RunRecord, write_record
 
 Plan = Callable[..., str]
 
@@ -32,6 +32,7 @@ def planned(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Plan:
 
 def write_run(results: Path, cell: Cell, seed: int, top1: float, *, device: str, hours: float) -> None:
     run = Run(cell=cell, seed=seed)
+    rest = dict.fromkeys(set(EpochRecord.model_fields) - {"epoch", "test_top1_percent"}, 1.0)
     record = RunRecord(
         id=run.id,
         table=cell.table,
@@ -66,7 +67,9 @@ def write_run(results: Path, cell: Cell, seed: int, top1: float, *, device: str,
             duration_seconds=3600 * hours,
             images_per_second=1.0,
         ),
-        epochs=(),
+        epochs=tuple(
+            EpochRecord(epoch=epoch, test_top1_percent=top1, **rest) for epoch in range(1, cell.recipe.epochs + 1)
+        ),
     )
     write_record(RunFolder.of(results, run), record)
 
