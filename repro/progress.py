@@ -54,15 +54,5 @@ class Progress:
 Listener = Callable[[Progress], None]
 
 
-def told_to(*listeners: Listener) -> Listener:
-    """A listener that tells each of ``listeners``."""
-
-    def tell(progress: Progress) -> None:
-        for listener in listeners:
-            listener(progress)
-
-    return tell
-
-
 def ignore(progress: Progress) -> None:
     """A listener that does nothing."""

@@ -269,7 +269,7 @@ def _left_out(entry: Found, why: Reason, detail: str) -> LeftOut:
 
 def unread(left_out: Iterable[LeftOut]) -> dict[str, str]:
     """The paths of the records that could not be read, and why."""
-    return {one.path: one.detail for one in left_out if one.why == "unreadable"}
+    return {entry.path: entry.detail for entry in left_out if entry.why == "unreadable"}
 
 
 def seed_of(folder: str) -> int | None:

@@ -14,7 +14,7 @@ from repro.cli.preflight import decode_with_progress
 from repro.cli.references import complete_cell, declared, find_target
 from repro.cli.tensorboard import TensorBoardLog
 from repro.errors import Interrupted, UserError
-from repro.progress import Listener, Progress, told_to
+from repro.progress import Listener, Progress
 
 if TYPE_CHECKING:
     from repro.experiment.schema import Run
@@ -107,8 +107,13 @@ def _showing(run: Run, folder: RunFolder, style: options.ProgressStyle, tensorbo
 
     with choose_view(style) as view, closing(Publisher(folder)) as published:
         hear = TensorBoardLog(tensorboard / run.id, view.hear).hear if tensorboard else view.hear
+
+        def tell(progress: Progress) -> None:
+            hear(progress)
+            published.hear(progress)
+
         try:
-            yield told_to(hear, published.hear)
+            yield tell
         except Interrupted:
             raise
         except Exception as error:

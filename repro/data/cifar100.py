@@ -47,14 +47,11 @@ def decode_cifar100(source: Path, facts: DatasetFacts, progress: object = None) 
         )
     members = dict(read_members(source, {*_BINARY, *_PYTHON}.__contains__, _LIMITS))
     if set(members) == set(_BINARY):
-        return _decode_binary(*(members[name] for name in _BINARY))
+        train, test, names = (members[name] for name in _BINARY)
+        return DecodedImages(*_split_records(train), *_split_records(test), tuple(names.decode("ascii").split()))
     if set(members) == set(_PYTHON):
         return _decode_python(source, *(members[name] for name in _PYTHON))
     raise DataError(f"files are missing in this archive of {facts.title}; found {sorted(members)}", where=str(source))
-
-
-def _decode_binary(train: bytes, test: bytes, names: bytes) -> DecodedImages:
-    return DecodedImages(*_split_records(train), *_split_records(test), tuple(names.decode("ascii").split()))
 
 
 def _split_records(content: bytes) -> tuple[Images, Labels]:

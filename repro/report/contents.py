@@ -60,7 +60,9 @@ def gather_report(results: Path, tables: Sequence[Table] = (), metric: Metric = 
     product = find_table("product")
     judged = [other for table in (*papers, *sections) for other in tables_judged(table, sections)]
     evidence = gather_evidence(results, [*judged, product], metric, epochs=True)
-    return report_on(papers, _in_order(sections), product, evidence, tuple(unknown if not tables else ()))
+    # The paper's tables first, a demo last; overridden tables after the others.
+    sections.sort(key=lambda table: (not table.comparable, _ORDER.index(table.kind), table.id))
+    return report_on(papers, sections, product, evidence, tuple(unknown if not tables else ()))
 
 
 def report_on(
@@ -80,8 +82,3 @@ def report_on(
         claims=assess_claims(of_claims, evidence.assess(of_claims)),
         unknown=unknown,
     )
-
-
-def _in_order(tables: Sequence[Table]) -> list[Table]:
-    """The paper's tables first, a demo last; what was overridden after what was not."""
-    return sorted(tables, key=lambda table: (not table.comparable, _ORDER.index(table.kind), table.id))

@@ -129,7 +129,9 @@ def _of_record(record: RunRecord) -> str:
     parts = ["no accuracy" if last is None else f"{last:.2f} at the last epoch"]
     if best is not None:
         parts.append(f"best {best:.2f} at epoch {record.best_epoch}")
-    parts.append(f"{_time(record.provenance.duration_seconds)} on {record.provenance.device_name}")
+    hours = record.provenance.duration_seconds / 3600
+    took = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+    parts.append(f"{took} on {record.provenance.device_name}")
     if record.provenance.resumptions:
         parts.append(f"resumed {counted(record.provenance.resumptions, 'time')}")
     return ", ".join(parts)
@@ -168,7 +170,3 @@ def _seeds_needed(result: CellResult) -> str:
 
 def _entry(value: float | None, text: Callable[[float], str]) -> Entry:
     return Entry(MISSING) if value is None else Entry(text(value), value)
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

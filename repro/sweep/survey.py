@@ -96,7 +96,8 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
         return _unfinished(folder, now)
     match why_left_out(run, record):
         case "configuration":
-            return RunState(Stage.FOREIGN, _difference(record.configuration, run), record)
+            detail = _first_difference(with_neutral(record.configuration), with_neutral(run.configuration()))
+            return RunState(Stage.FOREIGN, detail, record)
         case "diverged":
             return RunState(Stage.DIVERGED, record.reason, record)
     if is_at_chance(record, run.cell):
@@ -119,10 +120,6 @@ def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:
     if folder.checkpoint.exists():
         return RunState(Stage.INTERRUPTED)
     return RunState(Stage.MISSING)
-
-
-def _difference(recorded: dict[str, Any], run: Run) -> str:
-    return _first_difference(with_neutral(recorded), with_neutral(run.configuration()))
 
 
 def _first_difference(recorded: Any, wanted: Any, key: str = "") -> str:

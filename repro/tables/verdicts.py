@@ -15,7 +15,9 @@ def with_verdicts(table: AssembledTable, assessment: Assessment, how: Verdicts) 
 
     def judged(row: AssembledRow, cell: AssembledCell) -> AssembledCell:
         result = assessment.cells.get((row.table, row.id, cell.column))
-        return replace(cell, judgement=_judgement(result)) if result and _is_compared(result) else cell
+        if result is None or (result.delta is None and result.paper_delta is None):
+            return cell
+        return replace(cell, judgement=_judgement(result))
 
     rows = []
     for row in table.rows:
@@ -28,10 +30,6 @@ def stars(judgement: Judgement | None) -> str:
     if judgement is None or judgement.p_adjusted is None:
         return ""
     return next((mark for level, mark in _STARS if judgement.p_adjusted < level), "")
-
-
-def _is_compared(result: CellResult) -> bool:
-    return result.delta is not None or result.paper_delta is not None
 
 
 def _judgement(result: CellResult) -> Judgement:
