@@ -24,7 +24,7 @@ LAYERS = (
 # What may be imported without PyTorch: whatever answers without training, the command line first of all.
 WITH_TORCH = ("data", "losses", "models", "engine", "bench")
 # What `biasrepro --help` has no time for.
-SLOW_TO_IMPORT = ("torch", "torchvision", "pandas", "scipy", "matplotlib")
+SLOW_TO_IMPORT = ("torch", "torchvision", "pandas", "scipy", "matplotlib", "pydantic")
 
 
 def parts() -> list[str]:

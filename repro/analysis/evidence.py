@@ -100,18 +100,22 @@ def table_of_folder(name: str) -> Table | None:
 def lending_cells(results: Path, table: Table) -> dict[str, list[Cell]]:
     """For the id of a cell of ``table``, the cells of built-in tables whose runs it counts if it has none."""
     declared = [table.id] if _is_preregistered(results, table) else []
-    return equal_cells(table, _built_in(table)) if borrows(table, declared) else {}
+    if not borrows(table, declared):
+        return {}
+    overrides = table.id.removeprefix(table.table)
+    recorded = [name for name in builtin_names() if (results / f"{name}{overrides}").is_dir()]
+    return equal_cells(table, _built_in(table, recorded))
 
 
 def _is_preregistered(results: Path, table: Table) -> bool:
     return (results / table.id / PREREGISTRATION).exists()
 
 
-def _built_in(table: Table) -> list[Table]:
-    """The built-in tables under the overrides of ``table``, without those that cannot have them."""
+def _built_in(table: Table, names: Iterable[str] | None = None) -> list[Table]:
+    """The built-in tables (of these names) under the overrides of ``table``, without those that cannot have them."""
     overrides = table.id.removeprefix(table.table)
     tables = []
-    for name in builtin_names():
+    for name in builtin_names() if names is None else names:
         with contextlib.suppress(UserError):
             tables.append(find_table(f"{name}{overrides}"))
     return tables

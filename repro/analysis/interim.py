@@ -78,9 +78,9 @@ def _take_looks(
     """Do every analysis of cells preregistered together that is possible by now."""
     estimates = []
     for n in looks.seeds:
-        estimates.append(
-            _side_by_side([_estimate(question.pairs.before(n).differences) for question in cells.values()])
-        )
+        at_n = [_estimate(question.pairs.before(n).differences) for question in cells.values()]
+        parts = np.array([(cell.value, cell.standard_error, cell.df) for cell in at_n], np.float64)
+        estimates.append(Estimate(*parts.T))  # with fields (cells,)
     possible = []
     for key in cells:
         possible.append([seeds_in[key] >= n for n in looks.seeds])
@@ -116,9 +116,3 @@ def _seeds_in(ours: CellRuns, baseline: CellRuns) -> int:
 def _estimate(differences: Sequence[float]) -> Estimate:
     n = len(differences)
     return paired(fmean(differences) if n else np.nan, np.std(differences, ddof=1) if n > 1 else np.nan, n)
-
-
-def _side_by_side(estimates: Sequence[Estimate]) -> Estimate:
-    """Scalar estimates as one of arrays (cells,)."""
-    parts = np.array([(estimate.value, estimate.standard_error, estimate.df) for estimate in estimates], np.float64)
-    return Estimate(*parts.T)

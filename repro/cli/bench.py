@@ -10,7 +10,7 @@ import typer
 
 from repro.cli.options import Device, Threads, refuse_unused
 from repro.errors import UserError
-from repro.experiment.schema import Precision
+from repro.experiment.catalog import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,9 +12,11 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from repro.errors import ConfigError, DataError, nearest
+
+Precision = Literal["fp32", "ieee", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from repro.experiment.added_keys import without_neutral
-from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS
+from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, Precision
 from repro.experiment.fields import Identifier, Strict, Title, known, whole_number
 from repro.experiment.papers import PaperChoice
 
@@ -22,7 +22,6 @@ LossName = Annotated[str, AfterValidator(known("loss", LOSSES))]
 DatasetName = Annotated[str, AfterValidator(known("data set", DATASETS))]
 NetworkName = Annotated[str, AfterValidator(known("network", NETWORKS))]
 Normalization = Literal["batch", "running", "activation"]
-Precision = Literal["fp32", "ieee", "tf32", "bf16"]
 TableKind = Literal["paper", "released", "variants", "study", "demo"]
 
 BASELINE = "ce"

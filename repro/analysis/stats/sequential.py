@@ -89,7 +89,8 @@ def follow(
         confidence = np.where(taken, 1 - spendable, confidence)
         p[..., index] = np.where(taken, cell_p(estimates[index], paper), 1.0)
         total = sequential_p(p[..., : index + 1], looks)
-        adjusted = _holm_in_family(total, family)
+        others = np.ones((*shape[:-1], family - shape[-1]))  # the family's cells that are not here: p = 1
+        adjusted = holm(np.concatenate([total, others], axis=-1))[..., : shape[-1]]
         verdict = judge(standing, np.broadcast_to(paper, shape), adjusted, alpha=alpha, confidence=confidence)
     return Followed(look, total, adjusted, confidence, verdict)
 
@@ -100,9 +101,3 @@ def _where(chosen: NDArray[np.bool_], new: Estimate, old: Estimate) -> Estimate:
         np.where(chosen, new.standard_error, old.standard_error),
         np.where(chosen, new.df, old.df),
     )
-
-
-def _holm_in_family(p: Floats, family: int) -> Floats:
-    """Holm's adjustment of ``p`` (..., cells) in a family of so many, of which the others have p = 1."""
-    others = np.ones((*p.shape[:-1], family - p.shape[-1]))
-    return holm(np.concatenate([p, others], axis=-1))[..., : p.shape[-1]]
