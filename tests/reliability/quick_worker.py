@@ -71,7 +71,7 @@ def main() -> int:
                 note("two owners")
                 return 1
             note("on", where=os.environ.get("CUDA_VISIBLE_DEVICES", ""), command=sys.argv[1:])
-            if code := misfortune(beside, record):
+            if code := misfortune(beside, record, folder, ownership):
                 note("off")
                 return code
             train(folder, record, ownership, note)
@@ -86,7 +86,7 @@ def main() -> int:
     return 0
 
 
-def misfortune(beside: Path, record: RunRecord) -> int:
+def misfortune(beside: Path, record: RunRecord, folder: RunFolder, ownership: Ownership) -> int:
     """What befalls this attempt at the run; returns the exit code that it ends with, 0 where nothing does."""
     if not (beside / "misfortunes.json").exists():
         return 0
@@ -105,7 +105,11 @@ def misfortune(beside: Path, record: RunRecord) -> int:
     elif what == "preempted":
         return 143
     time.sleep(0.3)
-    phase: Any = "diverged" if what == "diverged" else "failed"
+    phase: Any = "failed"
+    if what == "diverged":  # the one misfortune that ends a run with a record
+        phase = "diverged"
+        changed = {"status": "diverged", "reason": f"the cause: {what}", "last_top1_percent": None}
+        write_record(folder, record.model_copy(update=changed), ownership.write)
     trouble: Any = what if what in ("out_of_memory", "device_lost") else None
     print(Progress(record.id, phase, message=f"the cause: {what}", trouble=trouble).to_line(), flush=True)
     return 1
