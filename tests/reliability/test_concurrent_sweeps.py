@@ -94,7 +94,7 @@ def test_each_run_is_trained_to_its_end_exactly_once(tmp_path: Path, proved: Cal
     assert not happened["two owners"]
     assert not [event for event in happened if "torn" in event]
     found = inspect(tmp_path / "results")
-    assert (found.records, found.in_training, found.having("damaged")) == (RUNS, 0, [])
+    assert (found.records, found.in_training, found.of_kind("damaged")) == (RUNS, 0, [])
     assert {one.record.id for one in load_records(tmp_path / "results") if one.record} == {run.id for run in runs}
     assert max(Counter(event["run"] for event in events if event["event"] == "recorded").values()) == 1
     for run in runs:

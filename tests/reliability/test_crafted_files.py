@@ -305,7 +305,8 @@ def test_no_crafted_record_is_counted(name: str, tmp_path: Path, capfd: pytest.C
         code = repro.cli.run([command, *arguments])
         said = "".join(capfd.readouterr())
         assert "Traceback" not in said, (command, said)
-        assert code == (1 if command == "verify" else 0), (command, said)
+        # What a newer version wrote may be whole: every command says that it was not counted, by its exit code too.
+        assert code == (1 if command == "verify" or name == "another version" else 0), (command, said)
         assert "61.25" not in said
         assert "61.2" not in said
     assert folder.record.read_bytes() == CRAFTED_RECORDS[name]

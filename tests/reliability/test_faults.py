@@ -176,7 +176,7 @@ def fails_on_the_gpu(stage: Stage, error: Exception, trouble: str, *words: str) 
 def _(stage: Stage) -> None:
     fails_on_the_gpu(
         stage, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory",
-        "the GPU's memory ran out", "--jobs-per-gpu", "recompute", "The batch size belongs to the experiment",
+        "the GPU's memory ran out", "--jobs-per-gpu", "recompute", "The batch size is part of the experiment",
     )  # fmt: skip
 
 
@@ -251,16 +251,16 @@ def _(stage: Stage) -> None:
         stage,
         errno.ENOSPC,
         1,
-        "the disk is full: the state at epoch",
+        "the disk is full: the checkpoint at epoch",
         "it needs about 2.8 MB",
-        "are free",
+        "free on the disk",
         "biasrepro verify",
     )
 
 
 @fault("a quota that is used up in the middle of a checkpoint", "the same, and it is called a quota")
 def _(stage: Stage) -> None:
-    fails_to_write(stage, errno.EDQUOT, 1, "the quota is used up: the state at epoch", "biasrepro verify")
+    fails_to_write(stage, errno.EDQUOT, 1, "the disk quota is exceeded: the checkpoint at epoch", "biasrepro verify")
 
 
 @fault("a disk that fills up in the middle of the record", "the last checkpoint is there, and the record comes later")
