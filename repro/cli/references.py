@@ -71,9 +71,9 @@ def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
 def command_line(*arguments: str, results: Path, root: Path | None = None) -> str:
     """A ``biasrepro`` command to paste, with those folders that are not its defaults."""
     words = ["biasrepro", *arguments]
-    if results != Path(os.environ.get("BIASREPRO_RESULTS") or RESULTS_DEFAULT):
+    if results != Path(os.environ.get("BIASREPRO_RESULTS") or RESULTS_DEFAULT).expanduser():
         words += ["--results", str(results)]
-    if root is not None and root != Path(os.environ.get("BIASREPRO_DATA") or ROOT_DEFAULT):
+    if root is not None and root != Path(os.environ.get("BIASREPRO_DATA") or ROOT_DEFAULT).expanduser():
         words += ["--root", str(root)]
     return shlex.join(words)
 

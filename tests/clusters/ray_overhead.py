@@ -1,4 +1,6 @@
-"""The overhead per run of Ray and this package: sweeps of runs that do nothing, on a real Ray on this machine.
+"""The overhead per run of Ray and this package: sweeps of runs that train nothing, on a real Ray on this machine.
+
+A run is done once its record is there, so each puts a record that was written beforehand in its place.
 
 ``python tests/clusters/ray_overhead.py 500 1000 2000 4000`` prints seconds, milliseconds per run, the driver's memory,
 and how far the seconds deviate from linear growth.
@@ -22,9 +24,13 @@ from pathlib import Path
 
 import ray_cluster
 
+sys.path.append(str(Path(__file__).parents[1] / "sweep"))
+from fake_worker import record_of  # without torch, which the memory measured would have
+
 from repro.cli.sweep.view import PlainSweepView
 from repro.experiment.config import load_table
 from repro.results import RunFolder
+from repro.results.record import to_bytes
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Job
@@ -68,15 +74,21 @@ class Overhead:
 
 
 def measure(address: str, folder: Path, count: int) -> Overhead:
-    """Sweep ``count`` runs whose command does nothing on the cluster at ``address``, with plain progress output."""
+    """Sweep ``count`` runs that only put their record in place on the cluster at ``address``, with plain progress."""
     folder.mkdir()
     results = folder / "results"
     results.mkdir()
     (folder / "idle.yaml").write_text(EXPERIMENT)
     runs = selected_runs(load_table(folder / "idle.yaml"), range(count // 2))
-    jobs = [Job(run, RunFolder.of(results, run), ("train", run.cell.id)) for run in runs]
+    jobs = []
+    for number, run in enumerate(runs):
+        record, place = folder / f"{number}.json", RunFolder.of(results, run)
+        record.write_bytes(to_bytes(record_of(run)))
+        jobs.append(Job(run, place, ("train", str(record), str(place.record))))
     with register(results, table="idle", executor="ray", command="biasrepro sweep idle").kept() as sweep:
-        terms = NodeSettings(sweep.id, str(results), device="cpu", threads=1, command=("true",))
+        terms = NodeSettings(
+            sweep.id, str(results), device="cpu", threads=1, command=("sh", "-c", 'exec install -D "$1" "$2"')
+        )
         executor = RayBackend(RayOptions(address=address, gpus_per_job=0.5)).connect(terms)
         began, on_processor = time.monotonic(), time.process_time()
         with (folder / "shown.txt").open("w") as shown, contextlib.redirect_stdout(shown):

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 import ray_cluster
 from cluster_sweep import Sweep, fates
+from commits import a_record
 from killing import EXPERIMENT, without_times
 
 from repro.experiment.config import load_table
 from repro.results import RunFolder, load_records
 from repro.results.ownership import SILENT_SECONDS, owner_of
+from repro.results.record import to_bytes
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Job
@@ -250,8 +252,14 @@ def test_a_run_without_a_heartbeat_is_submitted_again(cluster: Any, folder: Path
 def test_two_runs_have_halves_of_a_gpu_and_memory_for_one(cluster: Any, folder: Path) -> None:
     (folder / "results").mkdir()
     runs = selected_runs(load_table(folder / "tiny.yaml"), [0])[:2]
-    jobs = [Job(run, RunFolder.of(folder / "results", run), ("train", run.cell.id)) for run in runs]
-    worker = ("sh", "-c", f"echo begins >> {folder}/audit; sleep 1; echo ends >> {folder}/audit")
+    jobs = []
+    for number, run in enumerate(runs):
+        record, place = folder / f"{number}.json", RunFolder.of(folder / "results", run)
+        record.write_bytes(to_bytes(a_record(run)))
+        jobs.append(Job(run, place, ("train", str(record), str(place.record))))
+    # Long enough for the other one to begin meanwhile, whatever the machine does besides.
+    audited = f"echo begins >> {folder}/audit; sleep 5; echo ends >> {folder}/audit"
+    worker = ("sh", "-c", f'{audited}; install -D "$1" "$2"')
     with register(folder / "results", table="tiny", executor="ray", command="biasrepro sweep tiny").kept() as sweep:
         terms = NodeSettings(sweep.id, str(folder / "results"), device="cuda", threads=1, command=worker)
         state = run_sweep(jobs, RayBackend(RayOptions(address=cluster.address, jobs_per_gpu=2)).connect(terms))

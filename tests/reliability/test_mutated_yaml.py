@@ -22,7 +22,7 @@ PARTS, FILES_A_PART = 10, 1_000
 @pytest.fixture(scope="module")
 def mutations() -> ModuleType:
     """The mutations that tests/experiment/test_config_mutations.py makes."""
-    path = Path(__file__).parents[1] / "test_config_mutations.py"
+    path = Path(__file__).parents[1] / "experiment" / "test_config_mutations.py"
     spec = importlib.util.spec_from_file_location("config_mutations", path)
     assert spec is not None
     assert spec.loader is not None
