@@ -41,7 +41,9 @@ def test_what_is_left_out_of_a_figure_is_counted_and_named(
     record.write_bytes(record.read_bytes().replace(b"9", b"8", 1))
     said = say("figure", name, "demo", "-o", tmp_path / "b.svg", "--results", recorded_demo)
     assert said.code == 0
-    assert said.out.rstrip().endswith("1 record is left out: damaged, edited or of another configuration.")
+    assert said.out.rstrip().endswith(
+        "1 record is left out: damaged, edited, not readable or of another configuration."
+    )
     assert f"left out: {record}: the seal is broken" in said.err
 
 

@@ -37,7 +37,7 @@ def accuracy(run: Run) -> float:
     return round(printed.get(column.id, 60.0 + 0.3 * index[1]) + 0.11 * index[0] + seed_effect, 2)
 
 
-def fake_record(run: Run, *, epochs: int = 2, **changes: Any) -> RunRecord:
+def fake_record(run: Run, **changes: Any) -> RunRecord:
     """A completed run of ``run``; ``changes`` replace fields of the record, or of its provenance."""
     last = accuracy(run)
     provenance = {
@@ -76,7 +76,7 @@ def fake_record(run: Run, *, epochs: int = 2, **changes: Any) -> RunRecord:
         "state_hash": "5" * 64,
         "execution_in_force": {"precision": "fp32"},
         "provenance": Provenance(**provenance),
-        "epochs": tuple(_epoch(number, last) for number in range(1, epochs + 1)),
+        "epochs": tuple(_epoch(number, last) for number in range(1, run.cell.recipe.epochs + 1)),
     }
     return RunRecord(**(fields | changes))
 
