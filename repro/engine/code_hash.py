@@ -48,11 +48,18 @@ WHOLE = "*"
 @cache
 def code_hash(model: str, loss: str, dataset: str) -> str:
     """SHA-256 (hex) of the code that trains network ``model`` with ``loss`` on ``dataset``."""
-    network, chosen_loss = NETWORKS[model], LOSSES[loss]
-    entries = (network.builder, chosen_loss.builder, dataset_facts(dataset).decoder)
+    network, chosen_loss, facts = NETWORKS[model], LOSSES[loss], dataset_facts(dataset)
+    entries = (network.builder, chosen_loss.builder, facts.decoder)
     layouts = (network.cpu_memory_format, network.cuda_memory_format)
     choices = (*layouts, sorted(chosen_loss.arguments.items()), chosen_loss.weighted)
-    return hash_of(PACKAGE, (*ROOTS, *entries), repr(choices))
+    shape = (facts.num_classes, facts.image_size)
+    return hash_of(PACKAGE, (*ROOTS, *entries), repr((choices, shape)))
+
+
+@cache
+def shared_code_hash() -> str:
+    """SHA-256 (hex) of the code that every run shares, whatever its network, loss and data set."""
+    return hash_of(PACKAGE, ROOTS)
 
 
 def hash_of(package: Path, roots: Iterable[str], choices: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from repro.data import Dataset
+from repro.engine.code_hash import shared_code_hash
 from repro.engine.device import DeviceSettings
 from repro.engine.provenance import environment_facts, hash_of_code
 from repro.engine.state import TrainingState
@@ -39,6 +40,7 @@ def conclude(
         provenance=Provenance(
             **environment_facts(settings.device),
             code_hash=hash_of_code(run),
+            shared_code_hash=shared_code_hash(),
             data_source=dataset.source,
             data_fingerprint=dataset.fingerprint,
             started_at=state.started_at,

@@ -23,6 +23,7 @@ from repro.report.headlines import (
 from repro.report.run_facts import facts, peculiarities
 from repro.report.table_rows import delta_rows
 from repro.tables import markdown_format as markdown
+from repro.tables.footnotes import code_versions
 from repro.tables.layout import MISSING
 from repro.tables.markdown_format import escape
 from repro.wording import counted
@@ -67,7 +68,7 @@ def easy(report: Report) -> list[str]:
     found = [f"{smooth:,} of {len(records):,} completed runs ran without interruption."]
     if not _left_out(report)["diverged"]:
         found.append("No run diverged.")
-    if len({record.provenance.code_hash for record in records}) == 1:
+    if len(code_versions(records)) == 1:
         found.append("All runs used the same version of the training code.")
     close = [f"{row.title} ({table.label})" for table in report.papers for row, far in baselines(table) if not far]
     if close:

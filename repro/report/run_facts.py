@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from repro.results import Provenance, RunRecord
-from repro.tables.footnotes import tally
+from repro.tables.footnotes import code_versions, tally
 from repro.wording import counted
 
 _MOST_SHOWN = 8
@@ -30,7 +30,7 @@ def facts(records: Sequence[RunRecord]) -> dict[str, str]:
         **({"On": first} if first == last else {"Between": f"{first} and {last}"}),
         "biasrepro": _frequencies(run.biasrepro for run in made),
         "Commit": _frequencies(map(_commit, made)),
-        "Training code (hash)": _frequencies(run.code_hash[:12] for run in made),
+        "Training code (hash)": _counts([(name[:12], count) for name, count in code_versions(records)]),
         "Python": _frequencies(run.python for run in made),
     }
     for package in ("torch", "torchvision", "numpy", "CUDA", "cuDNN"):
@@ -70,7 +70,10 @@ def peculiarities(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _frequencies(values: Iterable[str]) -> str:
-    counts = tally(values)
+    return _counts(tally(values))
+
+
+def _counts(counts: Sequence[tuple[str, int]]) -> str:
     if len(counts) == 1:
         return counts[0][0]
     shown = ", ".join(f"{value} ({count})" for value, count in counts[:_MOST_SHOWN])

@@ -59,6 +59,7 @@ class Provenance(_Strict):
     git_commit: str | None
     git_dirty: bool | None
     code_hash: str
+    shared_code_hash: str | None = None  # of the part of that code which runs of every network, loss and data set share
     python: str
     packages: dict[str, str]
     platform: str

@@ -16,6 +16,7 @@ from repro.tables.footnotes import (
     accepted_text,
     borrowed_text,
     chance_text,
+    code_versions,
     exclusion_text,
     mixture_texts,
     parameters_text,
@@ -82,7 +83,7 @@ def assemble(
         recorded_runs=sum(run.seed in planned for runs in own for run in (*runs.completed, *runs.diverged)),
         planned_runs=len(table.cells) * table.seeds,
         devices=tally(record.provenance.device_name for record in completed),
-        code_hashes=tally(record.provenance.code_hash for record in completed),
+        code_hashes=code_versions(completed),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from repro.analysis.runs import LeftOut, Reason
@@ -20,7 +20,6 @@ _MADE_WITH: dict[str, Callable[[Provenance], str | None]] = {
     "GPU driver versions": lambda made: made.driver,
     "PyTorch versions": lambda made: made.packages.get("torch"),
     "sets of training images": lambda made: made.data_fingerprint[:12] or None,
-    "code versions": lambda made: made.code_hash[:12],
 }
 
 
@@ -111,8 +110,33 @@ def mixture_texts(records: Sequence[RunRecord]) -> Iterator[str]:
     for what, named in _MADE_WITH.items():
         counts = tally(name for record in records if (name := named(record.provenance)) is not None)
         if len(counts) > 1:
-            listed = _listed([f"{plain(name)} ({count})" for name, count in counts])
-            yield f"The runs used {len(counts)} different {what}: {listed}."
+            yield _mixture(what, counts)
+    if len(counts := code_versions(records)) > 1:
+        yield _mixture("code versions", [(name[:12], count) for name, count in counts])
+
+
+def _mixture(what: str, counts: Sequence[tuple[str, int]]) -> str:
+    listed = _listed([f"{plain(name)} ({count})" for name, count in counts])
+    return f"The runs used {len(counts)} different {what}: {listed}."
+
+
+def code_versions(records: Iterable[RunRecord]) -> tuple[tuple[str, int], ...]:
+    """The versions of the training code, by hash, and how many runs used each.
+
+    A run's code hash covers its own network, loss and data set, so runs of one version have several. They are compared
+    by the hash of what all runs share, and where that is one and the same, among runs of the same three.
+    """
+    shared, alike = Counter[str](), defaultdict[tuple[str, ...], Counter[str]](Counter)
+    for record in records:
+        configuration, made = record.configuration, record.provenance
+        shared[made.shared_code_hash or made.code_hash] += 1
+        of = configuration["model"], configuration["loss"], configuration["dataset"]["name"]
+        alike[of][made.code_hash] += 1
+    changed = Counter[str]()
+    for versions in alike.values():
+        if len(shared) == 1 and len(versions) > 1:
+            changed += versions
+    return tally((changed or shared).elements())
 
 
 def tally(names: Iterable[str]) -> tuple[tuple[str, int], ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from repro.engine import code_hash as module
-from repro.engine.code_hash import PACKAGE, ROOTS, code_hash, hash_of
+from repro.engine.code_hash import PACKAGE, ROOTS, code_hash, hash_of, shared_code_hash
 from repro.experiment.catalog import LOSSES, NETWORKS, Loss, dataset_facts
 
 Edit = Callable[[str, str, str], None]
@@ -198,6 +198,23 @@ def test_arguments_of_a_loss_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LOSSES, "bias", Loss("bias", LOSSES["bias"].builder, {"measures": ("mean",)}, weighted=True))
     assert code_hash("squeezenet", "bias", "digits") != before
     code_hash.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "changes"),
+    [
+        ("models/squeezenet.py", "kernel_size=1)", "kernel_size=3)", False),
+        ("losses.py", "- self.beta)", "+ self.beta)", False),
+        ("data/digits.py", "_GREATEST_VALUE = 16", "_GREATEST_VALUE = 15", False),
+        ("engine/step.py", "losses.mean()", "losses.sum()", True),
+    ],
+)
+def test_the_shared_hash_is_of_what_every_run_uses(
+    package: Path, edit: Edit, file: str, before: str, after: str, changes: bool
+) -> None:
+    assert hash_of(package, ROOTS) == shared_code_hash()
+    edit(file, before, after)
+    assert (hash_of(package, ROOTS) != shared_code_hash()) == changes
 
 
 PROGRAM = """

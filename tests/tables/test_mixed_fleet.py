@@ -57,3 +57,23 @@ def test_a_cpu_has_no_driver_that_could_differ(fakes: ModuleType, format_name: s
 def test_runs_in_no_mean_make_no_mixture(fakes: ModuleType) -> None:
     diverged = {**A100, "status": "diverged", "reason": "the loss is nan at step 1"}
     assert "The runs used" not in shown(fakes, find_table("table1"), "markdown", H200, diverged)
+
+
+# One version of the code gives each loss a hash of its own, and all of them the same shared one.
+CE, BIAS = ({"code_hash": letter * 64, "shared_code_hash": "0" * 64} for letter in "cb")
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_one_version_of_the_code_that_trains_several_losses_is_one(fakes: ModuleType, format_name: str) -> None:
+    assert "The runs used" not in shown(fakes, find_table("table1"), format_name, BIAS, CE, BIAS, CE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{**CE, "shared_code_hash": "1" * 64}, {**CE, "code_hash": "d" * 64}, {"code_hash": "c" * 64}],
+    ids=["what all runs share", "one loss", "a record of before"],
+)
+def test_another_version_of_the_code_has_its_footnote(fakes: ModuleType, other: dict[str, str]) -> None:
+    text = shown(fakes, find_table("table1"), "markdown", BIAS, CE, BIAS, other)
+    assert "The runs used 2 different code versions: " in text
+    assert text.count("The runs used") == 1
