@@ -30,7 +30,7 @@ from repro.analysis.stats.effect import arm_correlation, superiority
 from repro.analysis.stats.estimates import LEAST_STD, MIN_SEEDS, Floats, interval
 from repro.analysis.stats.holm import holm
 from repro.analysis.stats.power import planning_std, seeds_to_be_sure, seeds_to_decide
-from repro.experiment.schema import BASELINE, Row, Table
+from repro.experiment.schema import BASELINE, Cell, Row, Table
 from repro.results import Found, RunRecord
 
 FAR_BASELINE_POINTS = 1.0  # our cross-entropy this far from the paper's is flagged: then little else is comparable
@@ -135,15 +135,16 @@ def assess(
     metric: Metric = "last",
     *,
     looks: Mapping[str, Declaration] | None = None,
+    lending: Mapping[str, Sequence[Cell]] | None = None,
     alpha: float = ALPHA,
 ) -> Assessment:
-    """Judge every cell of ``tables`` by the records found, in any order; those of other tables are borrowed from.
+    """Judge every cell of ``tables`` by the records found, in any order; ``lending`` as for ``count_runs``.
 
     ``looks`` are preregistrations by the id of their table. A preregistered cell is judged at its
     latest interim analysis, which keeps the error rate wherever it stops; any other as if its seeds had been fixed.
     """
     tables, looks = list({table.id: table for table in tables}.values()), dict(looks or {})
-    counted, unplaced = count_runs(tables, found, metric, looks)
+    counted, unplaced = count_runs(tables, found, metric, lending)
     printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
     names = {table.id: table.family for table in tables}
     families: dict[str, dict[CellKey, Question]] = defaultdict(dict)

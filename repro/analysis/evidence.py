@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the statistics are imported where they are used: a sweep an
 
 @dataclass(frozen=True)
 class Evidence:
-    """Records of some tables and of those that they borrow from.
+    """Records of some tables and of those that they borrow from: ``lending`` as ``lending_cells`` gives it.
 
     ``preregistered`` are the tables with a preregistration under ``results``, by id. It is read when they are judged.
     """
@@ -30,6 +30,7 @@ class Evidence:
     metric: Metric = "last"
     results: Path = Path()
     preregistered: Mapping[str, Table] = field(default_factory=dict)
+    lending: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
 
     @property
     def unread(self) -> dict[str, str]:
@@ -43,7 +44,7 @@ class Evidence:
 
         judged = [table for table in tables if table.id in self.preregistered]
         looks = read_declarations(self.results, judged)
-        return assess(tables, self.found, self.metric, looks=looks)
+        return assess(tables, self.found, self.metric, looks=looks, lending=self.lending)
 
 
 def gather_evidence(
@@ -51,18 +52,19 @@ def gather_evidence(
 ) -> Evidence:
     """Read what is recorded of ``tables`` under ``results``, and what they borrow; without epochs it is much faster."""
     by_id = {table.id: table for table in tables}
-    names = set(by_id)
+    lending: dict[str, list[Cell]] = {}
     for table in by_id.values():
-        names.update(cell.table for cell in chain.from_iterable(lending_cells(results, table).values()))
+        lending |= lending_cells(results, table)
+    names = {*by_id, *(cell.table for cell in chain.from_iterable(lending.values()))}
     found = load_records(results, sorted(names), epochs=epochs)
     preregistered = {name: table for name, table in by_id.items() if _is_preregistered(results, table)}
-    return Evidence(found, metric, results, preregistered)
+    return Evidence(found, metric, results, preregistered, lending)
 
 
 def recorded_of(results: Path, tables: Sequence[Table]) -> list[Found]:
     """The records of ``tables``, whether they count or not, and those that these tables borrow; with every epoch."""
     evidence = gather_evidence(results, tables, epochs=True)
-    counted, _ = count_runs(tables, evidence.found, declared=evidence.preregistered)
+    counted, _ = count_runs(tables, evidence.found, lending=evidence.lending)
     names = {table.id for table in tables}
     counts = {record.id for runs in counted.values() for record in (*runs.completed, *runs.diverged)}
     return [

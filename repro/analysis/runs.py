@@ -158,31 +158,30 @@ def count_runs(
     tables: Iterable[Table],
     found: Iterable[Found | RunRecord],
     metric: Metric = "last",
-    declared: Collection[str] = (),
+    lending: Mapping[str, Sequence[Cell]] | None = None,
 ) -> tuple[dict[CellKey, CellRuns], tuple[LeftOut, ...]]:
     """The runs of every cell of ``tables``, and the records under rows or columns that those tables do not have.
 
-    ``found`` may hold records of other tables, which are borrowed from; its order does not matter. A table counts the
-    seeds that it plans and those that it has a record of. ``declared`` as for ``borrows``.
+    The order of ``found`` does not matter. A table counts the seeds that it plans and those that it has a record of. A
+    run without a record takes that of a cell that is ``lending`` to its cell (``evidence.lending_cells``).
     """
     by_cell: dict[CellKey, dict[str, list[Found]]] = defaultdict(dict)
-    lent: dict[str, list[Found]] = {}
     for (table_id, row, column, seed_name), entry in sorted(_placed(found), key=lambda placed: placed[0]):
-        records = by_cell[table_id, row, column].setdefault(seed_name, [])
-        records.append(entry)
-        if entry.record:
-            lent.setdefault(entry.record.configuration_hash, records)
+        by_cell[table_id, row, column].setdefault(seed_name, []).append(entry)
     counted: dict[CellKey, CellRuns] = {}
     unplaced: list[LeftOut] = []
     for table in tables:
-        recorded = {key: seeds for key, seeds in by_cell.items() if key[0] == table.id}
-        numbers = {seed_of(name) for name in chain.from_iterable(recorded.values())}
+        own = {key: seeds for key, seeds in by_cell.items() if key[0] == table.id}
+        numbers = {seed_of(name) for name in chain.from_iterable(own.values())}
         seeds = sorted({*range(table.seeds), *(number for number in numbers if number is not None)})
-        lenders = lent if borrows(table, declared) else {}
         for cell in table.cells:
             key = (table.id, cell.row.id, cell.column.id)
-            counted[key] = _count_cell(cell, seeds, recorded.pop(key, {}), lenders, metric)
-        for entry in chain.from_iterable(chain.from_iterable(of_cell.values()) for of_cell in recorded.values()):
+            lenders = [
+                (lender, by_cell.get((lender.table, lender.row.id, lender.column.id), {}))
+                for lender in (lending or {}).get(cell.id, ())
+            ]
+            counted[key] = _count_cell(cell, seeds, own.pop(key, {}), lenders, metric)
+        for entry in chain.from_iterable(chain.from_iterable(of_cell.values()) for of_cell in own.values()):
             why: Reason = "unreadable" if _problem_of(entry) == "unreadable" else "unknown"
             unplaced.append(_left_out(entry, why, entry.problem or "the table has no such row or column"))
     return counted, tuple(unplaced)
@@ -197,17 +196,17 @@ def _count_cell(
     cell: Cell,
     seeds: Sequence[int],
     recorded: Mapping[str, Sequence[Found]],
-    lent: Mapping[str, Sequence[Found]],
+    lenders: Sequence[tuple[Cell, Mapping[str, Sequence[Found]]]],
     metric: Metric,
 ) -> CellRuns:
-    """The runs of ``cell``: its own records by the names of their folders, else those ``lent`` by their hash."""
+    """The runs of ``cell``: its own records by the names of their folders, else the first finished one of a lender."""
     completed, figures, diverged, left_out, missing, lost = [], [], [], [], [], []
     own = dict(recorded)
     for seed in seeds:
         run = Run(cell=cell, seed=seed)
         entries: Sequence[Found] = own.pop(f"seed-{seed}", ())
-        if not entries and lent:
-            entries = lent.get(run.hash, ())
+        if not entries:
+            entries = _lent(seed, lenders, metric)
         if not entries:
             missing.append(seed)
             continue
@@ -231,6 +230,15 @@ def _count_cell(
     return CellRuns(
         tuple(completed), tuple(figures), tuple(diverged), tuple(left_out), tuple(missing), tuple(lost), at_chance
     )
+
+
+def _lent(seed: int, lenders: Sequence[tuple[Cell, Mapping[str, Sequence[Found]]]], metric: Metric) -> Sequence[Found]:
+    """The records of the first lender whose run of ``seed`` completed or diverged; empty if there is none."""
+    for lender, recorded in lenders:
+        entries = recorded.get(f"seed-{seed}", ())
+        if entries and _judge(Run(cell=lender, seed=seed), entries, metric)[0] in (None, "diverged"):
+            return entries
+    return ()
 
 
 def _judge(run: Run, entries: Sequence[Found], metric: Metric) -> tuple[Reason | None, str]:

@@ -81,7 +81,7 @@ def recorded(table: Table, evidence: Evidence, given: Sequence[Table] = ()) -> R
         evidence.found,
         metric=evidence.metric,
         variants=variants_of(table),
-        declared=evidence.preregistered,
+        lending=evidence.lending,
     )
     return Recorded(table, replace(shown, notes=(*shown.notes, *stopping_notes(assessment, table.id))), assessment)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from repro.analysis.runs import CellKey, CellRuns, LeftOut, Metric, Reason, chance_level_percent, count_runs
-from repro.experiment.schema import BASELINE, Column, Row, Table
+from repro.experiment.schema import BASELINE, Cell, Column, Row, Table
 from repro.results import Found, RunRecord
 from repro.tables.footnotes import (
     Footnotes,
@@ -43,16 +43,16 @@ def assemble(
     metric: Metric = "last",
     variants: Sequence[Table] = (),
     show_variants: bool | None = None,
-    declared: Collection[str] = (),
+    lending: Mapping[str, Sequence[Cell]] | None = None,
 ) -> AssembledTable:
     """What ``table`` says, given every record file of it, of its ``variants`` and of tables that lend it runs.
 
     ``metric`` is the epoch reported: ``last``, or ``best``, which is selected on the test set. A variant's row stands
-    under the row that it is beside: if it has any record (None), always (True) or never (False). ``declared`` are
-    the ids of tables with a preregistration.
+    under the row that it is beside: if it has any record (None), always (True) or never (False). ``lending`` as
+    for ``count_runs``.
     """
     variants = variants if show_variants is not False else ()
-    counted, unplaced = count_runs([table, *variants], found, metric, declared)
+    counted, unplaced = count_runs([table, *variants], found, metric, lending)
     beside = [_Source(variant, row, counted, variant=True) for variant in variants for row in variant.rows]
     beside = [source for source in beside if show_variants or source.found_any]
     sources = []

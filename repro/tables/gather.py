@@ -37,7 +37,7 @@ def gather(
         metric=metric,
         variants=variants,
         show_variants=show_variants,
-        declared=evidence.preregistered,
+        lending=evidence.lending,
     )
     if verdicts is None:
         return shown

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from repro.analysis.assessment import Assessment, CellResult, assess
 from repro.analysis.claims import Answer, assess_claims
 from repro.analysis.preregistration import Declaration
-from repro.analysis.runs import CellKey, chance_level_percent
+from repro.analysis.runs import CellKey, chance_level_percent, equal_cells
 from repro.analysis.sample_size import expected_verdicts, plan_seeds
 from repro.analysis.stats.alpha_spending import Looks, look_levels
 from repro.analysis.stats.decision_rule import MARGIN, Verdict, cell_p, judge
@@ -323,7 +323,7 @@ def test_the_product_takes_table_2s_runs_and_table_2_takes_nobodys(
     records = as_printed(papers, 5, np.random.default_rng(8))
     own = make_record(cell_of(product, "squeezenet", "bias"), 0, 12.5)
     only_here = make_record(cell_of(product, "squeezenet", "bias"), 30, 12.5)
-    assessment = assess([*papers, product], [*records, own, only_here])
+    assessment = assess([*papers, product], [*records, own, only_here], lending=equal_cells(product, papers))
     borrowed = assessment.cells["product", "squeezenet", "ce"].runs
     assert borrowed.top1_percent == assessment.cells["table2", "squeezenet", "ce"].runs.top1_percent
     assert borrowed.completed[0].id == "table2/squeezenet/ce/seed-0"
@@ -342,8 +342,9 @@ def test_of_two_tables_that_could_lend_a_run_the_same_one_always_does(
     lenders = [papers[1], find_table("normalization")]
     records = [make_record(cell_of(table, "squeezenet", "ce"), 0, 60.0 + i) for i, table in enumerate(lenders)]
     product = find_table("product")
+    lending = equal_cells(product, lenders)
     for order in (records, records[::-1]):
-        arm = assess([*lenders, product], order).cells["product", "squeezenet", "ce"].runs
+        arm = assess([*lenders, product], order, lending=lending).cells["product", "squeezenet", "ce"].runs
         assert [record.id for record in arm.completed] == ["normalization/squeezenet/ce/seed-0"]
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from repro.analysis.evidence import gather_evidence, lending_cells
-from repro.analysis.runs import PREREGISTRATION, count_runs
+from repro.analysis.runs import PREREGISTRATION, CellRuns, count_runs
 from repro.experiment.config import find_table, runs_of
-from repro.experiment.schema import Run
+from repro.experiment.schema import Run, Table
 from repro.figures import draw_figure, gather_recorded
 from repro.results import RunFolder, write_record
 from repro.sweep.survey import survey
@@ -103,6 +103,31 @@ def test_an_export_holds_them_as_they_were_recorded(say: Say, recorded: Path) ->
     assert tables == {"table2": 50, "product": 25}
 
 
+def gathered_runs(results: Path, table: Table) -> dict[tuple[str, str], CellRuns]:
+    """The runs that count for each row and column of ``table``."""
+    evidence = gather_evidence(results, [table])
+    counted, _ = count_runs([table], evidence.found, lending=evidence.lending)
+    return {(row, column): runs for (_, row, column), runs in counted.items()}
+
+
+def test_two_tables_of_equal_cells_borrow_alike_whatever_is_named_beside_them(
+    say: Say, tmp_path: Path, fake_worker: ModuleType
+) -> None:
+    for name in ("a", "b"):
+        text = (Path(__file__).parents[2] / "experiments" / "demo.yaml").read_text()
+        (tmp_path / f"{name}.yaml").write_text(text.replace("table: demo", f"table: mine_{name}"))
+    first, second = (str(tmp_path / f"{name}.yaml") for name in ("a", "b"))
+    results = tmp_path / "results"
+    for run in runs_of(find_table(first).cells, range(3)):
+        write_record(RunFolder.of(results, run), fake_worker.record_of(run))
+    where = ("--results", results)
+    assert "12 to train, 0 finished" in say("sweep", second, "--dry-run", "--no-measure", "--device", "cpu", *where).out
+    assert "0 of 12" in say("table", first, second, *where).err
+    summary = say("report", first, second, "-f", "markdown", "-o", tmp_path / "r.md", *where)
+    assert summary.code == 0
+    assert "0 of 12 planned runs recorded" in (tmp_path / "r.md").read_text()
+
+
 def test_a_papers_table_and_one_with_a_preregistration_borrow_nothing(
     say: Say, recorded: Path, fake_worker: ModuleType
 ) -> None:
@@ -113,13 +138,10 @@ def test_a_papers_table_and_one_with_a_preregistration_borrow_nothing(
     table2, product = find_table("table2"), find_table("product")
     assert lending_cells(recorded, table2) == {}
     assert set(lending_cells(recorded, product)) == {c.id for c in product.cells if c.column.id in BORROWED}
-    found = gather_evidence(recorded, [product]).found
-    free, _ = count_runs([product], found)
-    declared, _ = count_runs([product], found, declared=["product"])
-    assert free["product", "squeezenet", "ce"].n == 5
-    assert declared["product", "squeezenet", "ce"].n == 0
+    assert gathered_runs(recorded, product)["squeezenet", "ce"].n == 5
     (recorded / "product" / PREREGISTRATION).touch()
     assert lending_cells(recorded, product) == {}
+    assert gathered_runs(recorded, product)["squeezenet", "ce"].n == 0
 
 
 def test_what_lies_at_a_runs_own_place_decides(say: Say, recorded: Path, fake_worker: ModuleType) -> None:
@@ -130,7 +152,7 @@ def test_what_lies_at_a_runs_own_place_decides(say: Say, recorded: Path, fake_wo
     write_record(RunFolder.of(recorded, damaged), fake_worker.record_of(damaged))
     place = RunFolder.of(recorded, damaged).record
     place.write_bytes(place.read_bytes()[:-40])
-    runs = count_runs([product], gather_evidence(recorded, [product]).found)[0]["product", "squeezenet", "ce"]
+    runs = gathered_runs(recorded, product)["squeezenet", "ce"]
     assert [record.table for record in runs.completed] == ["product", "table2", "table2", "table2"]
     assert [(left_out.run, left_out.why) for left_out in runs.left_out] == [(damaged.id, "unusable")]
     states = survey(recorded, runs_of([cell], range(3)), lending_cells(recorded, product))
