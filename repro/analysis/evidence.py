@@ -75,12 +75,17 @@ def recorded_of(results: Path, tables: Sequence[Table]) -> list[Found]:
 
 
 def family_of(table: Table, given: Sequence[Table] = ()) -> list[Table]:
-    """``table`` with those that its answers depend on: of its family, built in or ``given``, and what it stands beside.
+    """``table`` with those that its answers depend on: of its family, and what it stands beside, built in or ``given``.
 
-    Holm's adjustment is over all cells of a paper, whichever of its tables is shown.
+    Holm's adjustment is over all cells of a paper, whichever of its tables is shown: of the built-in ones, and of the
+    files that its ``paper`` lists. Raises ConfigError or UserError for such a file that cannot be read.
     """
-    known = [*_built_in(table), *(other for other in given if other.overrides == table.overrides)]
-    related = [other for other in known if other.family == table.family or other.table == table.beside]
+    overrides = table.id.removeprefix(table.table)
+    listed = table.paper.tables if table.paper and table.family == table.paper.id else ()
+    known = [*_built_in(table), *(find_table(f"{Path(table.origin).parent / name}{overrides}") for name in listed)]
+    related = [other for other in known if other.family == table.family]
+    beside = [other for other in (*known, *given) if other.table == table.beside]
+    related += [other for other in beside if other.overrides == table.overrides]
     return list({other.id: other for other in (*related, table)}.values())
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from repro.experiment.fields import Identifier, Strict, Title, known
 
 
 class Paper(Strict):
-    """A published paper. ``citation`` is one line of text; ``biasrepro cite`` prints ``bibtex``."""
+    """A published paper. ``citation`` is one line of text; ``biasrepro cite`` prints ``bibtex``.
+
+    ``tables`` are the files of the paper's tables, beside the one that lists them: they are one family of tests.
+    """
 
     id: Identifier
     citation: Title
     bibtex: str = ""
+    tables: Annotated[tuple[Annotated[str, Field(pattern=r"^[^/]+\.ya?ml$")], ...], Field(strict=False)] = ()
 
 
 PAPERS: dict[str, Paper] = {

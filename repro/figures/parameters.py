@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from repro.analysis.claim_tests import COMPACT_UP_TO, LARGE_FROM
 from repro.experiment.catalog import LOSSES
+from repro.experiment.papers import PAPERS
 from repro.experiment.schema import Column, Row
 from repro.figures.deltas import add_legend, and_the_papers, draw_results
 from repro.figures.drawing import Drawing, Panel, add_note, new_figure, say_missing
@@ -32,18 +33,20 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         if column and sizes:
             drawn.append(_panel(axes, table, column, sizes))
         else:
-            lacking = "bias loss column" if column is None else "network with a known number of parameters"
-            say_missing(axes, f"{table.label} has no {lacking}.")
+            a_loss, a_size = "column of a loss that a paper proposes", "network with a known number of parameters"
+            say_missing(axes, f"{table.label} has no {a_loss if column is None else a_size}.")
     add_legend(figure, drawn)
     add_note(figure, _notes(tables))
     headings = " ".join(table.heading for table in tables)
-    both_sides = any(_spans_the_change(_sizes(table)) for table in tables)
+    both_sides = any(_spans_the_change(table) for table in tables)
+    losses = dict.fromkeys(column.title for column in map(_proposed, tables) if column)
     shaded = f"Shaded: from {COMPACT_UP_TO:g}M to {LARGE_FROM:g}M the sign changes in the paper. " if both_sides else ""
     sizes_are = "as printed" if any(map(_any_size_printed, tables)) else "as counted"
     return Drawing(
         figure,
-        f"{headings} Top-1 difference of the bias loss from cross-entropy, paired by seed, in points: ours with its "
-        f"95% interval{and_the_papers(drawn)}, against the number of parameters {sizes_are}. {shaded}"
+        f"{headings} Top-1 difference of {' and '.join(losses) or 'the loss'} from cross-entropy, paired by seed, in "
+        f"points: ours with its 95% interval{and_the_papers(drawn)}, against the number of parameters {sizes_are}. "
+        f"{shaded}"
         "The networks differ in more than size.",
         tuple(drawn),
     )
@@ -86,9 +89,12 @@ def _any_size_printed(table: Recorded) -> bool:
     return any(_printed(row) for row in table.table.rows)
 
 
-def _spans_the_change(sizes: Sequence[tuple[Row, float]]) -> bool:
-    """Whether there are networks on both sides of where the paper sees the sign change."""
-    return bool(sizes) and sizes[0][1] <= COMPACT_UP_TO and sizes[-1][1] >= LARGE_FROM
+def _spans_the_change(table: Recorded) -> bool:
+    """Whether there are networks on both sides of where Bias Loss sees the sign change; never for another paper."""
+    sizes, papers = _sizes(table), (None, PAPERS["bias_loss"])
+    if not sizes or table.table.paper not in papers:
+        return False
+    return sizes[0][1] <= COMPACT_UP_TO and sizes[-1][1] >= LARGE_FROM
 
 
 def _panel(axes: Axes, table: Recorded, column: Column, sizes: Sequence[tuple[Row, float]]) -> Panel:
@@ -103,7 +109,7 @@ def _panel(axes: Axes, table: Recorded, column: Column, sizes: Sequence[tuple[Ro
     axes.set(xlabel="parameters", ylabel="difference from\ncross-entropy (points)")
     axes.axhline(0, color=MUTED, linewidth=0.6)
     axes.grid(True, axis="y")
-    if _spans_the_change(sizes):
+    if _spans_the_change(table):
         axes.axvspan(COMPACT_UP_TO, LARGE_FROM, color=RULE, alpha=0.45, linewidth=0)
     results = [(row.title, table.result(row, column), size, look) for row, size in sizes]
     traces = draw_results(axes, results, upright=True)

@@ -37,6 +37,20 @@ class Report:
         return bool({table.table.id for table in self.papers} & {table.table.id for table in self.sections})
 
     @property
+    def on_another_paper(self) -> bool:
+        """Whether all tables shown are another paper's, so that nothing of Bias Loss is said."""
+        return not self.on_paper and all(is_of_a_paper(table) for table in self.sections)
+
+    @property
+    def family(self) -> str:
+        """What Holm's adjustment is over, in words."""
+        if self.on_paper:
+            return "both tables, and of any other table separately"
+        if self.on_another_paper:
+            return "the paper's tables"
+        return "the table" if len(self.sections) == 1 else "each table separately"
+
+    @property
     def records(self) -> list[RunRecord]:
         """Every run that is in a number of some section."""
         found: dict[str, RunRecord] = {}
@@ -82,3 +96,8 @@ def report_on(
         claims=assess_claims(of_claims, evidence.assess(of_claims)),
         unknown=unknown,
     )
+
+
+def is_of_a_paper(table: Recorded) -> bool:
+    """Whether it is a table of a paper, under the paper's protocol."""
+    return table.table.family != table.table.id

@@ -10,8 +10,10 @@ from repro.analysis.assessment import CellResult
 from repro.analysis.stats.decision_rule import Verdict
 from repro.experiment.schema import Row
 from repro.figures import Recorded
+from repro.report.contents import is_of_a_paper
 from repro.tables.interim_notes import stopping_text
 from repro.tables.layout import caption
+from repro.wording import counted
 
 MEANINGS: dict[str, str] = {
     Verdict.REPRODUCED: "significant after Holm's adjustment, in the paper's direction, at least half as large, and "
@@ -62,7 +64,7 @@ def paper_headline(counts: Mapping[str, int]) -> str:
         if counts.get(verdict):
             judged.append(f"{_are(counts[verdict])} {words.get(verdict, verdict)}")
     *most, last = judged
-    sentence = f"Of the paper's {total} differences, {', '.join(most)}{' and ' if most else ''}{last}"
+    sentence = f"Of the paper's {counted(total, 'difference')}, {', '.join(most)}{' and ' if most else ''}{last}"
     return f"{sentence}; {_are(undecided)} still undecided." if undecided else f"{sentence}."
 
 
@@ -71,7 +73,7 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
     tables = list(tables)
     recorded = sum(table.shown.recorded_runs for table in tables)
     planned = sum(table.shown.planned_runs for table in tables)
-    found = [f"{recorded:,} of {planned:,} planned runs of the paper's two tables are recorded."]
+    found = [f"{recorded:,} of {planned:,} planned runs of the paper's {counted(len(tables), 'table')} are recorded."]
     verdicts = {cell.verdict for table in tables for cell in printed_cells(table)}
     if recorded == planned and Verdict.UNDERPOWERED in verdicts:
         found.append(
@@ -97,14 +99,15 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
 def study_headline(tables: Sequence[Recorded]) -> str:
     """The verdicts on another paper's differences, or a study's significant differences from cross-entropy."""
     answers = tally(tables)
-    if any(answers.values()) and all(_is_of_a_paper(table) for table in tables):
+    if any(answers.values()) and all(is_of_a_paper(table) for table in tables):
         return paper_headline(answers)
     tested = 0
     significant: dict[str, list[str]] = {"positive": [], "negative": []}
     for table in tables:
         for row, column in product(table.table.rows, table.compared):
-            delta = table.result(row, column).delta
-            if delta is None or delta.low is None:
+            result = table.result(row, column)
+            delta = result.delta
+            if delta is None or delta.low is None or result.paper_delta == 0:  # where 0 is printed, p is of equivalence
                 continue
             tested += 1
             if delta.p_adjusted < table.assessment.alpha:
@@ -136,16 +139,12 @@ def study_scope(tables: Iterable[Recorded]) -> list[str]:
     found = []
     for table in tables:
         words = caption(table.shown).replace("`", "")
-        if table.table.paper and _is_of_a_paper(table):
+        if table.table.paper and is_of_a_paper(table):
             found.append(f"{words.rstrip('.')}. From {table.table.paper.citation}.")
         else:
-            found.append(f"{words} It neither reproduces nor refutes any number of the paper.")
+            of_ours = table.shown.kind != "released"
+            found.append(f"{words}{' It neither reproduces nor refutes any number of the paper.' if of_ours else ''}")
     return found
-
-
-def _is_of_a_paper(table: Recorded) -> bool:
-    """Whether it is a table of a paper, under the paper's protocol."""
-    return table.table.family != table.table.id
 
 
 def _are(count: int) -> str:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 import repro
 from repro.analysis.claims import Answer, Claim
 from repro.analysis.stats.decision_rule import Verdict
+from repro.experiment.papers import PAPERS
 from repro.figures import Recorded, draw_figure
 from repro.report.assumptions import chapters, reproducing_document
 from repro.report.contents import Report
@@ -73,6 +74,8 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
     page = environment.get_template("page.html.j2").render(
         version=repro.__version__,
         on_paper=report.on_paper,
+        on_another_paper=report.on_another_paper,
+        family=report.family,
         title=", ".join(table.label for table in sections),
         scope=" ".join(study_scope(sections)),
         headline=paper_headline(answers) if report.on_paper else study_headline(sections),
@@ -104,11 +107,13 @@ def _section(table: Recorded, section_id: str) -> dict[str, Any]:
     """What the template shows of a table."""
     shown = table.shown
     changed = "" if shown.comparable else ", modified by overrides"
+    another = table.table.paper if table.table.paper != PAPERS["bias_loss"] else None
+    kind = f"a table of {another.citation}" if another else _KINDS[shown.kind]
     usual_n = usual_number_of_seeds(shown)
     return {
         "id": section_id,
         "label": table.label,
-        "kind": f"{_KINDS[shown.kind]}{changed}",
+        "kind": f"{kind}{changed}",
         "caption": caption(shown),
         "progress": f"{shown.recorded_runs:,} of {shown.planned_runs:,} planned runs recorded",
         "columns": [heading.title for heading in shown.columns],

@@ -128,11 +128,10 @@ def _scope(report: Report) -> list[str]:
 
 def _methodology(report: Report) -> Iterator[str]:
     """What was run, on which hardware, and how it is tested."""
-    family = "both tables, and of any other table separately" if report.on_paper else "the table"
     yield (
         "Networks, losses and training were implemented from the papers. Every loss is trained with the same seeds as "
         "cross-entropy; differences are paired by seed, with Student's t intervals, and p-values are adjusted by "
-        f"Holm's method over all cells of {family}. Accuracies are from the "
+        f"Holm's method over all cells of {report.family}. Accuracies are from the "
         f"{'last epoch' if report.metric == 'last' else 'best epoch, which is selected on the test set'}."
     )
     for table in report.sections:

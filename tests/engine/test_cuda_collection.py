@@ -23,6 +23,7 @@ sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "-m", "c
 
 def test_tests_of_a_gpu_are_found_where_only_training_is_installed() -> None:
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # nor are pytest's plugins
+    environment.pop("PYTEST_ADDOPTS", None)  # it may name options of those
     command = [sys.executable, "-c", COLLECT]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -38,6 +38,36 @@ def test_another_papers_table_is_judged_among_its_own_cells(smith: Path, tmp_pat
     assert cell.delta.p_adjusted == cell.delta.p
 
 
+def test_the_tables_that_a_paper_lists_are_one_family_whichever_is_named(smith: Path, tmp_path: Path) -> None:
+    other = smith.with_name("other.yaml")
+    alone = smith.read_text()
+    listed = alone.replace("ICML 2024'", "ICML 2024', tables: [own.yaml, other.yaml]")
+    smith.write_text(listed)
+    other.write_text(listed.replace("table: mine", "table: other"))
+    adjusted = []
+    for first, second in ((smith, other), (other, smith)):
+        family = family_of(load_table(first), [load_table(second)])
+        assert sorted(member.id for member in family) == ["mine", "other"]
+        delta = gather_evidence(tmp_path / "results", family).assess(family).cells["mine", "squeezenet", "bias"].delta
+        assert delta is not None
+        adjusted.append(delta.p_adjusted / delta.p)
+    assert adjusted == pytest.approx([2, 2])
+    # What is not listed is of no family but its own, though it is named beside.
+    smith.write_text(alone)
+    assert [member.id for member in family_of(load_table(smith), [load_table(other)])] == ["mine"]
+
+
+def test_a_figure_and_a_report_of_another_paper_say_nothing_of_bias_loss(
+    smith: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["report", str(smith), "-o", str(tmp_path / "report.html")]) == 0
+    assert cli.run(["figure", "parameters", str(smith), "-o", str(tmp_path / "p.svg")]) == 0
+    page = (tmp_path / "report.html").read_text() + capfd.readouterr().out
+    for words in ("Abrahamyan", "Bias Loss for Mobile", "the sign changes", "Figure 1 of", "the bias loss"):
+        assert words not in page, words
+    assert "This is a table of Smith, ICML 2024" in page
+
+
 def test_another_papers_table_is_called_a_reproduction_of_that_paper(
     smith: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,7 +78,7 @@ def test_another_papers_table_is_called_a_reproduction_of_that_paper(
         assert cli.run(["report", str(smith), "-o", str(tmp_path / name)]) == 0
         text = (tmp_path / name).read_text()
         assert "From Smith, ICML 2024." in text
-        assert "1 differences, 1 is reproduced." in text
+        assert "1 difference, 1 is reproduced." in text
         shown += text
     for words in ("study of ours", "neither reproduces", 'href="#claims"'):
         assert words not in shown
@@ -95,7 +125,7 @@ def test_the_paper_is_in_no_hash(own: Path, own_text: str) -> None:
         ("kind: paper\npaper: {id: x}", "own.yaml:5:8: paper: key 'citation' is missing"),
         (
             "kind: paper\npaper: {id: x, citation: X, year: 3}",
-            "own.yaml:5:29: unknown key 'year' in paper. Valid: id, citation, bibtex.",
+            "own.yaml:5:29: unknown key 'year' in paper. Valid: id, citation, bibtex, tables.",
         ),
         ("kind: paper\npaper: {id: bias_loss, citation: X}", "own.yaml:5:13: paper.id: 'bias_loss' is a known paper"),
     ],

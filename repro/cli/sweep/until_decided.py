@@ -130,9 +130,7 @@ def _show_cost(table: Table, assessment: Assessment, preregistration: Declaratio
         results = [assessment.cells[table.id, cell.row.id, cell.column.id] for cell in cells]
         deltas.append([result.paper_delta or 0.0 for result in results])
     baselines = {cell.row.id: cell for cell in table.cells if cell.column.id == BASELINE}
-    # Holm adjusts for the cells of all the paper's tables for one of them, else for those of the table alone.
-    shared = table.kind == "paper" and table.comparable
-    family = sum(key[2] != BASELINE and (shared or key[0] == table.id) for key in assessment.cells)
+    family = sum(key[2] != BASELINE and assessment.families[key[0]] == table.family for key in assessment.cells)
     for scale, what in ((1.0, "the paper's"), (0.0, "zero")):
         course = expected_course(deltas, preregistration.looks, family=family, scale=scale)
         needed: list[float | None] = []
