@@ -32,7 +32,12 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 def python_command(module: str) -> tuple[str, ...]:
     """The command of a Python process that runs ``module`` of this package; its arguments follow."""
-    return (sys.executable, "-P", "-c", _START, str(Path(repro.__file__).absolute().parents[1]), module)
+    return (sys.executable, "-P", "-c", _START, str(package_path()), module)
+
+
+def package_path() -> Path:
+    """The folder where Python found this package."""
+    return Path(repro.__file__).absolute().parents[1]
 
 
 @dataclass(frozen=True)

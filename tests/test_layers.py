@@ -16,7 +16,7 @@ import repro
 PACKAGE = Path(repro.__file__).parent
 
 LAYERS = (
-    *("errors", "progress", "interruption", "machine", "wording"),
+    *("errors", "progress", "interruption", "environment", "machine", "wording"),
     *("experiment", "results", "analysis", "tables", "figures", "report"),
     *("data", "losses", "models", "engine", "bench"),
     *("sweep", "cli", "__main__"),

@@ -21,6 +21,7 @@ import typer
 import repro
 from repro.cli import bench, cite, data, doctor, export, figure, models, plan, report, status, table, train, verify
 from repro.cli.sweep.command import sweep as sweep_command
+from repro.environment import settle
 from repro.errors import UserError
 
 # Errors of the disk and its permissions: the user can fix them, they are not bugs.
@@ -72,6 +73,7 @@ def _biasrepro(
 
 def main() -> NoReturn:
     """The console script: run the command line of this process and exit."""
+    settle()
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters outside its encoding become question marks

@@ -17,6 +17,7 @@ import torch
 import repro
 from repro import machine
 from repro.engine.code_hash import code_hash
+from repro.environment import settled
 from repro.experiment.schema import Run
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml", "scipy")
@@ -78,10 +79,9 @@ def _git(*arguments: str) -> str | None:
     if not (top / ".git").exists():
         return None
     try:
-        command = ["git", "-c", f"safe.directory={top}", "-C", str(top), *arguments]
-        # A hook or a rebase of another repository names that one in GIT_DIR and the like.
-        others = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=others)
+        command = ["git", "--no-optional-locks", "-c", f"safe.directory={top}", "-C", str(top), *arguments]
+        environment = settled(os.environ)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -22,6 +22,7 @@ from repro.errors import UserError
 if TYPE_CHECKING:
     from repro.sweep.cluster_node import NodeSettings
     from repro.sweep.executor import Executor, Job
+    from repro.sweep.registry import Registration
 
 THIS_MACHINE = "local"  # the value of --executor for no cluster
 
@@ -90,6 +91,14 @@ class Backend(ABC):
 
         Returns an empty mapping if an earlier sweep has put all of them into its queue.
         """
+
+    @classmethod
+    def named(cls, sweep: Registration) -> Mapping[str, str]:
+        """What of ``sweep.left`` bears the sweep's name in the queue: others may write to the results folder.
+
+        Raises UserError if the cluster does not answer.
+        """
+        return sweep.left
 
     @classmethod
     def drop(cls, left: Mapping[str, str]) -> None:

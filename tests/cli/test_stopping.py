@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,11 +34,20 @@ def left(results: Path, *, executor: str = "slurm", detached: bool = True) -> Re
     return sweep
 
 
-def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, *, queue: str) -> Path:
-    """SLURM's commands; they note what they were told."""
+def plan(results: Path, sweep: str) -> str:
+    """A batch that a sweep submitted; returns its id."""
+    folder = results / FOLDER / "slurm" / secrets.token_hex(6)
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text(json.dumps({"sweep": sweep, "tasks": [["a run"]]}))
+    return folder.name
+
+
+def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, *, queue: str, after: str) -> Path:
+    """SLURM's commands; they note what they were told. The queue is empty once ``after`` was among them."""
     told = folder / "told"
     for name, says in (("squeue", queue), ("scancel", "")):
-        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {told}\necho "{says}"\n')
+        then = f'grep -q {after} {told} || echo "{says}"'
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {told}\n{then}\n')
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     return told
@@ -48,12 +58,29 @@ def test_what_slurm_has_of_a_sweep_is_stopped_though_its_conductor_was_killed(
     detached: bool, say: Say, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("submitit")
-    told = commands(tmp_path, monkeypatch, queue="")
     sweep = left(results, detached=detached)
+    batch = plan(results, sweep.id)
+    told = commands(tmp_path, monkeypatch, queue=f"12|N/A|PENDING||Resources|biasrepro-{batch}", after="scancel")
     said = say("sweep", "--stop", "--results", results)
     assert (said.code, f"asked   sweep {sweep.id}" in said.out) == (0, True)
-    assert "scancel --quiet --state=PENDING 12" in told.read_text()
+    assert "scancel --quiet --state=PENDING 12\n" in told.read_text()
     assert registered(results) == []
+
+
+def test_only_jobs_that_bear_the_sweep_s_name_are_cancelled(
+    say: Say, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    sweep = left(results)
+    sweep.note_left({"slurm": "10,11,12,13"})
+    names = {10: "my-thesis", 11: f"biasrepro-{plan(results, 'f' * 12)}", 12: f"biasrepro-{plan(results, sweep.id)}"}
+    queue = "\n".join(f"{number}|N/A|PENDING||Resources|{name}" for number, name in names.items())
+    told = commands(tmp_path, monkeypatch, queue=queue, after="scancel")
+    assert say("sweep", "--stop", "--results", results).code == 0
+    assert [line for line in told.read_text().splitlines() if "scancel" in line] == [
+        "scancel --quiet --state=PENDING 12"
+    ]
+    assert SlurmBackend.queue_command({"slurm": "12; rm -rf x,13"}) == "squeue --jobs 13"
 
 
 def test_every_sweep_is_asked_where_slurm_is_out_of_reach(
@@ -64,7 +91,7 @@ def test_every_sweep_is_asked_where_slurm_is_out_of_reach(
     sweeps = [left(results), left(results)]
     said = say("sweep", "--stop", "--results", results)
     assert said.code == 0
-    assert said.out.count("scancel cannot be run here") == 2
+    assert said.out.count("squeue cannot be run here") == 2
     assert all(one.stop for one in registered(results))
     assert len(registered(results)) == len(sweeps)
     assert "No sweep" not in said.out

@@ -293,3 +293,19 @@ def test_output_that_closes_as_it_is_read_leaves_its_number_to_the_next(
         assert len(endings(run_to_the_end(executor, *jobs[:3]))) == 3
     finally:
         executor.close()
+
+
+def test_a_worker_sees_no_setting_that_is_not_of_its_parent_s_choice(
+    jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONINSPECT", "MPLBACKEND", "OMP_DYNAMIC", "SCRATCH"):
+        monkeypatch.setenv(name, "1")
+    executor = LocalExecutor(
+        TWO_SLOTS, (sys.executable, "-c", "import os, sys; print(sorted(os.environ), file=sys.stderr)")
+    )
+    run_to_the_end(executor, jobs[0])
+    executor.close()
+    log = jobs[0].folder.log.read_text()
+    assert "'SCRATCH'" in log
+    assert "'OMP_NUM_THREADS'" in log
+    assert not any(name in log for name in ("PYTHONINSPECT", "MPLBACKEND", "OMP_DYNAMIC"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ pytest.importorskip("ray")
 import ray
 from ray._private import worker
 
+from repro.machine import package_path
 from repro.sweep.ray import cluster as ray_cluster
 from repro.sweep.ray.cluster import ClusterLost, join
 
@@ -58,3 +60,16 @@ def test_a_head_that_was_started_anew_and_knows_us_not_is_silent(monkeypatch: py
     head.close()
     assert len(asked) >= 4
     assert head.is_silent
+
+
+def test_ray_s_workers_do_not_get_the_current_folder_on_their_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Path, str | None]] = []
+    monkeypatch.setattr(ray, "init", lambda **_: seen.append((Path.cwd(), os.environ.get("RAY_USAGE_STATS_ENABLED"))))
+    monkeypatch.setattr(worker, "listen_error_messages", worker.listen_error_messages)
+    monkeypatch.setattr(os, "environ", {**os.environ, "RAY_USAGE_STATS_ENABLED": "1"})
+    monkeypatch.chdir(tmp_path)
+    join("auto")
+    assert seen == [(package_path(), "0")]
+    assert Path.cwd() == tmp_path

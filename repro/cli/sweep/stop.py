@@ -60,7 +60,7 @@ def _drop_queued(sweep: Registration) -> _Asked | None:
     lives, queue = _lives(sweep), queue_of(sweep.executor)
     if queue is not None and sweep.left:
         try:
-            queue.drop(sweep.left)
+            queue.drop(queue.named(sweep))
         except UserError as error:
             say(f"{error.what}: queued jobs stay in its queue, and exit as soon as they start", "yellow")
         else:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from repro.environment import settled
 from repro.progress import Progress
 from repro.sweep.devices.slots import Slot
 from repro.sweep.executor import Job, Reported
@@ -52,7 +53,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env={**os.environ, "PYTHONFAULTHANDLER": "1", **slot.environment},
+                env={**settled(os.environ), "PYTHONFAULTHANDLER": "1", **slot.environment},
                 start_new_session=True,
             )
         except OSError:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro.errors import RunFailure, UserError
-from repro.machine import find_gpus, usable_cores
+from repro.machine import find_gpus, package_path, usable_cores
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.ray.backend import RayOptions
 
@@ -122,7 +122,7 @@ def join(address: str | None) -> None:
     host = (address or "127.0.0.1").rpartition(":")[0] or address or "127.0.0.1"
     is_here = host in ("127.0.0.1", "localhost", "::1")
     for name, value in {**_QUIET, **(_LOOPBACK if is_here else {})}.items():
-        os.environ.setdefault(name, value)
+        os.environ[name] = value
     if address is not None and ":" in address and not answers(address, ANSWER_SECONDS):
         raise _unreachable(address, "nothing accepts a connection there")
     from ray._private import worker
@@ -152,7 +152,10 @@ def join(address: str | None) -> None:
 
 
 def _begin(address: str | None, failed: list[BaseException]) -> None:
-    """Call ``ray.init``; what it raises goes to ``failed``, for the thread that waits."""
+    """Call ``ray.init``; what it raises goes to ``failed``, for the thread that waits.
+
+    Ray puts the current folder first on the path of its workers: meanwhile that is the folder of this package.
+    """
     import ray
 
     settings: dict[str, Any] = {"address": address or "local"}  # None would join any Ray that runs on this machine
@@ -160,7 +163,8 @@ def _begin(address: str | None, failed: list[BaseException]) -> None:
         settings |= {"num_cpus": usable_cores(), "num_gpus": len(find_gpus())}
         settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        ray.init(**settings, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+        with contextlib.chdir(package_path()):
+            ray.init(**settings, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
     except BaseException as error:
         failed.append(error)
 

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from repro.environment import not_used
 from repro.errors import UserError
 from repro.sweep.backends import Backend, Option, Reservation
 
 if TYPE_CHECKING:
     from repro.sweep.cluster_node import NodeSettings
     from repro.sweep.executor import Job
+    from repro.sweep.registry import Registration
     from repro.sweep.slurm.executor import SlurmExecutor
 
 # Settings of sbatch that biasrepro needs itself: to find its jobs, and to give each its runs.
@@ -90,7 +92,8 @@ class SlurmBackend(Backend):
         """The sbatch file for ``jobs``."""
         from repro.sweep.slurm.batch import into_tasks, script
 
-        return script(len(into_tasks(jobs, self._options, settings)), self._options, settings)
+        text = script(len(into_tasks(jobs, self._options, settings)), self._options, settings)
+        return f"{text}\n# {note}\n" if (note := not_used_note()) else text
 
     def connect(self, settings: NodeSettings) -> SlurmExecutor:
         """The executor. Raises SlurmError if SLURM does not answer."""
@@ -114,6 +117,16 @@ class SlurmBackend(Backend):
         return executor.left()
 
     @classmethod
+    def named(cls, sweep: Registration) -> Mapping[str, str]:
+        """Of the numbers in the sweep's file, those that the queue has under its name. Raises SlurmError."""
+        from repro.sweep.slurm.batch import batches
+        from repro.sweep.slurm.queue import queued_tasks
+
+        ours = {batch.id for batch in batches(sweep.results) if batch.sweep == sweep.id}
+        queued = {task.id.partition("_")[0] for (batch, _), task in queued_tasks().items() if batch in ours}
+        return {"slurm": ",".join(number for number in _numbers(sweep.left) if number in queued)}
+
+    @classmethod
     def drop(cls, left: Mapping[str, str]) -> None:
         """Cancel the pending tasks. Raises SlurmError."""
         from repro.sweep.slurm.queue import cancel
@@ -135,7 +148,13 @@ class SlurmBackend(Backend):
     @classmethod
     def queue_command(cls, left: Mapping[str, str]) -> str | None:
         """``squeue`` with the numbers of the arrays."""
-        return f"squeue --jobs {left['slurm']}" if left.get("slurm") else None
+        return f"squeue --jobs {','.join(numbers)}" if (numbers := _numbers(left)) else None
+
+
+def not_used_note() -> str | None:
+    """Which variables sbatch would have obeyed before any option; None if none is set."""
+    names = not_used("SBATCH_")
+    return f"not used: {', '.join(names)}; give --partition, --qos, --sbatch KEY=VALUE instead" if names else None
 
 
 def parse_minutes(text: str) -> int:

@@ -7,8 +7,8 @@ leads to its runs), submitit's files, and the results of the tasks.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
+import os
 import re
 import secrets
 import shlex
@@ -20,16 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import submitit
+from submitit.core.utils import DelayedSubmission, JobPaths
+from submitit.slurm.slurm import _make_sbatch_string
 
-import repro
-from repro.results.durable import make_folder, write_durably
+from repro.environment import settled
+from repro.errors import UserError
+from repro.machine import package_path
+from repro.results.durable import create_file, make_folder, write_durably
 from repro.sweep.cluster_node import NodeSettings, RemoteJob
 from repro.sweep.executor import Job
 from repro.sweep.local.worker import log_tail
 from repro.sweep.registry import FOLDER
 from repro.sweep.slurm.backend import SlurmOptions
-from repro.sweep.slurm.queue import PREFIX, SlurmError, not_here, refused, run_command
+from repro.sweep.slurm.queue import PREFIX, SlurmError, refused, run_command
 from repro.sweep.slurm.task import ArrayTask
 
 # SLURM signals up to a minute earlier than it is asked to; saving a checkpoint takes less.
@@ -92,6 +95,7 @@ def submit(
 ) -> tuple[Batch, str]:
     """Submit the tasks as one array; returns the batch and SLURM's number for it. Raises SlurmError."""
     results = Path(settings.results)
+    check_path(results)
     folder = results / FOLDER / "slurm" / secrets.token_hex(6)
     work, runs = [], []
     for index, task in enumerate(tasks):
@@ -100,51 +104,72 @@ def submit(
     batch = Batch(folder, settings.sweep, tuple(runs))
     try:
         make_folder(folder, below=results)
+        folder.chmod(0o700)  # a node runs what is in it
         write_durably(folder / "plan.json", json.dumps({"sweep": settings.sweep, "tasks": batch.tasks}).encode())
     except OSError as error:
         raise SlurmError(f"cannot write the sweep's plan: {error.strerror}", where=str(folder)) from error
-    said = io.StringIO()  # submitit prints the output of sbatch
     try:
-        with contextlib.redirect_stderr(said):
-            submitted = _submitter(folder, options, len(tasks), at_a_time).submit_array(work)
-    except Exception as error:  # any: jobs that are queued all the same must not start without their files
+        return batch, _sbatch(folder, work, options, at_a_time)
+    except BaseException:  # any: jobs that are queued all the same must not start without their files
         with contextlib.suppress(SlurmError):
             run_command("scancel", "--quiet", f"--name={PREFIX}{batch.id}")
         batch.remove()
-        if isinstance(error, OSError):
-            raise not_here("sbatch", error) from error
-        raise refused(str(error).strip() or said.getvalue().strip() or type(error).__name__, "sbatch") from error
-    return batch, str(submitted[0].job_id).partition("_")[0]
+        raise
+
+
+def _sbatch(folder: Path, work: Sequence[ArrayTask], options: SlurmOptions, at_a_time: int | None) -> str:
+    """Submit the array, with the files that submitit reads on a node; returns its number."""
+    try:
+        pickles = [folder / f"{index}.pkl" for index in range(len(work))]
+        for task, pickle in zip(work, pickles, strict=True):
+            delayed = DelayedSubmission(task)
+            delayed.set_timeout(options.time_minutes or 0, _WITHOUT_LIMIT)
+            delayed.dump(pickle)
+        file = folder / "submission.sh"
+        create_file(file, _file_text(folder, options, len(work), at_a_time).encode())
+        said = run_command("sbatch", str(file), environment=settled(os.environ, for_a_node=True))
+        if (number := re.search(r"job ([0-9]+)", said)) is None:
+            raise refused(said.strip() or "nothing", "sbatch")
+        for index, pickle in enumerate(pickles):
+            pickle.rename(JobPaths(folder, f"{number[1]}_{index}" if len(work) > 1 else number[1]).submitted_pickle)
+    except OSError as error:
+        raise SlurmError(f"cannot write the sweep's plan: {error.strerror}", where=str(folder)) from error
+    return number[1]
+
+
+def check_path(results: Path) -> None:
+    """Raise UserError for a results folder whose path SLURM or submitit would read as a pattern or as two lines."""
+    if found := re.search(r"%[jtAa]|\\", str(results)):
+        what = f"'{found[0]}' in the path of the results folder is a pattern of SLURM's"
+    elif not str(results).isprintable():
+        what = "the path of the results folder has characters that cannot be printed"
+    else:
+        return
+    raise UserError(what, where=str(results), hint="Choose another folder with --results, or rename this one.")
 
 
 def script(count: int, options: SlurmOptions, settings: NodeSettings) -> str:
     """The sbatch file for an array of ``count`` tasks."""
+    check_path(Path(settings.results))
     folder = Path(settings.results) / FOLDER / "slurm" / ("0" * 12)
-    submitter = _submitter(folder, options, count, options.array)
-    if count > 1:
-        submitter.parameters["map_count"] = count
-    return submitter._make_submission_file_text(submitter._submitit_command_str, "")
+    return _file_text(folder, options, count, options.array)
 
 
-class _Submitter(submitit.SlurmExecutor):
-    """submitit's executor, which can show the sbatch file without a SLURM, too."""
-
-    @classmethod
-    def affinity(cls) -> int:
-        return 2
-
-
-def _submitter(folder: Path, options: SlurmOptions, count: int, at_a_time: int | None) -> _Submitter:
+def _file_text(folder: Path, options: SlurmOptions, count: int, at_a_time: int | None) -> str:
     # By exec, the batch script becomes Python: SLURM signals that process only, and it passes the signal on. By -P, the
     # folder that sbatch was called in is not on its path.
-    submitter = _Submitter(folder, max_num_timeout=_WITHOUT_LIMIT, python=f"exec {shlex.quote(sys.executable)} -P")
-    submitter.update_parameters(**_parameters(folder, options, count, at_a_time))
-    return submitter
+    command = f"exec {shlex.quote(sys.executable)} -P -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    return _make_sbatch_string(
+        command,
+        str(folder).replace("%", "%%"),  # of the logs, where SLURM replaces %j and the like
+        map_count=count if count > 1 else None,
+        **_parameters(folder, options, count, at_a_time),
+    )
 
 
 def _package_path() -> list[str]:
     """The shell line with which a task finds a package that is here found by the current folder alone."""
-    top = Path(repro.__file__).absolute().parents[1]
+    top = package_path()
     if sys.flags.safe_path or Path(sys.path[0]).absolute() != top:
         return []
     return [f"export PYTHONPATH={shlex.quote(str(top))}${{PYTHONPATH:+:$PYTHONPATH}}"]

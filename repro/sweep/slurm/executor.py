@@ -20,7 +20,7 @@ from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.executor import Ended, Event, Job, Notice, Reported
 from repro.sweep.followed_job import FollowedJob
 from repro.sweep.registry import Registration
-from repro.sweep.slurm.backend import SlurmOptions
+from repro.sweep.slurm.backend import SlurmOptions, not_used_note
 from repro.sweep.slurm.batch import Batch, batches, into_tasks, submit
 from repro.sweep.slurm.ended_jobs import lost, recorded
 from repro.sweep.slurm.queue import Queued, SlurmError, cancel, ended_task, largest_array, queue_note, queued_tasks
@@ -76,7 +76,7 @@ class SlurmExecutor:
         self._places: dict[str, tuple[Batch, int]] = {}
         self._find_queued_runs()
         self._waiting: dict[str, Job] = {}
-        self._dropped: list[Event] = []
+        self._dropped: list[Event] = [Notice(note)] if (note := not_used_note()) else []
         self._jobs: dict[str, _SubmittedJob] = {}
         self._numbers: list[str] = []
         self._heartbeats: dict[

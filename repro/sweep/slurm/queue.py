@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from repro.environment import settled
 from repro.errors import UserError
 from repro.sweep.executor import Notice
 from repro.wording import counted
@@ -50,11 +51,19 @@ class EndedTask:
     node: str = ""
 
 
-def run_command(*command: str) -> str:
+def run_command(*command: str, environment: Mapping[str, str] | None = None) -> str:
     """The output of one of SLURM's commands. Raises SlurmError, with SLURM's message, if it fails or is missing."""
+    chosen = settled(os.environ) if environment is None else environment
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_SECONDS, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_COMMAND_SECONDS,
+            check=False,
+            env=chosen,
         )
     except OSError as error:
         raise not_here(command[0], error) from error
@@ -84,7 +93,7 @@ def refused(said: str, *command: str) -> SlurmError:
             "SLURM_CONF to the cluster's slurm.conf. Sweeps can be submitted wherever plain `squeue` answers.",
         )
     hint = "Nothing is lost: submitted jobs continue by themselves, and the same command follows them again."
-    if command == ("sbatch",):
+    if command[0] == "sbatch":
         hint = "These runs were not submitted. `sinfo` shows the partitions, --dry-run what sbatch is given."
     return SlurmError(f"`{asked}` said: {words}", hint=hint)
 
