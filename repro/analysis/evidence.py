@@ -9,11 +9,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.analysis.runs import PREREGISTRATION, Metric, borrows, count_runs, equal_cells
+from repro.analysis.runs import Metric, borrows, count_runs, equal_cells
 from repro.errors import UserError
 from repro.experiment.config import builtin_names, find_table
 from repro.experiment.schema import Cell, Table
 from repro.results import Found, load_records
+from repro.results.store import PREREGISTRATION
 
 if TYPE_CHECKING:  # the statistics are imported where they are used: a sweep and a status need none
     from repro.analysis.assessment import Assessment

@@ -16,7 +16,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import repro
-from repro.analysis.runs import PREREGISTRATION
 from repro.analysis.stats.alpha_spending import Looks, Spending
 from repro.analysis.stats.decision_rule import ALPHA
 from repro.errors import DataError, UserError
@@ -24,6 +23,7 @@ from repro.experiment.schema import BASELINE, Cell, Table
 from repro.results.durable import make_folder, write_durably
 from repro.results.files import read_file, reading_failed
 from repro.results.record import sealed, unsealed
+from repro.results.store import PREREGISTRATION
 
 _MOST_NAMED = 3
 _SPENDING_NAMES: dict[Spending, str] = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}

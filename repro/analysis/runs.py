@@ -30,7 +30,6 @@ from repro.results import Found, RunRecord
 Metric = Literal["last", "best"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 CellKey = tuple[str, str, str]  # the ids of a table, a row and a column
-PREREGISTRATION = "looks.json"  # in the results folder of a table that has one
 # "unreadable" are records that may be whole: a read failed, or a newer version wrote them.
 Reason = Literal["diverged", "configuration", "unusable", "unreadable", "unknown"]
 

@@ -20,8 +20,8 @@ Arms = Annotated[
     str | None,
     typer.Option(
         metavar="A,B",
-        help="Of plain, resident, augment, memory, graph, format, compile, deterministic. Default: without the last "
-        "two.",
+        help="Arms to compare, of plain, resident, augment, memory, graph, format, compile, deterministic. Default: "
+        "all but the last two.",
     ),
 ]
 Batches = Annotated[
@@ -123,13 +123,13 @@ def _show(record: Mapping[str, Any]) -> None:
 
     options, machine, bound = record["options"], record["machine"], record["bound"]
     first = options["arms"][0]
-    headers = ["network", "arm", "images/s", f"x {first}", "least-most", "whole run", "of bound", "batches", "memory"]
+    headers = ["network", "arm", "images/s", f"x {first}", "range", "whole run", "% of bound", "batches", "memory"]
     print()
     show_table(headers, list(_lines(record["models"])), right=(2, 3, 4, 5, 6, 7, 8))
     print()
     say(f"{machine['device_name']}, {options['threads']} threads, {options['workers']} data loader workers of plain")
     say(
-        f"of bound: of {bound['operations_per_second'] / 1e9:,.0f} GFLOP/s (a large matrix product) or "
+        f"% of bound: of {bound['operations_per_second'] / 1e9:,.0f} GFLOP/s (a large matrix product) or "
         f"{size(bound['bytes_per_second'])}/s (a large copy), whichever limits the network"
     )
     say(

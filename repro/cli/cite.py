@@ -1,8 +1,11 @@
-"""``biasrepro cite``: BibTeX of the paper and of this software."""
+"""``biasrepro cite``: BibTeX of papers and of this software."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import repro
+from repro.cli.references import tables_argument
 
 _SOFTWARE = """\
 @software{biasrepro,
@@ -13,10 +16,12 @@ _SOFTWARE = """\
 """
 
 
-def cite() -> None:
-    """Print BibTeX of the paper and of this software."""
+def cite(tables: Annotated[list[str] | None, tables_argument("the paper reproduced here")] = None) -> None:
+    """Print BibTeX of the paper that a table is from, and of this software."""
+    from repro.cli.references import chosen_tables
     from repro.experiment.papers import PAPERS
 
-    for paper in PAPERS.values():
-        print(paper.bibtex)
+    papers = [table.paper for table in chosen_tables(tables, [])] if tables else PAPERS.values()
+    for paper in {paper.id: paper for paper in papers if paper is not None}.values():
+        print(paper.bibtex or f"% {paper.citation}\n")
     print(_SOFTWARE.replace("@version@", repro.__version__), end="")

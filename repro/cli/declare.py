@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, results: Path) -> None:
     """Preregister ``looks`` for each table named, and print the preregistration. Raises UserError."""
     from repro.analysis.preregistration import declare
-    from repro.analysis.runs import PREREGISTRATION
     from repro.analysis.stats.alpha_spending import look_levels
     from repro.cli.console import say
     from repro.experiment.config import find_table
+    from repro.results.store import PREREGISTRATION
     from repro.wording import counted
 
     if looks is None or not names:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, Output, Results, refuse_unused
-from repro.cli.references import complete_table
+from repro.cli.references import tables_argument
 from repro.errors import UserError
 
 _SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".json": "schema"}
@@ -15,15 +15,7 @@ _SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".json": "schema"}
 
 def export(
     context: typer.Context,
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TABLE",
-            help="Built-in tables, or YAML files of your own. Without one: every table with records.",
-            show_default=False,
-            autocompletion=complete_table,
-        ),
-    ] = None,
+    tables: Annotated[list[str] | None, tables_argument("every table with records")] = None,
     output: Output = None,
     format_name: Annotated[
         str | None,

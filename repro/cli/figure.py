@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, Metric, Results, Settings, refuse_unused
-from repro.cli.references import complete_table
+from repro.cli.references import tables_argument
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,15 +23,7 @@ Name = Annotated[
         "weights: the weights z over training.",
     ),
 ]
-Tables = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="TABLE",
-        help="Built-in tables, or YAML files of your own. Without one: the tables of the paper.",
-        show_default=False,
-        autocompletion=complete_table,
-    ),
-]
+Tables = Annotated[list[str] | None, tables_argument("the tables of the paper")]
 Outputs = Annotated[
     list[Path] | None,
     typer.Option(

@@ -19,7 +19,9 @@ def folder_path(path: Path) -> Path:
     try:
         path = path.expanduser()  # a shell leaves the ~ of --results=~/r and of a quoted variable
     except RuntimeError as error:
-        raise UserError("whose home folder is this?", where=str(path), hint="Write the path without ~.") from error
+        raise UserError(
+            "the home folder in this path is not known", where=str(path), hint="Write the path without ~."
+        ) from error
     if os.path.lexists(path) and not path.is_dir():
         raise UserError("this is not a folder", where=str(path))
     return path
@@ -66,7 +68,8 @@ AllowChanged = Annotated[
     bool,
     typer.Option(
         "--allow-changed",
-        help="Resume even if code, torch, device or thread count changed; the record lists the changes.",
+        help="Resume even if configuration, code, torch, data, device or thread count changed; the record lists the "
+        "changes.",
     ),
 ]
 

@@ -48,7 +48,7 @@ def refuse_unknown(kind: str, given: str, valid: Iterable[str], where: str | Non
         raise UserError(f"no {kind} is called '{given}'", where=where or f"--{kind}", hint=nearest(given, names))
 
 
-KEPT = "They may be whole: keep them. Fix that (update biasrepro to read newer ones), and ask again."
+KEPT = "They may be intact: do not delete them. Fix the cause (for newer ones: update biasrepro), and run this again."
 
 
 def fail_if_unread(unread: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from repro.cli.options import ADD_OR_LEAVE_OUT, RESULTS_DEFAULT, Results, refuse_unused
-from repro.cli.references import command_line
+from repro.cli.references import command_line, tables_argument
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,17 +23,10 @@ if TYPE_CHECKING:
 
 MOST_COMMANDS = 3
 LARGE_POINTS = 1.0
-_CHANCES = "chance  yes: called reproduced, if every effect is the paper's; no: called not reproduced, if there is none"
+_CHANCES = "chance  yes: of 'reproduced' if all effects are the paper's; no: of 'not reproduced' if there are none"
 
 
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="TABLE",
-        help="Tables with published figures: table1, table2, released. Without a name: both tables of the paper.",
-        show_default=False,
-    ),
-]
+Names = Annotated[list[str] | None, tables_argument("both tables of the paper", of="with published figures")]
 Power = Annotated[
     float,
     typer.Option(
@@ -73,7 +66,7 @@ At = Annotated[
     typer.Option(
         metavar="SEEDS",
         help="Show the verdicts to expect from these numbers of seeds, cell by cell: 5,6,8.",
-        show_default="the planned number, in all",
+        show_default="each table's seeds, totals only",
     ),
 ]
 
@@ -184,7 +177,7 @@ def _show_cells(planned: SeedPlan) -> None:
             rows[-1].append("yes" if number < planned.affordable else "no")
     for need in (*planned.unknown_cost, *planned.out_of_reach):
         rows.append([*_texts(need), *("–" for _ in cost)])
-    headers = ["cell", "paper", "to show", "to exclude", "paired", *cost]
+    headers = ["cell", "paper", "to confirm", "to refute", "paired", *cost]
     show_table(headers, rows, right=range(1, len(headers)))
 
 
@@ -271,7 +264,7 @@ def _next_steps(planned: SeedPlan, tables: Sequence[Table], results: Path) -> li
     references = {table.id: table.reference for table in tables}
     steps = planned.steps[: planned.affordable][:MOST_COMMANDS]
     lines = [f"{'next' if step is steps[0] else 'then':<8}{_command(step, references, results)}" for step in steps]
-    return lines or (["next    a larger budget, or fewer hours a run"] if planned.steps else [])
+    return lines or (["next    no cell fits the budget: raise --gpu-hours"] if planned.steps else [])
 
 
 def _command(step: Step, references: dict[str, str], results: Path) -> str:

@@ -7,7 +7,9 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT
 from repro.errors import ConfigError
@@ -93,3 +95,14 @@ def complete_cell(incomplete: str) -> list[str]:
         return complete_table(incomplete)
     cells = [cell.id for name in complete_table(incomplete.split("/")[0]) for cell in find_table(name).cells]
     return [cell for cell in cells if cell.startswith(incomplete)]
+
+
+def tables_argument(without: str, of: str = "") -> Any:
+    """The argument TABLE of a command that takes several; ``without`` says what it takes without one."""
+    return typer.Argument(
+        metavar="TABLE",
+        help=f"Built-in tables, or YAML files of your own{of and f', {of}'}; overrides may follow, as in "
+        f"table1+dataset.classes=20. Without one: {without}.",
+        show_default=False,
+        autocompletion=complete_table,
+    )

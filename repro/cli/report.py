@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, Metric, Results, Settings
-from repro.cli.references import complete_table
+from repro.cli.references import tables_argument
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,16 +20,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TABLE",
-            help="Show only these tables: built-in ones, or YAML files of your own. Without one: the paper's tables, "
-            "and every other that has records.",
-            show_default=False,
-            autocompletion=complete_table,
-        ),
-    ] = None,
+    tables: Annotated[list[str] | None, tables_argument("the paper's tables, and every other that has records")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="report.html, or the terminal"),

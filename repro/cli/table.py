@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, Metric, Output, Results, Settings
+from repro.cli.references import tables_argument
 from repro.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -23,15 +24,7 @@ if TYPE_CHECKING:
 _MOST_SIBLINGS = 3
 _NEVER_COMPACT = ("csv", "json")  # every figure has a place of its own there
 
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="TABLE",
-        help="Built-in tables, or YAML files of your own; overrides may follow, as in table1+dataset.classes=20. "
-        "Without a name: every table of the paper.",
-        show_default=False,
-    ),
-]
+Names = Annotated[list[str] | None, tables_argument("every table of the paper")]
 Format = Annotated[
     str | None,
     typer.Option(
@@ -146,7 +139,7 @@ def _too_wide(text: str) -> list[str]:
     columns = _terminal_columns()
     if columns is None or widest <= columns:
         return []
-    return [f"{widest} columns wide, and this terminal has {columns}: `| less -S` behind it, or -o table.html"]
+    return [f"{widest} columns wide, and this terminal has {columns}: pipe it through `less -S`, or -o table.html"]
 
 
 def _next_steps(

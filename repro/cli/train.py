@@ -24,8 +24,8 @@ Target = Annotated[
     str,
     typer.Argument(
         metavar="CELL|FILE",
-        help="table/row/column, such as table2/squeezenet/bias. A table (a name or a YAML file) alone stands for its "
-        "first row under the bias loss.",
+        help="table/row/column, such as table2/squeezenet/bias. A table (a name or a YAML file) alone means its "
+        "first row under the loss that a paper proposes.",
         autocompletion=complete_cell,
     ),
 ]
@@ -55,7 +55,7 @@ def train(
 ) -> None:
     """Train one run and record it; an interrupted run resumes from its checkpoint.
 
-    Without an argument: the demo's bias cell, on handwritten digits, in some ten seconds.
+    Without an argument: the demo's bias cell, on handwritten digits, in about ten seconds.
     """
     from repro.cli.train_view import say_how_to_resume, say_result
     from repro.experiment.schema import Run

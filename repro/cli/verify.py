@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _HINTS = {
     "unreadable": "not checked: fix that (permissions: chmod u+rwX; open files: ulimit -n) and verify again",
     "newer": "update biasrepro to use it",
-    "misplaced": "keep it: renamed to checkpoint.pt in that run's folder, if none is there, it is resumed from",
+    "misplaced": "keep it: rename it to checkpoint.pt in its run's folder, if there is none, to resume from it",
 }
 _DAMAGE_HINTS = {
     "run.json": "move it away; the next sweep trains the run again",

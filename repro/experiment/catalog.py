@@ -1,7 +1,7 @@
 """Networks, losses and data sets by name: one entry each, with everything that any part of the package needs of it.
 
 An entry names its code as ``module:function``; ``imported`` imports it when it is needed. ``register`` adds an entry
-while the program runs.
+in this process only: the workers of a sweep know the entries of this file.
 """
 
 from __future__ import annotations

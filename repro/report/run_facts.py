@@ -49,7 +49,7 @@ def peculiarities(records: Sequence[RunRecord]) -> list[str]:
         found.append(f"{_runs(dirty)} made from a checkout with uncommitted changes.")
     unchecked = sum(run.git_commit is not None and run.git_dirty is None for run in made)
     if unchecked:
-        found.append(f"{_runs(unchecked)} made from a checkout of which git did not say whether it had changes.")
+        found.append(f"{_runs(unchecked)} made from a checkout whose state git did not report.")
     unversioned = sum(run.git_commit is None for run in made)
     if unversioned:
         found.append(f"{_runs(unversioned)} made outside a git checkout: the code hash identifies the code.")

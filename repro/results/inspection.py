@@ -18,7 +18,7 @@ from repro.results.checkpoint_file import check_checkpoint
 from repro.results.files import read_file, reading_failed
 from repro.results.ownership import owner_of
 from repro.results.record import unsealed
-from repro.results.store import RunFolder, read_record
+from repro.results.store import PREREGISTRATION, RunFolder, read_record
 
 Kind = Literal["damaged", "unreadable", "newer", "misplaced", "quarantined", "leftover", "unrecognised"]
 
@@ -66,7 +66,7 @@ def inspect(results: Path) -> Inspection:
 def _run_folders(folder: Path, *, depth: int, found: Inspection) -> Iterator[RunFolder]:
     """The folders of runs ``depth`` levels below ``folder``; everything else there is unrecognised."""
     for path in _entries(folder, found):
-        if depth == 3 and path.name == "looks.json":
+        if depth == 3 and path.name == PREREGISTRATION:
             with _problems_noted(path, found):
                 unsealed(read_file(path), where=str(path), what="preregistration")
         elif not path.is_dir() or (depth == 1 and not _SEED.fullmatch(path.name)):

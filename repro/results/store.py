@@ -21,6 +21,8 @@ from repro.results.durable import Writer, make_folder, write_durably
 from repro.results.files import read_each, read_file, reading_failed
 from repro.results.record import RunRecord, from_bytes, to_bytes
 
+PREREGISTRATION = "looks.json"  # in the results folder of a table that has one
+
 
 @dataclass(frozen=True)
 class RunFolder:

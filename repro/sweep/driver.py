@@ -264,7 +264,7 @@ def _recorded_fate(ended: Ended, fate: Fate) -> tuple[Fate, str | None]:
         return ("completed" if state.stage in WITH_ACCURACY else "diverged"), state.detail
     is_there = state.stage in BLOCKED
     found = f"its record is not usable ({state.stage.value}: {state.detail})" if is_there else "it left no record"
-    how = f"its process ended as {fate} (exit code {ended.returncode}), but {found}: {ended.job.folder.record}"
+    how = f"its process reported {fate!r} (exit code {ended.returncode}) but {found}: {ended.job.folder.record}"
     return "failed", f"{how}\n{ended.last_words}" if ended.last_words else how
 
 

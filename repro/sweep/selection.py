@@ -101,8 +101,9 @@ def refuse_blocked(plan: Plan) -> None:
     stages = {state.stage for _, state in plan.blocked}
     hint = "Give another --results folder, or move these run.json files away; a run without a record is trained again."
     for way_out in (WAYS_OUT[stage] for stage in WAYS_OUT if stage in stages):
-        hint = f"Records that are unreadable or newer may be whole: move none away. {way_out}, and sweep again."
+        hint = f"Records that are unreadable or newer may be intact: move none away. {way_out}, and sweep again."
     raise UserError(
-        f"{blocked} a record here that is damaged, unreadable, newer or of another configuration:\n" + "\n".join(shown),
+        f"{blocked} a record here that is damaged, unreadable, of a newer biasrepro or of another configuration:\n"
+        + "\n".join(shown),
         hint=f"Nothing was started. {hint}",
     )

@@ -62,7 +62,7 @@ def exclusion_text(why: Reason, left_out: Sequence[LeftOut], table_id: str) -> s
             return f"{counted(len(paths), 'unusable record')}: left out ({_listed(reasons)})."
         case "unreadable":
             reasons = [f"{path}: {detail}" for path, detail in zip(paths, details, strict=True)]
-            return f"{counted(len(paths), 'record')} not read, perhaps whole: left out ({_listed(reasons)})."
+            return f"{counted(len(paths), 'record')} not read, may be intact: left out ({_listed(reasons)})."
         case "unknown":
             return (
                 f"{counted(len(paths), 'record')} outside this table's rows and columns: left out ({_listed(paths)})."

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from repro.analysis.evidence import gather_evidence, lending_cells
-from repro.analysis.runs import PREREGISTRATION, CellRuns, count_runs
+from repro.analysis.runs import CellRuns, count_runs
 from repro.experiment.config import find_table, runs_of
 from repro.experiment.schema import Run, Table
 from repro.figures import draw_figure, gather_recorded
 from repro.results import RunFolder, write_record
+from repro.results.store import PREREGISTRATION
 from repro.sweep.survey import survey
 
 Say = Callable[..., Any]

@@ -116,8 +116,8 @@ def test_completion_knows_commands_tables_and_cells(typed: str, offered: list[st
         (["sweep", "table2", "--seeds", "many"], "neither a number nor a list"),
         (["sweep", "table2", "--only", "faild"], "'failed'"),
         (["sweep", "table2", "--gpus", "zero"], "--gpus zero is not a list of numbers"),
-        (["sweep", "table2", "--gpus", ","], "--gpus ',' names nothing"),
-        (["sweep", "table2", "--rows", ","], "--rows ',' names nothing"),
+        (["sweep", "table2", "--gpus", ","], "--gpus ',' is an empty list"),
+        (["sweep", "table2", "--rows", ","], "--rows ',' is an empty list"),
         (["train", "--results", ""], "--results is empty"),  # else it would be the folder that we are in
         (["sweep", "demo", "--root="], "--root is empty"),
         (["verify", ""], "an argument is empty"),

@@ -128,4 +128,4 @@ def test_a_leading_tilde_is_the_home_folder(say: Say, tmp_path: Path, monkeypatc
     assert f"{tmp_path / 'r'}: " in said.out
     said = say("status", "--results=~nobody-of-this-name/r")
     assert said.code == 2
-    assert "whose home folder is this?" in said.err
+    assert "the home folder in this path is not known" in said.err

@@ -68,6 +68,18 @@ def test_a_figure_and_a_report_of_another_paper_say_nothing_of_bias_loss(
     assert "This is a table of Smith, ICML 2024" in page
 
 
+def test_a_paper_is_cited_by_its_table(smith: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["cite", str(smith)]) == 0
+    said = capfd.readouterr().out
+    assert ("Smith, ICML 2024" in said, "abrahamyan2021bias" in said, "@software{biasrepro" in said) == (
+        True,
+        False,
+        True,
+    )
+    assert cli.run(["cite", "table1", "table2"]) == 0
+    assert capfd.readouterr().out.count("abrahamyan2021bias") == 1
+
+
 def test_another_papers_table_is_called_a_reproduction_of_that_paper(
     smith: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

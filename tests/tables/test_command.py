@@ -63,7 +63,7 @@ def test_a_terminal_too_narrow_for_the_rows_is_said(
     monkeypatch.setattr("repro.cli.table._terminal_columns", lambda: columns)
     result = run("table1")
     widest = max(len(line) for line in result.stdout.splitlines() if line.startswith("|"))
-    assert (f"{widest} columns wide, and this terminal has 80: `| less -S`" in result.stderr) == said
+    assert (f"{widest} columns wide, and this terminal has 80: pipe it through `less -S`" in result.stderr) == said
     assert "columns wide" not in run("table1", "--format", "csv").stderr
     assert "columns wide" not in run("table1", "-o", "table.md").stderr
 

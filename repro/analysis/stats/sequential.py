@@ -1,4 +1,4 @@
-"""A family of cells followed from look to look: which look each comes to, and its answer there. Arrays throughout.
+"""Group-sequential tests of a family: the interim analysis that decides each cell, and its verdict. Arrays throughout.
 
 The looks of a family are taken together: each is taken once every undecided cell has its seeds. A decided cell stops,
 and further seeds change nothing. So an answer depends only on the seeds up to the look that gave it.

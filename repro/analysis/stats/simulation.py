@@ -1,4 +1,4 @@
-"""What to expect from seeds before they are run: a family's cells simulated, at a fixed number or from look to look."""
+"""What to expect from seeds before they are run: cells of a family simulated, with or without interim analyses."""
 
 from __future__ import annotations
 

@@ -50,7 +50,9 @@ def show_dry_run(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> No
         for cell in table.cells
         if cell.id in seeds or cell.id in finished or cell.id in others
     ]
-    show_table(["cell", "seeds to train", "finished", "epochs", "time per run", "known from"], lines, right=(2, 3, 4))
+    show_table(
+        ["cell", "seeds to train", "finished", "epochs", "time per run", "estimated from"], lines, right=(2, 3, 4)
+    )
     print()
     total = estimate(plan.todo, costs, len(slots))
     _show_totals(plan, slots, total)

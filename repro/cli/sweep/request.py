@@ -227,7 +227,7 @@ def listed(option: str, text: str | None) -> list[str] | None:
     if text is None:
         return None
     if not (parts := [part.strip() for part in text.split(",") if part.strip()]):
-        raise UserError(f"{option} {text!r} names nothing", hint=f"Such as {option} a,b; without it, all are taken.")
+        raise UserError(f"{option} {text!r} is an empty list", hint=f"Such as {option} a,b; without it, all are taken.")
     return parts
 
 

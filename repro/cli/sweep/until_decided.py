@@ -174,7 +174,7 @@ def _show_standing(table: Table, assessment: Assessment, preregistration: Declar
     for run in left_out[:10]:
         say(f"left out  {run.run}: {run.reason}")
     if len(left_out) > 10:
-        say(f"and {counted(len(left_out) - 10, 'run')} more left out")
+        say(f"and {counted(len(left_out) - 10, 'more run is', 'more runs are')} left out")
 
 
 def _show_verdicts(table: Table, assessment: Assessment, preregistration: Declaration) -> None:
