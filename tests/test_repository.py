@@ -45,6 +45,13 @@ def name_of(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement, maxsplit=1)[0]).lower()
 
 
+def test_git_never_converts_a_line_ending() -> None:
+    names = "\0".join(str(path.relative_to(TOP)) for path in tracked())
+    command = ["git", "-c", "core.autocrlf=true", "check-attr", "-z", "--stdin", "text"]
+    said = subprocess.run(command, cwd=TOP, input=names, capture_output=True, text=True, check=True).stdout
+    assert set(said.split("\0")[2::3]) == {"unset"}
+
+
 def test_the_citation_is_valid() -> None:
     pytest.importorskip("cffconvert", reason="cffconvert is not installed")
     # In a process of its own: cffconvert's dependencies are old and warn.

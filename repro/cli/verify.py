@@ -72,7 +72,7 @@ def _show(finding: Finding) -> None:
     if finding.kind in _HINTS:
         say(f"{'':<12} {_HINTS[finding.kind]}")
     elif finding.kind == "damaged":
-        say(f"{'':<12} {_DAMAGE_HINTS.get(finding.path.name, _CHECKPOINT_HINT)}")
+        say(f"{'':<12} {finding.hint or _DAMAGE_HINTS.get(finding.path.name, _CHECKPOINT_HINT)}")
 
 
 def _show_disk_use(found: Inspection) -> None:

@@ -36,6 +36,7 @@ class Finding:
     path: Path
     why: str
     size_bytes: int = 0
+    hint: str | None = None
 
 
 @dataclass
@@ -130,7 +131,7 @@ def _problems_noted(path: Path, found: Inspection) -> Iterator[None]:
         yield
     except (DataError, OSError) as error:
         problem = error if isinstance(error, DataError) else reading_failed(error, path)
-        found.findings.append(Finding(problem.kind, path, problem.what, _size(path)))
+        found.findings.append(Finding(problem.kind, path, problem.what, _size(path), problem.hint))
 
 
 def _entries(folder: Path, found: Inspection) -> list[Path]:

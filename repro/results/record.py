@@ -17,6 +17,7 @@ from repro.errors import DataError, NewerVersion
 SCHEMA_VERSION = 1
 _SEAL_KEY = b',\n  "seal": "'
 _EPOCHS_KEY = b',\n  "epochs": ['
+_LINE_ENDINGS = "convert them back (dos2unix), or check out again with `*.json -text` in .gitattributes"
 _TOP1 = re.compile(rb'"test_top1_percent"\s*:\s*(-?\d[-+.\deE]*)')
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -179,12 +180,21 @@ def sealed(body: bytes) -> bytes:
 
 def unsealed(raw: bytes, *, where: str, what: str = "record") -> bytes:
     """The bytes of a sealed JSON object before the seal. Raises DataError if the seal does not match them."""
-    body, found, seal = raw.rpartition(_SEAL_KEY)
-    if not found:
+    if (body := _sealed_body(raw)) is not None:
+        return body
+    # JSON escapes carriage returns within a text: one in the file belongs to a line's end.
+    if b"\r" in raw and _sealed_body(raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")) is not None:
+        raise DataError(
+            f"the line endings of the {what} were converted; with LF its seal holds", where=where, hint=_LINE_ENDINGS
+        )
+    if _SEAL_KEY not in raw:
         raise DataError(f"no seal: the {what} is incomplete, or was not written by biasrepro", where=where)
-    if seal != hashlib.sha256(body).hexdigest().encode() + b'"\n}\n':
-        raise DataError(f"the seal is broken: the {what} was edited or damaged after it was written", where=where)
-    return body
+    raise DataError(f"the seal is broken: the {what} was edited or damaged after it was written", where=where)
+
+
+def _sealed_body(raw: bytes) -> bytes | None:
+    body, found, seal = raw.rpartition(_SEAL_KEY)
+    return body if found and seal == hashlib.sha256(body).hexdigest().encode() + b'"\n}\n' else None
 
 
 def _json(value: Any) -> str:

@@ -101,7 +101,7 @@ def test_what_may_change_numbers_changes_the_hash(what: str, package: Path, edit
     assert hash_in(package) != before
 
 
-def test_other_words_in_every_docstring_and_comment_change_no_hash(package: Path) -> None:
+def test_other_words_in_every_docstring_and_comment_and_crlf_change_no_hash(package: Path) -> None:
     before = hash_in(package)
     reworded = 0
     for path in package.rglob("*.py"):
@@ -116,7 +116,7 @@ def test_other_words_in_every_docstring_and_comment_change_no_hash(package: Path
                 words = f'{" " * node.col_offset}"""Other words."""  # and a comment'
                 lines[first:last] = [words] + ["" for _ in lines[first + 1 : last]]
                 reworded += 1
-        path.write_text("\n".join(["# A comment.", *lines]))
+        path.write_text("\n".join(["# A comment.", *lines]), newline="\r\n")
     module._parsed.cache_clear()
     assert reworded > 500
     assert hash_in(package) == before

@@ -77,6 +77,17 @@ def test_damage_is_said_by_name_and_the_exit_code_tells(tmp_path: Path, verify: 
     assert "0 records and 0 checkpoints are whole; 3 damaged" in said
 
 
+def test_a_record_with_converted_line_endings_is_not_to_be_trained_again(tmp_path: Path, verify: Verify) -> None:
+    path = folder_in(tmp_path).record
+    write_record(folder_in(tmp_path), a_record())
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    code, said = verify(tmp_path)
+    assert code == 1
+    assert lines_with(said, "damaged", "the line endings of the record were converted")
+    assert "convert them back" in said
+    assert "trains the run again" not in said
+
+
 def test_unrecognised_and_leftover_files_are_listed(tmp_path: Path, verify: Verify) -> None:
     write_record(folder_in(tmp_path), a_record())
     run = folder_in(tmp_path).path

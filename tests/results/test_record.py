@@ -66,6 +66,16 @@ def test_what_was_edited_or_cut_is_refused(
     assert caught.value.where == "results/run.json"
 
 
+@pytest.mark.parametrize("ending", [b"\r\n", b"\r"])
+def test_converted_line_endings_are_told_from_an_edit(make_record: Callable[..., RunRecord], ending: bytes) -> None:
+    converted = to_bytes(make_record()).replace(b"\n", ending)
+    with pytest.raises(DataError, match="line endings of the record were converted; with LF its seal holds") as caught:
+        from_bytes(converted, where="run.json")
+    assert "dos2unix" in str(caught.value)
+    with pytest.raises(DataError, match=r"edited or damaged|no seal"):
+        from_bytes(converted.replace(b"61.25", b"71.25"), where="run.json")
+
+
 @pytest.mark.parametrize(
     "body",
     [
