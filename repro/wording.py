@@ -1,6 +1,14 @@
-"""Counts and sizes in words."""
+"""Counts and sizes in words, and text that is safe to show."""
 
 from __future__ import annotations
+
+import shlex
+import unicodedata
+from collections.abc import Iterable
+
+# Invisible, and harmless: they join letters in Persian and Indic scripts, and parts of emoji.
+_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -15,3 +23,43 @@ def readable_size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def printable(text: str, *, keep: str = "\n\t") -> str:
+    """``text`` with whatever controls a terminal or is invisible as an escape, ``\\x1b``, except ``keep``.
+
+    A byte of a file's name that is no UTF-8 becomes ``\\xff``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep + _JOINERS or _is_visible(c) else _escaped(c) for c in text)
+
+
+def one_line(text: str) -> str:
+    """``text`` as ``printable`` has it, on one line: nothing in it can look like a line of its own."""
+    return printable(text, keep="")
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """The words of a command as a shell reads them, on one line: a line's end in one of them as ``$'\\n'``."""
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if one_line(word) == word:
+        return shlex.quote(word)
+    return "$'" + one_line(word.replace("\\", r"\\").replace("'", r"\'")) + "'"
+
+
+def _is_visible(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] != "C" and category not in ("Zl", "Zp")
+
+
+def _escaped(character: str) -> str:
+    is_byte = "\udc80" <= character <= "\udcff"  # how Python keeps one in a name
+    if character in _SHORT:
+        return _SHORT[character]
+    if is_byte or character < "\x80":
+        return f"\\x{ord(character) & 0xFF:02x}"
+    return f"\\u{ord(character):04x}" if character <= "\uffff" else f"\\U{ord(character):08x}"

@@ -16,6 +16,8 @@ from repro.cli import app
 PACKAGE = Path(repro.__file__).parent
 MOST_LINES = 60
 MOST_PARAMETERS = 10
+# These have the filter in them, or show a constant.
+SHOWING = {"repro.cli.console", "repro.cli.output", "repro.cli.__init__", "repro.cli.cite"}
 # Each backend is a folder with these two modules, found by their names; sweep/executor.py has the second's protocol.
 IN_EVERY_BACKEND = {"backend", "executor"}
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -61,7 +63,18 @@ def nested_comprehensions(tree: ast.Module, module: str) -> Offences:
                 yield node.lineno, "a comprehension inside a comprehension: name the inner one, or write a loop"
 
 
-@pytest.mark.parametrize("rule", [long_functions, many_parameters, nested_comprehensions])
+def raw_output(tree: ast.Module, module: str) -> Offences:
+    """What commands show passes one filter, which keeps control codes and forged lines off the terminal."""
+    if not module.startswith("repro.cli") or module in SHOWING:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ("print", "Console") or called.endswith(("echo", "stdout.write", "stderr.write")):
+                yield node.lineno, f"{called}: use say of repro.cli.console, or deliver of repro.cli.output"
+
+
+@pytest.mark.parametrize("rule", [long_functions, many_parameters, nested_comprehensions, raw_output])
 def test_the_code_keeps(rule: Callable[[ast.Module, str], Offences]) -> None:
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -86,10 +99,11 @@ def test_no_two_modules_have_one_name() -> None:
         (long_functions, "def f():\n" + "    pass\n" * MOST_LINES),
         (many_parameters, f"def f({', '.join(f'p{number}' for number in range(MOST_PARAMETERS + 1))}): pass"),
         (nested_comprehensions, "[[b for b in a] for a in c]"),
+        (raw_output, "typer.echo(text)"),
     ],
 )
 def test_the_rules_can_be_broken(rule: Callable[[ast.Module, str], Offences], source: str) -> None:
-    assert len(list(rule(ast.parse(source), "repro.example"))) == 1
+    assert len(list(rule(ast.parse(source), "repro.cli.example"))) == 1
 
 
 def test_commands_are_found() -> None:

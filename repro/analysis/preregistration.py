@@ -22,7 +22,7 @@ from repro.errors import DataError, UserError
 from repro.experiment.schema import BASELINE, Cell, Table
 from repro.results.durable import make_folder, write_durably
 from repro.results.files import read_file, reading_failed
-from repro.results.record import sealed, unsealed
+from repro.results.record import Text, sealed, unsealed
 from repro.results.store import PREREGISTRATION
 
 _MOST_NAMED = 3
@@ -40,15 +40,15 @@ class Declaration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_version: Literal[1] = 1
-    table: str
-    cells: Annotated[tuple[str, ...], Field(strict=False)]
-    configurations: dict[str, str]
+    table: Text
+    cells: Annotated[tuple[Text, ...], Field(strict=False)]
+    configurations: dict[Text, Text]
     seeds: Annotated[tuple[int, ...], Field(strict=False)]
     spending: Spending
     alpha: float
-    declared_at: str
-    biasrepro: str
-    recorded_before: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    declared_at: Text
+    biasrepro: Text
+    recorded_before: Annotated[tuple[Text, ...], Field(strict=False)] = ()
     unseen: bool = False
 
     @property

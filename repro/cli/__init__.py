@@ -23,6 +23,7 @@ from repro.cli import bench, cite, data, doctor, export, figure, models, plan, r
 from repro.cli.sweep.command import sweep as sweep_command
 from repro.environment import settle
 from repro.errors import UserError
+from repro.wording import printable
 
 # Errors of the disk and its permissions: the user can fix them, they are not bugs.
 _USERS_ERRORS = (
@@ -153,20 +154,20 @@ def _closed_pipe() -> int:
 
 def _print_error(what: str, *, where: str | None = None, hint: str | None = None) -> None:
     """Print a message on standard error: where, what, and a hint."""
-    from repro.cli.console import console
+    from repro.cli.console import console, say
 
-    lines = console(stderr=True)
-    lines.print("error:", style="bold red", end=" ")
-    lines.print(f"{where}: {what}" if where else what, soft_wrap=True)
-    if hint:
-        lines.print(f"  {hint}", soft_wrap=True)
+    console(stderr=True).print("error:", style="bold red", end=" ")
+    first, *more = what.split("\n")
+    say(f"{where}: {first}" if where else first, stderr=True)
+    for line in (*more, *([hint] if hint else ())):
+        say(f"  {line.strip()}", stderr=True)
 
 
 def _report_bug(error: Exception) -> None:
     """Report an unexpected exception: a bug. Its traceback goes to a file, and to standard error off a terminal."""
     text = "".join(traceback.format_exception(error))
     if not sys.stderr.isatty():
-        sys.stderr.write(text)
+        sys.stderr.write(printable(text))
     descriptor, name = tempfile.mkstemp(prefix="biasrepro-", suffix="-traceback.txt")
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
         file.write(f"biasrepro {repro.__version__}: {' '.join(sys.argv)}\n{text}")

@@ -124,9 +124,9 @@ def _show(record: Mapping[str, Any]) -> None:
     options, machine, bound = record["options"], record["machine"], record["bound"]
     first = options["arms"][0]
     headers = ["network", "arm", "images/s", f"x {first}", "range", "whole run", "% of bound", "batches", "memory"]
-    print()
+    say("")
     show_table(headers, list(_lines(record["models"])), right=(2, 3, 4, 5, 6, 7, 8))
-    print()
+    say("")
     say(f"{machine['device_name']}, {options['threads']} threads, {options['workers']} data loader workers of plain")
     say(
         f"% of bound: of {bound['operations_per_second'] / 1e9:,.0f} GFLOP/s (a large matrix product) or "

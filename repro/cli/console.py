@@ -1,33 +1,58 @@
-"""Terminal output: styled on a terminal (``NO_COLOR`` switches that off), plain and unwrapped everywhere else."""
+"""Terminal output: styled on a terminal (``NO_COLOR`` switches that off), plain and unwrapped everywhere else.
+
+Whatever a command shows passes through here or through ``output.deliver``: no text of a file, a path or a server
+reaches the terminal with control characters, nor can it start a line of its own.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from repro.wording import readable_size
+from repro.wording import one_line, printable, readable_size
 
 size = readable_size
 
 
+class _FilteringConsole(Console):
+    """A console whose texts are printable: control codes are its own, never of a text."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console on standard output or standard error, as it is at the moment."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return _FilteringConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str, style: str = "", *, stderr: bool = False) -> None:
-    """Print ``text`` unwrapped, so that commands and paths can be copied."""
-    console(stderr=stderr).print(Text(text, style=style), soft_wrap=True)
+    """Print ``text`` as one unwrapped line, so that commands and paths can be copied."""
+    console(stderr=stderr).print(text_line(text, style), soft_wrap=True)
+
+
+def say_lines(text: str, style: str = "", *, stderr: bool = False) -> None:
+    """Print each line of ``text``."""
+    for part in text.split("\n"):
+        say(part, style, stderr=stderr)
+
+
+def text_line(text: str, style: str = "") -> Text:
+    """``text`` as one line for a ``console()``."""
+    return Text(one_line(text), style=style)
 
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Print rows under headers; columns in ``right`` are right-aligned. Off a terminal: two spaces, no rules."""
+    headers, *rows = [list(map(one_line, row)) for row in (headers, *rows)]
     lines = plain_lines([headers, *rows], right=right)
     if not sys.stdout.isatty() or max(map(cell_len, lines)) > console().width:  # never wrap a number
         for line in lines:

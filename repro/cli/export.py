@@ -34,6 +34,7 @@ def export(
 ) -> None:
     """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""
     from repro.analysis.evidence import recorded_of
+    from repro.cli.console import say
     from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unknown, refuse_unwritable
     from repro.experiment.config import find_table
     from repro.results import load_records
@@ -53,9 +54,9 @@ def export(
     found = recorded_of(results, [find_table(name) for name in tables]) if tables else load_records(results)
     records = [entry.record for entry in found if entry.record]
     deliver((to_parquet if format_name == "parquet" else to_csv)(records, level), output)
-    typer.echo(f"{counted(len(records), 'run')} exported.", err=True)
+    say(f"{counted(len(records), 'run')} exported.", stderr=True)
     for entry in found:
         if entry.problem:
-            typer.echo(f"  left out: {entry.path}: {entry.problem}", err=True)
+            say(f"  left out: {entry.path}: {entry.problem}", stderr=True)
     fail_if_unread({str(entry.path): entry.problem for entry in found if entry.problem and entry.kind != "damaged"})
     return None

@@ -46,6 +46,7 @@ def figure(
     settings: Settings = None,
 ) -> None:
     """Draw a figure as wide as a column of a paper; its caption goes to standard output."""
+    from repro.cli.console import say
     from repro.cli.output import fail_if_unread, refuse_unknown, refuse_unwritable, write_output
     from repro.cli.references import chosen_tables, command_line
 
@@ -67,12 +68,12 @@ def figure(
     drawing = draw_figure(name, gathered)
     for output, format_name in zip(outputs, formats, strict=True):
         write_output(output, drawing.to_bytes(format_name))
-    typer.echo(drawing.caption)
+    say(drawing.caption)
     for left_out in unusable(gathered):
-        typer.echo(f"  left out: {left_out.path}: {left_out.detail}", err=True)
+        say(f"  left out: {left_out.path}: {left_out.detail}", stderr=True)
     if gathered and not any(table.shown.recorded_runs for table in gathered):
         first = command_line("sweep", chosen[0].reference, results=results)
-        typer.echo(f"No runs are recorded yet: `{first}` trains them.", err=True)
+        say(f"No runs are recorded yet: `{first}` trains them.", stderr=True)
     fail_if_unread(unread(unusable(gathered)))
 
 

@@ -17,6 +17,7 @@ def models(
 ) -> None:
     """List the networks: parameters, multiply-accumulates, feature shape, and the parameters that the paper prints."""
     from repro.cli.console import say, show_table
+    from repro.cli.output import deliver
     from repro.experiment.catalog import NETWORKS
     from repro.models.describe import describe_model
 
@@ -31,8 +32,7 @@ def models(
         row.append(", ".join(f"{millions:g}M" for millions in sorted(set(by_table.values()))) or "–")
         rows.append(row)
     if as_json:
-        print(json.dumps(data, indent=2))
-        return
+        return deliver(json.dumps(data, indent=2) + "\n", None)
     (few, small), (many, large) = BUILT_FOR
     headers = ["model", f"{few} classes", f"{many} classes", f"at {small}", f"at {large}", "features", "paper"]
     show_table(headers, rows, right=(1, 2, 3, 4, 6))
@@ -40,6 +40,7 @@ def models(
     say(f"at {small} and {large}: 1e9 multiply-accumulates of a forward pass, for one image of that many pixels a side")
     say(f"features: channels, height, width at {small} with {few} classes; --json has those at {large} too")
     say("next  biasrepro sweep table2 --dry-run")
+    return None
 
 
 def printed_parameters() -> dict[str, dict[str, float]]:

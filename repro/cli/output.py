@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from repro.errors import RunFailure, UserError, nearest
+from repro.wording import printable
 
 
 def format_of(output: Path | None, given: str | None, suffixes: Mapping[str, str], *, default: str) -> str:
@@ -60,17 +61,21 @@ def fail_if_unread(unread: Mapping[str, str]) -> None:
         raise RunFailure(f"{count} could not be read, and are in no number here, such as {path}: {reason}", hint=KEPT)
 
 
-def deliver(content: bytes, output: Path | None) -> None:
-    """Write ``content`` to the file, or to the terminal as bytes: nothing wraps it, no locale stops a minus sign."""
+def deliver(content: str | bytes, output: Path | None) -> None:
+    """Write ``content`` to the file, or to standard output as bytes: nothing wraps it, no locale stops a minus sign.
+
+    A path may hold bytes that are no text: question marks in the file, escapes on standard output.
+    """
     if output is not None:
-        return write_output(output, content)
-    typer.echo(content, nl=False)
+        return write_output(output, content if isinstance(content, bytes) else content.encode(errors="replace"))
+    text = content if isinstance(content, str) else content.decode()
+    typer.echo(printable(text).encode(), nl=False)
     sys.stdout.flush()
 
 
 def write_output(output: Path, content: bytes, *, quiet: bool = False) -> None:
     """Write ``content`` and report it, unless ``quiet``. Raises UserError if the file cannot be written."""
-    from repro.cli.console import size
+    from repro.cli.console import say, size
     from repro.results.disk_space import free_bytes
     from repro.results.durable import write_durably
 
@@ -86,4 +91,4 @@ def write_output(output: Path, content: bytes, *, quiet: bool = False) -> None:
             message += f"; it needs {size(len(content))}, {size(free)} free on the disk"
         raise UserError(message, where=str(output)) from error
     if not quiet:
-        typer.echo(f"Written: {output}", err=True)
+        say(f"Written: {output}", stderr=True)

@@ -223,7 +223,7 @@ def _summary(planned: SeedPlan) -> list[str]:
 
 def _show_chances(expected: Sequence[Sequence[ExpectedVerdict]]) -> None:
     """A line a cell, and for each number of seeds the chance of a yes if the paper is right, and of a no if not."""
-    from repro.cli.console import show_table
+    from repro.cli.console import say, show_table
     from repro.tables.layout import signed
 
     headers = ["chance of", "paper", *(f"{kind} at {of_n[0].seeds}" for of_n in expected for kind in ("yes", "no"))]
@@ -232,7 +232,7 @@ def _show_chances(expected: Sequence[Sequence[ExpectedVerdict]]) -> None:
         chances = chain.from_iterable((verdict.reproduced, verdict.refuted) for verdict in of_cell)
         shares = [f"{100 * chance:.0f} %" for chance in chances]
         rows.append([of_cell[0].cell, signed(of_cell[0].paper_delta, 2), *shares])
-    print()
+    say("")
     show_table(headers, rows, right=range(1, len(headers)))
 
 

@@ -71,19 +71,19 @@ def make_data_ready(name: str, root: Path) -> None:
 @contextmanager
 def _progress_of(title: str) -> Iterator[Callable[[str, int, int], None]]:
     """Give a function that shows the progress of decoding: a bar on a terminal, a line per stage elsewhere."""
+    from repro.cli.console import console, say
+
     if not sys.stdout.isatty():
         stages: set[str] = set()
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in stages:
                 stages.add(stage)
-                print(f"{stage} {title}", flush=True)
+                say(f"{stage} {title}")
 
         yield report
         return
     from rich.progress import Progress
-
-    from repro.cli.console import console
 
     with Progress(console=console(), transient=True) as bar:
         task = bar.add_task(title, total=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import typer
 
 from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT
 from repro.errors import ConfigError
+from repro.wording import shell_line
 
 if TYPE_CHECKING:
     from repro.experiment.schema import Cell, Table
@@ -77,7 +77,7 @@ def command_line(*arguments: str, results: Path, root: Path | None = None) -> st
         words += ["--results", str(results)]
     if root is not None and root != Path(os.environ.get("BIASREPRO_DATA") or ROOT_DEFAULT).expanduser():
         words += ["--root", str(root)]
-    return shlex.join(words)
+    return shell_line(words)
 
 
 def complete_table(incomplete: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from repro.cli.options import RESULTS_DEFAULT, Metric, Results, Settings
 from repro.cli.references import tables_argument
 from repro.errors import UserError
+from repro.wording import shell_line
 
 if TYPE_CHECKING:
     from repro.analysis import runs
@@ -37,6 +37,7 @@ def report(
 ) -> None:
     """Report on what was recorded: verdict, claims, tables, figures, assumptions, provenance, in one file."""
     from repro.analysis.runs import METRICS, unread
+    from repro.cli.console import say
     from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unknown, refuse_unwritable
     from repro.cli.references import chosen_tables
     from repro.report import FORMATS, SUFFIXES, gather_report
@@ -54,9 +55,9 @@ def report(
     again = ["report", *(table.reference for table in chosen), "--format", format_name, "--metric", metric]
     again += ["-o", output.name] if output else []
     text = FORMATS[format_name](found, _commands(found, again))
-    deliver(text.encode(), output)
+    deliver(text, output)
     for line in _next_steps(found, results):
-        typer.echo(line, err=True)
+        say(line, stderr=True)
     fail_if_unread(unread(chain.from_iterable(table.shown.left_out for table in (*found.papers, *found.sections))))
 
 
@@ -68,7 +69,7 @@ def _commands(found: Report, again: Sequence[str]) -> list[str]:
     data = dict.fromkeys(table.dataset.name for table in tables if DATASETS[table.dataset.name].archives)
     commands = [["data", "fetch", name] for name in data]
     commands += [["sweep", table.reference, "--seeds", str(table.seeds)] for table in tables]
-    return [shlex.join(["biasrepro", *words]) for words in (*commands, again)]
+    return [shell_line(["biasrepro", *words]) for words in (*commands, again)]
 
 
 def _next_steps(found: Report, results: Path) -> Sequence[str]:

@@ -71,6 +71,7 @@ def table(
 ) -> None:
     """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
     from repro.analysis.runs import unread
+    from repro.cli.console import say
     from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unwritable
     from repro.cli.references import chosen_tables, command_line
     from repro.tables import RENDERERS, SUFFIXES, gather
@@ -102,10 +103,10 @@ def table(
     words += ["--siunitx"] if siunitx else []
     render = partial(latex.render, siunitx=True) if siunitx else RENDERERS[format_name]
     text = render(assembled, command_line(*words, results=results))
-    deliver(text.encode(), output)
+    deliver(text, output)
     too_wide = _too_wide(text) if output is None and format_name == "markdown" else []
     for line in [*too_wide, *_next_steps(chosen, assembled, results, format_name)]:
-        typer.echo(line, err=True)
+        say(line, stderr=True)
     fail_if_unread(unread(chain.from_iterable(shown.left_out for shown in assembled)))
 
 

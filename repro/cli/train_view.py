@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from repro.cli.console import console, duration, percent, rate, say
+from repro.cli.console import console, duration, percent, rate, say, text_line
 from repro.cli.options import ProgressStyle
 from repro.cli.references import command_line
 from repro.errors import Interrupted
 from repro.progress import Progress
+from repro.wording import shell_line
 
 if TYPE_CHECKING:
     from repro.results import RunFolder, RunRecord
@@ -65,9 +65,9 @@ class PlainView(TrainView):
         if progress.phase == "failed":  # the command prints the error
             return
         if progress.message:
-            print(f"{progress.run_id}: {progress.message}", flush=True)
+            say(f"{progress.run_id}: {progress.message}")
         if progress.phase == "epoch_done":
-            print(f"{progress.run_id}: {epoch_line(progress)}", flush=True)
+            say(f"{progress.run_id}: {epoch_line(progress)}")
 
 
 class RichView(TrainView):
@@ -92,7 +92,7 @@ class RichView(TrainView):
         if progress.phase == "failed":  # the command prints the error
             return
         if progress.message:
-            self._bar.console.print(progress.message, style="dim", soft_wrap=True)
+            self._bar.console.print(text_line(progress.message, "dim"), soft_wrap=True)
         self._bar.update(
             self._task,
             total=max(1, progress.epochs),
@@ -147,4 +147,4 @@ def say_result(record: RunRecord, folder: RunFolder, reference: str, *, trained_
 def say_how_to_resume(interruption: Interrupted, arguments: Sequence[str]) -> None:
     """Print where an interrupted run stopped, and the command that resumes it."""
     say(f"interrupted; {interruption}", "yellow", stderr=True)
-    say(f"resume with  {shlex.join(['biasrepro', *arguments])}", stderr=True)
+    say(f"resume with  {shell_line(['biasrepro', *arguments])}", stderr=True)

@@ -27,7 +27,7 @@ def watched(show: Callable[[], bool], every_seconds: float) -> None:
         if not show():
             say("Nothing is in training.")
             return
-        print(flush=True)
+        say("")
         time.sleep(every_seconds)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from repro import machine
 from repro.engine.code_hash import code_hash
 from repro.environment import settled
 from repro.experiment.schema import Run
+from repro.wording import shell_line
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml", "scipy")
 
@@ -57,7 +57,7 @@ def environment_facts(device: torch.device) -> dict[str, Any]:
         "device_name": device_name(device),
         "driver": machine.driver_version() if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
-        "command": shlex.join(["biasrepro", *sys.argv[1:]]),
+        "command": shell_line(["biasrepro", *sys.argv[1:]]),
     }
 
 

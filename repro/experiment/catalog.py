@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from repro.errors import ConfigError, DataError, nearest
+from repro.wording import shell_line
 
 Precision = Literal["fp32", "ieee", "tf32", "bf16"]
 
@@ -236,4 +236,4 @@ def default_root() -> Path:
 
 def fetch_command(facts: DatasetFacts, root: Path) -> str:
     """The command that fetches a data set into ``root``, ready to paste."""
-    return f"biasrepro data fetch {facts.name} --root {shlex.quote(str(root))}"
+    return shell_line(["biasrepro", "data", "fetch", facts.name, "--root", str(root)])

@@ -23,7 +23,7 @@ from repro.report.headlines import (
 from repro.report.run_facts import facts, peculiarities
 from repro.report.table_rows import delta_rows
 from repro.tables import markdown_format as markdown
-from repro.tables.footnotes import code_versions
+from repro.tables.footnotes import code_versions, plain
 from repro.tables.layout import MISSING
 from repro.tables.markdown_format import escape
 from repro.wording import counted
@@ -183,7 +183,9 @@ def _differences(table: Recorded) -> Iterator[str]:
         ours = row.ours.text
         if ours != MISSING:
             ours += f"{f' ({row.interval})' if row.interval else ''}, n = {row.n.text}"
-        lines.append((escape(row.model), escape(row.loss), row.paper.text, ours, row.p.text, row.answer or ""))
+        lines.append(
+            (escape(plain(row.model)), escape(plain(row.loss)), row.paper.text, ours, row.p.text, row.answer or "")
+        )
     yield ""
     for model, loss, paper, ours, p, verdict in lines:
         cells = [model, loss, paper, ours, p, verdict] if printed else [model, loss, ours, p]

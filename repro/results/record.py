@@ -10,9 +10,10 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from repro.errors import DataError, NewerVersion
+from repro.wording import one_line
 
 SCHEMA_VERSION = 1
 _SEAL_KEY = b',\n  "seal": "'
@@ -25,6 +26,8 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 Number = Annotated[float, Field(ge=-1e39, le=1e39)]
 Positive = Annotated[float, Field(ge=0, le=1e39)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
+# A text of somebody's record is shown on terminals and in lines of documents: control characters become escapes.
+Text = Annotated[str, AfterValidator(one_line)]
 Printable = Annotated[str, Field(pattern=r"^\P{C}*$")]  # without control characters
 
 
@@ -56,28 +59,28 @@ class EpochRecord(_Strict):
 class Provenance(_Strict):
     """Where, when and with what a run was made."""
 
-    biasrepro: str
-    git_commit: str | None
+    biasrepro: Text
+    git_commit: Text | None
     git_dirty: bool | None
-    code_hash: str
-    shared_code_hash: str | None = None  # of the part of that code which runs of every network, loss and data set share
-    python: str
-    packages: dict[str, str]
-    platform: str
-    host: str
-    device: str
-    device_name: str
-    driver: str | None
+    code_hash: Text
+    shared_code_hash: Text | None = None  # of the part of that code that runs of every network, loss, data set share
+    python: Text
+    packages: dict[Text, Text]
+    platform: Text
+    host: Text
+    device: Text
+    device_name: Text
+    driver: Text | None
     threads: Count
-    command: str
-    data_source: str = ""
-    data_fingerprint: str = ""
-    started_at: str
-    finished_at: str
+    command: Text
+    data_source: Text = ""
+    data_fingerprint: Text = ""
+    started_at: Text
+    finished_at: Text
     duration_seconds: Positive
     images_per_second: Positive
     resumptions: Count = 0
-    changes_accepted: tuple[str, ...] = Field(default=(), strict=False)
+    changes_accepted: tuple[Text, ...] = Field(default=(), strict=False)
 
 
 class RunRecord(_Strict):
@@ -88,20 +91,20 @@ class RunRecord(_Strict):
     """
 
     schema_version: Literal[1] = 1
-    id: str
-    table: str
-    row: str
-    column: str
+    id: Text
+    table: Text
+    row: Text
+    column: Text
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     status: Literal["completed", "diverged"]
-    reason: str | None = None
+    reason: Text | None = None
     configuration: dict[str, Any]
-    configuration_hash: str
+    configuration_hash: Text
     parameters: Count
     last_top1_percent: Percent | None
     best_top1_percent: Percent | None
     best_epoch: Count | None
-    state_hash: str | None
+    state_hash: Text | None
     execution_in_force: dict[str, Any]
     provenance: Provenance
     epochs: tuple[EpochRecord, ...] = Field(strict=False)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from repro.analysis.runs import LeftOut, Reason
 from repro.results import Provenance, RunRecord
 from repro.tables.structure import VARIANT_MARK, Note
-from repro.wording import counted
+from repro.wording import counted, one_line
 
 # A list item that opens with [x] would be a ticked box in Markdown.
 _LETTERS = "abcdefghijklmnopqrstuvwyz"
@@ -151,7 +151,7 @@ def code(text: str) -> str:
 
 def plain(text: str) -> str:
     """Text from outside on one line, without backticks, which mark code here."""
-    return " ".join(text.replace("`", "'").split())
+    return one_line(" ".join(text.replace("`", "'").split()))
 
 
 def _letters(index: int) -> str:

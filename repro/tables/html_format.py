@@ -16,6 +16,7 @@ from repro.tables.layout import (
     caption,
     label,
     legend,
+    spans,
 )
 from repro.tables.structure import AssembledTable
 
@@ -65,8 +66,7 @@ def render(tables: Sequence[AssembledTable], command: str) -> str:
 
 def escape(text: str) -> str:
     """Text with HTML's special characters escaped; between backticks as code."""
-    parts = escape_html(text).split("`")
-    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
+    return "".join(f"<code>{part}</code>" if is_code else part for part, is_code in spans(escape_html(text)))
 
 
 def _section(table: AssembledTable) -> Iterator[str]:

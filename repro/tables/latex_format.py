@@ -23,6 +23,7 @@ from repro.tables.layout import (
     caption,
     label,
     legend,
+    spans,
     usual_number_of_seeds,
 )
 from repro.tables.structure import AssembledTable
@@ -37,6 +38,7 @@ _COMMANDS = {
     "*": "{*}",
     "\\": r"\textbackslash{}",
     "^": r"\textasciicircum{}",
+    "`": r"\`{}",
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
@@ -82,8 +84,7 @@ def render(tables: Sequence[AssembledTable], command: str, *, siunitx: bool = Fa
 
 def escape(text: str) -> str:
     """Text as LaTeX; between backticks as typewriter, breakable after punctuation."""
-    parts = text.split("`")
-    return "".join(_typewriter(part) if i % 2 else _text(part) for i, part in enumerate(parts))
+    return "".join(_typewriter(part) if is_code else _text(part) for part, is_code in spans(text))
 
 
 def _environment(table: AssembledTable, command: str, entry: Callable[[Entry], str]) -> str:

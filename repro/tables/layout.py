@@ -7,6 +7,7 @@ then a line of our differences from the baseline. Text is Unicode; ids, paths an
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from repro.analysis.stats.estimates import MIN_SEEDS
@@ -57,6 +58,14 @@ class Block:
     marks: tuple[str, ...]
     variant: bool
     lines: tuple[Line, ...]
+
+
+def spans(text: str) -> Iterator[tuple[str, bool]]:
+    """The parts of ``text``, and whether each is code, between two backticks; one without a second is a character."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        parts[-2:] = ["`".join(parts[-2:])]
+    return ((part, index % 2 == 1) for index, part in enumerate(parts))
 
 
 def blocks(table: AssembledTable, *, usual_n: int | None = None) -> list[Block]:

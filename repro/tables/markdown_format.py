@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from repro.tables.layout import FIGURE_HEADING, Block, Entry, blocks, caption, label, legend
+from repro.tables.layout import FIGURE_HEADING, Block, Entry, blocks, caption, label, legend, spans
 from repro.tables.structure import AssembledTable
 
-_SPECIAL = re.compile(r"([\\*\[\]<|~$]|(?<!\w)_|_(?!\w)|&(?=[#\w]+;))")
+_SPECIAL = re.compile(r"([\\`*\[\]<|~$]|(?<!\w)_|_(?!\w)|&(?=[#\w]+;))")
 
 
 def render(tables: Sequence[AssembledTable], command: str) -> str:
@@ -30,8 +30,8 @@ def _table(table: AssembledTable) -> str:
 
 def escape(text: str) -> str:
     """Text with Markdown's special characters escaped, except between backticks, where none is special."""
-    parts = text.split("`")
-    return "`".join(_SPECIAL.sub(r"\\\1", part) if i % 2 == 0 else part for i, part in enumerate(parts))
+    parts = (f"`{part}`" if is_code else _SPECIAL.sub(r"\\\1", part) for part, is_code in spans(text))
+    return "".join(parts)
 
 
 def _rows(block: Block) -> list[list[str]]:

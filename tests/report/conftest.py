@@ -44,6 +44,7 @@ def some_found(fake_runs: Any) -> list[Found]:
     found.append(fake_runs.found(first.model_copy(update=lost)))
     resumed = found[0].record
     provenance = {"git_dirty": True, "resumptions": 2, "changes_accepted": ("torch 2.14 -> 2.15",), "host": "node-b"}
+    provenance["device_name"] = "a lone ` <b onmouseover=alert(3)>"
     found[0] = fake_runs.found(
         resumed.model_copy(update={"provenance": resumed.provenance.model_copy(update=provenance)})
     )

@@ -124,6 +124,7 @@ def test_it_is_ascii_with_balanced_braces_and_one_anchor_a_table(situation: tupl
         ("a -- b", r"a -\allowbreak{}- b"),
         ("naïve", r"na\"{i}ve"),
         ("中", r"{[U+4E2D]}\allowbreak{}"),
+        ("` a_b", r"\`{} a\_b"),
         ("`a/b_c`", r"\texttt{a/\allowbreak{}b\_\allowbreak{}c}"),
     ],
 )

@@ -71,6 +71,7 @@ def test_what_is_not_the_papers_table_says_so_first(reference: str, words: str) 
         ("[x] <br>", r"\[x\] \<br>"),
         ("AT&T &amp; $x$", r"AT&T \&amp; \$x\$"),
         ("`a_b|*` *", r"`a_b|*` \*"),
+        ("`a` ` *b* <br>", r"`a` \` \*b\* \<br>"),
     ],
 )
 def test_escaping(text: str, expected: str) -> None:

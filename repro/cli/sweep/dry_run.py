@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro.cli.console import duration, say, show_table, size
+from repro.cli.console import duration, say, say_lines, show_table, size
 from repro.cli.references import command_line
 from repro.cli.sweep.request import SweepRequest
 from repro.data.prepare import cache_path, has_images
@@ -53,7 +53,7 @@ def show_dry_run(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> No
     show_table(
         ["cell", "seeds to train", "finished", "epochs", "time per run", "estimated from"], lines, right=(2, 3, 4)
     )
-    print()
+    say("")
     total = estimate(plan.todo, costs, len(slots))
     _show_totals(plan, slots, total)
     _show_disk(total, results)
@@ -87,7 +87,7 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
         else:
             say(f"data   each node copies {shared} once to {request.node_data}, and opens the copy")
 
-    print(submission)
+    say_lines(submission)
     _show_end(request)
 
 
@@ -125,7 +125,7 @@ def measured(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CEL
             if sys.stderr.isatty():
                 say(f"  {len(costs)} of {len(cells)}: {cell.row.title}", "dim", stderr=True)
     except UserError as error:
-        say(str(error), "yellow", stderr=True)
+        say_lines(str(error), "yellow", stderr=True)
     return costs
 
 

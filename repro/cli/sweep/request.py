@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -28,6 +27,7 @@ from repro.cli.options import (
 from repro.cli.references import complete_table, declared, with_settings
 from repro.errors import UserError
 from repro.sweep.backends import THIS_MACHINE, Backend, Option, Reservation, backends, require_installed
+from repro.wording import shell_line
 
 if TYPE_CHECKING:
     from repro.experiment.schema import Table
@@ -121,7 +121,7 @@ class SweepRequest:
     @property
     def command(self) -> str:
         """The command that repeats or resumes the sweep."""
-        return shlex.join(["biasrepro", *(self.words or ("sweep", self.table_name or ""))])
+        return shell_line(["biasrepro", *(self.words or ("sweep", self.table_name or ""))])
 
     @property
     def is_local(self) -> bool:

@@ -14,13 +14,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from repro.cli.console import console, duration, percent, rate, say
+from repro.cli.console import console, duration, percent, rate, say, say_lines, text_line
 from repro.cli.train_view import epoch_line, fraction_done
 from repro.progress import Progress
 from repro.sweep.driver import SweepListener
 from repro.sweep.executor import Fate, Job
 from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
-from repro.wording import counted
+from repro.wording import counted, one_line
 
 # Off a terminal a run prints a line each tenth of its epochs, but not more often than this, nor much less often.
 LEAST_SECONDS_BETWEEN_LINES = 5.0
@@ -51,7 +51,7 @@ def ending(run: FinishedRun) -> str:
         return f"{what}  {percent(run.test_top1_percent)} in {duration(run.seconds)}"
     if run.fate in ("failed", "diverged"):
         cause = "\n".join(f"    {line}" for line in (run.cause or NO_CAUSE).splitlines())
-        return f"{what} after {duration(run.seconds)}\n{cause}\n    log: {run.job.folder.log}"
+        return f"{what} after {duration(run.seconds)}\n{cause}\n    log: {one_line(str(run.job.folder.log))}"
     return what
 
 
@@ -78,36 +78,36 @@ class PlainSweepView(SweepListener):
     def started(self, sweep: SweepState, run: RunningRun) -> None:
         """Print a line."""
         self._shown[run.job.id] = (self._clock(), 0)
-        print(f"start  {run.job.id} on {run.place}", flush=True)
+        say(f"start  {run.job.id} on {run.place}")
 
     def reported(self, sweep: SweepState, run: RunningRun) -> None:
         """Print the run's message, if any, and a line each tenth of its epochs."""
         progress = run.progress
         if message := _message(progress):
-            print(f"note   {run.job.id}: {message}", flush=True)
+            say(f"note   {run.job.id}: {message}")
         when, tenth = self._shown[run.job.id]
         now = self._clock()
         tenth_now = int(10 * fraction_done(progress))
         due = tenth_now > tenth and now - when >= LEAST_SECONDS_BETWEEN_LINES
         if progress.epoch and (due or now - when >= MOST_SECONDS_BETWEEN_LINES):
             self._shown[run.job.id] = (now, tenth_now)
-            print(f"       {run.job.id}  {epoch_line(progress)}", flush=True)
+            say(f"       {run.job.id}  {epoch_line(progress)}")
 
     def ended(self, sweep: SweepState, run: FinishedRun) -> None:
         """Print how the run ended, and where the whole sweep stands."""
-        print(f"{ending(run)}\n       {whole_line(sweep, self._clock())}", flush=True)
+        say_lines(f"{ending(run)}\n       {whole_line(sweep, self._clock())}")
 
     def postponed(self, sweep: SweepState, job: Job, why: str) -> None:
         """Print a line."""
-        print(f"later  {job.id}: {_indented(why)}", flush=True)
+        say_lines(f"later  {job.id}: {_indented(why)}")
 
     def noted(self, text: str) -> None:
         """Print a line."""
-        print(f"note   {text}", flush=True)
+        say(f"note   {text}")
 
     def stopping(self, sweep: SweepState, why: str) -> None:
         """Print a line."""
-        print(f"stop   {why}: {_saving(sweep)}", flush=True)
+        say(f"stop   {why}: {_saving(sweep)}")
 
 
 class RichSweepView(SweepListener):
@@ -123,7 +123,7 @@ class RichSweepView(SweepListener):
     def reported(self, sweep: SweepState, run: RunningRun) -> None:
         """Print the run's message, if any, above the live table, which redraws itself."""
         if message := _message(run.progress):
-            self._console.print(f"{run.job.id}: {message}", style="dim", soft_wrap=True)
+            self._console.print(text_line(f"{run.job.id}: {message}", "dim"), soft_wrap=True)
 
     def ended(self, sweep: SweepState, run: FinishedRun) -> None:
         """Print a line above the live table."""
@@ -135,7 +135,7 @@ class RichSweepView(SweepListener):
 
     def noted(self, text: str) -> None:
         """Print a line above the live table."""
-        self._console.print(text, style="dim", soft_wrap=True)
+        self._console.print(text_line(text, "dim"), soft_wrap=True)
 
     def stopping(self, sweep: SweepState, why: str) -> None:
         """Show why under the live table."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shlex
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from repro.environment import settled
 from repro.progress import Progress
 from repro.sweep.devices.slots import Slot
 from repro.sweep.executor import Job, Reported
+from repro.wording import shell_line
 
 _LOG_TAIL_BYTES = 4_000
 _LOG_TAIL_LINES = 12
@@ -46,7 +46,7 @@ class Worker:
         self._log_start = self._log.tell()
         arguments = [*job.arguments, "--device", slot.device, "--threads", str(slot.threads)]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._write_log(f"--- {now} on {slot.label}: biasrepro {shlex.join(arguments)}\n".encode())
+        self._write_log(f"--- {now} on {slot.label}: {shell_line(['biasrepro', *arguments])}\n".encode())
         try:
             self.process = subprocess.Popen(
                 [*command, *arguments, "--progress", "json", "--stop-at-eof"],
