@@ -19,7 +19,7 @@ from repro.experiment.catalog import NETWORKS, imported
 
 __all__ = ["build_model"]
 
-DEFAULT_STEM_STRIDES = {32: 1, 64: 2}  # by image size
+LARGEST_WITH_FULL_STEM = 32  # pixels: larger images are halved by the stem, unless ``stem_stride`` says otherwise
 
 # The values of every option, the default first.
 OPTIONS: dict[str, tuple[object, ...]] = {
@@ -30,7 +30,7 @@ OPTIONS: dict[str, tuple[object, ...]] = {
 
 
 def build_model(name: str, num_classes: int, image_size: int = 32, **options: object) -> nn.Module:
-    """Build network ``name`` for ``num_classes`` classes and square images of ``image_size`` pixels (32 or 64).
+    """Build network ``name`` for ``num_classes`` classes and square images of ``image_size`` pixels.
 
     ``model(images)``, images float (N, 3, image_size, image_size), returns ``(logits, features)``: logits
     (N, num_classes), features (N, C, H, W), the last feature map before the global pooling. The weights are drawn
@@ -47,9 +47,7 @@ def build_model(name: str, num_classes: int, image_size: int = 32, **options: ob
         raise UserError(f"cannot build a classifier of {num_classes} classes", hint="num_classes must be at least 1.")
     chosen = _chosen(name, options)
     if "stem_stride" in NETWORKS[name].options and "stem_stride" not in chosen:
-        if image_size not in DEFAULT_STEM_STRIDES:
-            raise UserError(f"no default stem for images of {image_size} pixels", hint="Give stem_stride: 1 or 2.")
-        chosen["stem_stride"] = DEFAULT_STEM_STRIDES[image_size]
+        chosen["stem_stride"] = 1 if image_size <= LARGEST_WITH_FULL_STEM else 2
     model: nn.Module = imported(NETWORKS[name].builder)(num_classes, **chosen)
     return model
 

@@ -58,7 +58,7 @@ MATERIAL = {
     "the mean of the images": ("data/decoded.py", "total / (255 * count)", "total / (256 * count)"),
     "what is recorded": ("engine/conclusion.py", "history[-1].test_top1_percent", "history[0].test_top1_percent"),
     "device settings": ("engine/device.py", "benchmark = tuned and", "benchmark = tuned or"),
-    "how networks are built": ("models/__init__.py", "DEFAULT_STEM_STRIDES = {32: 1", "DEFAULT_STEM_STRIDES = {32: 2"),
+    "how networks are built": ("models/__init__.py", "LARGEST_WITH_FULL_STEM = 32", "LARGEST_WITH_FULL_STEM = 64"),
 }
 
 

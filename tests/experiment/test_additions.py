@@ -83,13 +83,16 @@ def test_they_are_trained_and_shown_by_every_command(table: Path, say: Callable[
     assert "stripes" in say("data", "info")
     assert "Stripes" in say("data", "info", "stripes")
     assert "added/tiny/focal" in say("sweep", table, "--dry-run", "--seeds", 2, "--no-measure")
-    say("status", table)
+    assert "0 to train, 2 finished" in say("sweep", table, "--dry-run")
+    assert say("status", table).count("1 chance level") == 2  # after two epochs
     shown = json.loads(say("table", table, "--format", "json"))
     assert "Focal loss" in json.dumps(shown)
     for figure in ("curves", "deltas", "parameters", "weights"):
-        say("figure", figure, table, "-o", tmp_path / f"{figure}.svg")
+        assert say("figure", figure, table, "-o", tmp_path / f"{figure}.svg").startswith("Added.")
     say("report", table, "-o", tmp_path / "report.html")
-    assert "Focal loss" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "Focal loss" in page
+    assert "2 of 2 planned runs recorded" in page
     say("export", table, "-o", tmp_path / "runs.csv")
     assert "stripes" in (tmp_path / "runs.csv").read_text()
 

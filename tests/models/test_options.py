@@ -96,7 +96,6 @@ def test_the_defaults_may_be_spelt_out_everywhere() -> None:
         (("resnet18", 10), {"stem_stride": True}, "unknown stem_stride True"),
         (("densenet121", 10), {"feature_point": "before_norms"}, "Did you mean 'before_norm'"),
         (("densenet121", 10), {"recompute": 1}, "unknown recompute 1"),
-        (("resnet18", 10, 48), {}, "no default stem for images of 48 pixels"),
         (("resnet18", 0), {}, "a classifier of 0 classes"),
     ],
 )
@@ -106,3 +105,9 @@ def test_a_wrong_name_or_value_is_named_with_the_nearest_right_one(
     with pytest.raises(UserError) as raised:
         build_model(*arguments, **options)
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(("size", "seen"), [(24, 24), (32, 32), (48, 24), (64, 32)])
+def test_the_default_stem_halves_images_of_more_than_32_pixels(size: int, seen: int) -> None:
+    _, features = build_model("resnet18", 10, size).eval()(torch.zeros(1, 3, size, size))
+    assert features.shape[-1] * 8 == seen
