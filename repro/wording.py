@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 # Invisible, and harmless: they join letters in Persian and Indic scripts, and parts of emoji.
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+_FORMULA_SIGNS = tuple("=+-@\t\r＝＋－＠")
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -49,6 +51,11 @@ def _quoted(word: str) -> str:
     if one_line(word) == word:
         return shlex.quote(word)
     return "$'" + one_line(word.replace("\\", r"\\").replace("'", r"\'")) + "'"
+
+
+def spreadsheet_text(value: Any) -> Any:
+    """A field of a CSV file; a text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA_SIGNS else value
 
 
 def _is_visible(character: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repro.cli.options import Device, Threads, refuse_unused
+from repro.cli.options import Device, Overwrite, Threads, refuse_unused
 from repro.errors import UserError
 from repro.experiment.catalog import Precision
 
@@ -53,6 +53,7 @@ def bench(
     precision: PrecisionOption = "fp32",
     recompute: Recompute = False,
     output: Output = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare our training with a standard PyTorch training loop: same network, weights, images and batch size.
 
@@ -62,7 +63,7 @@ def bench(
     from repro.bench.benchmark import Options, benchmark
     from repro.bench.configurations import choose_arms
     from repro.cli.console import say
-    from repro.cli.output import write_output
+    from repro.cli.output import refuse_unwritable, write_output
     from repro.engine.device import choose_device
     from repro.experiment.config import find_table
     from repro.machine import usable_cores
@@ -87,6 +88,7 @@ def bench(
     _refuse_unused(context, models, options.arms)
     if output is not None:
         _make_folder(output.parent)
+        refuse_unwritable(output, "benchmark", overwrite=overwrite)
 
     def save(record: Mapping[str, Any]) -> None:
         finished = record["finished"]

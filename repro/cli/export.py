@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Output, Results, refuse_unused
+from repro.cli.options import RESULTS_DEFAULT, Output, Overwrite, Results, refuse_unused
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 
@@ -30,6 +30,7 @@ def export(
     level: Annotated[
         str, typer.Option(metavar="epochs|runs", help="A row for every epoch, or for every run.")
     ] = "epochs",
+    overwrite: Overwrite = False,
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""
@@ -45,10 +46,12 @@ def export(
     refuse_unknown("format", format_name, _SUFFIXES.values())
     refuse_unknown("level", level, COLUMNS)
     if output:
-        refuse_unwritable(output)
+        refuse_unwritable(output, format_name, overwrite=overwrite)
     if format_name == "schema":
         refuse_unused(context, "tables", "level", because="has no effect on the schema")
-        return deliver(schema_to_bytes(), output)
+        deliver(schema_to_bytes(), output)
+        say("This is the JSON Schema of the records; a name in .csv or .parquet gets the records.", stderr=True)
+        return None
     if format_name == "parquet" and output is None:
         raise UserError("Parquet cannot be shown in a terminal", hint="Name a file: biasrepro export -o runs.parquet")
     found = recorded_of(results, [find_table(name) for name in tables]) if tables else load_records(results)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Metric, Results, Settings, refuse_unused
+from repro.cli.options import RESULTS_DEFAULT, Metric, Overwrite, Results, Settings, refuse_unused
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 
@@ -42,6 +42,7 @@ def figure(
     tables: Tables = None,
     outputs: Outputs = None,
     metric: Metric = "last",
+    overwrite: Overwrite = False,
     results: Results = RESULTS_DEFAULT,
     settings: Settings = None,
 ) -> None:
@@ -52,8 +53,8 @@ def figure(
 
     outputs = outputs or [Path(f"figure-{name}.pdf")]
     formats = [_format_of(output) for output in outputs]
-    for output in outputs:
-        refuse_unwritable(output)
+    for output, format_name in zip(outputs, formats, strict=True):
+        refuse_unwritable(output, format_name, overwrite=overwrite)
     from repro.analysis.runs import METRICS, unread
     from repro.figures import FIGURES, NEEDS_NO_RUNS, SHOWS_EVERY_EPOCH, draw_figure, gather_recorded, unusable
 

@@ -39,6 +39,7 @@ Metric = Annotated[
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="the terminal")
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file even if it is of another kind.")]
 Root = Annotated[
     Path,
     typer.Option(

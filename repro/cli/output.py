@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
+import stat
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
 from repro.errors import RunFailure, UserError, nearest
 from repro.wording import printable
+
+# How a file begins that a command wrote, by format.
+_BEGINNINGS = {
+    "markdown": rb"\*\*[^\n]+\*\* |# [^\n]+: (reproducibility summary|results with biasrepro)\n",
+    "latex": rb"% [^\n]+ runs recorded",
+    "csv": rb"(table|run),",
+    "json": rb'\{\s*"schema_version": \d+,\s*"command": ',
+    "schema": rb'\{\s*"\$schema": ',
+    "benchmark": rb'\{\s*"kind": "benchmark"',
+    "html": rb"<!doctype html>",
+    "svg": rb"<\?xml",
+    "pdf": rb"%PDF-",
+    "png": rb"\x89PNG",
+    "parquet": rb"PAR1",
+}
 
 
 def format_of(output: Path | None, given: str | None, suffixes: Mapping[str, str], *, default: str) -> str:
@@ -29,8 +48,11 @@ def format_of(output: Path | None, given: str | None, suffixes: Mapping[str, str
     )
 
 
-def refuse_unwritable(output: Path) -> None:
-    """Raise UserError for a missing parent folder, for a folder in the file's place, and for a dash."""
+def refuse_unwritable(output: Path, format_name: str, *, overwrite: bool = False) -> None:
+    """Raise UserError for a missing parent folder, for a folder in the file's place, and for a dash.
+
+    Also for a file that no command wrote in this format (notes, an experiment, a record), unless ``overwrite``.
+    """
     if output == Path("-"):
         hint = "Leave the option out to write to the terminal, or to the command's default file."
         raise UserError("'-' is a file name here, not standard output", hint=hint)
@@ -39,6 +61,20 @@ def refuse_unwritable(output: Path) -> None:
     if not output.parent.is_dir():
         raise UserError(
             f"the folder {output.parent} does not exist", where=str(output), hint=f"Make it: mkdir -p {output.parent}"
+        )
+    if overwrite or not output.is_file():  # a pipe is written to
+        return
+    try:
+        with output.open("rb") as file:
+            start = file.read(4096)
+    except OSError as error:
+        raise UserError(f"cannot be replaced: {error.strerror}", where=str(output)) from error
+    if start and not re.match(_BEGINNINGS[format_name], start):
+        what = "a record of biasrepro" if b'\n  "id": "' in start else f"not {format_name} that biasrepro wrote"
+        raise UserError(
+            f"the file here is {what}, and is kept",
+            where=str(output),
+            hint="Give another name, or --overwrite to replace it.",
         )
 
 
@@ -83,7 +119,8 @@ def write_output(output: Path, content: bytes, *, quiet: bool = False) -> None:
         if output.exists() and not output.is_file():  # a rename would replace a pipe or a terminal
             output.write_bytes(content)
         else:
-            write_durably(output.resolve(), content)
+            with _mode_kept(output):
+                write_durably(output.resolve(), content)
     except OSError as error:
         message = f"cannot be written: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -92,3 +129,18 @@ def write_output(output: Path, content: bytes, *, quiet: bool = False) -> None:
         raise UserError(message, where=str(output)) from error
     if not quiet:
         say(f"Written: {output}", stderr=True)
+
+
+@contextmanager
+def _mode_kept(output: Path) -> Iterator[None]:
+    """Give the file that takes the place of ``output`` its permissions, from its first byte on."""
+    if not output.exists():
+        yield
+        return
+    mode = stat.S_IMODE(output.stat().st_mode)
+    umask = os.umask(0o777 & ~mode)
+    try:
+        yield
+    finally:
+        os.umask(umask)
+    output.chmod(mode)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Metric, Results, Settings
+from repro.cli.options import RESULTS_DEFAULT, Metric, Overwrite, Results, Settings
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 from repro.wording import shell_line
@@ -32,6 +32,7 @@ def report(
         ),
     ] = None,
     metric: Metric = "last",
+    overwrite: Overwrite = False,
     results: Results = RESULTS_DEFAULT,
     settings: Settings = None,
 ) -> None:
@@ -49,7 +50,7 @@ def report(
         raise UserError("--set needs a table to set it on", hint="Name one: biasrepro report table1 --set KEY=VALUE")
     output = output or (Path("report.html") if format_name == "html" else None)
     if output:
-        refuse_unwritable(output)
+        refuse_unwritable(output, format_name, overwrite=overwrite)
     chosen = chosen_tables(tables, settings or []) if tables else []
     found = gather_report(results, chosen, cast("runs.Metric", metric))
     again = ["report", *(table.reference for table in chosen), "--format", format_name, "--metric", metric]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Metric, Output, Results, Settings
+from repro.cli.options import RESULTS_DEFAULT, Metric, Output, Overwrite, Results, Settings
 from repro.cli.references import tables_argument
 from repro.errors import UserError, nearest
 
@@ -62,6 +62,7 @@ def table(
     format_name: Format = None,
     metric: Metric = "last",
     output: Output = None,
+    overwrite: Overwrite = False,
     results: Results = RESULTS_DEFAULT,
     variants: Variants = None,
     verdicts: ShownVerdicts = None,
@@ -80,7 +81,7 @@ def table(
     format_name = format_of(output, format_name, SUFFIXES, default="markdown")
     _refuse(format_name, metric, verdicts, compact=compact, siunitx=siunitx)
     if output:
-        refuse_unwritable(output)
+        refuse_unwritable(output, format_name, overwrite=overwrite)
     chosen = chosen_tables(names or [], settings or [])
     assembled = []
     for asked in chosen:

@@ -12,6 +12,7 @@ from repro.errors import UserError
 from repro.experiment.catalog import DATASETS
 from repro.results import EpochRecord, RunRecord
 from repro.results.record import SCHEMA_VERSION
+from repro.wording import spreadsheet_text
 
 # The columns that describe a run, then its end: type, and where the value is in the record.
 _OF_RUN: dict[str, tuple[type, str]] = {
@@ -77,7 +78,8 @@ def to_csv(records: Iterable[RunRecord], level: str = "epochs") -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS[level], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows(records, level))
+    for row in rows(records, level):
+        writer.writerow({name: spreadsheet_text(value) for name, value in row.items()})
     return text.getvalue().encode()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Judgement, Sample
+from repro.wording import spreadsheet_text
 
 
 def render(tables: Sequence[AssembledTable], command: str) -> str:
@@ -34,7 +35,7 @@ def render(tables: Sequence[AssembledTable], command: str) -> str:
 
 def _field(value: Any) -> Any:
     if not isinstance(value, float):
-        return value
+        return spreadsheet_text(value)
     return "" if math.isnan(value) else f"{value:.6g}"
 
 

@@ -177,7 +177,7 @@ def test_wrong_use_is_one_message_with_a_way_out(arguments: tuple[str, ...], wha
 
 
 def test_a_file_that_cannot_be_replaced_stays_as_it_was(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (empty_folder / "t.md").write_text("before", encoding="utf-8")
+    (empty_folder / "t.md").write_text("**Table 1.** before", encoding="utf-8")
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_replaced_stays_as_it_was(empty_folder: Path, monk
     error = refused("table1", "-o", "t.md")
     monkeypatch.undo()
     assert "No space left on device" in error.what
-    assert (empty_folder / "t.md").read_text(encoding="utf-8") == "before"
+    assert (empty_folder / "t.md").read_text(encoding="utf-8") == "**Table 1.** before"
     assert [path.name for path in empty_folder.iterdir()] == ["t.md"]
 
 

@@ -80,6 +80,20 @@ def test_csv_has_every_cell_once(situation: tuple[str, list[AssembledTable]]) ->
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "＝"])
+def test_no_text_of_a_csv_file_is_a_formula(sign: str) -> None:
+    table = find_table("table1")
+    rows = tuple(row.model_copy(update={"title": f"{sign}1+1"}) for row in table.rows)
+    columns = tuple(column.model_copy(update={"title": f"{sign}cmd"}) for column in table.columns)
+    shown = assemble(table.model_copy(update={"rows": rows, "columns": columns}), [])
+    lines = list(csv.DictReader(io.StringIO(RENDERERS["csv"]([shown], ""))))
+    assert all(line["loss"] == f"'{sign}cmd" for line in lines)
+    assert not any(
+        (value or "x").startswith(sign) for line in lines for name, value in line.items() if "delta" not in name
+    )
+    assert any(line["published_delta_points"].startswith("-") for line in lines), "numbers stay numbers"
+
+
 def test_html_is_balanced_and_says_what_the_markdown_says(situation: tuple[str, list[AssembledTable]]) -> None:
     reader = Balanced()
     reader.feed(RENDERERS["html"](situation[1], "biasrepro table"))
