@@ -14,6 +14,7 @@ import pytest
 
 from repro.experiment.config import find_table, load_table
 from repro.experiment.schema import Run, Table
+from repro.results.record import sealed
 from repro.sweep.selection import selected_runs
 
 pytestmark = pytest.mark.usefixtures("fake_training")
@@ -293,3 +294,11 @@ def test_looks_of_another_configuration_are_refused(go: Say, declared: Path, own
     said = go()
     assert said.code == 2
     assert "for a different configuration of mine/" in said.err
+
+
+def test_a_declaration_of_another_alpha_is_refused(say: Say, own: Path, declared: Path, results: Path) -> None:
+    body = declared.read_bytes().partition(b',\n  "seal"')[0]
+    declared.write_bytes(sealed(body.replace(b'"alpha": 0.05', b'"alpha": 0.5')))
+    said = say("table", own, "--verdicts", "words", "--results", results)
+    assert said.code != 0
+    assert "use alpha 0.5, not 0.05" in said.err

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from repro.data.digits import decode_digits, enlarge, read_digits
+from repro.errors import DataError
 from repro.experiment.catalog import DATASETS
 
 # Of scikit-learn's copy of the digits, decoded by this package.
@@ -57,3 +59,14 @@ def test_enlarging_is_bilinear_with_aligned_centres() -> None:
     assert (enlarged[:, 0] == enlarged[:, 1]).all()
     assert (enlarged[:, 0] == enlarged[:, 2]).all()
     assert enlarge(np.full((1, 8, 8), 16)).min() == 255
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+@pytest.mark.parametrize("labels", ["train_labels", "test_labels"])
+def test_a_label_outside_the_classes_is_refused(labels: str, label: int) -> None:
+    facts = DATASETS["digits"]
+    images = decode_digits(facts)
+    changed = getattr(images, labels).copy()
+    changed[-1] = label
+    with pytest.raises(DataError, match="a label lies outside 0 to 9"):
+        replace(images, **{labels: changed}).check(facts)

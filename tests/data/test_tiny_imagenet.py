@@ -6,6 +6,7 @@ import io
 import os
 import tarfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.data.tiny_imagenet import decode_tiny_imagenet
+from repro.data.tiny_imagenet import _LIMITS, decode_tiny_imagenet
 from repro.errors import DataError
 from repro.experiment.catalog import DATASETS, DatasetFacts
 
@@ -190,3 +191,17 @@ def test_the_real_archive_decodes_whole() -> None:
                     assert np.array_equal(images.train_images[row], pixels(content.read()))
                     if row == 20:
                         break
+
+
+def test_a_file_of_an_unpacked_folder_is_read_up_to_a_size(
+    tiny_members: Members,
+    tiny_facts: DatasetFacts,
+    write_folder: Callable[[Members], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = write_folder(tiny_members) / TOP
+    largest = max(len(content) for content in tiny_members.values())
+    for limit, fits in ((largest, True), (largest - 1, False)):
+        monkeypatch.setattr("repro.data.tiny_imagenet._LIMITS", replace(_LIMITS, member_bytes=limit))
+        with nullcontext() if fits else pytest.raises(DataError, match="is too large for a file of this data set"):
+            decode_tiny_imagenet(source, tiny_facts)

@@ -18,6 +18,7 @@ from repro.experiment.config import find_table
 from repro.figures import draw_figure, recorded
 from repro.report import render_html
 from repro.report.contents import Report, report_on
+from repro.report.html_page import _as_data
 from repro.report.inline_figures import inline_figure
 from repro.results import Found
 
@@ -176,3 +177,9 @@ def test_figures_take_the_colours_of_the_page(some_page: str) -> None:
 def test_the_commands_stand_at_the_end(some_page: str) -> None:
     block = some_page.rpartition("<pre")[2]
     assert "biasrepro sweep table1 --seeds 5\nbiasrepro report -o report.html" in block
+
+
+def test_data_in_a_script_element_cannot_end_it() -> None:
+    written = str(_as_data({"name": "</script><script>alert(1)</script><!-- & "}))
+    assert not set("<>&") & set(written)
+    assert json.loads(written)["name"] == "</script><script>alert(1)</script><!-- & "

@@ -73,3 +73,12 @@ def test_a_file_of_other_fields_or_types_is_nobody_s_word(folder: RunFolder, cha
 def test_a_damaged_file_is_nobody_s_word(folder: RunFolder, content: bytes) -> None:
     folder.progress.write_bytes(content)
     assert read_progress(folder) is None
+
+
+@pytest.mark.parametrize("place", ["node\x1b[2J", "node\nrun completed", "n" * 201])
+def test_a_place_that_no_publisher_writes_is_not_shown(folder: RunFolder, place: str) -> None:
+    Publisher(folder).hear(said(1))
+    fields = json.loads(folder.progress.read_text())
+    assert read_progress(folder) is not None
+    folder.progress.write_text(json.dumps({**fields, "place": place}))
+    assert read_progress(folder) is None

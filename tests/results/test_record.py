@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -204,3 +205,13 @@ def test_a_record_that_another_program_sealed_without_what_belongs_there_is_noti
     for epochs in (True, False):
         with pytest.raises(DataError, match="not a record of this version"):
             from_bytes(sealed(body.replace(of, instead)), where="run.json", epochs=epochs)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("key", ["train_loss", "weight_std", "test_top1_percent", "duration_seconds"])
+def test_a_number_that_is_none_is_no_record(key: str, value: str, make_record: Callable[..., RunRecord]) -> None:
+    body = to_bytes(make_record()).partition(b',\n  "seal"')[0]
+    edited = re.sub(rb'("%s": )[-\d.e+]+' % key.encode(), rb"\g<1>%s" % value.encode(), body, count=1)
+    assert edited != body
+    with pytest.raises(DataError, match=r"not a valid record|NaN|finite|JSON"):
+        from_bytes(sealed(edited), where="run.json")

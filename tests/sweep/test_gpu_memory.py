@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -101,6 +102,17 @@ def test_a_promise_ends_with_its_process(gpu: Gpu, jobs: list[Job]) -> None:
         assert not gpu.room().reserve(jobs[0], SLOT)
         process.kill()
     assert gpu.room().reserve(jobs[0], SLOT)
+
+
+def test_what_another_container_reserved_is_not_looked_up_here(gpu: Gpu, jobs: list[Job]) -> None:
+    room = gpu.room()
+    assert room.reserve(jobs[2], SLOT)
+    assert not gpu.room().reserve(jobs[0], SLOT)
+    (reservation,) = gpu.folder.rglob("*.json")
+    fields = json.loads(reservation.read_text())
+    reservation.write_text(json.dumps({**fields, "place": "another container", "pid": 2**22 - 1}))
+    assert gpu.room().reserve(jobs[0], SLOT)  # its process cannot be seen: the driver tells what it took
+    assert reservation.exists()
 
 
 def test_a_run_that_is_to_be_alone_has_no_neighbours(gpu: Gpu, jobs: list[Job]) -> None:

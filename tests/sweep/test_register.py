@@ -105,3 +105,11 @@ def test_a_sweep_long_without_a_heartbeat_is_removed(results: Path) -> None:
     os.utime(old.path, (long_ago, long_ago))
     new = begin(results)
     assert [one.id for one in registered(results)] == [new.id]
+
+
+@pytest.mark.parametrize("key", ["table", "executor", "command", "host", "since"])
+def test_a_registration_with_control_characters_is_none_of_ours(results: Path, key: str) -> None:
+    sweep = begin(results)
+    fields = json.loads(sweep.path.read_text())
+    sweep.path.write_text(json.dumps({**fields, key: f"{fields[key]}\x1b[31m"}) + "\n")
+    assert registered(results) == []
