@@ -104,10 +104,11 @@ def check(module: Path) -> str:
 
 
 def copy_package(folder: Path) -> Path:
-    """A copy of the package, with the experiments beside it, in a folder of its own."""
+    """A copy of the package, with what it reads beside it, in a folder of its own."""
     place = Path(tempfile.mkdtemp(dir=folder))
     shutil.copytree(ROOT / "repro", place / "repro", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "experiments", place / "experiments")
+    for folder_beside in ("experiments", "docs"):
+        shutil.copytree(ROOT / folder_beside, place / folder_beside)
     return place
 
 
