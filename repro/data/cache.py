@@ -10,28 +10,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import struct
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from repro.data.decoded import DecodedImages, PixelSums
 from repro.errors import DataError
 from repro.machine import usable_cores
 from repro.results.durable import commit_file
+from repro.results.files import NoPlainFile, is_of_this_user_alone, open_plain
 
 CACHE_FILE = "decoded-v1.bin"
 _MAGIC = b"biasrepro-data-1"
 _TRAILER = struct.Struct("<Q32s16s")
 _ALIGNMENT_BYTES = 4096
 _CHUNK_BYTES = 16 << 20
+_LARGEST_MANIFEST_BYTES = 64 << 20
 _DTYPES = {"train_images": "|u1", "train_labels": "<i8", "test_images": "|u1", "test_labels": "<i8"}
+
+_Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+_ThreeCounts = tuple[_Count, _Count, _Count]
 
 
 class DamagedCache(DataError):
@@ -51,6 +59,44 @@ class CachedImages:
     fingerprint: str
 
 
+class _Array(BaseModel):
+    """Where an array lies in the file."""
+
+    model_config = ConfigDict(strict=True)
+
+    offset: Annotated[int, Field(ge=0, multiple_of=_ALIGNMENT_BYTES)]
+    shape: tuple[_Count, ...]
+
+
+class _Written(BaseModel):
+    """The manifest as it is written: whoever made the file, its parts fit each other and the file."""
+
+    model_config = ConfigDict(strict=True)
+
+    source: str
+    classes: list[str]
+    pixels: list[_Count]
+    pixel_sums: list[_ThreeCounts]
+    pixel_square_sums: list[_ThreeCounts]
+    arrays: dict[str, _Array]
+    chunk_sha256: list[str]
+    data_bytes: Annotated[int, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> _Written:
+        per_class = (self.pixels, self.pixel_sums, self.pixel_square_sums)
+        if any(len(values) != len(self.classes) for values in per_class):
+            raise ValueError("not a sum for each class")
+        if len(self.chunk_sha256) != -(-self.data_bytes // _CHUNK_BYTES):
+            raise ValueError("not a checksum for each part")
+        if self.arrays.keys() != _DTYPES.keys():
+            raise ValueError("other arrays")
+        ends = [array.offset + _bytes_of(name, array.shape) for name, array in self.arrays.items()]
+        if max(ends) > self.data_bytes:
+            raise ValueError("an array outside the file")
+        return self
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a cache says of its content; verified by its own checksum, the arrays are not."""
@@ -68,7 +114,7 @@ def write_cache(path: Path, dataset: str, images: DecodedImages, source: str) ->
     """Writes a temporary file beside ``path``, then renames it. Raises OSError if it cannot be written."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("x+b") as file:
             arrays = _write_arrays(file, images)
             data_bytes = file.tell()
             file.flush()
@@ -82,7 +128,7 @@ def write_cache(path: Path, dataset: str, images: DecodedImages, source: str) ->
                     "pixel_sums": pixel_sums.sums.tolist(),
                     "pixel_square_sums": pixel_sums.square_sums.tolist(),
                     "arrays": arrays,
-                    "chunk_sha256": _chunk_sha256(np.memmap(temporary, mode="r")),
+                    "chunk_sha256": _chunk_sha256(np.memmap(file, mode="r")),
                     "data_bytes": data_bytes,
                 }
             ).encode()
@@ -105,50 +151,74 @@ def _write_arrays(file: BinaryIO, images: DecodedImages) -> dict[str, dict[str, 
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Reads a cache's manifest but not its arrays. Raises FileNotFoundError or DamagedCache."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size < _TRAILER.size:
-            raise _damaged(path, "it is cut short")
-        file.seek(size - _TRAILER.size)
-        length, sha256, magic = _TRAILER.unpack(file.read(_TRAILER.size))
-        data_bytes = size - _TRAILER.size - length
-        if magic != _MAGIC or data_bytes < 0:
-            raise _damaged(path, "its last bytes are not the end of a cache file")
-        file.seek(data_bytes)
-        content = file.read(length)
+    """Reads a cache's manifest but not its arrays. Raises DamagedCache, and OSError, such as FileNotFoundError."""
+    with _opened(path) as file:
+        return _read_manifest(file, path)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return os.fdopen(open_plain(path), "rb")
+    except (NoPlainFile, IsADirectoryError) as error:
+        raise _damaged(path, str(error.strerror)) from error
+
+
+def _read_manifest(file: BinaryIO, path: Path) -> Manifest:
+    size = file.seek(0, os.SEEK_END)
+    if size < _TRAILER.size:
+        raise _damaged(path, "it is cut short")
+    file.seek(size - _TRAILER.size)
+    length, sha256, magic = _TRAILER.unpack(file.read(_TRAILER.size))
+    data_bytes = size - _TRAILER.size - length
+    if magic != _MAGIC or data_bytes < 0 or length > _LARGEST_MANIFEST_BYTES:
+        raise _damaged(path, "its last bytes are not the end of a cache file")
+    file.seek(data_bytes)
+    content = file.read(length)
     if hashlib.sha256(content).digest() != sha256:
         raise _damaged(path, "its manifest does not match its checksum")
-    manifest = json.loads(content)
-    if manifest["data_bytes"] != data_bytes:
-        raise _damaged(path, f"{data_bytes} bytes where {manifest['data_bytes']} were written")
-    sums = [np.array(manifest[key], np.int64) for key in ("pixels", "pixel_sums", "pixel_square_sums")]
+    try:
+        manifest = _Written.model_validate_json(content)
+    except ValidationError as error:
+        raise _damaged(path, "its manifest is not one that biasrepro writes") from error
+    if manifest.data_bytes != data_bytes:
+        raise _damaged(path, f"{data_bytes} bytes where {manifest.data_bytes} were written")
+    sums = (manifest.pixels, manifest.pixel_sums, manifest.pixel_square_sums)
     return Manifest(
-        source=manifest["source"],
-        classes=tuple(manifest["classes"]),
-        pixel_sums=PixelSums(*sums),
-        arrays=manifest["arrays"],
-        chunk_sha256=manifest["chunk_sha256"],
+        source=manifest.source,
+        classes=tuple(manifest.classes),
+        pixel_sums=PixelSums(*(np.array(values, np.int64) for values in sums)),
+        arrays={name: array.model_dump() for name, array in manifest.arrays.items()},
+        chunk_sha256=manifest.chunk_sha256,
         data_bytes=data_bytes,
         fingerprint=hashlib.sha256(content).hexdigest(),
     )
 
 
-def open_cache(path: Path) -> CachedImages:
-    """Maps a cache and verifies all of it. Raises FileNotFoundError or DamagedCache."""
-    manifest = read_manifest(path)
-    # Copy-on-write: torch wants writable memory, and nothing may be written to the file.
-    mapped: npt.NDArray[np.uint8] = np.memmap(path, mode="c", shape=(manifest.data_bytes,))
+def open_cache(path: Path, *, of_this_user: bool = False) -> CachedImages:
+    """Maps a cache and verifies all of it; what is verified is what is mapped, whatever happens to the file's name.
+
+    ``of_this_user`` refuses a file that somebody else could still write to. Raises as ``read_manifest``.
+    """
+    with _opened(path) as file:
+        if of_this_user and not is_of_this_user_alone(os.fstat(file.fileno())):
+            raise _damaged(path, "another user may write to it")
+        manifest = _read_manifest(file, path)
+        # Copy-on-write: torch wants writable memory, and nothing may be written to the file.
+        mapped: npt.NDArray[np.uint8] = np.memmap(file, mode="c", shape=(manifest.data_bytes,))
     for i, sha256 in enumerate(_chunk_sha256(mapped)):
         if sha256 != manifest.chunk_sha256[i]:
             first, last = i * _CHUNK_BYTES, min((i + 1) * _CHUNK_BYTES, manifest.data_bytes)
             raise _damaged(path, f"bytes {first} to {last - 1} do not match their checksum")
     views = {}
     for name, array in manifest.arrays.items():
-        end = array["offset"] + int(np.prod(array["shape"])) * np.dtype(_DTYPES[name]).itemsize
+        end = array["offset"] + _bytes_of(name, array["shape"])
         views[name] = mapped[array["offset"] : end].view(_DTYPES[name]).reshape(array["shape"])
     images = DecodedImages(**views, classes=manifest.classes)
     return CachedImages(images, manifest.pixel_sums, manifest.source, manifest.fingerprint)
+
+
+def _bytes_of(name: str, shape: Sequence[int]) -> int:
+    return math.prod(shape) * np.dtype(_DTYPES[name]).itemsize
 
 
 def _chunk_sha256(content: npt.NDArray[np.uint8]) -> list[str]:

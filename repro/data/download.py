@@ -7,6 +7,7 @@ only once its checksum is right.
 from __future__ import annotations
 
 import http.client
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from urllib.request import Request, urlopen
 from repro.data.archives import file_md5
 from repro.errors import DataError
 from repro.results.durable import commit_file
+from repro.results.files import open_plain
 from repro.wording import readable_size
 
 _PASSING = (URLError, TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError)
@@ -104,7 +106,8 @@ def _transfer(
             if total not in (done, size_bytes):
                 raise _wrong_size(url, total, size_bytes)
             total = size_bytes
-        with part.open("ab" if done else "wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if done else os.O_TRUNC)
+        with os.fdopen(open_plain(part, flags), "wb") as file:
             while block := response.read1(_BLOCK_BYTES):  # whatever has arrived, so that a stall loses nothing
                 done += len(block)
                 if size_bytes is not None and done > size_bytes:

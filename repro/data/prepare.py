@@ -20,6 +20,8 @@ from repro.results.disk_space import free_bytes
 from repro.results.files import file_lock
 from repro.wording import readable_size
 
+LOCK_SECONDS = 1800.0  # for another process to download and decode a data set
+
 Report = Callable[[str, int, int], None]
 """Called with "downloading" or "decoding", then the bytes or images done and their total."""
 
@@ -29,15 +31,21 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Make ``folder`` and hold its lock: one process at a time prepares the data in it.
 
-    Raises DataError if the folder cannot be written.
+    Raises DataError if the folder cannot be written, and if another process holds the lock for so many ``seconds``.
     """
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(file_lock(folder / ".lock"))
+            stack.enter_context(file_lock(folder / ".lock", seconds=seconds))
+        except TimeoutError as error:
+            raise DataError(
+                str(error.strerror),
+                where=str(folder / ".lock"),
+                hint="It prepares the data, or hangs: `fuser -v` with this file names the process on its machine.",
+            ) from error
         except OSError as error:
             raise DataError(
                 f"cannot write to this folder ({error.strerror})",

@@ -83,7 +83,7 @@ def commit_file(temporary: Path, path: Path) -> None:
 
     Raises OSError with the file at ``path`` untouched.
     """
-    descriptor = os.open(temporary, os.O_RDONLY)
+    descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
     finally:
@@ -94,9 +94,13 @@ def commit_file(temporary: Path, path: Path) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Replace a small file without fsync: readers see the old or the new one, a power cut may lose it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        create_file(new, data)
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def make_folder(folder: Path, *, below: Path) -> None:

@@ -1,9 +1,10 @@
-"""Shared file systems: reading regular files only, many at a time; locks; the file server's time."""
+"""Shared folders: regular files only, many at a time; folders of one user; locks; the file server's time."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import secrets
 import stat
@@ -20,6 +21,7 @@ LARGEST_NOTE_BYTES = 1 << 26  # a record of 100,000 epochs is smaller
 LARGEST_CHECKPOINT_BYTES = 1 << 32  # the largest network here needs 0.2 GB
 READERS = 8
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_LOCK_TICK_SECONDS = 0.05
 ITEMS_AT_ONCE = 32  # per reader: handing over items singly would cost as much as reading them
 
 _WAYS_OUT = {
@@ -60,6 +62,50 @@ def read_file(path: Path, largest_bytes: int = LARGEST_NOTE_BYTES) -> bytes:
     if found.st_size > largest_bytes:
         raise NoPlainFile(errno.EINVAL, f"it has {found.st_size:,} bytes; the limit is {largest_bytes:,}", str(path))
     return path.read_bytes()
+
+
+def open_plain(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+    """Open a regular file, without ever waiting; what is written to is not reached through a link. Returns the number.
+
+    Raises OSError: NoPlainFile for a pipe, a device, or a link in the place of a file to be written.
+    """
+    writes = flags & (os.O_WRONLY | os.O_RDWR)
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if writes else 0), mode)
+    except OSError as error:
+        if error.errno == errno.ENXIO or (error.errno == errno.ELOOP and path.is_symlink()):
+            raise NoPlainFile(errno.EINVAL, "it is a pipe or a symbolic link", str(path)) from error
+        raise
+    found = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(found):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(found):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise NoPlainFile(errno.EINVAL, "it is a pipe or a device", str(path))
+
+
+def open_log(path: Path) -> io.FileIO:
+    """Open the log at ``path`` to add to it. Raises OSError as ``open_plain`` does."""
+    return io.FileIO(open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+
+
+def is_of_this_user_alone(found: os.stat_result) -> bool:
+    """Whether the file or folder is this user's, and nobody else may write to it."""
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder for this user alone, in a place where others may write too.
+
+    Raises OSError: PermissionError if what is there is another user's, open to others, or a link.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not (stat.S_ISDIR(found.st_mode) and is_of_this_user_alone(found)):
+        raise PermissionError(errno.EPERM, f"{folder} is a link, another user's, or open to others", str(folder))
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
 
 
 def read_each(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -104,19 +150,32 @@ def file_version(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def file_lock(path: Path, mode: int = 0o666) -> Iterator[None]:
+def file_lock(path: Path, mode: int = 0o666, *, seconds: float = 60.0) -> Iterator[None]:
     """Hold the lock of the file at ``path``, waiting for other processes; it ends with the process that holds it.
 
-    Raises OSError if the file cannot be opened. On a file system without locks nothing is held, so what is written
-    under the lock must be written atomically: two writers then only do the same work twice.
+    Raises OSError if the file cannot be opened, and TimeoutError if others hold the lock for so many ``seconds``. On a
+    file system without locks nothing is held, so what is written under the lock must be written atomically: two writers
+    then only do the same work twice.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    descriptor = open_plain(path, os.O_RDWR | os.O_CREAT, mode)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS_HERE:
-                raise
+        _lock(descriptor, path, seconds)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                what = f"another process has held its lock for {seconds:.0f} s"
+                raise TimeoutError(errno.ETIMEDOUT, what, str(path)) from error
+        except OSError as error:
+            if error.errno in _NO_LOCKS_HERE:
+                return None
+            raise
+        time.sleep(_LOCK_TICK_SECONDS)

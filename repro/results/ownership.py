@@ -40,7 +40,7 @@ SILENT_SECONDS = 120.0
 FUTURE_SECONDS = 3600.0  # a heartbeat further ahead shows that the clock was set back; it counts as old
 
 _OWNER_FILE = re.compile(r"owner-([0-9]{1,9})\.json")
-_COMMITS_UNDER_WAY = (".checkpoint.*.part", ".run.json.*.part")
+_COMMITS_UNDER_WAY = (".checkpoint.*.part", ".run.json.*.part", ".progress.*.part")
 
 
 class OwnedElsewhere(UserError):

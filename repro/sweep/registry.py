@@ -26,7 +26,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from repro.results.durable import make_folder, write_durably
-from repro.results.files import file_time
+from repro.results.files import file_time, open_plain
 from repro.results.ownership import HEARTBEAT_SECONDS, SILENT_SECONDS
 from repro.results.process import is_alive, process_start, this_place
 
@@ -84,7 +84,7 @@ class Registration(BaseModel):
         """The registration of the sweep with this id; None if there is none, or none that can be read."""
         path = results / FOLDER / f"{sweep}.jsonl"
         try:
-            with path.open("rb") as file:
+            with os.fdopen(open_plain(path), "rb") as file:
                 heartbeat_at = os.fstat(file.fileno()).st_mtime
                 first, *others = file.read(_LARGEST).splitlines()
             notes: dict[str, Any] = {}
@@ -142,7 +142,7 @@ class Registration(BaseModel):
         def beat() -> None:
             while not over.wait(HEARTBEAT_SECONDS):
                 with contextlib.suppress(OSError):
-                    os.utime(self.path)
+                    os.utime(self.path, follow_symlinks=False)
 
         heart = threading.Thread(target=beat, daemon=True, name="sweep-heartbeat")
         heart.start()
@@ -153,7 +153,7 @@ class Registration(BaseModel):
             heart.join()
 
     def _append(self, note: Mapping[str, object]) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        descriptor = open_plain(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             # The first newline ends a line that a full disk may have cut off.
             os.write(descriptor, b"\n" + json.dumps(note).encode() + b"\n")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from repro.data.cache import CACHE_FILE, DamagedCache, open_cache, read_manifest, write_cache
+from repro.data import cache as decoded_cache
+from repro.data.cache import _MAGIC, _TRAILER, CACHE_FILE, DamagedCache, open_cache, read_manifest, write_cache
 from repro.data.decoded import DecodedImages
 
 
@@ -111,3 +114,93 @@ def test_a_manifest_names_every_chunk(cache: Path) -> None:
     manifest = read_manifest(cache)
     assert len(manifest.chunk_sha256) == -(-manifest.data_bytes // (16 << 20))
     assert json.loads(json.dumps(manifest.arrays))["train_images"]["offset"] == 0
+
+
+def with_manifest(cache: Path, content: bytes) -> None:
+    """Put ``content`` in the manifest's place, with a trailer that fits."""
+    arrays = cache.read_bytes()[: read_manifest(cache).data_bytes]
+    cache.write_bytes(arrays + content + _TRAILER.pack(len(content), hashlib.sha256(content).digest(), _MAGIC))
+
+
+def manifest_of(cache: Path) -> dict[str, Any]:
+    data_bytes = read_manifest(cache).data_bytes
+    fields: dict[str, Any] = json.loads(cache.read_bytes()[data_bytes : -_TRAILER.size])
+    return fields
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"7", b"\xff", b"[" * 100_000, b"{", b'{"arrays": 1}'])
+def test_a_manifest_that_is_none_is_damage(content: bytes, cache: Path) -> None:
+    with_manifest(cache, content)
+    for read in (read_manifest, open_cache):
+        with pytest.raises(DamagedCache, match="its manifest is not one that biasrepro writes"):
+            read(cache)
+
+
+ARRAY: dict[str, Any] = {"offset": 0, "shape": [1]}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"source": value} for value in (None, 7)),
+        *({"classes": value} for value in ([], "abc", ["a"], [1, 2, 3], None)),
+        *({"pixels": value} for value in ([], [1, 2], [-1, 2, 3], [10**400, 2, 3], [1.5, 2, 3], [True, 2, 3])),
+        *({"pixel_sums": value} for value in ([], [[1, 2, 3]], [[1, 2]] * 3, [[1, 2, 10**30]] * 3)),
+        *({"chunk_sha256": value} for value in ([], ["a", "b"], [7], None, {})),
+        *({"data_bytes": value} for value in (0, -1, 10**400, 1e308, "1")),
+        *({"arrays": value} for value in ({}, [], {"train_images": ARRAY}, dict.fromkeys("abcd", ARRAY))),
+    ],
+    ids=lambda changed: str(changed)[:40],
+)
+def test_a_manifest_whose_parts_do_not_fit_is_damage(changed: dict[str, Any], cache: Path) -> None:
+    with_manifest(cache, json.dumps(manifest_of(cache) | changed).encode())
+    with pytest.raises(DamagedCache):
+        open_cache(cache)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [{"offset": -4096}, {"offset": 8}, {"offset": 4096 << 20}, {"shape": [7, 3, 4, 10**9]}, {"shape": [-1]}, {}],
+)
+def test_an_array_outside_the_file_is_damage(place: dict[str, Any], cache: Path) -> None:
+    fields = manifest_of(cache)
+    array = fields["arrays"]["train_images"]
+    fields["arrays"]["train_images"] = {**array, **place} if place else None
+    with_manifest(cache, json.dumps(fields).encode())
+    with pytest.raises(DamagedCache):
+        open_cache(cache)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / CACHE_FILE)
+    for read in (read_manifest, open_cache):
+        with pytest.raises(DamagedCache, match="it is a pipe"):
+            read(tmp_path / CACHE_FILE)
+
+
+def test_what_was_verified_is_what_is_read(cache: Path, images: DecodedImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = decoded_cache._chunk_sha256
+
+    def swapped_meanwhile(content: Any) -> list[str]:
+        other = cache.with_name("other")
+        other.write_bytes(bytes(cache.stat().st_size))
+        other.replace(cache)
+        return real(content)
+
+    monkeypatch.setattr(decoded_cache, "_chunk_sha256", swapped_meanwhile)
+    assert np.array_equal(open_cache(cache).images.train_images, images.train_images)
+
+
+def test_what_another_user_may_write_to_is_not_taken_for_this_user_s(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_cache(cache, of_this_user=True)
+    cache.chmod(0o666)
+    with pytest.raises(DamagedCache, match="another user may write to it"):
+        open_cache(cache, of_this_user=True)
+    cache.chmod(0o600)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(DamagedCache, match="another user may write to it"):
+        open_cache(cache, of_this_user=True)
+    open_cache(cache)

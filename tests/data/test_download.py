@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -218,3 +219,15 @@ def test_a_server_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:
 def test_only_web_addresses_are_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not an http or https address"):
         download("file:///etc/passwd", tmp_path / "x", md5=None, size_bytes=None)
+
+
+@pytest.mark.timeout(30)
+def test_no_link_or_pipe_in_the_part_s_place_is_written_to(server: Server, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.touch()
+    (tmp_path / "a.zip.part").symlink_to(victim)
+    os.mkfifo(tmp_path / "b.zip.part")
+    for name in ("a.zip", "b.zip"):
+        with pytest.raises(DataError, match="it is a pipe or a symbolic link"):
+            download(server.url, tmp_path / name, md5=MD5, size_bytes=len(CONTENT), attempts=1)
+    assert victim.read_bytes() == b""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -132,6 +134,16 @@ def test_a_copy_that_was_damaged_since_is_made_again(root: Path, node: Path, fac
     assert copy.read_bytes() == cache_path(facts, root).read_bytes()
 
 
+@pytest.mark.timeout(30)
+def test_a_copy_that_is_a_pipe_is_not_waited_for(root: Path, node: Path, facts: DatasetFacts) -> None:
+    open_on_node(facts, root, node)
+    (copy,) = copies(node)
+    copy.unlink()
+    os.mkfifo(copy)
+    assert open_on_node(facts, root, node, say=lambda text: pytest.fail(text)).source == "here"
+    assert copy.is_file()
+
+
 def test_images_decoded_anew_are_copied_anew(root: Path, node: Path, facts: DatasetFacts, small_cifar: Any) -> None:
     open_on_node(facts, root, node)
     write_cache(cache_path(facts, root), "cifar100", small_cifar.images, "elsewhere")
@@ -160,9 +172,52 @@ def copied_wrong(monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
     )
 
 
+def folder_of(node: Path) -> Path:
+    node.mkdir()
+    return node / "cifar100"
+
+
+def a_folder_open_to_all(monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
+    folder = folder_of(node)
+    folder.mkdir()
+    folder.chmod(0o777)
+
+
+def a_link_to_elsewhere(monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
+    elsewhere = node.with_name("elsewhere")
+    elsewhere.mkdir()
+    folder_of(node).symlink_to(elsewhere)
+
+
+def another_user_s_folder(monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
+    folder_of(node).mkdir(mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+
+def a_held_lock(monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
+    folder_of(node).mkdir(mode=0o700)
+    monkeypatch.setattr(node_copy, "_LOCK_SECONDS", 0.1)
+
+    def held(*_: object) -> None:
+        raise BlockingIOError
+
+    monkeypatch.setattr(fcntl, "flock", held)
+
+
+def a_pipe_for_a_lock(monkeypatch: pytest.MonkeyPatch, node: Path) -> None:
+    folder_of(node).mkdir(mode=0o700)
+    os.mkfifo(node / "cifar100" / ".lock")
+
+
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
+        (a_folder_open_to_all, "is a link, another user's, or open to others"),
+        (a_link_to_elsewhere, "is a link, another user's, or open to others"),
+        (another_user_s_folder, "is a link, another user's, or open to others"),
+        (a_held_lock, "another process has held its lock for 0 s"),
+        (a_pipe_for_a_lock, "it is a pipe or a device"),
         (too_full, "not enough disk space"),
         (filled_up_meanwhile, "No space left on device"),
         (a_file_in_the_way, "Not a directory"),

@@ -92,8 +92,9 @@ def _offences_of(call: ast.Call, imported: dict[str, tuple[str | None, str]]) ->
         yield f"{module}.{name} leaves half a file where it is interrupted", True
     if (mode := _mode(call, module, name, keywords)) and set(mode) & set("wax+"):
         yield f"open(…, {mode!r}) leaves half a file where it is interrupted", True
-    if module == "os" and name == "open" and any(flag in ast.dump(call) for flag in ("O_WRONLY", "O_RDWR", "O_CREAT")):
-        yield "os.open for writing", True
+    opens = (module == "os" and name == "open") or name == "open_plain"
+    if name == "open_log" or (opens and any(flag in ast.dump(call) for flag in ("O_WRONLY", "O_RDWR", "O_CREAT"))):
+        yield f"{name} for writing", True
 
 
 def _called(call: ast.Call) -> tuple[str | None, str]:

@@ -11,7 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from repro.results.files import ITEMS_AT_ONCE, READERS, file_lock, file_time, file_version, read_each, read_file
+from repro.results import files
+from repro.results.files import (
+    ITEMS_AT_ONCE,
+    READERS,
+    file_lock,
+    file_time,
+    file_version,
+    make_private,
+    open_log,
+    open_plain,
+    read_each,
+    read_file,
+)
 
 MANY = 3 * READERS * ITEMS_AT_ONCE + 1
 
@@ -118,3 +130,63 @@ with file_lock(Path({str(lock)!r})):
         holder.kill()
     waiting.join(30)
     assert taken.is_set()
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    path = tmp_path / "victim"
+    path.write_bytes(b"precious")
+    return path
+
+
+@pytest.mark.timeout(20)
+def test_what_is_opened_is_a_file_and_nothing_is_waited_for(tmp_path: Path, victim: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/null")
+    for name in ("pipe", "device"):
+        for flags in (os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND | os.O_CREAT):
+            with pytest.raises(files.NoPlainFile, match="it is a pipe or a"):
+                open_plain(tmp_path / name, flags)
+        with pytest.raises(files.NoPlainFile), file_lock(tmp_path / name):
+            pass
+    with pytest.raises(IsADirectoryError):
+        open_plain(tmp_path)
+    (tmp_path / "link").symlink_to(victim)
+    with os.fdopen(open_plain(tmp_path / "link"), "rb") as file:
+        assert file.read() == b"precious"
+
+
+def test_no_link_is_followed_to_what_is_written(tmp_path: Path, victim: Path) -> None:
+    for name, target in (("link", victim), ("dangling", tmp_path / "new")):
+        (tmp_path / name).symlink_to(target)
+        for attempt in (open_log, lambda path: file_lock(path).__enter__()):
+            with pytest.raises(files.NoPlainFile, match="symbolic link"):
+                attempt(tmp_path / name)
+    assert victim.read_bytes() == b"precious"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_lock_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    with file_lock(tmp_path / "lock"), pytest.raises(TimeoutError, match="has held its lock for 0 s"):
+        file_lock(tmp_path / "lock", seconds=0.1).__enter__()
+    with file_lock(tmp_path / "lock", seconds=0.1):
+        pass
+
+
+def test_a_private_folder_is_this_user_s_alone_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a" / "private"
+    make_private(folder)
+    make_private(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    make_private(folder)  # nobody else could have written to it
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for refused in (folder, tmp_path / "link"):
+        with pytest.raises(PermissionError, match="is a link, another user's, or open to others"):
+            make_private(refused)
+    folder.chmod(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(PermissionError):
+        make_private(folder)

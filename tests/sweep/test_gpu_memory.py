@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from repro.errors import UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
 from repro.machine import GpuMemory
+from repro.results.files import file_lock
+from repro.results.process import process_start, this_place
 from repro.sweep import cluster_node as remote
 from repro.sweep.cluster_node import NodeSettings, RemoteJob, run_on_node
 from repro.sweep.cost import memory_estimate as needs
@@ -152,6 +156,67 @@ def test_without_a_gpu_or_a_word_about_its_memory_runs_begin_as_they_were_placed
 def test_where_no_promise_can_be_kept_runs_begin_as_they_were_placed(gpu: Gpu, jobs: list[Job]) -> None:
     gpu.folder.touch()
     assert all(gpu.room().reserve(job, SLOT) for job in jobs)
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_reservation_of_ours_is_passed_over(gpu: Gpu, jobs: list[Job], tmp_path: Path) -> None:
+    here = {"pid": os.getpid(), "start": process_start(os.getpid()), "place": this_place()}
+    assert gpu.room().reserve(jobs[0], SLOT)
+    (folder,) = (path for path in gpu.folder.iterdir() if path.is_dir())
+    (mine,) = folder.glob("*.json")
+    texts = [json.dumps({"bytes": size, **here}) for size in (2**60, float("inf"), -5, True, "5", 10**400, None)]
+    texts += [json.dumps({"bytes": 5, **here, "pid": pid}) for pid in (float("inf"), -1, 10**400, "1")]
+    texts += ["[]", "null", "[" * 100_000, "\0", json.dumps({**here, "bytes": 50 * GB, "place": "another container"})]
+    for number, text in enumerate(texts):
+        (folder / f"{number}.json").write_text(text)
+    os.mkfifo(folder / "pipe.json")
+    (folder / "folder.json").mkdir()
+    (folder / "device.json").symlink_to("/dev/zero")
+    (folder / "dangling.json").symlink_to(tmp_path / "nothing")
+    room = gpu.room()
+    assert room.reserve(jobs[1], SLOT)  # beside the first, which counts
+    assert not gpu.room().reserve(jobs[2], SLOT)
+    mine.unlink()
+    room.release(jobs[1])
+    assert gpu.room().reserve(jobs[2], SLOT)
+
+
+def test_a_run_that_is_larger_than_its_gpu_reserves_all_of_it(gpu: Gpu, jobs: list[Job]) -> None:
+    gpu.memory = GpuMemory("GPU-a", 40 * GB, 40 * GB)
+    assert gpu.room().reserve(jobs[2], SLOT)
+    assert not gpu.room().reserve(jobs[0], SLOT)
+
+
+@pytest.mark.parametrize("how", ["a link", "open to all", "another user's", "a link inside", "a held lock", "a pipe"])
+@pytest.mark.timeout(20)
+def test_in_a_folder_that_others_made_nothing_is_written(
+    how: str, gpu: Gpu, jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "GPU-a").mkdir(parents=True)
+    monkeypatch.setattr("repro.sweep.local.gpu_memory._LOCK_SECONDS", 0.1)
+    with ExitStack() as stack:
+        if how == "a link":
+            gpu.folder.symlink_to(theirs)
+        else:
+            gpu.folder.mkdir(mode=0o700)
+        if how == "open to all":
+            gpu.folder.chmod(0o777)
+        elif how == "another user's":
+            monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        elif how == "a link inside":
+            (gpu.folder / "GPU-a").symlink_to(theirs)
+        elif how in ("a held lock", "a pipe"):
+            (gpu.folder / "GPU-a").mkdir(mode=0o700)
+            if how == "a pipe":
+                os.mkfifo(gpu.folder / "GPU-a" / "lock")
+            else:
+                stack.enter_context(file_lock(gpu.folder / "GPU-a" / "lock"))
+        before = sorted(theirs.rglob("*"))
+        assert gpu.room().reserve(jobs[0], SLOT)
+    assert sorted(theirs.rglob("*")) == before
+    assert not list(gpu.folder.rglob("*.json"))
+    assert "starting without a reservation of GPU memory: " in jobs[0].folder.log.read_text()
 
 
 def test_the_driver_is_asked_for_the_gpu_of_the_slot(fake_driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:

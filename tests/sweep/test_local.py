@@ -128,16 +128,27 @@ def test_a_log_that_cannot_be_written_is_no_trouble_to_the_runs(
                 super().close()
                 raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    real = Path.open
-
-    def on_a_full_disk(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        return LateToSaySo("/dev/full", "ab") if mode == "ab" else real(path, mode, *arguments, **options)
-
-    monkeypatch.setattr(Path, "open", on_a_full_disk)
+    monkeypatch.setattr("repro.sweep.local.worker.open_log", lambda path: LateToSaySo("/dev/full", "ab"))
     behave({jobs[0].id: "noise"})
     ended = endings(run_to_the_end(executor, *jobs[:2]))
     assert [(one.job, one.returncode, one.last_words) for one in ended if one.job is jobs[1]] == [(jobs[1], 0, "")]
     assert [one.last_words for one in ended] == ["", ""]
+
+
+@pytest.mark.timeout(20)
+def test_a_log_that_is_a_link_or_a_pipe_is_not_written_to(
+    executor: LocalExecutor, jobs: list[Job], tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.touch()
+    for job in jobs[:2]:
+        job.folder.path.mkdir(parents=True)
+    jobs[0].folder.log.symlink_to(victim)
+    os.mkfifo(jobs[1].folder.log)
+    ended = endings(run_to_the_end(executor, *jobs[:2]))
+    assert [one.returncode for one in ended] == [1, 1]
+    assert all("it is a pipe or a symbolic link" in str(one.last_words) for one in ended)
+    assert victim.read_bytes() == b""
 
 
 def test_what_a_start_notes_is_in_the_log(

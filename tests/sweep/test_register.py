@@ -113,3 +113,16 @@ def test_a_registration_with_control_characters_is_none_of_ours(results: Path, k
     fields = json.loads(sweep.path.read_text())
     sweep.path.write_text(json.dumps({**fields, key: f"{fields[key]}\x1b[31m"}) + "\n")
     assert registered(results) == []
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_link_in_a_sweep_s_place_is_not_waited_for_or_written_to(results: Path, tmp_path: Path) -> None:
+    sweep = begin(results)
+    os.mkfifo(results / FOLDER / "0123456789ab.jsonl")
+    assert [one.id for one in registered(results)] == [sweep.id]
+    sweep.path.rename(tmp_path / "victim")
+    before = (tmp_path / "victim").read_bytes()
+    sweep.path.symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic link"):
+        sweep.ask_to_stop()
+    assert (tmp_path / "victim").read_bytes() == before

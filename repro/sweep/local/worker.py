@@ -8,7 +8,6 @@ worker saves a checkpoint and exits: no worker outlives its sweep.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from repro.environment import settled
 from repro.progress import Progress
+from repro.results.files import open_log, open_plain
 from repro.sweep.devices.slots import Slot
 from repro.sweep.executor import Job, Reported
 from repro.wording import shell_line
@@ -40,9 +40,7 @@ class Worker:
         self.shared = False
         self._partial = b""
         job.folder.path.mkdir(parents=True, exist_ok=True)
-        if job.folder.log.is_fifo():
-            raise OSError(errno.EINVAL, f"{job.folder.log} is a named pipe; opening it would block")
-        self._log = job.folder.log.open("ab", buffering=0)
+        self._log = open_log(job.folder.log)
         self._log_start = self._log.tell()
         arguments = [*job.arguments, "--device", slot.device, "--threads", str(slot.threads)]
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -123,7 +121,7 @@ def log_tail(*logs: Path, start: int = 0) -> str:
     """The last lines of ``logs``, from byte ``start`` on, without biasrepro's own; unreadable files are skipped."""
     lines: list[str] = []
     for path in logs:
-        with contextlib.suppress(OSError), path.open("rb") as log:
+        with contextlib.suppress(OSError), os.fdopen(open_plain(path), "rb") as log:
             log.seek(max(start, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             lines += log.read().decode(errors="replace").splitlines()
     return "\n".join([line for line in lines if line.strip() and not line.startswith("--- ")][-_LOG_TAIL_LINES:])

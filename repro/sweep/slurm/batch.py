@@ -27,6 +27,7 @@ from repro.environment import settled
 from repro.errors import UserError
 from repro.machine import package_path
 from repro.results.durable import create_file, make_folder, write_durably
+from repro.results.files import read_file
 from repro.sweep.cluster_node import NodeSettings, RemoteJob
 from repro.sweep.executor import Job
 from repro.sweep.local.worker import log_tail
@@ -75,7 +76,7 @@ def batches(results: Path) -> Iterator[Batch]:
     for folder in (results / FOLDER / "slurm").glob("*"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if _BATCH.fullmatch(folder.name):
-                plan = json.loads((folder / "plan.json").read_bytes())
+                plan = json.loads(read_file(folder / "plan.json"))
                 yield Batch(folder, str(plan["sweep"]), tuple(tuple(map(str, task)) for task in plan["tasks"]))
 
 

@@ -26,7 +26,7 @@ from repro.errors import UserError
 from repro.progress import Progress
 from repro.results import RunFolder, write_failure
 from repro.results.durable import write_durably
-from repro.results.files import file_version
+from repro.results.files import file_version, read_file
 from repro.sweep.cluster_node import NodeSettings, NotShared, RemoteJob, RemoteResult, run_on_node
 from repro.sweep.registry import Registration
 from repro.sweep.slurm.queue import SlurmError, is_running, requeue
@@ -78,7 +78,7 @@ def _end_detached_sweep(folder: Path, registration: Registration | None) -> None
         return
     for path in folder.parent.glob("*/plan.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            plan = json.loads(path.read_bytes())
+            plan = json.loads(read_file(path))
             ended = (ends_file(path.parent, index).exists() for index in range(len(plan["tasks"])))
             if plan["sweep"] == registration.id and not all(ended):
                 return
@@ -99,7 +99,7 @@ def read_ends(path: Path) -> dict[str, RemoteResult] | None:
     """The results in the file at ``path`` by run, None if it is missing or unreadable."""
     ends = {}
     try:
-        for fields in json.loads(path.read_bytes()):
+        for fields in json.loads(read_file(path)):
             last = fields["last"]
             end = RemoteResult(**{**fields, "last": None if last is None else Progress(**last)})
             ends[end.id] = end
