@@ -16,14 +16,14 @@ from typing import Literal
 from repro.errors import DataError
 from repro.results.checkpoint_file import check_checkpoint
 from repro.results.files import read_file, reading_failed
-from repro.results.ownership import owner_of
+from repro.results.ownership import OWNER_FILE, owner_of
 from repro.results.record import unsealed
 from repro.results.store import PREREGISTRATION, RunFolder, read_record
 
 Kind = Literal["damaged", "unreadable", "newer", "misplaced", "quarantined", "leftover", "unrecognised"]
 
 _SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
-_OTHER_RUN_FILES = re.compile(r"failure\.json|progress\.json|run\.log|owner-[0-9]+\.json")
+_OTHER_RUN_FILES = re.compile(rf"failure\.json|progress\.json|run\.log|{OWNER_FILE.pattern}")
 _QUARANTINED = re.compile(r"checkpoint\.(previous\.)?pt\.damaged(-[0-9]+)?")
 _TEMPORARY = re.compile(r"\..*\.part")
 

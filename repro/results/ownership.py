@@ -39,7 +39,7 @@ HEARTBEAT_SECONDS = 10.0
 SILENT_SECONDS = 120.0
 FUTURE_SECONDS = 3600.0  # a heartbeat further ahead shows that the clock was set back; it counts as old
 
-_OWNER_FILE = re.compile(r"owner-([0-9]{1,9})\.json")
+OWNER_FILE = re.compile(r"owner-([1-9][0-9]{0,8})\.json")  # as `_file` names it: no other file is an owner's
 _COMMITS_UNDER_WAY = (".checkpoint.*.part", ".run.json.*.part", ".progress.*.part")
 
 
@@ -183,7 +183,6 @@ def last_owner(folder: RunFolder, now: Callable[[], float] | None = None) -> Own
 
 
 def _acquire(folder: RunFolder) -> Ownership:
-    make_folder(folder.path, below=folder.results)
     me = Owner(
         token=secrets.token_hex(16),
         host=socket.gethostname(),
@@ -195,12 +194,16 @@ def _acquire(folder: RunFolder) -> Ownership:
     candidate = folder.path / f".owner.{me.token}.part"
     term = 0
     while not term:
+        make_folder(folder.path, below=folder.results)
         try:
             create_file(candidate, me.to_bytes())
             earlier, found = _newest(folder)
             owner = found and found.as_of(candidate.stat().st_mtime)
             if owner is not None and owner.lives:
                 raise _occupied(folder, owner)
+            if not OWNER_FILE.fullmatch(_file(folder, earlier + 1).name):
+                hint = "No run has had so many owners. Remove the file if no process trains this run."
+                raise UserError("no owner can follow this one", where=str(_file(folder, earlier)), hint=hint)
             term = _win(folder, earlier + 1, candidate)
         except FileNotFoundError:  # the run has just ended, and its owner removed these files
             continue
@@ -254,7 +257,7 @@ def _terms(folder: RunFolder) -> list[int]:
         names = [path.name for path in folder.path.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [int(match[1]) for match in map(_OWNER_FILE.fullmatch, names) if match]
+    return [int(match[1]) for match in map(OWNER_FILE.fullmatch, names) if match]
 
 
 def _file(folder: RunFolder, term: int) -> Path:
@@ -268,7 +271,7 @@ def _read(path: Path) -> Owner | None:
         raw = read_file(path)
     try:
         # After reading: an NFS client refreshes a file's times when it opens it, else it may use ones 60 s old.
-        heartbeat_at = path.stat().st_mtime
+        heartbeat_at = path.lstat().st_mtime  # of a link too, which no owner made: it may lead nowhere
     except FileNotFoundError:
         return None
     try:

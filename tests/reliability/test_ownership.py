@@ -22,6 +22,7 @@ from repro.errors import UserError
 from repro.results import find_record, write_record
 from repro.results import ownership as ownership_module
 from repro.results.durable import link_new
+from repro.results.inspection import inspect
 from repro.results.ownership import SILENT_SECONDS, OwnedElsewhere, own, owner_of
 from repro.results.process import is_alive, process_start, this_place
 
@@ -263,6 +264,62 @@ def test_an_owners_file_that_somebody_edited_counts_for_its_age_alone(tmp_path: 
     os.utime(folder.path / "owner-3.json", (then, then))
     with own(folder) as ownership:
         assert ownership.path.name == "owner-4.json"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["owner-01.json", "owner-0.json", "owner-1.json.json", "owner-\u0661.json"])
+def test_a_file_that_no_owner_made_is_no_owner(tmp_path: Path, name: str) -> None:
+    folder = folder_in(tmp_path)
+    folder.path.mkdir(parents=True)
+    (folder.path / name).touch()
+    assert owner_of(folder) is None
+    assert [finding.path.name for finding in inspect(tmp_path).of_kind("unrecognised")] == [name]
+    with own(folder) as ownership:
+        assert ownership.path.name == "owner-1.json"
+        ownership.check()
+
+
+@pytest.mark.timeout(20)
+def test_a_link_to_nowhere_in_the_owners_place_counts_for_its_age_alone(tmp_path: Path) -> None:
+    folder = folder_in(tmp_path)
+    folder.path.mkdir(parents=True)
+    link = folder.path / "owner-1.json"
+    link.symlink_to("nowhere")
+    with pytest.raises(OwnedElsewhere, match="an unknown process"):
+        own(folder).__enter__()
+    then = time.time() - SILENT_SECONDS - 5
+    os.utime(link, (then, then), follow_symlinks=False)
+    with own(folder) as ownership:
+        assert ownership.path.name == "owner-2.json"
+        assert not link.is_symlink()
+
+
+@pytest.mark.timeout(20)
+def test_nobody_follows_the_last_owner_that_has_a_name(tmp_path: Path) -> None:
+    folder = folder_in(tmp_path)
+    folder.path.mkdir(parents=True)
+    last = folder.path / "owner-999999999.json"
+    last.touch()
+    then = time.time() - SILENT_SECONDS - 5
+    os.utime(last, (then, then))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"owner-999999999\.json: no owner can follow.*\n.*Remove the file"):
+            own(folder).__enter__()
+    assert [path.name for path in folder.path.iterdir()] == [last.name]
+
+
+@pytest.mark.timeout(20)
+def test_a_folder_that_is_removed_meanwhile_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, create = folder_in(tmp_path), ownership_module.create_file
+
+    def too_late(path: Path, data: bytes) -> None:
+        monkeypatch.setattr(ownership_module, "create_file", create)
+        folder.path.rmdir()
+        create(path, data)
+
+    monkeypatch.setattr(ownership_module, "create_file", too_late)
+    with own(folder) as ownership:
+        ownership.check()
 
 
 def test_an_owner_notices_that_its_file_names_another(tmp_path: Path) -> None:
