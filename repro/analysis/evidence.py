@@ -51,7 +51,7 @@ class Evidence:
 def gather_evidence(
     results: Path, tables: Iterable[Table], metric: Metric = "last", *, epochs: bool = False
 ) -> Evidence:
-    """Read what is recorded of ``tables`` under ``results``, and what they borrow; without epochs it is much faster."""
+    """Read what is recorded of ``tables`` under ``results``, and what they borrow; epochs take much memory."""
     by_id = {table.id: table for table in tables}
     lending: dict[str, list[Cell]] = {}
     for table in by_id.values():

@@ -161,7 +161,7 @@ class Cell(Strict):
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of ``determinants``, the same for every seed of the cell."""
-        return _digest(self.determinants())
+        return digest(self.determinants())
 
 
 class Run(Strict):
@@ -182,7 +182,7 @@ class Run(Strict):
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of ``configuration``."""
-        return _digest(self.configuration())
+        return digest(self.configuration())
 
 
 class Table(Strict):
@@ -274,5 +274,6 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def _digest(data: Any) -> str:
+def digest(data: Any) -> str:
+    """SHA-256 (hex) of plain JSON data, whatever the order of its keys."""
     return hashlib.sha256(_canonical(data).encode()).hexdigest()

@@ -61,7 +61,7 @@ def peculiarities(records: Sequence[RunRecord]) -> list[str]:
         found.append(f"Resumed with an accepted change, in {counted(count, 'run')}: {change}.")
     different: Counter[str] = Counter()
     for record in records:
-        for key, requested in record.configuration.get("execution", {}).items():
+        for key, requested in record.configuration["execution"].items():
             used = record.execution_in_force.get(key, requested)
             if requested not in ("auto", used) and key not in _WHERE_THERE_IS_ONE:
                 different[f"{key} {used} where {requested} was requested"] += 1

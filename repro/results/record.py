@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from repro.errors import DataError, NewerVersion
+from repro.experiment.schema import digest
 from repro.wording import one_line
 
 SCHEMA_VERSION = 1
 _SEAL_KEY = b',\n  "seal": "'
-_EPOCHS_KEY = b',\n  "epochs": ['
 _LINE_ENDINGS = "convert them back (dos2unix), or check out again with `*.json -text` in .gitattributes"
-_TOP1 = re.compile(rb'"test_top1_percent"\s*:\s*(-?\d[-+.\deE]*)')
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 # As large as float32 goes: sums and squares of such numbers are finite.
 Number = Annotated[float, Field(ge=-1e39, le=1e39)]
 Positive = Annotated[float, Field(ge=0, le=1e39)]
+Seconds = Annotated[float, Field(ge=0, le=1e10)]  # three centuries
 Count = Annotated[int, Field(ge=0, le=10**15)]
+AtLeastOne = Annotated[int, Field(ge=1, le=10**9)]
 # A text of somebody's record is shown on terminals and in lines of documents: control characters become escapes.
 Text = Annotated[str, AfterValidator(one_line)]
 Printable = Annotated[str, Field(pattern=r"^\P{C}*$")]  # without control characters
@@ -36,10 +36,36 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class _Open(_Strict):
+    model_config = ConfigDict(extra="allow")  # compared and shown, but not used
+
+
+class _Dataset(_Open):
+    name: str
+    classes: Count | None
+
+
+class _Recipe(_Open):
+    epochs: AtLeastOne
+    batch_size: AtLeastOne
+
+
+class _Configuration(_Open):
+    """What is used of ``Run.configuration()`` after the run has ended."""
+
+    dataset: _Dataset
+    recipe: _Recipe
+    loss: str
+    model: str
+    options: dict[str, Any]
+    execution: dict[str, Any]
+    seed: int
+
+
 class EpochRecord(_Strict):
     """One epoch: losses are batch-weighted means, accuracies in percent, weights are the z of the loss."""
 
-    epoch: Annotated[int, Field(ge=1, le=10**9)]
+    epoch: AtLeastOne
     learning_rate: Number
     train_loss: Number
     train_top1_percent: Percent
@@ -51,8 +77,8 @@ class EpochRecord(_Strict):
     test_loss: Number
     test_top1_percent: Percent
     test_top5_percent: Percent
-    train_seconds: Positive
-    test_seconds: Positive
+    train_seconds: Seconds
+    test_seconds: Seconds
     images_per_second: Positive
 
 
@@ -77,7 +103,7 @@ class Provenance(_Strict):
     data_fingerprint: Text = ""
     started_at: Text
     finished_at: Text
-    duration_seconds: Positive
+    duration_seconds: Seconds
     images_per_second: Positive
     resumptions: Count = 0
     changes_accepted: tuple[Text, ...] = Field(default=(), strict=False)
@@ -126,16 +152,13 @@ def to_bytes(record: RunRecord) -> bytes:
 
 
 def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
-    """Read a sealed record; leaving out its ``epochs`` saves most of the time.
+    """Read a sealed record, and check all of it; without ``epochs`` it takes little memory.
 
-    Raises DataError if it was edited or damaged, or is not a record of this version.
+    Raises DataError if it was edited or damaged, contradicts itself, or is not a record of this version.
     """
-    body = unsealed(raw, where=where)
-    head, found, tail = body.partition(_EPOCHS_KEY)
-    if found and not epochs:
-        body = head + _EPOCHS_KEY + b"]"
     try:
-        record = RunRecord.model_validate_json(body + b"\n}")
+        record = RunRecord.model_validate_json(unsealed(raw, where=where) + b"\n}")
+        _Configuration.model_validate(record.configuration)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         version = first["input"] if first["loc"] == ("schema_version",) else None
@@ -147,32 +170,31 @@ def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
             ) from error
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise DataError(f"not a record of this version: {key}: {first['msg']}", where=where) from error
-    count = len(record.epochs)
-    last = record.epochs[-1].test_top1_percent if count else None
-    if found and not epochs:
-        # An epoch holds numbers alone, so its keys can be counted without parsing: in any layout, and much faster.
-        count, accuracies = tail.count(b'"epoch"'), _TOP1.findall(tail[tail.rfind(b"{") :])
-        last = float(accuracies[0]) if accuracies else None
-    if (why := _contradiction(record, count, last)) is not None:
+    if (why := _contradiction(record)) is not None:
         raise DataError(f"the record contradicts itself: {why}", where=where)
-    return record
+    return record if epochs else record.model_copy(update={"epochs": ()})
 
 
-def _contradiction(record: RunRecord, epochs: int, last_top1_percent: float | None) -> str | None:
-    """What in a record contradicts itself or its configuration, by the number of its epochs and the last of them."""
-    recipe = record.configuration.get("recipe")
-    planned = recipe.get("epochs") if isinstance(recipe, dict) else None
+def _contradiction(record: RunRecord) -> str | None:
+    """What in a record contradicts itself or its configuration."""
+    epochs, planned = record.epochs, record.configuration["recipe"]["epochs"]
     if record.id != f"{record.table}/{record.row}/{record.column}/seed-{record.seed}":
         return f"its id, {record.id}, is not that of its table, row, column and seed"
-    if record.configuration.get("seed") != record.seed:
+    if record.configuration["seed"] != record.seed:
         return "its configuration is of another seed"
-    if record.status == "completed" and epochs != planned:
-        return f"completed with {epochs} of {planned} epochs"
-    if record.last_top1_percent != last_top1_percent and (record.last_top1_percent, record.status) != (
-        None,
-        "diverged",
-    ):
+    if record.configuration_hash != digest(record.configuration):
+        return "its hash is not that of its configuration"
+    if len(epochs) > planned or (record.status == "completed" and len(epochs) < planned):
+        return f"{record.status} with {len(epochs)} of {planned} epochs"
+    if [epoch.epoch for epoch in epochs] != list(range(1, len(epochs) + 1)):
+        return "its epochs are not numbered 1, 2, 3 and so on"
+    if record.status == "diverged" and record.last_top1_percent is None:
+        return None
+    best = max(epochs, key=lambda epoch: epoch.test_top1_percent, default=None)
+    if record.last_top1_percent != (epochs[-1].test_top1_percent if epochs else None):
         return "its last top-1 is not that of its last epoch"
+    if (record.best_top1_percent, record.best_epoch) != (best and best.test_top1_percent, best and best.epoch):
+        return "its best top-1 is not that of its best epoch"
     return None
 
 

@@ -62,12 +62,11 @@ def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[s
     """A row for every epoch of every record, or (``runs``) for every record; None if there is nothing to say."""
     for record in sorted(records, key=lambda record: (record.table, record.row, record.column, record.seed)):
         fields = record.model_dump(exclude={"epochs"})
-        dataset = record.configuration.get("dataset") or {}
-        facts = DATASETS.get(str(dataset.get("name")))
-        of_run = {name: _value(fields, path) for name, (_, path) in _OF_RUN.items()}
+        facts = DATASETS.get(record.configuration["dataset"]["name"])
+        of_run = {name: _value(fields, path, kind) for name, (kind, path) in _OF_RUN.items()}
         of_run["classes"] = of_run["classes"] or (facts and facts.num_classes)
         if level == "runs":
-            of_end = {name: _value(fields, path) for name, (_, path) in _OF_END.items()}
+            of_end = {name: _value(fields, path, kind) for name, (kind, path) in _OF_END.items()}
             yield of_run | of_end | {"epochs": len(record.epochs)}
         else:
             yield from (of_run | epoch.model_dump() for epoch in record.epochs)
@@ -121,8 +120,8 @@ def schema_to_bytes() -> bytes:
     return json.dumps(record_schema(), indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _value(fields: Any, path: str) -> Any:
-    """The value at a dotted path, None if it ends early."""
+def _value(fields: Any, path: str, kind: type) -> Any:
+    """The value at a dotted path, None if it ends early or is of another kind."""
     for key in path.split("."):
         fields = fields.get(key) if isinstance(fields, dict) else None
-    return fields
+    return fields if type(fields) is kind else None

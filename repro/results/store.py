@@ -148,7 +148,7 @@ def read_failure(folder: RunFolder) -> Failure | None:
 def load_records(results: Path, tables: Iterable[str] | None = None, *, epochs: bool = True) -> list[Found]:
     """Every record under ``results``, or those of the named tables, ordered by path; damaged ones with their problem.
 
-    Without ``epochs``, long records are read in an eighth of the time.
+    Without ``epochs``, thousands need little memory.
     """
     if tables is None:
         paths = list(_record_paths(results, 4))

@@ -1,8 +1,4 @@
-"""The stage of each run of a table, from the results folder, with as few bytes read as possible.
-
-A finished run's record is checked against its seal and read without its epochs, so a survey of thousands takes seconds
-and still flags every damaged one.
-"""
+"""The stage of each run of a table, from the results folder. A record is checked here as a table checks it."""
 
 from __future__ import annotations
 

@@ -17,9 +17,7 @@ def table1_results(tmp_path_factory: pytest.TempPathFactory, fake_runs: Any) -> 
     """Three seeds of every cell of Table 1."""
     folder = tmp_path_factory.mktemp("verdicts") / "results"
     for run in runs_of(find_table("table1").cells, range(3)):
-        configuration = run.configuration() | {"recipe": {"epochs": 1}}
-        record = fake_runs.record(run, epochs=fake_runs.epochs_of(run)[-1:], configuration=configuration)
-        write_record(RunFolder.of(folder, run), record)
+        write_record(RunFolder.of(folder, run), fake_runs.record(run))
     return folder
 
 

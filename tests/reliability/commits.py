@@ -59,7 +59,7 @@ def a_record(run: Run = RUN, top1_percent: float = 61.25) -> RunRecord:
         column=run.cell.column.id,
         seed=run.seed,
         status="completed",
-        configuration=run.configuration() | {"recipe": {"epochs": 1}},
+        configuration=run.configuration(),
         configuration_hash=run.hash,
         parameters=1000,
         last_top1_percent=top1_percent,
@@ -86,9 +86,9 @@ def a_record(run: Run = RUN, top1_percent: float = 61.25) -> RunRecord:
             duration_seconds=1.0,
             images_per_second=1.0,
         ),
-        epochs=(
+        epochs=tuple(
             {
-                "epoch": 1,
+                "epoch": epoch,
                 "learning_rate": 0.1,
                 "train_loss": 1.5,
                 "train_top1_percent": 50.0,
@@ -103,6 +103,7 @@ def a_record(run: Run = RUN, top1_percent: float = 61.25) -> RunRecord:
                 "train_seconds": 0.5,
                 "test_seconds": 0.25,
                 "images_per_second": 100.0,
-            },
+            }
+            for epoch in range(1, run.cell.recipe.epochs + 1)
         ),
     )

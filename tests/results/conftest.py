@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from repro.experiment.config import find_table, runs_of
-from repro.experiment.schema import Run
+from repro.experiment.schema import Run, digest
 from repro.results import EpochRecord, Provenance, RunRecord
 
 
@@ -21,6 +21,9 @@ def make_record(run: Run) -> Callable[..., RunRecord]:
 
     def make(of: Run = run, **fields: Any) -> RunRecord:
         cell = of.cell
+        configuration = of.configuration()
+        configuration["recipe"] |= {"epochs": 2}
+        configuration = fields.get("configuration", configuration)
         values: dict[str, Any] = {
             "id": of.id,
             "table": cell.table,
@@ -28,8 +31,8 @@ def make_record(run: Run) -> Callable[..., RunRecord]:
             "column": cell.column.id,
             "seed": of.seed,
             "status": "completed",
-            "configuration": of.configuration() | {"recipe": {"epochs": 2}},
-            "configuration_hash": of.hash,
+            "configuration": configuration,
+            "configuration_hash": digest(configuration),
             "parameters": 352_042,
             "last_top1_percent": 61.25,
             "best_top1_percent": 62.5,

@@ -17,7 +17,9 @@ from repro.results.record import from_bytes, sealed, to_bytes
 def test_a_record_survives_being_written(make_record: Callable[..., RunRecord]) -> None:
     for record in (
         make_record(),
-        make_record(status="diverged", reason="step 7", last_top1_percent=None, best_epoch=None, epochs=()),
+        make_record(
+            status="diverged", reason="", last_top1_percent=None, best_top1_percent=None, best_epoch=None, epochs=()
+        ),
     ):
         assert from_bytes(to_bytes(record), where="run.json") == record
 
@@ -117,37 +119,58 @@ def test_an_intact_record_of_a_newer_schema_is_newer_and_not_damaged(
     [
         ({"seed": 1}, "is not that of its table, row, column and seed"),
         ({"row": "other"}, "is not that of its table, row, column and seed"),
-        ({"configuration": {"seed": 1, "recipe": {"epochs": 2}}}, "its configuration is of another seed"),
-        ({"configuration": {"seed": 0, "recipe": {"epochs": 8}}}, "completed with 2 of 8 epochs"),
-        ({"configuration": {"seed": 0, "recipe": 3}}, "completed with 2 of None epochs"),
+        ({"configuration": {"seed": 1}}, "its configuration is of another seed"),
+        ({"configuration": {"recipe": {"epochs": 8, "batch_size": 1}}}, "completed with 2 of 8 epochs"),
+        ({"configuration": {"recipe": {"epochs": 1, "batch_size": 1}}}, "completed with 2 of 1 epochs"),
+        ({"configuration_hash": "0" * 64}, "its hash is not that of its configuration"),
         ({"last_top1_percent": 99.0}, "its last top-1 is not that of its last epoch"),
+        ({"last_top1_percent": None}, "its last top-1 is not that of its last epoch"),
+        ({"best_top1_percent": 99.0}, "its best top-1 is not that of its best epoch"),
+        ({"best_top1_percent": None}, "its best top-1 is not that of its best epoch"),
+        ({"best_epoch": 2}, "its best top-1 is not that of its best epoch"),
         ({"status": "diverged", "epochs": ()}, "its last top-1 is not that of its last epoch"),
     ],
 )
 def test_a_record_that_contradicts_itself_is_refused(
     make_record: Callable[..., RunRecord], fields: dict[str, Any], why: str, epochs: bool
 ) -> None:
+    if "configuration" in fields:
+        fields = {"configuration": make_record().configuration | fields["configuration"]}
     with pytest.raises(DataError, match="contradicts itself") as caught:
         from_bytes(to_bytes(make_record(**fields)), where="run.json", epochs=epochs)
     assert why in caught.value.what
 
 
+def test_epochs_that_are_not_numbered_in_order_contradict_themselves(make_record: Callable[..., RunRecord]) -> None:
+    first, second = make_record().epochs
+    for epochs in ((second, first), (first, first)):
+        raw = to_bytes(make_record(epochs=epochs, last_top1_percent=epochs[-1].test_top1_percent))
+        with pytest.raises(DataError, match="not numbered 1, 2, 3 and so on"):
+            from_bytes(raw, where="run.json", epochs=False)
+
+
+@pytest.mark.parametrize("epochs", [True, False])
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         (b'"parameters": 352042', b'"parameters": 1' + 400 * b"0"),
         (b'"seed": 0,', b'"seed": -1,'),
         (b'"threads": 1,', b'"threads": -1,'),
+        (b'"duration_seconds": 4.5', b'"duration_seconds": 1e30'),
+        (b'"epochs": 2,', b'"epochs": 1' + 30 * b"0" + b","),
+        (b'"batch_size": 128, ', b""),
+        (b'"dataset": {"name": "digits", ', b'"dataset": {"name": 3, '),
+        (b'"execution": {', b'"execution": 3, "was": {'),
         (b'"resumptions": 0', b'"resumptions": 1' + 30 * b"0"),
         (b'{"epoch": 2, "learning_rate": 0.1', b'{"epoch": 2, "learning_rate": 1e308'),
         (b'{"epoch": 2,', b'{"epoch": 1' + 30 * b"0" + b","),
     ],
 )
-def test_numbers_have_bounds(make_record: Callable[..., RunRecord], old: bytes, new: bytes) -> None:
+def test_numbers_have_bounds(make_record: Callable[..., RunRecord], old: bytes, new: bytes, epochs: bool) -> None:
     body = to_bytes(make_record()).rpartition(b',\n  "seal"')[0]
     assert old in body
     with pytest.raises(DataError, match="not a record of this version"):
-        from_bytes(sealed(body.replace(old, new)), where="run.json")
+        from_bytes(sealed(body.replace(old, new)), where="run.json", epochs=epochs)
 
 
 def test_a_record_may_be_read_without_its_epochs(make_record: Callable[..., RunRecord]) -> None:

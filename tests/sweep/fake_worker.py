@@ -61,8 +61,6 @@ def record_of(run: Run, **fields: Any) -> RunRecord:
         "configuration_hash": run.hash,
         "parameters": 1_000_000,
         "last_top1_percent": 90.0,
-        "best_top1_percent": 91.0,
-        "best_epoch": 2,
         "state_hash": "0" * 64,
         "execution_in_force": {},
         "provenance": provenance,
@@ -71,7 +69,9 @@ def record_of(run: Run, **fields: Any) -> RunRecord:
     last = values["last_top1_percent"]
     planned = values["configuration"]["recipe"]["epochs"]
     count = planned if values["status"] == "completed" else int(last is not None)
-    return RunRecord(**{"epochs": tuple(epoch_of(number, last) for number in range(1, count + 1))} | values)
+    epochs = tuple(epoch_of(number, last) for number in range(1, count + 1))
+    best = {"best_top1_percent": last, "best_epoch": 1 if count else None}
+    return RunRecord(**{"epochs": epochs} | best | values)
 
 
 def epoch_of(number: int, top1_percent: float) -> EpochRecord:
