@@ -12,13 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from repro.experiment.schema import Column, Row
-from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, add_remark, new_figure, say_missing
+from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, add_remark, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded
-from repro.figures.style import COLUMN_INCHES, INK, Series, series_of
+from repro.figures.style import COLUMN_INCHES, INK, TITLE_INCHES, Series, series_of
 from repro.results import EpochRecord, RunRecord
 from repro.wording import counted
 
 _PANEL_INCHES, _SENTENCE_INCHES = 1.25, 0.55
+_NAME_INCHES = 1.2  # of a loss in the legend, which has two columns
 _ENLARGED = 0.25  # the part of training whose differences are those that the tables report
 
 
@@ -36,10 +37,14 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
             say_missing(figure.add_subplot(grid[index, :]), row)
             continue
         whole, end = figure.add_subplot(grid[index, 0]), figure.add_subplot(grid[index, 1])
-        whole.set_title(f"{table.label}: {row.title}" if len(tables) > 1 else row.title)
+        title = f"{table.label}: {row.title}" if len(tables) > 1 else row.title
+        whole.set_title(shortened(title, TITLE_INCHES, font_points=7.5))
         drawn += [_panel(whole, table, row, looks), _panel(end, table, row, looks, enlarged=True)]
     if drawn:
-        handles = [Line2D([], [], color=looks[c.id].colour, dashes=looks[c.id].dashes, label=c.title) for c in columns]
+        handles = [
+            Line2D([], [], color=looks[c.id].colour, dashes=looks[c.id].dashes, label=shortened(c.title, _NAME_INCHES))
+            for c in columns
+        ]
         title = "test top-1 (%) by epoch; right: the last quarter"
         figure.legend(handles=handles, loc="outside upper left", ncols=2, title=title, alignment="left")
     add_note(figure, _note(tables))

@@ -12,12 +12,12 @@ from matplotlib.ticker import MaxNLocator
 
 from repro.analysis.assessment import CellResult, Delta
 from repro.experiment.schema import BASELINE, Column, Row
-from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing
+from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded
-from repro.figures.style import COLUMN_INCHES, INK, MUTED, PAPER, Series, series_of
+from repro.figures.style import COLUMN_INCHES, INK, MUTED, PAPER, TITLE_INCHES, Series, series_of
 from repro.tables.layout import interval, signed
 
-_LINE_INCHES = 0.15
+_LINE_INCHES, _NAME_INCHES = 0.15, 0.95
 _ABOVE, _BELOW = -0.2, 0.16  # the paper's figure and ours, apart, in lines
 _DIAMOND: dict[str, Any] = {"marker": "D", "markersize": 4, "markerfacecolor": "none"}
 
@@ -112,9 +112,9 @@ def _lines(table: Recorded) -> list[_Line]:
 
 def _panel(axes: Axes, table: Recorded, lines: Sequence[_Line]) -> Panel:
     looks = series_of(table.table.columns)
-    axes.set_title(table.label)
+    axes.set_title(shortened(table.label, TITLE_INCHES - _NAME_INCHES, font_points=7.5))
     axes.set_ylim(len(lines) - 0.5, -0.5)
-    axes.set_yticks(range(len(lines)), [label for label, _, _ in lines])
+    axes.set_yticks(range(len(lines)), [shortened(name, _NAME_INCHES, weight="bold") for name, _, _ in lines])
     axes.tick_params(axis="y", length=0)
     axes.axvline(0, color=MUTED, linewidth=0.6)
     axes.grid(True, axis="x")

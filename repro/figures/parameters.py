@@ -13,14 +13,14 @@ from repro.experiment.catalog import LOSSES
 from repro.experiment.papers import PAPERS
 from repro.experiment.schema import Column, Row
 from repro.figures.deltas import add_legend, and_the_papers, draw_results
-from repro.figures.drawing import Drawing, Panel, add_note, new_figure, say_missing
+from repro.figures.drawing import Drawing, Panel, add_note, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded
-from repro.figures.style import COLUMN_INCHES, MUTED, RULE, series_of
+from repro.figures.style import COLUMN_INCHES, MUTED, RULE, TITLE_INCHES, series_of
 
 _TICKS_MILLIONS = (0.5, 1, 2, 5, 10, 20, 50)
 _LABEL_GAP = 0.055  # between two names, as a fraction of the width
 _NAMES_POINTS = 48  # the height that the names take above the axes
-_LONGEST_NAME = 22  # characters
+_NAME_INCHES = 0.95
 
 
 def draw(tables: Sequence[Recorded]) -> Drawing:
@@ -100,7 +100,7 @@ def _spans_the_change(table: Recorded) -> bool:
 def _panel(axes: Axes, table: Recorded, column: Column, sizes: Sequence[tuple[Row, float]]) -> Panel:
     look = series_of(table.table.columns)[column.id]
     smallest, largest = sizes[0][1] / 1.35, sizes[-1][1] * 1.35
-    axes.set_title(table.label, pad=_NAMES_POINTS)
+    axes.set_title(shortened(table.label, TITLE_INCHES, font_points=7.5), pad=_NAMES_POINTS)
     axes.set_xscale("log")
     axes.set_xlim(smallest, largest)
     axes.set_xticks([tick for tick in _TICKS_MILLIONS if smallest <= tick <= largest])
@@ -124,7 +124,7 @@ def _name_networks(axes: Axes, sizes: Sequence[tuple[Row, float]]) -> None:
     wishes = [(math.log(size) - low) / (high - low) for _, size in sizes]
     for (row, _), wish, place in zip(sizes, wishes, spread_out(wishes, _LABEL_GAP), strict=True):
         axes.plot([wish, wish, place], [0, 0.94, 1], transform=axes.transAxes, color=RULE, linewidth=0.5, zorder=0)
-        name = row.title if len(row.title) <= _LONGEST_NAME else f"{row.title[: _LONGEST_NAME - 1]}…"
+        name = shortened(row.title, _NAME_INCHES, font_points=6)
         axes.text(place, 1.01, name, transform=axes.transAxes, rotation=50, rotation_mode="anchor", fontsize=6)
 
 

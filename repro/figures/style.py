@@ -15,6 +15,7 @@ from repro.experiment.schema import Column
 
 FORMATS = ("pdf", "svg", "png")
 COLUMN_INCHES = 3.3  # the column of a two-column paper
+TITLE_INCHES = 2.7  # the longest title of a panel, which begins beside the labels of its axis
 INK, MUTED, RULE, PAPER = "#1a1a1a", "#666666", "#d6d6d6", "#ffffff"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 

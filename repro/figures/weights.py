@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 
 from repro.experiment.schema import Column
 from repro.figures.curves import epochs_of
-from repro.figures.drawing import Drawing, Panel, Point, Trace, add_remark, new_figure, say_missing
+from repro.figures.drawing import Drawing, Panel, Point, Trace, add_remark, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded
-from repro.figures.style import COLUMN_INCHES, MUTED, series_of
+from repro.figures.style import COLUMN_INCHES, MUTED, TITLE_INCHES, series_of
 from repro.results import RunRecord
 from repro.wording import counted
 
@@ -44,7 +44,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     for axes, (table, column, runs) in zip(all_axes, panels, strict=True):
         title = f"{table.label}: {column.title}" if len(tables) > 1 else column.title
         if epochs_of(runs):
-            axes.set_title(title)
+            axes.set_title(shortened(title, TITLE_INCHES, font_points=7.5))
             drawn.append(_panel(axes, table, column, runs))
         else:
             say_missing(axes, f"No runs recorded for {title}.")

@@ -9,10 +9,13 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from repro.analysis.evidence import Evidence
 from repro.experiment.config import find_table
 from repro.figures import FIGURES, FORMATS, NEEDS_NO_RUNS, Recorded, draw_figure, recorded
+from repro.figures.drawing import shortened
 from repro.figures.style import COLUMN_INCHES, series_of
 
 OF_RUNS = [name for name in FIGURES if name not in NEEDS_NO_RUNS]
@@ -67,6 +70,38 @@ def test_titles_are_text_whatever_they_hold(recorded_of: Callable[..., Recorded]
     table = table.model_copy(update={"rows": rows, "columns": columns})
     svg = draw_figure(name, [recorded(table, Evidence(fake_runs.of(table, range(3))))]).to_bytes("svg").decode()
     assert "<script" not in svg
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+@pytest.mark.parametrize("title", ["long words in a title " * 20, "W" * 90], ids=["words", "one word"])
+def test_long_titles_are_shortened_and_nothing_is_cut(name: str, title: str, fake_runs: Any) -> None:
+    table = find_table("demo")
+    rows = tuple(row.model_copy(update={"title": f"{row.id} {title}"}) for row in table.rows)
+    columns = tuple(column.model_copy(update={"title": f"{column.id} {title}"}) for column in table.columns)
+    table = table.model_copy(update={"rows": rows, "columns": columns, "label": title})
+    found = [run for run in fake_runs.of(table, range(2)) if run.record.row == rows[0].id]
+    figure = draw_figure(name, [recorded(table, Evidence(found))]).figure
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for text in figure.findobj(Text):
+        if len(text.get_text()) > 5:  # no number of an axis: those outside its limits are hidden
+            box = text.get_window_extent(canvas.get_renderer())
+            assert box.x0 >= -1, text
+            assert box.x1 <= figure.bbox.width + 1, text
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_invisible_characters_are_shown(fake_runs: Any, format_name: str) -> None:
+    table = find_table("demo")
+    rows = tuple(row.model_copy(update={"title": "a \ufeff b"}) for row in table.rows)
+    table = table.model_copy(update={"rows": rows})
+    content = draw_figure("curves", [recorded(table, Evidence(fake_runs.of(table, [0])))]).to_bytes(format_name)
+    assert format_name != "svg" or rb"a \ufeff b" in content
+
+
+def test_a_shortened_name_keeps_both_ends() -> None:
+    assert shortened("SqueezeNet", 1.0) == "SqueezeNet"
+    assert re.fullmatch(r"bias loss, alpha.+….+ by batch", shortened(f"bias loss, alpha {'0.3 ' * 30} by batch", 2.0))
 
 
 def test_the_losses_differ_in_dashes_and_shape_not_in_colour_alone() -> None:
