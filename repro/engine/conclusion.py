@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from repro.data import Dataset
@@ -14,7 +15,12 @@ from repro.results import Provenance, RunRecord
 
 
 def conclude(
-    run: Run, state: TrainingState, settings: DeviceSettings, reason: str | None, dataset: Dataset
+    run: Run,
+    state: TrainingState,
+    settings: DeviceSettings,
+    reason: str | None,
+    dataset: Dataset,
+    start_seconds: Mapping[str, float],
 ) -> RunRecord:
     """The record of ``run``; ``reason`` says why it diverged, None if it completed."""
     cell, history = run.cell, state.history
@@ -46,6 +52,7 @@ def conclude(
             started_at=state.started_at,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             duration_seconds=state.run_seconds,
+            start_seconds=dict(start_seconds),
             images_per_second=images / train_seconds if train_seconds else 0.0,
             resumptions=state.resumptions,
             changes_accepted=tuple(state.changes_accepted),

@@ -11,6 +11,7 @@ See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 
 import torch
@@ -66,7 +67,10 @@ class GraphedBatch:
 
 
 class CudaCapture:
-    """Captures on ``device``, the current one. All graphs share a memory pool, since they never run at once."""
+    """Captures on ``device``, the current one. All graphs share a memory pool, since they never run at once.
+
+    ``seconds`` is what all of them took: ``warm_up``, in which cuDNN chooses its algorithms, and ``capture``.
+    """
 
     def __init__(self, device: torch.device) -> None:
         index = torch.cuda.current_device()  # starts CUDA, which makes the generators
@@ -74,9 +78,11 @@ class CudaCapture:
         # One stream for warm-up and capture: autograd nodes belong to the stream they were made on.
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
+        self.seconds = {"warm_up": 0.0, "capture": 0.0}
 
     def __call__(self, work: Callable[[], None], undo: Callable[[], None]) -> Callable[[], None]:
         """Warm up, undo that, capture. Raises RunFailure for work that cannot be captured."""
+        began = time.monotonic()
         generator_state = self._generator.get_state()
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
@@ -84,6 +90,8 @@ class CudaCapture:
                 work()
             undo()
         torch.cuda.current_stream().wait_stream(self._stream)
+        self._stream.synchronize()
+        self.seconds["warm_up"] += (warm := time.monotonic()) - began
         self._generator.set_state(generator_state)
         graph = torch.cuda.CUDAGraph()
         try:
@@ -92,6 +100,7 @@ class CudaCapture:
         except RuntimeError as error:
             raise capture_failure(error) from error
         self._generator.set_state(generator_state)
+        self.seconds["capture"] += time.monotonic() - warm
         return graph.replay
 
 

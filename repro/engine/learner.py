@@ -26,7 +26,8 @@ from repro.models import build_model
 class Learner:
     """The network, the data and the state of ``run`` on a device.
 
-    Steps run eagerly, with a compiled network, or as a CUDA graph, as ``settings`` say.
+    Steps run eagerly, with a compiled network, or as a CUDA graph, as ``settings`` say. ``capture_seconds`` are those
+    of ``CudaCapture``, empty without a graph.
     """
 
     def __init__(self, run: Run, dataset: Dataset, settings: DeviceSettings) -> None:
@@ -35,6 +36,7 @@ class Learner:
         self.feed = Feed(dataset, run.cell.recipe, run.seed, settings.device, settings.torch_memory_format)
         self.state = fresh_state(run, settings.device, settings.torch_memory_format)
         capture = CudaCapture(settings.device) if settings.cuda_graph else None
+        self.capture_seconds = capture.seconds if capture else {}
         eager = self.batch_function()
         self._train: BatchFunction = GraphedBatch(eager, self.state.tensors, capture) if capture else eager
         self._evaluate = Evaluator(self.state.model, self.feed.prepare, settings, capture)

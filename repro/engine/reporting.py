@@ -9,6 +9,22 @@ from repro.experiment.schema import Run
 from repro.progress import Listener, Phase, Progress
 
 REPORT_SECONDS = 0.25
+# The processor time that this process took until now: to start Python, and to import PyTorch and the engine.
+IMPORT_SECONDS = time.process_time()
+
+
+class StartTimes:
+    """Seconds that the start of a run took, by part: ``imports``, then each part that ``done`` ends."""
+
+    def __init__(self) -> None:
+        self.seconds = {"imports": round(IMPORT_SECONDS, 3)}
+        self._last = time.monotonic()
+
+    def done(self, part: str) -> None:
+        """End a part, which began where the one before it ended."""
+        now = time.monotonic()
+        self.seconds[part] = round(now - self._last, 3)
+        self._last = now
 
 
 class Reporter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from repro.engine.device import DeviceSettings, choose_device, keep_freed_memory
 from repro.engine.finite_check import FiniteCheck
 from repro.engine.learner import Learner
 from repro.engine.provenance import device_name, fingerprint
-from repro.engine.reporting import Reporter
+from repro.engine.reporting import Reporter, StartTimes
 from repro.engine.schedule import learning_rate
 from repro.engine.state import finished_epoch
 from repro.errors import ConfigError, Interrupted
@@ -60,6 +61,7 @@ def train_run(
       fills up later.
     """
     # --- Already recorded? ---
+    start = StartTimes()
     folder = RunFolder.of(results, run)
     if (finished := find_record(folder)) is not None:
         return _same_configuration(finished, run, folder)
@@ -74,27 +76,39 @@ def train_run(
 
         # --- Data ---
         keep_freed_memory()
-        epochs = run.cell.recipe.epochs
-        listen(Progress(run.id, "starting", epochs=epochs, message=device_name(settings.device)))
-        choice, notes = run.cell.dataset, list[str]()
-        dataset = load_dataset(choice.name, data_root, classes=choice.classes, node_data=node_data, say=notes.append)
+        listen(Progress(run.id, "starting", epochs=run.cell.recipe.epochs, message=device_name(settings.device)))
+        dataset = _load_images(run, data_root, node_data, listen)
+        start.done("data")
 
         # --- Network and optimizer, from the checkpoint if there is one ---
         training = Training(run, dataset, settings, listen, should_stop)
-        for note in notes:
-            training.reporter.report("starting", note)
         require_space(ownership.folder, training.state.size_bytes())
         training.resume(ownership, allow_changed=allow_changed)
+        start.done("network")
 
         # --- Train ---
         reason = training.train(ownership)
 
         # --- Record ---
-        record = conclude(run, training.state, settings, reason, dataset)
+        start_seconds = start.seconds | training.learner.capture_seconds
+        record = conclude(run, training.state, settings, reason, dataset, start_seconds)
         with failed_writes_explained(ownership.folder, "the record"):
             write_record(ownership.folder, record, ownership.write)
         training.reporter.report("diverged" if reason else "completed", reason)
         return record
+
+
+def _load_images(run: Run, data_root: Path, node_data: Path | None, listen: Listener) -> Dataset:
+    """The images of ``run``; what happens on the way goes to ``listen``."""
+    choice = run.cell.dataset
+    say = partial(Progress, run.id, "starting", epochs=run.cell.recipe.epochs)
+    return load_dataset(
+        choice.name,
+        data_root,
+        classes=choice.classes,
+        node_data=node_data,
+        say=lambda note: listen(say(message=note)),
+    )
 
 
 class Training:

@@ -83,7 +83,11 @@ class EpochRecord(_Strict):
 
 
 class Provenance(_Strict):
-    """Where, when and with what a run was made."""
+    """Where, when and with what a run was made.
+
+    ``start_seconds`` are those of the last process: ``imports`` (processor time), ``data`` and ``network``, which
+    ``duration_seconds`` leaves out; on a GPU also ``warm_up`` and ``capture`` of the CUDA graphs, which it includes.
+    """
 
     biasrepro: Text
     git_commit: Text | None
@@ -104,6 +108,7 @@ class Provenance(_Strict):
     started_at: Text
     finished_at: Text
     duration_seconds: Seconds
+    start_seconds: dict[Text, Seconds] = {}
     images_per_second: Positive
     resumptions: Count = 0
     changes_accepted: tuple[Text, ...] = Field(default=(), strict=False)

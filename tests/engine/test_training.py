@@ -65,6 +65,9 @@ def test_the_record_is_written_and_complete(make_run: MakeRun, tmp_path: Path) -
         assert 0.7 - 1e-6 <= epoch.weight_min <= epoch.weight_mean <= epoch.weight_max <= 1.05
         assert epoch.weight_std > 0
         assert epoch.train_top1_percent <= epoch.train_top5_percent
+    start = record.provenance.start_seconds
+    assert list(start) == ["imports", "data", "network"]
+    assert start["imports"] > 0.5  # processor time, PyTorch included
     # Warm-up reaches the full rate at the last step of epoch 1; the rate falls after 2 complete epochs.
     assert [epoch.learning_rate for epoch in record.epochs] == pytest.approx([0.1, 0.1, 0.02])
 

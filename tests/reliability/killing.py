@@ -50,7 +50,7 @@ CELLS = ("shufflenetv2/bias", "shufflenetv2/ce", "shufflenetv2/bias", "mobilenet
 
 _OF_THE_MOMENT = {
     *("started_at", "finished_at", "duration_seconds", "images_per_second", "train_seconds", "test_seconds"),
-    "resumptions",
+    *("resumptions", "start_seconds"),
     *("git_commit", "git_dirty"),  # of the checkout, where somebody may commit while a test runs
 }
 

@@ -50,6 +50,18 @@ def test_records_tell_the_median_of_an_epoch(demo_runs: list[Run], record_of: Ca
     }
 
 
+def test_a_run_takes_its_start_besides_its_epochs(demo_runs: list[Run], record_of: Callable[..., RunRecord]) -> None:
+    parts = {"imports": 3.0, "data": 0.5, "network": 1.5, "warm_up": 60.0, "capture": 4.0}
+    epochs = demo_runs[0].cell.recipe.epochs
+    record = record_of(demo_runs[0], duration_seconds=2.0 * epochs, start_seconds=parts)
+    costs = costs_in_records([record], CPU, "a processor")
+    (cost,) = costs.values()
+    assert cost.start_seconds == 5.0  # the rest is in the first epoch
+    assert cost.run_seconds(epochs) == 5.0 + 2.0 * epochs
+    total = estimate(demo_runs[:2], costs, 1)
+    assert (total.start_seconds, total.run_seconds) == (10.0, 2 * (5.0 + 2.0 * epochs))
+
+
 @pytest.mark.parametrize(
     ("slot", "name", "status", "provenance"),
     [

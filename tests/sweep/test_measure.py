@@ -32,6 +32,7 @@ def test_a_short_measurement_needs_no_data() -> None:
     assert (digits.parameters, cifar.parameters) == (352_042, 444_292)
     assert digits.seconds_per_epoch is not None
     assert cifar.seconds_per_epoch is not None
+    assert min(digits.start_seconds, cifar.start_seconds) > 0.5  # PyTorch was imported
     # 50,000 and 10,000 images a epoch instead of 1,442 and 355, in networks of about the same work an image.
     assert 5 < cifar.seconds_per_epoch / digits.seconds_per_epoch < 200
 

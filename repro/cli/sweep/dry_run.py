@@ -132,7 +132,7 @@ def measured(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CEL
 def _line(cell: Cell, seeds: Sequence[int], finished: int, costs: dict[str, Cost]) -> list[str]:
     cost = costs.get(cost_key(cell))
     epochs = cell.recipe.epochs
-    time = None if cost is None or cost.seconds_per_epoch is None else cost.seconds_per_epoch * epochs
+    time = cost.run_seconds(epochs) if cost else None
     known_from = cost.source if cost and seeds and time is not None else "–"
     return [cell.id, seeds_text(seeds), str(finished), str(epochs), duration(time), known_from]
 
@@ -168,4 +168,6 @@ def _show_totals(plan: Plan, slots: Sequence[Slot], total: Estimate) -> None:
         hours = total.run_seconds / 3600
         spent = f"{hours:,.1f} GPU-hours" if slot.device == "cuda" else f"{hours * slot.threads:,.1f} core-hours"
         say(f"time   about {spent}, {duration(total.wall_seconds)} here{partly}")
+        start = total.start_seconds / (len(plan.todo) - total.unknown)
+        say(f"       {duration(start)} of each run before its first epoch: imports, data, network")
         say("       estimated from runs alone on a device; runs that share one slow each other down")

@@ -22,19 +22,26 @@ EPOCH_BYTES = 450
 # A checkpoint holds weights and momentum, 4 bytes each; the newest, the one before, and one being written.
 CHECKPOINT_BYTES_PER_PARAMETER = 8
 CHECKPOINTS_AT_ONCE = 3
+# Of a record's start, what its duration leaves out.
+BEFORE_FIRST_EPOCH = ("imports", "data", "network")
 
 
 @dataclass(frozen=True)
 class Cost:
     """The cost of one kind of run: seconds per epoch alone on a slot, and parameters; None if unknown.
 
-    ``problem`` says why it could not be measured.
+    ``start_seconds`` is what comes before the first epoch; ``problem`` says why the cost could not be measured.
     """
 
     seconds_per_epoch: float | None
     parameters: int | None
     source: Literal["records", "measured", "unknown"]
     problem: str | None = None
+    start_seconds: float = 0.0
+
+    def run_seconds(self, epochs: int) -> float | None:
+        """The time of a run of so many epochs, with its start."""
+        return None if self.seconds_per_epoch is None else self.start_seconds + self.seconds_per_epoch * epochs
 
 
 UNKNOWN = Cost(None, None, "unknown")
@@ -44,10 +51,12 @@ UNKNOWN = Cost(None, None, "unknown")
 class Estimate:
     """The cost of a list of runs: seconds in sum and on the slots, and the most bytes on disk.
 
-    ``unknown`` counts the runs of unknown time; the seconds leave them out.
+    ``unknown`` counts the runs of unknown time; the seconds leave them out. ``start_seconds`` is the part of
+    ``run_seconds`` before first epochs.
     """
 
     run_seconds: float
+    start_seconds: float
     wall_seconds: float
     disk_bytes: int
     unknown: int
@@ -79,7 +88,8 @@ def hours_in_records(records: Iterable[RunRecord], device: str) -> Callable[[Cel
 
     def hours(cell: Cell) -> float | None:
         cost = costs.get(cost_key(cell), UNKNOWN)
-        return None if cost.seconds_per_epoch is None else cost.seconds_per_epoch * cell.recipe.epochs / 3600
+        seconds = cost.run_seconds(cell.recipe.epochs)
+        return None if seconds is None else seconds / 3600
 
     return hours
 
@@ -87,31 +97,38 @@ def hours_in_records(records: Iterable[RunRecord], device: str) -> Callable[[Cel
 def _median_costs(records: Iterable[RunRecord]) -> dict[str, Cost]:
     """Median costs by key, of the completed runs among ``records``."""
     seconds: dict[str, list[float]] = {}
+    starts: dict[str, list[float]] = {}
     parameters: dict[str, int] = {}
     for record in records:
         if record.status == "completed":
             key = _key_of(record.configuration)
             epochs = record.configuration["recipe"]["epochs"]
             seconds.setdefault(key, []).append(record.provenance.duration_seconds / epochs)
+            made = record.provenance.start_seconds
+            starts.setdefault(key, []).append(sum(made.get(part, 0.0) for part in BEFORE_FIRST_EPOCH))
             parameters[key] = record.parameters
-    return {key: Cost(statistics.median(known), parameters[key], "records") for key, known in seconds.items()}
+    return {
+        key: Cost(statistics.median(known), parameters[key], "records", start_seconds=statistics.median(starts[key]))
+        for key, known in seconds.items()
+    }
 
 
 def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Estimate:
     """The cost of ``runs`` on ``slots`` slots that do not slow each other down (on a shared GPU they do)."""
-    seconds, checkpoints, disk = [], [], 0
+    seconds, checkpoints, disk, starts = list[float](), [], 0, 0.0
     by_cell = {cell.id: costs.get(cost_key(cell), UNKNOWN) for cell in _cells(runs)}
     for run in runs:
         cost = by_cell[run.cell.id]
         epochs = run.cell.recipe.epochs
         disk += RECORD_BYTES + EPOCH_BYTES * epochs
-        if cost.seconds_per_epoch is not None:
-            seconds.append(cost.seconds_per_epoch * epochs)
+        if (known := cost.run_seconds(epochs)) is not None:
+            seconds.append(known)
+            starts += cost.start_seconds
         parameters = cost.parameters or NETWORKS[run.cell.row.model].parameters_at_most
         checkpoints.append(parameters * CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_AT_ONCE)
     disk += sum(sorted(checkpoints)[-slots:])
     wall = max(sum(seconds) / slots, *seconds) if seconds else 0.0
-    return Estimate(sum(seconds), wall, disk, len(runs) - len(seconds))
+    return Estimate(sum(seconds), starts, wall, disk, len(runs) - len(seconds))
 
 
 def unknown_cells(runs: Iterable[Run], costs: Mapping[str, Cost]) -> list[Cell]:

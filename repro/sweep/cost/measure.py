@@ -110,9 +110,13 @@ def measure_run(run: Run, *, device: str, threads: int, seconds: float) -> Cost:
     On a CPU a step on a tiny batch comes first: it tells how large a batch there is time for. The result is scaled up.
     A GPU has time for full batches, and would choose its kernels for the tiny one as well, which takes longer.
     """
+    from repro.engine.reporting import IMPORT_SECONDS
+
+    began = time.monotonic()
     full = run.cell.recipe.batch_size
     batch_size = PROBE_BATCH if device == "cpu" else full
     first = _training(run, batch_size, device, threads)
+    start_seconds = IMPORT_SECONDS + time.monotonic() - began
     parameters = sum(parameter.numel() for parameter in first.state.model.parameters())
     per_image = _seconds_per_step(first, 0.0 if device == "cpu" else seconds / 2) / batch_size
     affordable = min(full, int(seconds / 3 / per_image))
@@ -121,7 +125,7 @@ def measure_run(run: Run, *, device: str, threads: int, seconds: float) -> Cost:
     facts = dataset_facts(run.cell.dataset.name)
     share = run.cell.dataset.num_classes / facts.num_classes
     images = share * (facts.train_count + _TEST_IMAGE_COST * facts.test_count)
-    return Cost(images * per_image, parameters, "measured")
+    return Cost(images * per_image, parameters, "measured", start_seconds=start_seconds)
 
 
 def _training(run: Run, batch_size: int, device: str, threads: int) -> Training:
