@@ -91,6 +91,7 @@ class CudaCapture:
             undo()
         torch.cuda.current_stream().wait_stream(self._stream)
         self._stream.synchronize()
+        torch.cuda.empty_cache()  # the graph has memory of its own: what the warm-up took is free again
         self.seconds["warm_up"] += (warm := time.monotonic()) - began
         self._generator.set_state(generator_state)
         graph = torch.cuda.CUDAGraph()

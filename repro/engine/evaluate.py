@@ -55,5 +55,16 @@ class Evaluator:
         with self._autocast():
             logits, _ = self._model(self._prepare(images))
         cross_entropy = functional.cross_entropy(logits.float(), targets, reduction="sum")
-        hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == targets[:, None]
-        self._sums += torch.stack([cross_entropy.double(), hits[:, 0].sum().double(), hits.sum().double()])
+        ranks = ranks_of(logits, targets)
+        self._sums += torch.stack([cross_entropy.double(), (ranks < 1).sum().double(), (ranks < 5).sum().double()])
+
+
+def ranks_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """How many classes are ranked before each sample's own: int64 (N,), from logits (N, K) and int64 targets (N,).
+
+    Of equal logits, which bf16 often makes, the lower class is first, on every device; ``topk`` takes any of them.
+    """
+    own = logits.gather(1, targets[:, None])
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    tied_before = (logits == own) & (classes < targets[:, None])
+    return (~(logits <= own) | tied_before).sum(dim=1)

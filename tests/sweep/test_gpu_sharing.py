@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,7 @@ from repro.errors import UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
 from repro.machine import GpuMemory, mps_is_running
-from repro.sweep.cost.gpu_sharing import measure_together
+from repro.sweep.cost.gpu_sharing import FULL_STEPS, _images_per_second, measure_together
 from repro.sweep.devices.packing import Shared
 from repro.sweep.devices.slots import Slot
 
@@ -82,3 +83,12 @@ def test_mps_is_found_where_its_daemon_listens(monkeypatch: pytest.MonkeyPatch, 
     assert not mps_is_running()
     (tmp_path / "control").touch()
     assert mps_is_running()
+
+
+def test_the_speed_is_that_of_full_batches() -> None:
+    """A short batch, once an epoch, is slower an image."""
+    taken: list[int] = []
+    learner = SimpleNamespace(train_on_batch=lambda step: taken.append(step) or 128)
+    training = SimpleNamespace(learner=learner, steps=3, device=SimpleNamespace(type="cpu"))
+    assert _images_per_second(training, 1e-9, FULL_STEPS) > 0
+    assert taken == [0, 1]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from repro.engine.training import Training
 
 SECONDS = 4.0
+FULL_STEPS = 2
 _MODULE = "repro.sweep.cost.gpu_sharing"
 
 
@@ -63,14 +64,16 @@ def main() -> None:
     part = run.cell.dataset.num_classes / facts.num_classes
     # Full batches, the short last one and an evaluation: together they take the memory of a real run.
     short = 0 if recipe.drop_last else round(facts.train_count * part) % recipe.batch_size
-    training = training_on_random_images(run, 2 * recipe.batch_size + short, request["device"], request["threads"])
+    training = training_on_random_images(
+        run, FULL_STEPS * recipe.batch_size + short, request["device"], request["threads"]
+    )
     training.feed.begin_epoch(1)
     for step in range(training.steps):
         training.learner.train_on_batch(step)
     training.learner.evaluate()
     _answer(ready=True)
     seconds = json.loads(sys.stdin.readline())["seconds"]
-    rate = _images_per_second(training, seconds)
+    rate = _images_per_second(training, seconds, FULL_STEPS)
     memory_bytes = 0
     if training.device.type == "cuda":
         memory_bytes = torch.cuda.max_memory_reserved() + round(part * facts.decoded_bytes) + CONTEXT_BYTES
@@ -81,13 +84,14 @@ def _answer(**values: Any) -> None:
     print(json.dumps(values), flush=True)
 
 
-def _images_per_second(training: Training, seconds: float) -> float:
+def _images_per_second(training: Training, seconds: float, steps: int) -> float:
+    """The speed of the first ``steps`` batches, the full ones: a run has a short batch once an epoch."""
     import torch
 
     began = time.monotonic()
     images, elapsed = 0, 0.0
     while elapsed < seconds:
-        for step in range(training.steps):
+        for step in range(steps):
             images += training.learner.train_on_batch(step)
         if training.device.type == "cuda":
             torch.cuda.synchronize()

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 _SECONDS = 300.0
 _IMAGES = 2  # batch norm needs more than one
 _STATE_BYTES = 12  # per parameter: weight, gradient, momentum
-# The memory of a batch, relative to the activations that it keeps: the backward pass makes more beside them; and the
-# allocator keeps the memory of the steps before a CUDA graph is captured.
-_EAGER, _GRAPHED = 1.5, 3.0
+# The memory of a batch, relative to the activations that it keeps: the backward pass makes more beside them; and a CUDA
+# graph keeps all of its own.
+_EAGER, _GRAPHED = 1.5, 2.0
 
 _known: dict[str, int] = {}
 
