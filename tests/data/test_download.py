@@ -49,6 +49,19 @@ class Handler(BaseHTTPRequestHandler):
         if manner.isdigit():
             self.send_error(int(manner))
             return
+        if manner.startswith("HTTP/"):
+            self.wfile.write(manner.encode())
+            return
+        if manner.startswith("for ever"):
+            if "continue" not in manner:
+                self.send_response(200)
+                self.flush_headers()
+            if "content" in manner:
+                self.end_headers()
+            said = b"HTTP/1.1 100 Continue\r\n\r\n" if "continue" in manner else b"x"
+            while not server.released.wait(0.01):
+                self.wfile.write(said)
+            return
         body = CONTENT
         if manner == "wrong bytes":
             body = CONTENT[:-1] + b"?"
@@ -207,6 +220,43 @@ def test_giving_up_keeps_what_has_come_and_says_so(server: Server, tmp_path: Pat
     assert "--from FILE" in str(error.value)
     assert names(tmp_path) == ["archive.zip.part"]
     assert len(server.requested_ranges) == 3  # the first brought something, and counts
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        ("HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\nPK", r"makes no sense \(Content-Length: abc\)"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nPK", r"makes no sense \(Content-Length: -5\)"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nPK", r"makes no sense \(.*: 2, 3\)"),
+        ("HTTP/1.1 200 OK\r\n\r\n<html>Moved</html>", "sent a text and no archive: <html>Moved</html>"),
+        (f"HTTP/1.1 200 OK\r\n\r\n\ufeff <!DOCTYPE html>{'é' * 100}", "sent a text and no archive: .*<!DOCTYPE html>"),
+        (f"HTTP/1.1 200 OK\r\n\r\n{'Quota exceeded. ' * 99}", "sent a text and no archive: Quota exceeded"),
+        ("HTTP/1.1 302 F\r\nLocation: ftp://127.0.0.1/x\r\n\r\n", "redirects to ftp://127.0.0.1/x, which is no web"),
+        ("HTTP/1.1 302 F\r\nLocation: file:///etc/passwd\r\n\r\n", "the server answers 302"),
+        ("HTTP/1.1 302 F\r\nLocation: http://[broken\r\n\r\n", "makes no sense"),
+        ("HTTP/1.1 302 F\r\nLocation: http://127.0.0.1:99999999/\r\n\r\n", "makes no sense|the download failed"),
+        ("HTTP/1.1 302 F\r\nLocation: http://a b/\r\n\r\n", "makes no sense|the download failed"),
+        ("HTTP/1.1 302 F\r\nLocation: /archive.zip\r\n\r\n", "the server answers 302 .* infinite loop"),
+        (f"HTTP/1.1 {'9' * 100_000}\r\n\r\n", r"the download failed \(.{0,200}\)\n"),
+        ("HTTP/1.1 200 OK\r\n" + "X: y\r\n" * 200, "the download failed .got more than 100 headers"),
+    ],
+    ids=lambda value: None,
+)
+def test_an_answer_that_makes_no_sense_is_one_message(server: Server, tmp_path: Path, answer: str, what: str) -> None:
+    server.manners = [answer]
+    with pytest.raises(DataError, match=what):
+        get(server, tmp_path / "archive.zip")
+    assert not (tmp_path / "archive.zip").exists()
+    assert b"<" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("manner", ["for ever headers", "for ever continue headers", "for ever content, no length"])
+def test_an_answer_without_end_is_left(server: Server, tmp_path: Path, manner: str) -> None:
+    server.manners = [manner]
+    with pytest.raises(DataError, match=r"the download failed \(the server sent (no whole answer|\d+ bytes) in"):
+        download(server.url, tmp_path / "a.zip", md5=MD5, size_bytes=None, timeout_s=0.1, attempts=2, pause_s=0.0)
+    assert len(server.requested_ranges) == 2
 
 
 def test_a_server_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ MAY_WRITE = {
     "data/cache.py": "a temporary file, committed by durable.py",
     "data/node_copy.py": "a .part file, committed by durable.py once it is whole and verified",
     "data/download.py": "a .part file, which gets its name once its checksum is right",
+    "data/web_answer.py": "opens addresses and no files",
     "sweep/local/worker.py": "the run's log, which is only added to",
     "sweep/local/gpu_memory.py": "the run's log, which is only added to",
     "sweep/registry.py": "a sweep's notes on itself, which are only added to",
