@@ -129,8 +129,10 @@ def _scope(report: Report) -> list[str]:
 def _methodology(report: Report) -> Iterator[str]:
     """What was run, on which hardware, and how it is tested."""
     yield (
-        "Networks, losses and training were implemented from the papers. Every loss is trained with the same seeds as "
-        "cross-entropy; differences are paired by seed, with Student's t intervals, and p-values are adjusted by "
+        "Losses and training were implemented from the paper's supplement and the recipe of the authors' code base; "
+        "the text of the main paper was not at hand. Networks are torchvision's where it has them, else written from "
+        "their papers. Every loss is trained with the same seeds as cross-entropy; differences are paired by seed, "
+        "with Student's t intervals, and p-values are adjusted by "
         f"Holm's method over all cells of {report.family}. Accuracies are from the "
         f"{'last epoch' if report.metric == 'last' else 'best epoch, which is selected on the test set'}."
     )

@@ -101,7 +101,9 @@ class _Source:
 
     @property
     def found_any(self) -> bool:
-        return any(runs.completed or runs.left_out for runs in self.runs.values())
+        """Whether it has a record of its own: what it borrows stands elsewhere already."""
+        own = any(record.table == self.table.id for record in self.completed)
+        return own or any(runs.left_out for runs in self.runs.values())
 
     @property
     def completed(self) -> list[RunRecord]:

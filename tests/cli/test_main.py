@@ -91,7 +91,7 @@ def test_shells_are_given_their_completion(shell: str) -> None:
     ("typed", "offered"),
     [
         ("biasrepro sw", ["sweep"]),
-        ("biasrepro sweep table1", ["table1", "table1_variants"]),
+        ("biasrepro sweep table1", ["table1", "table1_formula_2021", "table1_variants"]),
         ("biasrepro status de", ["demo"]),
         ("biasrepro train table2/squeezenet/b", ["table2/squeezenet/bias"]),
         ("biasrepro train nothing/", []),

@@ -124,8 +124,9 @@ def test_the_recipe_of_the_released_code_is_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in builtin_names() if name != "demo"])
-def test_alpha_and_beta_are_0_3_everywhere(name: str) -> None:
-    assert {(cell.weighting.alpha, cell.weighting.beta) for cell in find_table(name).cells} == {(0.3, 0.3)}
+def test_alpha_is_0_3_and_beta_too_but_in_the_first_released_code(name: str) -> None:
+    beta = 0.7 if name in ("released", "table1_formula_2021", "table2_formula_2021") else 0.3
+    assert {(cell.weighting.alpha, cell.weighting.beta) for cell in find_table(name).cells} == {(0.3, beta)}
 
 
 @pytest.mark.parametrize("name", builtin_names())
@@ -186,3 +187,18 @@ def test_the_variants_that_the_printed_rows_leave_open_are_there() -> None:
     strides = {(row.model, row.options.stem_stride) for row in find_table("table1_variants").rows}
     assert ("shufflenetv2_x1_0", None) in strides
     assert ("densenet100_k24", 1) in strides
+
+
+@pytest.mark.parametrize(
+    ("name", "beta"), [("table1_formula_2021", 0.7), ("table2_formula_2021", 0.7), ("released_formula_2022", 0.3)]
+)
+def test_the_other_formula_stands_beside_every_row_and_differs_in_beta_alone(name: str, beta: float) -> None:
+    table = find_table(name)
+    assert table.beside is not None
+    shown = find_table(table.beside)
+    assert (table.dataset, table.recipe, table.columns) == (shown.dataset, shown.recipe, shown.columns)
+    assert [(row.beside, row.model, row.options) for row in table.rows] == [
+        (row.id, row.model, row.options) for row in shown.rows
+    ]
+    assert table.weighting.beta == beta != shown.weighting.beta
+    assert table.weighting == shown.weighting.model_copy(update={"beta": beta})

@@ -155,7 +155,7 @@ class Situation:
         return [self._assembled(find_table(name)) for name in self.tables]
 
     def _assembled(self, table: Table) -> AssembledTable:
-        variants = variants_of(table)
+        variants = [variant for variant in variants_of(table) if variant.table.endswith("_variants")]
         records = [*self.found(table), *(one for variant in variants for one in self.found_of_variants(variant))]
         return assemble(table, records, metric=self.metric, variants=variants, show_variants=self.show_variants)
 

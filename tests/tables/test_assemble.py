@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from repro.analysis.evidence import variants_of
+from repro.analysis.runs import equal_cells
 from repro.experiment.config import builtin_names, find_table
 from repro.experiment.schema import Row, Table
 from repro.results import Found
@@ -170,7 +171,8 @@ def test_an_override_of_the_execution_alone_leaves_the_paper_beside_and_is_named
 
 def test_variants_stand_under_their_rows_once_they_are_recorded(fakes: ModuleType) -> None:
     table = find_table("table2")
-    [variants] = variants_of(table)
+    variants = find_table("table2_variants")
+    assert variants in variants_of(table)
     recorded = [fakes.found(fakes.fake_record(fakes.run_of(variants, "mobilenetv2_x1_0", "mean_bias", 0)))]
 
     def rows(found: list[Found], show: bool | None) -> list[str]:
@@ -198,7 +200,8 @@ def test_several_variants_keep_their_order_under_their_rows(name: str) -> None:
 
 def test_variants_of_an_overridden_table_are_overridden_alike() -> None:
     assert [one.id for one in variants_of(find_table("table1+dataset.classes=20"))] == [
-        "table1_variants+dataset.classes=20"
+        "table1_formula_2021+dataset.classes=20",
+        "table1_variants+dataset.classes=20",
     ]
     assert variants_of(find_table("table1_variants")) == []
 
@@ -212,3 +215,14 @@ def test_many_notes_get_letters_beyond_the_alphabet_and_none_ticks_a_box() -> No
     assert marks[:3] == ["a", "b", "c"]
     assert marks[25:27] == ["aa", "ab"]
     assert "x" not in marks
+
+
+def test_a_variant_whose_runs_are_all_borrowed_is_not_shown(fakes: ModuleType) -> None:
+    table, variant = find_table("table1"), find_table("table1_formula_2021")
+    lending = equal_cells(variant, [table])
+    ce = fakes.found(fakes.fake_record(fakes.run_of(table, "resnet18", "ce", 0)))
+    shown = assemble(table, [ce], variants=[variant], lending=lending)
+    assert not [row.id for row in shown.rows if row.variant]
+    own = fakes.found(fakes.fake_record(fakes.run_of(variant, "resnet18", "bias", 0)))
+    (row,) = (row for row in assemble(table, [ce, own], variants=[variant], lending=lending).rows if row.variant)
+    assert [cell.ours is not None for cell in row.cells] == [True, True]

@@ -19,7 +19,6 @@ from types import ModuleType
 import pytest
 
 from repro.analysis.assessment import assess
-from repro.analysis.evidence import variants_of
 from repro.experiment.config import find_table
 from repro.tables import RENDERERS, SUFFIXES, AssembledTable, Verdicts, assemble
 from repro.tables import latex_format as latex
@@ -106,7 +105,7 @@ def test_a_demo_has_differences_and_no_verdict(fakes: ModuleType) -> None:
 
 def test_a_variant_is_judged_by_the_row_that_it_stands_beside(fakes: ModuleType) -> None:
     table = find_table("table2")
-    variants = variants_of(table)
+    variants = [find_table("table2_variants")]
     found = [one for variant in variants for one in fakes.every_run(variant, range(3))]
     shown = assemble(table, found, variants=variants)
     judged = with_verdicts(shown, assess([table, *variants], [one.record for one in found]), "words")
