@@ -11,6 +11,7 @@ from repro.cli.console import console, duration, percent, rate, say, text_line
 from repro.cli.options import ProgressStyle
 from repro.cli.references import command_line
 from repro.errors import Interrupted
+from repro.machine import package_path
 from repro.progress import Progress
 from repro.wording import shell_line
 
@@ -136,6 +137,8 @@ def say_result(record: RunRecord, folder: RunFolder, reference: str, *, trained_
     else:
         best = f"(best {percent(record.best_top1_percent)} at epoch {record.best_epoch}, selected on the test set)"
         say(f"{record.id}: {percent(record.last_top1_percent)} top-1 after the last epoch {best}", "bold green")
+    if record.provenance.git_commit is None and (package_path() / ".git").exists():
+        say("the commit of the code is not recorded: git did not report it", "yellow")
     if record.provenance.git_commit and record.provenance.git_dirty is None:
         say("whether the code had uncommitted changes is not recorded: git did not report it", "yellow")
     table = reference.rsplit("/", 2)[0]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+from repro.machine import package_path
+
+with contextlib.chdir(package_path()):  # else it reads a file matplotlibrc of the current folder
+    import matplotlib  # noqa: F401
 
 from repro.figures import curves, deltas, inverse_function, parameters, weights
 from repro.figures.drawing import Drawing

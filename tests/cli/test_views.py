@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.console import Console
 from repro.cli.console import duration, percent, plain_lines, rate, size
 from repro.cli.sweep.dry_run import seeds_text
 from repro.cli.sweep.view import PlainSweepView, RichSweepView, running_table, shown, whole_line
-from repro.cli.train_view import fraction_done
+from repro.cli.train_view import fraction_done, say_result
 from repro.experiment.config import find_table
 from repro.progress import Progress
 from repro.results import RunFolder
@@ -216,3 +217,29 @@ def test_piped_output_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypat
     say("a " * 100)
     show_table(["header"], [["b " * 100]])
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"git_commit": None}, "the commit of the code is not recorded"),
+        ({"git_commit": "0" * 40, "git_dirty": None}, "whether the code had uncommitted changes is not recorded"),
+        ({"git_commit": "0" * 40, "git_dirty": False}, ""),
+    ],
+)
+def test_what_git_did_not_report_is_said(
+    known: dict[str, Any],
+    said: str,
+    fake_runs: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr("repro.cli.train_view.package_path", lambda: tmp_path)
+    record = fake_runs.record(selected_runs(find_table("demo"), (0,))[0])
+    record = record.model_copy(update={"provenance": record.provenance.model_copy(update=known)})
+    say_result(record, RunFolder(tmp_path / record.id), "demo/shufflenetv2/ce", trained_before=False)
+    out = capsys.readouterr().out
+    assert said in out
+    assert ("git did not report" in out) is bool(said)

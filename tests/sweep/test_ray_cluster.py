@@ -73,3 +73,32 @@ def test_ray_s_workers_do_not_get_the_current_folder_on_their_path(
     join("auto")
     assert seen == [(package_path(), "0")]
     assert Path.cwd() == tmp_path
+
+
+def refuse(folder: Path) -> None:
+    raise PermissionError(1, f"{folder} is another user's")
+
+
+@pytest.mark.parametrize("mode", [None, "disabled"])
+def test_a_ray_of_this_machine_takes_commands_of_nobody_else(mode: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+    folders: list[Path] = []
+
+    def init(*, _temp_dir: str, **_: Any) -> None:
+        seen.append(dict(os.environ))
+        folders.append(Path(_temp_dir))
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr(worker, "listen_error_messages", worker.listen_error_messages)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    monkeypatch.setattr(os, "environ", inherited | ({"RAY_AUTH_MODE": mode} if mode else {}))
+    join(None)
+    (environment,) = seen
+    assert environment["RAY_AUTH_MODE"] == (mode or "token")
+    assert len(environment.get("RAY_AUTH_TOKEN", "")) == (0 if mode else 64)
+    assert environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+    assert folders[0].parent.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(ray_cluster, "make_private", refuse)
+    with pytest.raises(ClusterLost, match="a Ray on this machine cannot be used"):
+        join(None)

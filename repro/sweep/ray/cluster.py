@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import os
+import secrets
 import socket
 import sys
 import tempfile
@@ -15,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from repro.errors import RunFailure, UserError
 from repro.machine import find_gpus, package_path, usable_cores
+from repro.results.files import make_private
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.ray.backend import RayOptions
 
@@ -123,6 +126,8 @@ def join(address: str | None) -> None:
     is_here = host in ("127.0.0.1", "localhost", "::1")
     for name, value in {**_QUIET, **(_LOOPBACK if is_here else {})}.items():
         os.environ[name] = value
+    if address is None and "RAY_AUTH_MODE" not in os.environ:  # else other users of this machine could command it
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     if address is not None and ":" in address and not answers(address, ANSWER_SECONDS):
         raise _unreachable(address, "nothing accepts a connection there")
     from ray._private import worker
@@ -158,15 +163,24 @@ def _begin(address: str | None, failed: list[BaseException]) -> None:
     """
     import ray
 
-    settings: dict[str, Any] = {"address": address or "local"}  # None would join any Ray that runs on this machine
-    if address is None:
-        settings |= {"num_cpus": usable_cores(), "num_gpus": len(find_gpus())}
-        settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
+        settings = {"address": address} if address is not None else _own_ray()
         with contextlib.chdir(package_path()):
             ray.init(**settings, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
     except BaseException as error:
         failed.append(error)
+
+
+def _own_ray() -> dict[str, Any]:
+    """Settings of a Ray for this sweep alone: on loopback, in a folder of this user alone. Raises OSError."""
+    settings: dict[str, Any] = {"address": "local"}  # None would join any Ray that runs on this machine
+    settings |= {"num_cpus": usable_cores(), "num_gpus": len(find_gpus())}
+    settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    if "RAY_TMPDIR" not in os.environ:
+        folder = Path("/tmp") / f"biasrepro-{os.getuid()}"  # Ray's sockets need a short path
+        make_private(folder)
+        settings["_temp_dir"] = str(folder / "ray")
+    return settings
 
 
 def answers(address: str, seconds: float) -> bool:
