@@ -1,4 +1,4 @@
-"""The five losses: cross-entropy in which sample i is weighted by z_i, from the diversity of its last feature maps.
+"""The losses: cross-entropy in which sample i is weighted by z_i, from the diversity of its last feature maps.
 
 With v_i the unbiased variance and m_i the mean of the features of sample i, both scaled over the batch, the loss is
 mean_i(z_i * CE_i), where z_i is
@@ -9,13 +9,19 @@ mean_i(z_i * CE_i), where z_i is
     mean_bias             exp(alpha * m_i) - beta              supplement, eq. 2
     mean_variance_bias    z(m_i) * z(v_i), z as in `bias`      supplement, last paragraph
 
+and the controls of `bias` (and likewise of `inverse_bias`), each with one property of its z taken away; ours:
+
+    mean_one_bias         z_i / mean z                         the emphasis, without the change of the loss's scale
+    constant_bias         mean z                               the scale, without the emphasis
+    shuffled_bias         z_p(i), p a random permutation       scale and spread, without the link to the features
+
 No gradient flows through z: the released code detaches the features. The sources differ in how v and m are scaled;
 see ``Scale``.
 """
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +108,37 @@ class BiasLoss(nn.Module):
         for name, scale in self.scales.items():
             z = z * (torch.exp(self.alpha * scale(measured[name], activations)) - self.beta)
         return 1 / z if self.inverse else z
+
+
+class BiasControl(BiasLoss):
+    """The weights of a ``BiasLoss`` with one property taken away: ``control`` is mean_one, constant or shuffled.
+
+    The permutation of ``shuffled`` is drawn from torch's generator of the device. Training seeds it before each step
+    from the run's seed, the epoch and the step, so that a resumed run draws the same, and a CUDA graph a new one each
+    time.
+    """
+
+    def __init__(
+        self,
+        control: Literal["mean_one", "constant", "shuffled"],
+        measures: tuple[str, ...],
+        alpha: float,
+        beta: float,
+        normalization: str,
+        *,
+        inverse: bool = False,
+    ) -> None:
+        super().__init__(measures, alpha, beta, normalization, inverse=inverse)
+        self.control = control
+
+    def weights(self, features: Tensor) -> Tensor:
+        """The weights (N,), float32, of features (N, C, H, W). Raises ValueError as ``BiasLoss`` does."""
+        z = super().weights(features)
+        if self.control == "mean_one":
+            return z / z.mean()
+        if self.control == "constant":
+            return z.mean().expand_as(z)
+        return z[torch.rand(len(z), device=z.device).argsort()]
 
 
 def _variance_and_mean(activations: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,13 +38,23 @@ class Reference:
         return (values - start) / (high - low)
 
     def weights(self, features: np.ndarray) -> np.ndarray:
+        """The weights by the loss's own formula, or, of a control, from those of the loss that it controls."""
+        for control in ("mean_one", "constant", "shuffled"):
+            if self.name.startswith(f"{control}_"):
+                z = self.of(self.name.removeprefix(f"{control}_"), features)
+                if control == "shuffled":
+                    return z[torch.rand(len(z), generator=torch.Generator().manual_seed(0)).argsort().numpy()]
+                return z / z.sum() * len(z) if control == "mean_one" else np.full_like(z, z.sum() / len(z))
+        return self.of(self.name, features)
+
+    def of(self, name: str, features: np.ndarray) -> np.ndarray:
         flat = features.reshape(len(features), -1).astype(np.float64)
         variance = ((flat - flat.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) / (flat.shape[1] - 1)
 
         def z(measure: str, values: np.ndarray) -> np.ndarray:
             return np.exp(ALPHA * self.scaled(measure, values, flat)) - BETA
 
-        match self.name:
+        match name:
             case "ce":
                 return np.ones(len(flat))
             case "bias":
@@ -53,8 +63,9 @@ class Reference:
                 return 1 / z("variance", variance)
             case "mean_bias":
                 return z("mean", flat.mean(axis=1))
-            case _:
+            case "mean_variance_bias":
                 return z("mean", flat.mean(axis=1)) * z("variance", variance)
+        raise AssertionError(f"{name} has no formula here")
 
     def loss(self, logits: np.ndarray, features: np.ndarray, targets: np.ndarray) -> float:
         logits = logits.astype(np.float64)
@@ -76,11 +87,13 @@ def batch(samples: int = 16, classes: int = 10, seed: int = 0) -> dict[str, torc
 
 
 def mean_loss(loss: nn.Module, **data: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(0)  # of the permutation, as training seeds each step
     return per_sample(loss, **data)[0].mean()
 
 
 def weights_of(loss: nn.Module, features: torch.Tensor) -> torch.Tensor:
     data = batch(len(features))
+    torch.manual_seed(0)
     return per_sample(loss, **data | {"features": features})[1]
 
 
@@ -169,6 +182,37 @@ def test_bf16_inputs_are_reduced_in_float32(name: str) -> None:
     assert loss.dtype == torch.float32
     rounded = {key: value.float().numpy() if value.is_floating_point() else value.numpy() for key, value in low.items()}
     assert float(loss) == pytest.approx(Reference(name, "batch").loss(**rounded), abs=1e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bias", "inverse_bias"])
+def test_each_control_takes_one_property_of_the_weights_away(name: str) -> None:
+    features = batch(64)["features"]
+    z = weights_of(build_loss(name), features)
+    mean_one, constant, shuffled = (
+        weights_of(build_loss(f"{control}_{name}"), features) for control in ("mean_one", "constant", "shuffled")
+    )
+    assert float(mean_one.mean()) == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(mean_one * z.mean(), z)
+    torch.testing.assert_close(constant, torch.full((64,), float(z.mean())))
+    assert torch.equal(shuffled.sort().values, z.sort().values)
+    assert not torch.equal(shuffled, z)
+    assert abs(float(torch.corrcoef(torch.stack([shuffled, z]))[0, 1])) < 0.3
+
+
+def test_a_shuffle_follows_the_seed_and_is_another_at_each_draw() -> None:
+    loss, features = build_loss("shuffled_bias"), batch(64)["features"]
+    first, again = weights_of(loss, features), weights_of(loss, features)
+    assert torch.equal(first, again)
+    assert not torch.equal(loss.weights(features), first)
+
+
+def test_the_constant_control_is_what_the_schema_can_say_of_one_weight() -> None:
+    """alpha 0 gives every sample z = 1 - beta: the batch's mean z, where that is known beforehand."""
+    features = batch(64)["features"]
+    mean = float(weights_of(build_loss("bias"), features).mean())
+    data = batch(64)
+    constant = mean_loss(build_loss("constant_bias"), **data)
+    torch.testing.assert_close(constant, mean_loss(build_loss("bias", alpha=0.0, beta=1 - mean), **data))
 
 
 @pytest.mark.parametrize("name", WEIGHTED)

@@ -134,6 +134,8 @@ NETWORKS: dict[str, Network] = {
 _BIAS_LOSS = "repro.losses:BiasLoss"
 _VARIANCE, _MEAN, _BOTH = ({"measures": names} for names in (("variance",), ("mean",), ("mean", "variance")))
 _INVERSE = {**_VARIANCE, "inverse": True}
+_BIAS_CONTROL = "repro.losses:BiasControl"
+_MEAN_ONE, _CONSTANT, _SHUFFLED = ({"control": name} for name in ("mean_one", "constant", "shuffled"))
 
 # The colours are Okabe and Ito's (2008, Color Universal Design).
 LOSSES: dict[str, Loss] = {
@@ -144,6 +146,12 @@ LOSSES: dict[str, Loss] = {
         Loss("inverse_bias", _BIAS_LOSS, _INVERSE, weighted=True, colour="#d55e00", dashes=(4.0, 1.6), marker="^"),
         Loss("mean_bias", _BIAS_LOSS, _MEAN, weighted=True, colour="#009e73", dashes=(5.0, 1.4, 1.2, 1.4), marker="v"),
         Loss("mean_variance_bias", _BIAS_LOSS, _BOTH, weighted=True, colour="#cc79a7", dashes=(1.2, 1.2), marker="P"),
+        Loss("mean_one_bias", _BIAS_CONTROL, _MEAN_ONE | _VARIANCE, weighted=True),
+        Loss("constant_bias", _BIAS_CONTROL, _CONSTANT | _VARIANCE, weighted=True),
+        Loss("shuffled_bias", _BIAS_CONTROL, _SHUFFLED | _VARIANCE, weighted=True),
+        Loss("mean_one_inverse_bias", _BIAS_CONTROL, _MEAN_ONE | _INVERSE, weighted=True),
+        Loss("constant_inverse_bias", _BIAS_CONTROL, _CONSTANT | _INVERSE, weighted=True),
+        Loss("shuffled_inverse_bias", _BIAS_CONTROL, _SHUFFLED | _INVERSE, weighted=True),
     )
 }
 

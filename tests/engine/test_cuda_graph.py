@@ -67,8 +67,9 @@ def with_dropout(make_run: MakeRun) -> Callable[..., Run]:
     return make
 
 
-def test_replayed_steps_change_the_state_as_eager_ones_do(make_run: MakeRun, small_dataset: Dataset) -> None:
-    run = make_run(*RECIPE, "weighting.normalization=running")
+@pytest.mark.parametrize("loss", ["bias", "shuffled_bias"])
+def test_replayed_steps_change_the_state_as_eager_ones_do(make_run: MakeRun, small_dataset: Dataset, loss: str) -> None:
+    run = make_run(*RECIPE, "weighting.normalization=running", loss=loss)
     graphed, capture = learner_of(run, small_dataset), Repeat()
     graphed._train = GraphedBatch(graphed.batch_function(), graphed.state.tensors, capture)
     assert train(graphed) == train(learner_of(run, small_dataset))
@@ -130,6 +131,19 @@ def test_a_failed_capture_shows_what_failed_inside_it(work: Exception, shown: st
         failure = capture_failure(error)
     assert shown in str(failure)
     assert isinstance(failure, RunFailure) == ("captured" in shown)
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_a_graph_draws_a_new_permutation_at_each_step_as_eager_steps_do(
+    make_run: MakeRun, small_dataset: Dataset
+) -> None:
+    deterministic = (*RECIPE, "execution.deterministic=true")
+    graphed = learner_of(make_run(*deterministic, loss="shuffled_bias"), small_dataset, "cuda")
+    eager = learner_of(
+        make_run(*deterministic, "execution.cuda_graph=false", loss="shuffled_bias"), small_dataset, "cuda"
+    )
+    assert train(graphed) == train(eager)
 
 
 @pytest.mark.cuda

@@ -91,6 +91,18 @@ def test_interrupted_anywhere_and_resumed_is_as_if_never_interrupted(
     assert resumed.provenance.resumptions == 1
 
 
+@pytest.mark.parametrize("asked", [2, 5])
+def test_a_shuffled_run_draws_the_same_permutations_after_an_interruption(
+    make_run: MakeRun, tmp_path: Path, asked: int
+) -> None:
+    run = make_run(loss="shuffled_bias")
+    whole = run_it(run, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run_it(run, tmp_path / "halves", should_stop=stopper(asked))
+    assert run_it(run, tmp_path / "halves").outcome() == whole.outcome()
+    assert whole.state_hash != run_it(make_run(), tmp_path / "bias").state_hash
+
+
 def test_a_run_stopped_at_every_step_still_ends_the_same(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
     whole = run_it(run, tmp_path / "whole")

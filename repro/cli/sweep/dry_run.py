@@ -168,6 +168,6 @@ def _show_totals(plan: Plan, slots: Sequence[Slot], total: Estimate) -> None:
         hours = total.run_seconds / 3600
         spent = f"{hours:,.1f} GPU-hours" if slot.device == "cuda" else f"{hours * slot.threads:,.1f} core-hours"
         say(f"time   about {spent}, {duration(total.wall_seconds)} here{partly}")
-        start = total.start_seconds / (len(plan.todo) - total.unknown)
-        say(f"       {duration(start)} of each run before its first epoch: imports, data, network")
+        if (start := total.start_seconds / (len(plan.todo) - total.unknown)) >= 1:
+            say(f"       {duration(start)} of each run before its first epoch: imports, data, network")
         say("       estimated from runs alone on a device; runs that share one slow each other down")
