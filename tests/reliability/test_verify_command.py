@@ -51,6 +51,12 @@ def test_whole_results_are_whole(tmp_path: Path, verify: Verify) -> None:
     assert not any(line.startswith("unrecognised") for line in said.splitlines())
 
 
+def test_records_alone_take_no_room_for_checkpoints(tmp_path: Path, verify: Verify) -> None:
+    write_record(folder_in(tmp_path), a_record())
+    code, said = verify(tmp_path)
+    assert (code, "1 record and 0 checkpoints are whole" in said, "Checkpoints" in said) == (0, True, False)
+
+
 def test_a_run_in_training_is_left_alone(tmp_path: Path, verify: Verify) -> None:
     commit(folder_in(tmp_path), 1)
     with own(folder_in(tmp_path)):

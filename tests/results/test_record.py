@@ -24,6 +24,15 @@ def test_a_record_survives_being_written(make_record: Callable[..., RunRecord]) 
         assert from_bytes(to_bytes(record), where="run.json") == record
 
 
+def test_accepted_changes_survive_being_written(make_record: Callable[..., RunRecord]) -> None:
+    record = make_record()
+    made = record.provenance.model_copy(
+        update={"changes_accepted": ("torch was 2.14.0, is 2.15.0", "threads was 1, is 2")}
+    )
+    record = record.model_copy(update={"provenance": made})
+    assert from_bytes(to_bytes(record), where="run.json") == record
+
+
 def test_a_record_is_json_that_anything_can_read(make_record: Callable[..., RunRecord]) -> None:
     record = make_record()
     text = to_bytes(record).decode()
