@@ -17,7 +17,7 @@ from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, INK, MUTED, PAPER, TITLE_INCHES, Series, series_of
 from repro.tables.layout import interval, signed
 
-_LINE_INCHES, _NAME_INCHES = 0.15, 0.95
+_LINE_INCHES, _NAME_INCHES = 0.15, 1.35
 _ABOVE, _BELOW = -0.2, 0.16  # the paper's figure and ours, apart, in lines
 _DIAMOND: dict[str, Any] = {"marker": "D", "markersize": 4, "markerfacecolor": "none"}
 
@@ -28,7 +28,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     """A panel for each table, a line for each cell: the paper's delta a diamond, ours a point with its 95% interval."""
     lines_of = [_lines(table) for table in tables]
     heights = [max(len(lines), 4) for lines in lines_of]
-    figure = new_figure(COLUMN_INCHES, _LINE_INCHES * sum(heights) + 0.45 * len(tables) + 0.5)
+    figure = new_figure(COLUMN_INCHES, _LINE_INCHES * sum(heights) + 0.45 * len(tables) + 0.6)
     all_axes = figure.subplots(len(tables), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     drawn = []
     for axes, table, lines in zip(all_axes, tables, lines_of, strict=True):
@@ -36,7 +36,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
             drawn.append(_panel(axes, table, lines))
         else:
             say_missing(axes, f"{table.label} has no loss other than cross-entropy.")
-    all_axes[-1].set_xlabel("difference from cross-entropy (points of top-1)")
+    all_axes[-1].set_xlabel("difference from cross-entropy\n(points of top-1)")
     add_legend(figure, drawn)
     add_note(figure, _far_baselines(tables))
     headings = " ".join(table.heading for table in tables)
@@ -114,7 +114,9 @@ def _panel(axes: Axes, table: Recorded, lines: Sequence[_Line]) -> Panel:
     looks = series_of(table.table.columns)
     axes.set_title(shortened(table.label, TITLE_INCHES - _NAME_INCHES, font_points=7.5))
     axes.set_ylim(len(lines) - 0.5, -0.5)
-    axes.set_yticks(range(len(lines)), [shortened(name, _NAME_INCHES, weight="bold") for name, _, _ in lines])
+    weights = ["bold" if column is None else "normal" for _, _, column in lines]
+    names = [shortened(line[0], _NAME_INCHES, weight=weight) for line, weight in zip(lines, weights, strict=True)]
+    axes.set_yticks(range(len(lines)), names)
     axes.tick_params(axis="y", length=0)
     axes.axvline(0, color=MUTED, linewidth=0.6)
     axes.grid(True, axis="x")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
@@ -234,3 +235,9 @@ def test_the_family_of_a_papers_table_is_both_tables_of_the_paper(recorded_of: C
         families = recorded_of(f"table1{overrides}").assessment.families
         family = {table for table in families if families[table] == families[f"table1{overrides}"]}
         assert family == {f"table1{overrides}", f"table2{overrides}"}
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "released", "product", "tiny20", "controls", "demo"])
+def test_no_name_of_the_papers_tables_and_studies_is_shortened(name: str, recorded_of: Callable[..., Recorded]) -> None:
+    figure = draw_figure("deltas", [recorded_of(name)]).figure
+    assert not [text for text in figure.findobj(Text) if "…" in text.get_text()]
