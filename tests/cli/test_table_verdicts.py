@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ def test_words_stand_in_a_line_of_their_own(say: Callable[..., Any], table1_resu
     assert len(lines) == 6
     assert "verdict: reproduced (" in said.out
     assert "verdict" not in say("table", "table1", "--results", table1_results).out
+
+
+def test_a_study_shows_intervals_and_p_in_the_place_of_verdicts(say: Callable[..., Any]) -> None:
+    committed = Path(__file__).parents[2] / "results"
+    said = say("table", "tiny20", "--verdicts", "words", "--results", committed)
+    assert said.code == 0, said.err
+    assert len(re.findall(r"[−+]\d\.\d\d to [−+]\d\.\d\d, p = \d\.\d{3}", said.out)) == 6
 
 
 def test_the_verdict_does_not_depend_on_which_table_is_shown(say: Callable[..., Any], table1_results: Path) -> None:
