@@ -91,7 +91,7 @@ def _members_by_format(
         with lzma.open(path) as xz_stream:
             yield from _tar_members(path, xz_stream, wanted, limits)
     else:
-        raise DataError("not a .zip, .tar.gz or .tar.xz archive", where=str(path))
+        raise DataError("not a .zip, .tar.gz or .tar.xz archive", where=str(path), hint=_FETCH_AGAIN)
 
 
 class _BoundedStream:
@@ -157,8 +157,12 @@ def _zip_members(path: Path, wanted: Callable[[str], bool], limits: ReadLimits) 
 
 
 def _safe_name(path: Path, name: str) -> str:
-    """The member's name without a leading ``./``. Raises DataError for an absolute path or one with ``..``."""
-    if name.startswith("/") or "\\" in name or "\x00" in name or ".." in PurePosixPath(name).parts:
+    """The member's name with slashes and without a leading ``./``.
+
+    Raises DataError for an absolute path or one with ``..``.
+    """
+    name = name.replace("\\", "/")  # some archivers of Windows write them so
+    if name.startswith("/") or "\x00" in name or ".." in PurePosixPath(name).parts:
         raise _refused(path, f"member {name!r} leads out of the archive's folder")
     return name.removeprefix("./")
 

@@ -64,9 +64,16 @@ def find_source(facts: DatasetFacts, root: Path) -> Path | None:
     """The first archive or unpacked folder of a data set under ``root``, or None."""
     for archive in facts.archives:
         for folder in (root / facts.name, root):
-            if (folder / archive.file_name).exists():
-                return folder / archive.file_name
+            if (path := folder / archive.file_name).exists():
+                _require_plain(path)
+                return path
     return None
+
+
+def _require_plain(source: Path) -> None:
+    """Raises DataError for what is neither a file nor a folder: reading a device or a pipe may never end."""
+    if not (source.is_file() or source.is_dir()):
+        raise DataError("not a file or a folder", where=str(source), hint="Move it away.")
 
 
 def describe_source(source: Path, facts: DatasetFacts) -> str:
@@ -120,11 +127,11 @@ def fetch(facts: DatasetFacts, root: Path, source: Path | None = None, report: R
     if source is not None:
         if not source.exists():
             raise DataError("no such file or folder", where=str(source))
-        if not (source.is_file() or source.is_dir()):  # a device or a pipe may never end
-            raise DataError("not a file or a folder", where=str(source))
+        _require_plain(source)
         return _decode_once(source, facts, path, report, again=True)
-    if find_source(facts, root) is None and _open(path, facts)[0] is None:
-        archive = facts.download
+    archive = facts.download
+    found = find_source(facts, root)
+    if found is None and _open(path, facts)[0] is None:
         if archive is None or archive.url is None:
             raise DataError(f"{facts.title} has no download address", hint="Give a local copy with --from.")
         destination = path.with_name(archive.file_name)
@@ -138,7 +145,13 @@ def fetch(facts: DatasetFacts, root: Path, source: Path | None = None, report: R
                     size_bytes=archive.size_bytes,
                     progress=lambda done, total: report("downloading", done, total),
                 )
-    return open_decoded(facts, root, report)
+    try:
+        return open_decoded(facts, root, report)
+    except DataError as error:
+        if found is None or error.where != str(found) or archive is None or archive.url is None:
+            raise
+        away = f"Move {found} away, and the same command downloads the data."
+        raise DataError(error.what, where=error.where, hint=f"{error.hint} {away}" if error.hint else away) from error
 
 
 def verify(facts: DatasetFacts, root: Path) -> CachedImages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -166,6 +167,37 @@ def test_fetch_of_a_tiny_imagenet_folder_with_another_checksum(
     cached = fetch(tiny_facts, tmp_path / "data", folder, lambda *seen: stages.append(seen))
     assert cached.source == "folder tiny-imagenet-200"
     assert stages[-1] == ("decoding", 18, 18)
+
+
+@pytest.mark.parametrize("content", ["half", "page", "folder"])
+def test_what_is_left_of_an_archive_blocks_a_fetch_and_says_how_to_go_on(
+    content: str, tmp_path: Path, tiny_members: dict[str, bytes], tiny_facts: DatasetFacts, pack: Callable[..., bytes]
+) -> None:
+    place = tmp_path / tiny_facts.name / ("tiny-imagenet-200" if content == "folder" else "tiny-imagenet-200.zip")
+    place.parent.mkdir()
+    whole = pack("zip", tiny_members)
+    if content == "folder":
+        place.mkdir()
+    else:
+        place.write_bytes(whole[: len(whole) // 2] if content == "half" else b"<html>")
+    with pytest.raises(DataError) as caught:
+        fetch(tiny_facts, tmp_path)
+    assert caught.value.where == str(place)
+    assert f"Move {place} away, and the same command downloads the data." in str(caught.value.hint)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_an_archive_s_place_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    facts = DATASETS["tiny_imagenet"]
+    (tmp_path / facts.name).mkdir()
+    for archive in facts.archives:
+        place = tmp_path / facts.name / archive.file_name
+        os.mkfifo(place)
+        for ask in (fetch, find_source, open_decoded, require_images):
+            with pytest.raises(DataError, match="not a file or a folder") as caught:
+                ask(facts, tmp_path)
+            assert caught.value.where == str(place)
+        place.unlink()
 
 
 @pytest.fixture

@@ -60,6 +60,83 @@ def test_every_form_gives_the_same_images_in_the_order_of_wnid_and_number(
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
+def sorted_into_classes(members: Members, *, keep: bool, inner: str = "") -> Members:
+    """Validation images in folders of their classes, as scripts for torchvision's ImageFolder leave them."""
+    text = members[f"{TOP}/val/val_annotations.txt"].decode()
+    wnid_of = dict(line.split("\t")[:2] for line in text.splitlines())
+    moved: Members = {}
+    for name, content in members.items():
+        file_name = name.rpartition("/")[2]
+        if file_name in wnid_of:
+            moved[f"{TOP}/val/{wnid_of[file_name]}/{inner}{file_name}"] = content
+        elif keep or file_name != "val_annotations.txt":
+            moved[name] = content
+    return moved
+
+
+LAYOUTS: dict[str, Callable[[Members], Members]] = {
+    "sorted, annotations kept": lambda members: sorted_into_classes(members, keep=True),
+    "sorted, no annotations": lambda members: sorted_into_classes(members, keep=False),
+    "sorted, in images": lambda members: sorted_into_classes(members, keep=False, inner="images/"),
+    "nested": lambda members: {f"{TOP}/{name}": content for name, content in members.items()},
+    "another folder": lambda members: {name.replace(TOP, "tiny"): content for name, content in members.items()},
+    "no folder": lambda members: {name.removeprefix(f"{TOP}/"): content for name, content in members.items()},
+    "no images": lambda members: {name.replace("/images/", "/"): content for name, content in members.items()},
+    "from a Mac": lambda members: {f"__MACOSX/{TOP}/._x": b"", f"{TOP}/.DS_Store": b"", **members},
+    "with a mark": lambda members: {**members, f"{TOP}/wnids.txt": b"\xef\xbb\xbf" + members[f"{TOP}/wnids.txt"]},
+    "with CRLF": lambda members: {
+        name: content.replace(b"\n", b"\r\n") if name.endswith(".txt") else content for name, content in members.items()
+    },
+}
+
+
+@pytest.mark.parametrize("form", ["zip", "tar.gz", "folder", "backslashes"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_that_people_have_give_the_same_images(
+    form: str,
+    layout: str,
+    tiny_members: Members,
+    tiny_facts: DatasetFacts,
+    tmp_path: Path,
+    pack: Pack,
+    write_folder: Callable[[Members], Path],
+) -> None:
+    (tmp_path / "published").write_bytes(pack("zip", tiny_members))
+    expected = decode_tiny_imagenet(tmp_path / "published", tiny_facts)
+    members = LAYOUTS[layout](tiny_members)
+    if form == "folder":
+        source = write_folder(members)
+    else:
+        source = tmp_path / "x"
+        if form == "backslashes":
+            members = {name.replace("/", "\\"): content for name, content in members.items()}
+        source.write_bytes(pack("zip" if form == "backslashes" else form, members))
+    images = decode_tiny_imagenet(source, tiny_facts)
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert np.array_equal(getattr(images, name), getattr(expected, name)), name
+    assert images.classes == expected.classes
+
+
+def test_what_contradicts_itself_is_named_before_an_image_is_decoded(
+    tiny_members: Members, tiny_facts: DatasetFacts, tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repro.data.tiny_imagenet.decode_jpegs", None)
+    arranged = sorted_into_classes(tiny_members, keep=True)
+    wrong = {name.replace("val/n01443537/val_0", "val/n01629819/val_0"): content for name, content in arranged.items()}
+    twice = {**tiny_members, f"{TOP}/val/n01443537/val_0.JPEG": b""}
+    copies = {**tiny_members, f"copy/{TOP}/train/n01443537/images/n01443537_0.JPEG": b""}
+    some = {name: content for name, content in tiny_members.items() if "val_annotations" not in name}
+    for members, message in (
+        (wrong, "val/n01629819/val_0.JPEG is of class n01443537 by val_annotations.txt"),
+        (twice, "the validation image val_0.JPEG is here twice"),
+        (copies, "training images are in 2 places: copy/tiny-imagenet-200/ and tiny-imagenet-200/"),
+        (some, r"val/val_annotations.txt is missing, and .*val_..JPEG is in no folder of its class"),
+        ({"readme": b""}, "wnids.txt is missing"),
+    ):
+        with pytest.raises(DataError, match=message):
+            decode_changed(members, tiny_facts, tmp_path, pack)
+
+
 def test_greyscale_becomes_three_equal_channels(tiny_members: Members) -> None:
     grey = [content for name, content in tiny_members.items() if name.endswith("JPEG") and "test" not in name][4]
     assert Image.open(io.BytesIO(grey)).mode == "L"
