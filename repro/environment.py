@@ -10,8 +10,10 @@ and the look of a terminal.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 
 _IGNORED = (
     "PYTHON",  # how Python starts, optimizes, warns, encodes
@@ -58,10 +60,12 @@ def settled(environment: Mapping[str, str], *, for_a_node: bool = False) -> dict
 
 
 def settle(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Remove from this process's environment what is ignored."""
+    """Remove from this process's environment what is ignored; keep compiled code where nobody else puts some."""
     for name in list(filter(is_ignored, environment)):
         _removed.add(name)
         del environment[name]
+    with contextlib.suppress(RuntimeError):  # nobody's home; torch's default is in the folder of temporary files
+        environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path("~/.cache/torchinductor").expanduser()))
 
 
 def not_used(prefix: str) -> list[str]:
