@@ -24,6 +24,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkup, "_probe_torch", lambda: {"cuda": False, "built": "13.0"})
 
 
+def test_variables_that_are_not_obeyed_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_QOS", "low")
+    (found,) = (finding for finding in checkup.software() if finding.topic == "environment")
+    assert found.level == "ok"
+    assert "SBATCH_QOS" in found.text.removeprefix("set, and not obeyed: ").split(", ")
+
+
 def test_a_bare_machine_is_well_and_told_what_to_fetch(say: Say, tmp_path: Path) -> None:
     said = say("doctor", "--no-measure", "--results", tmp_path / "r", "--root", tmp_path / "d")
     assert said.code == 0

@@ -310,6 +310,41 @@ def test_a_job_that_hangs_is_cancelled_and_its_runs_are_submitted_again(
     assert len({event["task"] for event in sweep.audit()}) == 2
 
 
+@pytest.mark.slow
+def test_neither_the_environment_nor_a_percent_sign_changes_what_is_submitted(
+    cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"SBATCH_PARTITION": "nowhere", "SBATCH_NO_REQUEUE": "1", "SQUEUE_STATES": "FAILED", "SCANCEL_NAME": "none"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "acc50%user").mkdir()
+    sweep = Sweep(tmp_path / "acc50%user", runs=2, steps=5)
+    jobs: list[str] = []
+    logs: list[Path] = []
+
+    def look() -> None:
+        jobs.append(cluster.run("scontrol", "show", "job"))
+        logs.extend((sweep.results / ".sweeps" / "slurm").glob("*/*_0_log.out"))
+
+    assert fates(sweep.on_slurm(tick=Once(sweep, 2, look))) == ["completed"] * 2
+    assert "Requeue=1" in jobs[0]
+    assert "Requeue=0" not in jobs[0]
+    assert logs
+
+
+def test_a_stop_leaves_jobs_of_another_name_alone(cluster: SlurmCluster, tmp_path: Path) -> None:
+    other = ["sbatch", "--hold", "--output=/dev/null", "--job-name", f"biasrepro-{'0' * 12}", "--wrap=sleep 1"]
+    number = cluster.run(*other).split()[-1]
+    registration = register(tmp_path, table="tiny", executor="slurm", command="biasrepro sweep tiny", detached=True)
+    registration.note_left({"slurm": number})
+    try:
+        assert stop_sweeps(tmp_path, None)
+        assert number in queue("%i").split()
+    finally:
+        cluster.run("scancel", number)
+    assert registered(tmp_path) == []
+
+
 def test_a_partition_that_is_not_there_is_named(cluster: SlurmCluster, tmp_path: Path) -> None:
     before = set(queued_tasks())  # a former test's task may be about to leave
     with pytest.raises(SlurmError, match="invalid partition"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +17,11 @@ from repro.wording import counted
 
 
 class _Asked(NamedTuple):
-    """A sweep that was asked to stop. ``queue`` is its backend if only the cluster's queue tells when it is over."""
+    """A sweep that was asked to stop. ``queue`` is its backend if only what is ``left`` there tells when it is over."""
 
     sweep: Registration
-    queue: type[Backend] | None
+    queue: type[Backend] | None = None
+    left: Mapping[str, str] = {}
 
 
 def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120.0) -> bool:
@@ -60,23 +62,24 @@ def _drop_queued(sweep: Registration) -> _Asked | None:
     lives, queue = _lives(sweep), queue_of(sweep.executor)
     if queue is not None and sweep.left:
         try:
-            queue.drop(queue.named(sweep))
+            left = queue.named(sweep)
+            queue.drop(left)
         except UserError as error:
             say(f"{error.what}: queued jobs stay in its queue, and exit as soon as they start", "yellow")
         else:
             is_followed = lives and not sweep.detached
-            return _Asked(sweep, None if is_followed else queue)
-    return _Asked(sweep, None) if lives else None
+            return _Asked(sweep) if is_followed else _Asked(sweep, queue, left)
+    return _Asked(sweep) if lives else None
 
 
 def _wait_for(asked: list[_Asked], wait_seconds: float) -> int:
     """Wait until the sweeps are over; returns how many are not after ``wait_seconds``."""
     deadline = time.monotonic() + wait_seconds
     while asked and time.monotonic() < deadline:
-        asks_cluster = any(queue is not None for _, queue in asked)
+        asks_cluster = any(queue is not None for _, queue, _ in asked)
         time.sleep(1.0 if asks_cluster else 0.2)  # a cluster's controller serves others too
-        for sweep, queue in asked:
-            if queue is not None and queue.is_over(sweep.left):
+        for sweep, queue, left in asked:
+            if queue is not None and queue.is_over(left):
                 sweep.remove()
         asked = [entry for entry in asked if Registration.read(entry.sweep.results, entry.sweep.id)]
     return len(asked)

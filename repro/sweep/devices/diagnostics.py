@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import repro
+from repro.environment import not_used
 from repro.experiment.catalog import DATASETS, DatasetFacts, fetch_command
 from repro.machine import driver_version, find_gpus, processor_name, torch_is_cpu_only, usable_cores
 from repro.results.disk_space import free_bytes
@@ -52,6 +53,8 @@ def software() -> list[Finding]:
             absent.append(name)
     ours = f"biasrepro {repro.__version__}, Python {platform.python_version()}, {platform.platform()}"
     findings = [Finding("ok", "software", ours), Finding("ok", "packages", ", ".join(present))]
+    if names := not_used(""):
+        findings.append(Finding("ok", "environment", f"set, and not obeyed: {', '.join(names)}"))
     if absent:
         text = f"not installed: {', '.join(absent)}"
         findings.append(Finding("broken", "packages", text, f"pip install {' '.join(absent)}"))
