@@ -13,7 +13,9 @@ from typing import Any
 
 # Section of the configuration ("" for a new section), key, neutral value as JSON data. Append; never change a line.
 # Example: ("recipe", "label_smoothing", 0.0)
-ADDED_KEYS: list[tuple[str, str, Any]] = []
+ADDED_KEYS: list[tuple[str, str, Any]] = [
+    ("options", "initialization", "network"),
+]
 
 
 def without_neutral(configuration: Mapping[str, Any]) -> dict[str, Any]:

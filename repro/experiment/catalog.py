@@ -106,10 +106,10 @@ class DatasetFacts:
         return (self.train_count + self.test_count) * (3 * self.image_size**2 + 8)
 
 
-_STEM = ("stem_stride",)
+_STEM = ("stem_stride", "initialization")
 # cuDNN's depthwise convolutions may be much slower in channels_last.
 _DEPTHWISE = {"cuda_memory_format": "contiguous"}
-_DENSENET = ("stem_stride", "feature_point", "recompute")
+_DENSENET = (*_STEM, "feature_point", "recompute")
 
 # Parameter counts are rounded up; a test counts them.
 NETWORKS: dict[str, Network] = {

@@ -92,6 +92,7 @@ class ModelOptions(Strict):
 
     stem_stride: Annotated[Literal[1, 2] | None, BeforeValidator(whole_number)] = None
     feature_point: Literal["default", "before_norm"] = "default"
+    initialization: Literal["network", "layers"] = "network"
 
 
 class Published(Strict):

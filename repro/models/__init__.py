@@ -26,6 +26,7 @@ OPTIONS: dict[str, tuple[object, ...]] = {
     "stem_stride": (None, 1, 2),
     "feature_point": ("default", "before_norm"),
     "recompute": (False, True),
+    "initialization": ("network", "layers"),
 }
 
 
@@ -38,8 +39,9 @@ def build_model(name: str, num_classes: int, image_size: int = 32, **options: ob
 
     Options: ``stem_stride`` (1, 2, or None for the default of the image size); ``feature_point`` ("default", after the
     last activation, or "before_norm"; DenseNets only); ``recompute`` (DenseNets only: far less memory for the time of a
-    second forward pass, and the same numbers). Raises UserError for an unknown name, option or value, and for an
-    option that the network does not have.
+    second forward pass, and the same numbers); ``initialization`` ("network", that of its paper or torchvision, or
+    "layers", PyTorch's default of each layer, as in the authors' code and its base). Raises UserError for an unknown
+    name, option or value, and for an option that the network does not have.
     """
     if name not in NETWORKS:
         raise UserError(f"unknown model {name!r}", hint=nearest(name, NETWORKS))
@@ -48,7 +50,12 @@ def build_model(name: str, num_classes: int, image_size: int = 32, **options: ob
     chosen = _chosen(name, options)
     if "stem_stride" in NETWORKS[name].options and "stem_stride" not in chosen:
         chosen["stem_stride"] = 1 if image_size <= LARGEST_WITH_FULL_STEM else 2
+    initialization = chosen.pop("initialization", "network")
     model: nn.Module = imported(NETWORKS[name].builder)(num_classes, **chosen)
+    if initialization == "layers":
+        for layer in model.modules():
+            if callable(reset := getattr(layer, "reset_parameters", None)):
+                reset()
     return model
 
 

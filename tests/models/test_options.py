@@ -111,3 +111,16 @@ def test_a_wrong_name_or_value_is_named_with_the_nearest_right_one(
 def test_the_default_stem_halves_images_of_more_than_32_pixels(size: int, seen: int) -> None:
     _, features = build_model("resnet18", 10, size).eval()(torch.zeros(1, 3, size, size))
     assert features.shape[-1] * 8 == seen
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_x1_0", "nasnet_a"])
+def test_layers_start_as_pytorch_makes_each_where_that_is_asked(name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(name, 10, initialization="layers")
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear) and layer.weight.numel() > 2000:
+            # Uniform within 1 / sqrt(fan-in), whose standard deviation is 1 / sqrt(3 fan-in).
+            scaled = float(layer.weight.detach().std()) * layer.weight[0].numel() ** 0.5
+            assert scaled == pytest.approx(3**-0.5, rel=0.06)
+    before = build_model(name, 10)
+    assert len(list(before.parameters())) == len(list(model.parameters()))
