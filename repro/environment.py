@@ -60,10 +60,17 @@ def settled(environment: Mapping[str, str], *, for_a_node: bool = False) -> dict
 
 
 def settle(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Remove from this process's environment what is ignored; keep compiled code where nobody else puts some."""
+    """Remove from this process's environment what is ignored, and from its paths what depends on the current folder.
+
+    Compiled code is kept where nobody else puts some.
+    """
     for name in list(filter(is_ignored, environment)):
         _removed.add(name)
         del environment[name]
+    if paths := environment.get("PYTHONPATH"):  # an empty part of it means the current folder
+        environment["PYTHONPATH"] = os.pathsep.join(
+            str(Path(path).absolute()) for path in paths.split(os.pathsep) if path
+        )
     with contextlib.suppress(RuntimeError):  # nobody's home; torch's default is in the folder of temporary files
         environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path("~/.cache/torchinductor").expanduser()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from repro.environment import is_ignored, not_used, settle, settled
+from repro.machine import package_path
 
 IGNORED = (
     *("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONIOENCODING", "PYTHONSTARTUP"),
@@ -31,11 +32,18 @@ def test_what_only_places_things_is_obeyed_and_the_rest_is_not() -> None:
 
 
 def test_a_process_loses_them_and_knows_which() -> None:
-    environment = dict.fromkeys((*IGNORED, *OBEYED), "1")
+    environment = dict.fromkeys((*IGNORED, *OBEYED), "/1")
     settle(environment)
     assert sorted(environment) == sorted((*OBEYED, "TORCHINDUCTOR_CACHE_DIR"))
     assert environment["TORCHINDUCTOR_CACHE_DIR"] == str(Path.home() / ".cache" / "torchinductor")
     assert not_used("SBATCH_") == ["SBATCH_NO_REQUEUE", "SBATCH_QOS"]
+
+
+@pytest.mark.parametrize(("given", "kept"), [(":/a:", "/a"), ("/a::/b", "/a:/b"), ("src", "{here}/src"), (":", "")])
+def test_no_path_leads_to_the_current_folder(given: str, kept: str) -> None:
+    environment = {"PYTHONPATH": given}
+    settle(environment)
+    assert environment["PYTHONPATH"] == kept.format(here=Path.cwd())
 
 
 def test_a_node_gets_neither_the_gpu_nor_the_temporary_folder_of_this_machine() -> None:
@@ -48,8 +56,12 @@ def test_the_command_begins_with_it(tmp_path: Path) -> None:
     program = "import atexit, os, sys; atexit.register(lambda: print(sorted(os.environ))); sys.argv = ['', '--version']"
     program += "; from repro.cli import main; main()"
     command = [sys.executable, "-c", program]
-    root = str(Path(__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": root, "MPLBACKEND": "nonsense", "SQUEUE_STATES": "RUNNING"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(package_path()),
+        "MPLBACKEND": "nonsense",
+        "SQUEUE_STATES": "RUNNING",
+    }
     said = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "'PYTHONPATH'" in said
     assert "MPLBACKEND" not in said

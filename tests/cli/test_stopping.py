@@ -73,9 +73,13 @@ def test_only_jobs_that_bear_the_sweep_s_name_are_cancelled(
     pytest.importorskip("submitit")
     sweep = left(results)
     sweep.note_left({"slurm": "10,11,12,13"})
-    names = {10: "my-thesis", 11: f"biasrepro-{plan(results, 'f' * 12)}", 12: f"biasrepro-{plan(results, sweep.id)}"}
+    plans = [plan(results, owner) for owner in ("f" * 12, sweep.id, sweep.id)]
+    names = {10: "my-thesis"} | {11 + i: f"biasrepro-{batch}" for i, batch in enumerate(plans)}
     queue = "\n".join(f"{number}|N/A|PENDING||Resources|{name}" for number, name in names.items())
     told = commands(tmp_path, monkeypatch, queue=queue, after="scancel")
+    for folder in (results / FOLDER / "slurm").iterdir():
+        if folder.name in names[13]:
+            folder.chmod(0o777)  # anybody may have written its plan
     assert say("sweep", "--stop", "--results", results).code == 0
     assert [line for line in told.read_text().splitlines() if "scancel" in line] == [
         "scancel --quiet --state=PENDING 12"

@@ -21,6 +21,7 @@ from repro.experiment.config import find_table
 from repro.figures import FIGURES, FORMATS, NEEDS_NO_RUNS, Recorded, draw_figure, recorded
 from repro.figures.drawing import shortened
 from repro.figures.style import COLUMN_INCHES, series_of
+from repro.machine import package_path
 
 OF_RUNS = [name for name in FIGURES if name not in NEEDS_NO_RUNS]
 
@@ -135,6 +136,6 @@ def _lightness(colour: str) -> float:
 def test_a_matplotlibrc_of_the_current_folder_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_bytes(b"font.size: \xff\n")
     command = [sys.executable, "-W", "error", "-P", "-c", "import repro.figures"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(package_path())}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -27,7 +27,7 @@ from repro.environment import settled
 from repro.errors import UserError
 from repro.machine import package_path
 from repro.results.durable import create_file, make_folder, write_durably
-from repro.results.files import read_file
+from repro.results.files import is_of_this_user_alone, read_file
 from repro.sweep.cluster_node import NodeSettings, RemoteJob
 from repro.sweep.executor import Job
 from repro.sweep.local.worker import log_tail
@@ -72,10 +72,10 @@ class Batch:
 
 
 def batches(results: Path) -> Iterator[Batch]:
-    """The batches whose plan is in the results folder; other files are skipped."""
+    """This user's batches whose plan is in the results folder; other files, and what others wrote, are skipped."""
     for folder in (results / FOLDER / "slurm").glob("*"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            if _BATCH.fullmatch(folder.name):
+            if _BATCH.fullmatch(folder.name) and is_of_this_user_alone(folder.lstat()):
                 plan = json.loads(read_file(folder / "plan.json"))
                 yield Batch(folder, str(plan["sweep"]), tuple(tuple(map(str, task)) for task in plan["tasks"]))
 
