@@ -20,6 +20,11 @@ _PAGE_POINTS = 465.0
 _SETTINGS = ((r"\small", 4.62, 5.0), (r"\footnotesize", 4.25, 5.0), (r"\footnotesize", 4.25, 3.0))
 _SCRIPT_DIGIT_POINTS = 3.98
 
+# Heights, in points; a page of letter paper at 10 pt has 538.
+_PAGE_HEIGHT_POINTS = 500.0
+_LINE_POINTS = {r"\small": 11.0, r"\footnotesize": 9.5}
+_RULES_POINTS, _BETWEEN_MODELS_POINTS, _NOTE_LINE_POINTS = 20.0, 5.0, 8.0
+
 # Widths of other characters in digits; of those not named here, capitals are 1.5, all others 1.0.
 _DIGITS_WIDE = dict.fromkeys(".,:;'iljI", 0.6) | dict.fromkeys("()[]-frst", 0.8) | {" ": 0.7}
 _DIGITS_WIDE |= dict.fromkeys("+−=ΔmwMW%&", 1.7)
@@ -32,6 +37,23 @@ class Fit:
     size: str
     separation_points: float
     panels: tuple[slice, ...]
+
+    def pages(self, models: Sequence[Model], heading_lines: int, note_lines: int) -> list[slice]:
+        """The models that go onto each page: all on one if they fit; the notes below the last."""
+        line = _LINE_POINTS[self.size]
+        room = _PAGE_HEIGHT_POINTS - len(self.panels) * (heading_lines * line + _RULES_POINTS)
+        heights = [
+            len(self.panels) * (max(len(block.lines), len(title)) * line + _BETWEEN_MODELS_POINTS)
+            for block, title in models
+        ]
+        heights[-1] += note_lines * _NOTE_LINE_POINTS
+        starts, used = [0], 0.0
+        for index, height in enumerate(heights):
+            if used and used + height > room:
+                starts.append(index)
+                used = 0.0
+            used += height
+        return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(models)], strict=True)]
 
 
 def fit(models: Sequence[Model], headings: Sequence[Sequence[str]]) -> Fit:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +16,8 @@ from repro.analysis.evidence import variants_of
 from repro.experiment.config import find_table
 from repro.experiment.schema import Column, Table
 from repro.tables import AssembledTable, assemble
-from repro.tables.latex_format import escape, render
+from repro.tables.latex_format import render
+from repro.tables.latex_text import escape
 
 DOCUMENT = r"""\documentclass[10pt,twocolumn,a4paper]{article}
 \usepackage{booktabs}
@@ -102,6 +105,66 @@ def test_it_compiles_in_one_column_and_with_a_list_of_tables(fakes: ModuleType, 
         typeset(tmp_path, text, document)
 
 
+# The letters of the European languages that are written in Latin script, and what else titles have.
+LETTERS = "àáâãäåąāăæçćčďđðéèêëęěēėğģíìîïįīıķłļľĺñńňņŋóòôõöøőōœŕřŗśšşșßţťțþúùûüůűųūýÿźżžẃŵŷħ"
+OTHERS = "αβγδεζηθικλμνξοπρσςτυφχψω ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩ άέήίόύώϊΰ →←↑↓↔⇒⇐⇔ ⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ ₀₁₂₃₉ ½ ™ ∞ ≈ ≠"
+
+
+def test_letters_and_signs_have_commands() -> None:
+    assert "[U+" not in escape(f"{LETTERS}{LETTERS.upper()}{OTHERS}")
+    assert escape(unicodedata.normalize("NFD", LETTERS)) == escape(LETTERS)
+
+
+@pytest.mark.tex
+@pytest.mark.usefixtures("tex")
+def test_letters_and_signs_compile_everywhere(tmp_path: Path) -> None:
+    text = escape(f"{LETTERS} {LETTERS.upper()} {OTHERS} 中文 `{LETTERS} {OTHERS}`")
+    document = DOCUMENT.replace(r"\input", "\\listoftables\n\\input")
+    for _ in range(2):
+        log = typeset(tmp_path, rf"\begin{{table}}\caption{{{text}}}\end{{table}}", document)
+    assert not re.search(r"mktexpk|Missing character|undefined", log)
+
+
+def long_table(count: int) -> AssembledTable:
+    table = find_table("table2")
+    rows = tuple(table.rows[i % 5].model_copy(update={"id": f"r{i}"}) for i in range(count))
+    return assemble(table.model_copy(update={"rows": rows}), [])
+
+
+@pytest.mark.tex
+@pytest.mark.usefixtures("tex")
+@pytest.mark.parametrize("crowd", [False, True])
+def test_a_long_table_goes_onto_as_many_pages_as_it_takes(tmp_path: Path, crowd: bool) -> None:
+    table = long_table(45)
+    columns = tuple(table.columns[0] for _ in range(9)) if crowd else table.columns
+    if crowd:
+        rows = [replace(row, cells=tuple(row.cells[0] for _ in columns)) for row in table.rows]
+        table = replace(table, columns=columns, rows=tuple(rows))
+    text = render([table], "biasrepro table")
+    floats = text.count(r"\begin{table*}")
+    assert floats > 2
+    assert f"% too long for a page: {floats} floats with one number" in text
+    assert text.count(r"\caption") == text.count(r"\label") == 1
+    assert text.count(r"(continued)") == floats - 1
+    for document in (DOCUMENT, DOCUMENT.replace("a4paper", "letterpaper")):
+        log = typeset(tmp_path, text, document)
+        assert "Float too large" not in log
+        assert "Overfull" not in log or "letterpaper" in document
+
+
+def test_a_table_that_fits_a_page_is_one_float() -> None:
+    assert render([long_table(10)], "").count(r"\begin{table*}") == 1
+
+
+def test_no_two_tables_share_a_label() -> None:
+    table = assemble(find_table("table1"), [])
+    ids = ["table1", "a_b", "a-b", "a+b", "table1+recipe.epochs=2", "table1-recipe.epochs-2"]
+    views = [table, replace(table, compact=True), replace(table, metric="best"), replace(table, verdicts="stars")]
+    text = render([replace(view, id=name) for name in ids for view in views], "")
+    labels = re.findall(r"\\label\{(.*)\}", text)
+    assert len(set(labels)) == len(ids) * len(views)
+
+
 def test_it_is_ascii_with_balanced_braces_and_one_anchor_a_table(situation: tuple[str, list[AssembledTable]]) -> None:
     name, tables = situation
     text = render(tables, f"biasrepro table --results ergebnisse/ä\n\\end{{document}} {name}")
@@ -124,6 +187,12 @@ def test_it_is_ascii_with_balanced_braces_and_one_anchor_a_table(situation: tupl
         ("a -- b", r"a -\allowbreak{}- b"),
         ("naïve", r"na\"{i}ve"),
         ("中", r"{[U+4E2D]}\allowbreak{}"),
+        ("e\u0301 x\u0302", r"\'{e} \^{x}"),
+        ("α Ω ά Αο", r"$\alpha$ $\Omega$ $\acute{\alpha}$ Ao"),
+        ("a → b ⇔ c", r"a $\to$ b $\Leftrightarrow$ c"),
+        ("10⁻³ x₂ ™ ½", r"10\textsuperscript{$-$}\textsuperscript{3} x\textsubscript{2} \textsuperscript{TM} {1/2}"),
+        ("Łódź ő ş ğ İ ř ů œ", r"\L{}\'{o}d\'{z} \H{o} \c{s} \u{g} \.{I} \v{r} \r{u} \oe{}"),
+        ("`ź`", r"\texttt{\textrm{\'{z}}}"),
         ("` a_b", r"\`{} a\_b"),
         ("`a/b_c`", r"\texttt{a/\allowbreak{}b\_\allowbreak{}c}"),
     ],
