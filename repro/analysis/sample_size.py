@@ -14,9 +14,8 @@ from itertools import accumulate, chain, count, islice
 from typing import TypeVar
 
 from repro.analysis.assessment import Assessment, CellResult
-from repro.analysis.stats.decision_rule import Verdict
 from repro.analysis.stats.power import GUESSED_RUN_STD, POWER, planning_std, seeds_to_confirm, seeds_to_refute
-from repro.analysis.stats.simulation import verdict_shares
+from repro.analysis.stats.simulation import verdict_chances
 from repro.errors import UserError
 from repro.experiment.schema import BASELINE, Cell, Run, Table
 
@@ -182,8 +181,7 @@ def expected_verdicts(
         deltas = []
         for row in rows:
             deltas.append([cell.paper_delta or 0.0 for cell in row])
-        reproduced = verdict_shares(deltas, seeds, scale=1, run_std=run_std)[Verdict.REPRODUCED]
-        refuted = verdict_shares(deltas, seeds, scale=0, run_std=run_std)[Verdict.NOT_REPRODUCED]
+        reproduced, refuted = verdict_chances(deltas, seeds, run_std=run_std)
         for cell, yes, no in zip(chain.from_iterable(rows), reproduced, refuted, strict=True):
             if cell.table in shown:
                 name = f"{cell.table}/{cell.row}/{cell.column}"

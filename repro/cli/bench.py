@@ -25,7 +25,7 @@ Arms = Annotated[
     ),
 ]
 Batches = Annotated[
-    int | None, typer.Option(min=1, help="Full batches in an epoch. Default: 20 on a CPU, 390 on a GPU.")
+    int | None, typer.Option(min=1, max=100_000, help="Full batches in an epoch. Default: 20 on a CPU, 390 on a GPU.")
 ]
 ImageSize = Annotated[int, typer.Option(min=32, max=64, help="32 (recipe and classes of Table 2) or 64 (of Table 1).")]
 Workers = Annotated[
@@ -45,7 +45,7 @@ def bench(
     arms: Arms = None,
     rounds: Annotated[int, typer.Option(min=1, max=1_000, help="Timed epochs of each arm, in turn A B B A.")] = 5,
     batches: Batches = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images in a batch.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=2, max=65_536, help="Images in a batch.")] = 128,
     image_size: ImageSize = 32,
     device: Device = "auto",
     threads: Threads = None,

@@ -34,10 +34,11 @@ Power = Annotated[
     ),
 ]
 GpuHours = Annotated[
-    float | None, typer.Option(min=0, help="Show which cells this budget can answer.", show_default="none")
+    float | None, typer.Option(min=0, max=1e9, help="Show which cells this budget can answer.", show_default="none")
 ]
 HoursOfARun = Annotated[
-    float | None, typer.Option(min=0, help="Hours that one run takes.", show_default="from records of runs on a GPU")
+    float | None,
+    typer.Option(min=0, max=1e6, help="Hours that one run takes.", show_default="from records of runs on a GPU"),
 ]
 Spread = Annotated[
     float, typer.Option(min=0.01, max=20, help="Guessed standard deviation of one run over seeds, in points.")
@@ -146,8 +147,7 @@ def _numbers(at: str) -> tuple[int, ...]:
     try:
         return Looks.parse(at).seeds
     except UserError as error:
-        hint = "Give increasing numbers from 3 on, such as 5,6,8."
-        raise UserError(f"--at {at} is not a list of seed counts", hint=hint) from error
+        raise UserError(f"--at {at} is not a list of seed counts", hint=error.hint) from error
 
 
 def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:

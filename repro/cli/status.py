@@ -32,7 +32,9 @@ def status(
     ] = None,
     settings: Settings = None,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat while something is in training.")] = False,
-    every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="With --watch: how often.")] = 5.0,
+    every: Annotated[
+        float, typer.Option(min=0.5, max=86_400, metavar="SECONDS", help="With --watch: how often.")
+    ] = 5.0,
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Show where the runs of a table stand, why some failed, and what to do next.

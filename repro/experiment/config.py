@@ -30,6 +30,7 @@ from repro.experiment.strict_yaml import Document, parse, quoted, read_text
 # The sections that `--set` may change. Rows and columns are lists: to change those, write your own table.
 OVERRIDABLE = ("dataset", "recipe", "weighting", "execution")
 
+MOST_RUNS = 100_000  # of a table, and of a sweep
 _LONGEST_ID = 200  # characters; file systems take names of 255 bytes
 
 
@@ -234,6 +235,9 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
         for index, name in enumerate(ids):
             if name in ids[:index]:
                 yield Problem((kind, index, "id"), f"two {kind} are called '{name}'", "Give each its own id.")
+    if (runs := len(columns) * len(table.rows) * table.seeds) > MOST_RUNS:
+        reason = f"{runs:,} runs are more than the {MOST_RUNS:,} that a table may have"
+        yield Problem(("rows",), reason, "Make several tables of it, or plan fewer seeds.")
     if BASELINE not in columns:
         yield Problem(("columns",), f"no column is called '{BASELINE}', the baseline of every difference")
     for index, column in enumerate(table.columns):

@@ -21,6 +21,7 @@ from repro.experiment.papers import PaperChoice
 LossName = Annotated[str, AfterValidator(known("loss", LOSSES))]
 DatasetName = Annotated[str, AfterValidator(known("data set", DATASETS))]
 NetworkName = Annotated[str, AfterValidator(known("network", NETWORKS))]
+Epoch = Annotated[int, Field(ge=1, le=10_000)]
 Normalization = Literal["batch", "running", "activation"]
 TableKind = Literal["paper", "released", "variants", "study", "demo"]
 
@@ -31,7 +32,7 @@ class DatasetChoice(Strict):
     """A data set, and how many of its classes (the first of the sorted list; None for all)."""
 
     name: DatasetName
-    classes: Annotated[int, Field(ge=2)] | None = None
+    classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -55,10 +56,10 @@ class Augmentation(Strict):
 class Recipe(Strict):
     """How a network is trained: SGD with a step schedule and an optional linear warm-up."""
 
-    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    epochs: Epoch
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
     learning_rate: Annotated[float, Field(gt=0, le=100)]
-    decay_epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, max_length=100)] = ()
+    decay_epochs: Annotated[tuple[Epoch, ...], Field(strict=False, max_length=100)] = ()
     decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_epochs: Annotated[int, Field(ge=0, le=1_000)] = 0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -98,7 +99,7 @@ class ModelOptions(Strict):
 class Published(Strict):
     """What was printed for a row: parameters in millions, and top-1 in percent by column."""
 
-    parameters_millions: Annotated[float, Field(gt=0)] | None = None
+    parameters_millions: Annotated[float, Field(gt=0, le=1e6)] | None = None
     top1_percent: dict[str, Annotated[float, Field(ge=0, le=100)]]
 
 

@@ -36,6 +36,7 @@ class Option:
     metavar: str | None = None
     kind: type[str] | type[int] = str
     minimum: int | None = None
+    maximum: int | None = None
     repeatable: bool = False
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from repro.errors import UserError
-from repro.experiment.config import runs_of, select
+from repro.experiment.config import MOST_RUNS, runs_of, select
 from repro.experiment.schema import Run, Table
 from repro.sweep.survey import BLOCKED, FINISHED, WAYS_OUT, RunState, Stage
 from repro.wording import counted
@@ -67,6 +67,10 @@ def selected_runs(
     """The runs of ``table`` under a selection of rows and columns (None: all). Raises UserError for unknown names."""
     kept_rows = table.rows if rows is None else select(table.rows, rows, f"row of {table.id}")
     kept_columns = table.columns if columns is None else select(table.columns, columns, f"column of {table.id}")
+    if (runs := len(kept_rows) * len(kept_columns) * len(seeds)) > MOST_RUNS:
+        raise UserError(
+            f"{runs:,} runs: a sweep has at most {MOST_RUNS:,}", hint="Choose --rows, --columns or --seeds."
+        )
     return runs_of((table.cell(row, column) for row in kept_rows for column in kept_columns), seeds)
 
 

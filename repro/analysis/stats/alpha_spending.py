@@ -19,14 +19,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repro.analysis.stats.estimates import MIN_SEEDS, Floats
+from repro.analysis.stats.estimates import MIN_SEEDS, MOST_SEEDS, Floats
 from repro.errors import UserError
 
+MOST_LOOKS = 100
 Spending = Literal["obrien_fleming", "pocock"]
 
 # Total levels between which the sequential p is interpolated. Above 0.6 what a look may spend no longer rises with the
 # total (for the O'Brien-Fleming type, where the quantile of level/4 passes -1); such a p is as good as 1.
 _LEVELS = np.geomspace(1e-12, 0.6, 2000)
+
+_VALID = f"Give at most {MOST_LOOKS} increasing numbers from {MIN_SEEDS} to {MOST_SEEDS:,}, such as 5,10,20."
 
 
 @dataclass(frozen=True)
@@ -35,26 +38,24 @@ class Looks:
 
     ``obrien_fleming`` spends almost nothing early and leaves the last look nearly the level of a test without looks;
     ``pocock`` spends evenly: earlier answers for large effects, more seeds for small ones.
-    Raises UserError if the numbers do not increase or are below three.
+    Raises UserError if the numbers do not increase, if one is out of bounds, and if there are too many.
     """
 
     seeds: tuple[int, ...]
     spending: Spending = "obrien_fleming"
 
     def __post_init__(self) -> None:
-        if not self.seeds or list(self.seeds) != sorted(set(self.seeds)) or self.seeds[0] < MIN_SEEDS:
-            shown = ", ".join(map(str, self.seeds))
-            raise UserError(
-                f"invalid seed counts for interim analyses: {shown or 'none'}",
-                hint=f"Give increasing numbers of {MIN_SEEDS} or more, such as 5,10,20.",
-            )
+        in_order = 0 < len(self.seeds) <= MOST_LOOKS and list(self.seeds) == sorted(set(self.seeds))
+        if not in_order or self.seeds[0] < MIN_SEEDS or self.seeds[-1] > MOST_SEEDS:
+            shown = ", ".join(map(str, self.seeds[:MOST_LOOKS]))
+            raise UserError(f"invalid seed counts for interim analyses: {shown or 'none'}", hint=_VALID)
 
     @classmethod
     def parse(cls, text: str, spending: Spending = "obrien_fleming") -> Looks:
         """Looks as typed: ``5,10,20``. Raises UserError."""
         parts = [part.strip() for part in text.split(",")]
-        if not all(part.isascii() and part.isdecimal() for part in parts):
-            raise UserError(f"'{text}' is not a list of seed counts", hint="Give increasing numbers, such as 5,10,20.")
+        if not all(part.isascii() and part.isdecimal() and len(part) <= 9 for part in parts):
+            raise UserError(f"'{text}' is not a list of seed counts", hint=_VALID)
         return cls(tuple(map(int, parts)), spending)
 
     def after(self, n: int) -> int | None:

@@ -39,8 +39,12 @@ def cell_p(estimate: Estimate, paper_delta: ArrayLike) -> Floats:
     Two-sided, as the interval beside it is, so that before the adjustment p < 0.05 and a 95% interval that leaves out 0
     are the same. Where the paper's delta is exactly 0 there is no sign to find: p of equivalence within ``MARGIN``.
     """
-    none = np.asarray(paper_delta, np.float64) == 0
-    return np.where(none, p_equivalent(estimate, MARGIN), p_two_sided(estimate))
+    p: Floats = np.array(p_two_sided(estimate))
+    none = np.broadcast_to(np.asarray(paper_delta, np.float64) == 0, p.shape)
+    if none.any():
+        parts = (estimate.value, estimate.standard_error, estimate.df)
+        p[none] = p_equivalent(Estimate(*(np.broadcast_to(part, p.shape)[none] for part in parts)), MARGIN)
+    return p
 
 
 def judge(

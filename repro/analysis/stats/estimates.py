@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+MOST_SEEDS = 10_000  # of any plan
 MIN_SEEDS = 3  # for a spread, an interval or a p-value: below, only the mean is given
 CONFIDENCE = 0.95
 LEAST_STD = 1e-9  # points; a spread below this is the rounding of differences that are all equal
@@ -17,7 +18,7 @@ LEAST_STD = 1e-9  # points; a spread below this is the rounding of differences t
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference in points, its standard error and its degrees of freedom: float64 arrays of one shape.
+    """A difference in points, its standard error and its degrees of freedom: float64 arrays, broadcast together.
 
     The standard error is NaN if there are too few seeds for one, or if all differences are equal: accuracies come
     in steps of one test image, so a spread of zero says that the steps are coarse, not that the difference is certain.
@@ -33,9 +34,9 @@ def paired(mean: ArrayLike, std: ArrayLike, n: ArrayLike) -> Estimate:
 
     Student (1908), Biometrika 6: standard error s / sqrt(n), n - 1 degrees of freedom.
     """
-    mean, std, n = np.broadcast_arrays(*(np.asarray(part, np.float64) for part in (mean, std, n)))
+    mean, std, n = (np.asarray(part, np.float64) for part in (mean, std, n))
     known = (n >= MIN_SEEDS) & (std > LEAST_STD)
-    error = np.divide(std, np.sqrt(n), out=np.full(n.shape, np.nan), where=known)
+    error = np.divide(std, np.sqrt(n), out=np.full(known.shape, np.nan), where=known)
     return Estimate(mean, error, n - 1)
 
 

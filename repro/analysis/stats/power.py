@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repro.analysis.stats.decision_rule import MARGIN
-from repro.analysis.stats.estimates import CONFIDENCE, MIN_SEEDS, Floats, t_quantile
+from repro.analysis.stats.estimates import CONFIDENCE, MIN_SEEDS, MOST_SEEDS, Floats, t_quantile
 
 POWER = 0.8
-MOST_SEEDS = 10_000
 
 # One run's spread over seeds is 0.2 to 0.3 points on CIFAR-100; a difference of two independent runs has sqrt(2) times
 # that. The guess counts as much as five seeds would (4 degrees of freedom).

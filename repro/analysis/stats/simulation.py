@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from repro.analysis.stats.alpha_spending import Looks
 from repro.analysis.stats.decision_rule import Verdict, cell_p, judge
-from repro.analysis.stats.estimates import Estimate, Floats, paired
+from repro.analysis.stats.estimates import Floats, paired
 from repro.analysis.stats.holm import holm
 from repro.analysis.stats.power import GUESSED_RUN_STD
 from repro.analysis.stats.sequential import follow
 
 COURSE_DRAWS, VERDICT_DRAWS = 1_000, 4_000  # simulated tables
+BLOCK_RUNS = 2**19  # simulated runs in memory at a time
 
 
 @dataclass(frozen=True)
@@ -36,57 +38,62 @@ def expected_course(paper_deltas: Sequence[Sequence[float]], looks: Looks, *, fa
 
     ``family``: how many cells Holm adjusts for. The random numbers are the same at every call.
     """
-    paper = _in_line(paper_deltas)
-    differences = _simulated(paper_deltas, looks.seeds[-1], scale, GUESSED_RUN_STD, COURSE_DRAWS)
-    found = follow(
-        [_summary(differences[..., :n]) for n in looks.seeds],
-        np.ones((*differences.shape[:-1], len(looks.seeds)), np.bool_),
-        paper,
-        looks,
-        family=family,
-    )
-    stopped: Floats = np.array(looks.seeds, np.float64)[found.look]
-    of_rows = np.split(stopped, np.cumsum([len(row) for row in paper_deltas])[:-1], axis=1)
+    paper, seeds = _in_line(paper_deltas), np.array(looks.seeds, np.float64)
+    firsts = np.cumsum([0, *map(len, paper_deltas)])[:-1]
+    of_cells, of_rows, decided = np.zeros(len(paper)), np.zeros(len(firsts)), 0.0
+    for noise in _blocks(paper_deltas, looks.seeds[-1], GUESSED_RUN_STD, COURSE_DRAWS):
+        parts = [noise[..., :n] for n in looks.seeds]
+        estimates = [paired(part.mean(-1) + scale * paper, part.std(-1, ddof=1), part.shape[-1]) for part in parts]
+        found = follow(estimates, np.ones((*noise.shape[:-1], len(seeds)), np.bool_), paper, looks, family=family)
+        stopped: Floats = seeds[found.look]
+        of_cells += stopped.sum(axis=0)
+        of_rows += np.maximum.reduceat(stopped, firsts, axis=1).sum(axis=0)
+        decided += float((found.verdict != Verdict.UNDERPOWERED.value).sum())
     return Course(
-        tuple(tuple(map(float, row.mean(axis=0))) for row in of_rows),
-        tuple(float(row.max(axis=1).mean()) for row in of_rows),
-        float((found.verdict != Verdict.UNDERPOWERED.value).mean()),
+        tuple(tuple(row.tolist()) for row in np.split(of_cells / COURSE_DRAWS, firsts[1:])),
+        tuple((of_rows / COURSE_DRAWS).tolist()),
+        decided / COURSE_DRAWS / len(paper),
     )
 
 
-def verdict_shares(
-    paper_deltas: Sequence[Sequence[float]], seeds: int, *, scale: float, run_std: float
-) -> dict[Verdict, Floats]:
-    """How often each cell ends with each verdict after a fixed number of seeds: (cells,).
+def verdict_chances(paper_deltas: Sequence[Sequence[float]], seeds: int, *, run_std: float) -> tuple[Floats, Floats]:
+    """The chances of two verdicts on each cell after a fixed number of seeds, (cells,) each.
 
-    The cells of ``paper_deltas`` are the whole family; their true deltas are ``scale`` times these.
+    Of "reproduced" if every true delta is the printed one, and of "not reproduced" if every one is zero. The cells of
+    ``paper_deltas`` are the whole family.
     """
     paper = _in_line(paper_deltas)
-    estimate = _summary(_simulated(paper_deltas, seeds, scale, run_std, VERDICT_DRAWS))
-    verdicts = judge(estimate, np.broadcast_to(paper, estimate.value.shape), holm(cell_p(estimate, paper)))
-    return {verdict: np.mean(verdicts == verdict.value, axis=0) for verdict in Verdict}
+    cases = ((paper, Verdict.REPRODUCED), (0 * paper, Verdict.NOT_REPRODUCED))
+    counts = np.zeros((len(cases), len(paper)))
+    for noise in _blocks(paper_deltas, seeds, run_std, VERDICT_DRAWS):
+        mean, std = noise.mean(-1), noise.std(-1, ddof=1)
+        for count, (truth, verdict) in zip(counts, cases, strict=True):
+            estimate = paired(mean + truth, std, seeds)
+            judged = judge(estimate, np.broadcast_to(paper, estimate.value.shape), holm(cell_p(estimate, paper)))
+            count += (judged == verdict.value).sum(axis=0)
+    reproduced, refuted = counts / VERDICT_DRAWS
+    return reproduced, refuted
 
 
 def _in_line(rows: Sequence[Sequence[float]]) -> Floats:
     return np.array([delta for row in rows for delta in row], np.float64)
 
 
-def _simulated(paper_deltas: Sequence[Sequence[float]], seeds: int, scale: float, run_std: float, draws: int) -> Floats:
-    """Differences from cross-entropy (draws, cells, seeds), in points.
+def _blocks(rows: Sequence[Sequence[float]], seeds: int, run_std: float, draws: int) -> Iterator[Floats]:
+    """Differences from cross-entropy if there is no effect, in points: (draws of this block, cells, seeds).
 
     Runs are normal with ``run_std`` points over seeds, the arms of a row independent but for the cross-entropy that
-    they share.
+    they share. In the stream of random numbers all draws of a row's losses come first, then those of its cross-entropy,
+    then the next row: a first pass notes where each begins, so that no number depends on the size of a block.
     """
-    rng = np.random.default_rng(0)
-    rows = []
-    for row in paper_deltas:
-        losses = rng.normal(0, run_std, (draws, len(row), seeds))
-        rows.append(losses - rng.normal(0, run_std, (draws, 1, seeds)))
-    simulated: Floats = np.concatenate(rows, axis=1) + scale * _in_line(paper_deltas)[:, None]
-    return simulated
-
-
-def _summary(differences: Floats) -> Estimate:
-    """The estimate of each cell from its differences (..., seeds)."""
-    n = differences.shape[-1]
-    return paired(differences.mean(-1), differences.std(-1, ddof=1), np.full(differences.shape[:-1], n))
+    size = max(1, BLOCK_RUNS // (seeds * (sum(map(len, rows)) + len(rows))))
+    sizes = [min(size, draws - start) for start in range(0, draws, size)]
+    stream = np.random.default_rng(0)
+    arms = []
+    for width in (width for row in rows for width in (len(row), 1)):
+        arms.append((width, copy.deepcopy(stream)))
+        for count in sizes:
+            stream.standard_normal((count, width, seeds))
+    for count in sizes:
+        runs = iter([run_std * own.standard_normal((count, width, seeds)) for width, own in arms])
+        yield np.concatenate([losses - baseline for losses, baseline in zip(runs, runs, strict=True)], axis=1)

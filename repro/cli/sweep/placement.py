@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from functools import partial
 
@@ -22,7 +23,7 @@ from repro.wording import counted
 def choose_local_slots(request: SweepRequest, runs: Sequence[Run]) -> tuple[Slot, ...]:
     """The slots on this machine's devices, for ``runs``. Raises UserError for a device that is not available."""
     wanted = listed("--gpus", request.gpus)
-    if wanted is not None and not all(part.isascii() and part.isdecimal() for part in wanted):
+    if wanted is not None and not all(re.fullmatch("[0-9]{1,4}", part) for part in wanted):
         raise UserError(f"--gpus {request.gpus} is not a list of numbers", hint="Such as --gpus 0,1.")
     cores = machine.usable_cores()
     slots = partial(

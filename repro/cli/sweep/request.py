@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -106,10 +107,15 @@ class SweepRequest:
         ExecutorName, _cluster(help="Where runs are trained: on this machine (local) or on a cluster.")
     ] = THIS_MACHINE
     gpus_per_job: Annotated[
-        float | None, _cluster(min=0, metavar="N", help="GPUs that a job reserves; --jobs-per-gpu runs share each.")
+        float | None,
+        _cluster(min=0, max=1024, metavar="N", help="GPUs that a job reserves; --jobs-per-gpu runs share each."),
     ] = None
-    cpus_per_job: Annotated[float | None, _cluster(min=0, metavar="N", help="CPUs that a job reserves.")] = None
-    memory_per_job: Annotated[float | None, _cluster(min=0, metavar="GB", help="Memory that a job reserves.")] = None
+    cpus_per_job: Annotated[
+        float | None, _cluster(min=0, max=65_536, metavar="N", help="CPUs that a job reserves.")
+    ] = None
+    memory_per_job: Annotated[
+        float | None, _cluster(min=0, max=1e6, metavar="GB", help="Memory that a job reserves.")
+    ] = None
     node_data: NodeData = None
     detach: Annotated[bool, _cluster("--detach", help="Leave the work to the cluster, and return at once.")] = False
     stop: Annotated[
@@ -206,7 +212,9 @@ def as_command(run: Callable[[typer.Context, SweepRequest], None]) -> Callable[.
         if option.name not in ("own", "words"):
             types[option.name], defaults[option.name] = hints[option.name], option.default
     for name, (own, owners) in own_options().items():
-        settings = _cluster(own.flag, metavar=own.metavar, min=own.minimum, help=f"{', '.join(owners)}: {own.help}")
+        settings = _cluster(
+            own.flag, metavar=own.metavar, min=own.minimum, max=own.maximum, help=f"{', '.join(owners)}: {own.help}"
+        )
         value: Any = list[str] if own.repeatable else own.kind
         types[name], defaults[name] = Annotated[value | None, settings], None
 
@@ -235,6 +243,6 @@ def parse_jobs_per_gpu(text: str) -> int | None:
     """The number, or None for ``auto``. Raises UserError for anything else."""
     if text == "auto":
         return None
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_JOBS_PER_GPU):
+    if not (re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= MOST_JOBS_PER_GPU):
         raise UserError(f"--jobs-per-gpu {text} is neither auto nor a number from 1 to {MOST_JOBS_PER_GPU}")
     return int(text)

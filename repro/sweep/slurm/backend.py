@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Settings of sbatch that biasrepro needs itself: to find its jobs, and to give each its runs.
 _RESERVED_KEYS = {"array", "job-name", "comment", "nodes", "ntasks", "ntasks-per-node", "output", "error", "open-mode"}
-_TIME = re.compile(r"(?:([0-9]+)-)?([0-9]+)(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?")
+_TIME = re.compile(r"(?:([0-9]{1,4})-)?([0-9]{1,7})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class SlurmBackend(Backend):
     own_options = (
         Option("--partition", "the partition."),
         Option("--time", "the walltime of a job; the next job resumes unfinished runs.", "H:MM:SS"),
-        Option("--array", "the most jobs at a time.", "N", kind=int, minimum=1),
+        Option("--array", "the most jobs at a time.", "N", kind=int, minimum=1, maximum=1_000_000),
         Option("--account", "the account that is charged."),
         Option("--qos", "the quality of service."),
         Option("--setup", "a shell line to run before the training. May be repeated.", "LINE", repeatable=True),
