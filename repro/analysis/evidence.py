@@ -62,14 +62,14 @@ def gather_evidence(
     return Evidence(found, metric, results, preregistered, lending)
 
 
-def recorded_of(results: Path, tables: Sequence[Table]) -> list[Found]:
-    """The records of ``tables``, whether they count or not, and those that these tables borrow; with every epoch."""
-    evidence = gather_evidence(results, tables, epochs=True)
+def paths_of(results: Path, tables: Sequence[Table]) -> list[Path]:
+    """The files of the records of ``tables``, whether they count or not, and of those that these tables borrow."""
+    evidence = gather_evidence(results, tables)
     counted, _ = count_runs(tables, evidence.found, lending=evidence.lending)
     names = {table.id for table in tables}
     counts = {record.id for runs in counted.values() for record in (*runs.completed, *runs.diverged)}
     return [
-        entry
+        entry.path
         for entry in evidence.found
         if entry.path.relative_to(results).parts[0] in names or (entry.record and entry.record.id in counts)
     ]

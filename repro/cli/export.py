@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, Output, Overwrite, Results, refuse_unused
 from repro.cli.references import tables_argument
 from repro.errors import UserError
+
+if TYPE_CHECKING:
+    from repro.results import Found, RunRecord
 
 _SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".json": "schema"}
 
@@ -34,12 +38,12 @@ def export(
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""
-    from repro.analysis.evidence import recorded_of
+    from repro.analysis.evidence import paths_of
     from repro.cli.console import say
     from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unknown, refuse_unwritable
     from repro.experiment.config import find_table
-    from repro.results import load_records
     from repro.results.rows import COLUMNS, schema_to_bytes, to_csv, to_parquet
+    from repro.results.store import each_record, record_paths
     from repro.wording import counted
 
     format_name = format_of(output, format_name, _SUFFIXES, default="csv")
@@ -54,12 +58,21 @@ def export(
         return None
     if format_name == "parquet" and output is None:
         raise UserError("Parquet cannot be shown in a terminal", hint="Name a file: biasrepro export -o runs.parquet")
-    found = recorded_of(results, [find_table(name) for name in tables]) if tables else load_records(results)
-    records = [entry.record for entry in found if entry.record]
+    paths = paths_of(results, [find_table(name) for name in tables]) if tables else list(record_paths(results))
+    left_out: list[Found] = []
+    records = _whole(each_record(paths), left_out)
     deliver((to_parquet if format_name == "parquet" else to_csv)(records, level), output)
-    say(f"{counted(len(records), 'run')} exported.", stderr=True)
-    for entry in found:
-        if entry.problem:
-            say(f"  left out: {entry.path}: {entry.problem}", stderr=True)
-    fail_if_unread({str(entry.path): entry.problem for entry in found if entry.problem and entry.kind != "damaged"})
+    say(f"{counted(len(paths) - len(left_out), 'run')} exported.", stderr=True)
+    for entry in left_out:
+        say(f"  left out: {entry.path}: {entry.problem}", stderr=True)
+    fail_if_unread({str(entry.path): entry.problem or "" for entry in left_out if entry.kind != "damaged"})
     return None
+
+
+def _whole(found: Iterable[Found], left_out: list[Found]) -> Iterator[RunRecord]:
+    """The records that can be used, as they are read; ``left_out`` gets the others."""
+    for entry in found:
+        if entry.record is None:
+            left_out.append(entry)
+        else:
+            yield entry.record

@@ -97,19 +97,21 @@ def fail_if_unread(unread: Mapping[str, str]) -> None:
         raise RunFailure(f"{count} could not be read, and are in no number here, such as {path}: {reason}", hint=KEPT)
 
 
-def deliver(content: str | bytes, output: Path | None) -> None:
+def deliver(content: str | bytes | Iterable[bytes], output: Path | None) -> None:
     """Write ``content`` to the file, or to standard output as bytes: nothing wraps it, no locale stops a minus sign.
 
-    A path may hold bytes that are no text: question marks in the file, escapes on standard output.
+    It may be parts, each of whole characters, that are made while they are written. A path may hold bytes that are no
+    text: question marks in the file, escapes on standard output.
     """
     if output is not None:
-        return write_output(output, content if isinstance(content, bytes) else content.encode(errors="replace"))
-    text = content if isinstance(content, str) else content.decode()
-    typer.echo(printable(text).encode(), nl=False)
+        return write_output(output, content.encode(errors="replace") if isinstance(content, str) else content)
+    for part in [content] if isinstance(content, str | bytes) else content:
+        text = part if isinstance(part, str) else part.decode()
+        typer.echo(printable(text).encode(), nl=False)
     sys.stdout.flush()
 
 
-def write_output(output: Path, content: bytes, *, quiet: bool = False) -> None:
+def write_output(output: Path, content: bytes | Iterable[bytes], *, quiet: bool = False) -> None:
     """Write ``content`` and report it, unless ``quiet``. Raises UserError if the file cannot be written."""
     from repro.cli.console import say, size
     from repro.results.disk_space import free_bytes
@@ -117,7 +119,8 @@ def write_output(output: Path, content: bytes, *, quiet: bool = False) -> None:
 
     try:
         if output.exists() and not output.is_file():  # a rename would replace a pipe or a terminal
-            output.write_bytes(content)
+            with output.open("wb") as file:
+                file.writelines([content] if isinstance(content, bytes) else content)
         else:
             with _mode_kept(output):
                 write_durably(output.resolve(), content)
@@ -125,7 +128,8 @@ def write_output(output: Path, content: bytes, *, quiet: bool = False) -> None:
         message = f"cannot be written: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = free_bytes(output.resolve().parent)
-            message += f"; it needs {size(len(content))}, {size(free)} free on the disk"
+            needed = f"it needs {size(len(content))}, " if isinstance(content, bytes) else ""
+            message += f"; {needed}{size(free)} free on the disk"
         raise UserError(message, where=str(output)) from error
     if not quiet:
         say(f"Written: {output}", stderr=True)

@@ -15,7 +15,7 @@ from repro.experiment.schema import Column, Row
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, add_remark, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, INK, TITLE_INCHES, Series, series_of
-from repro.results import EpochRecord, RunRecord
+from repro.results import RunRecord
 from repro.wording import counted
 
 _PANEL_INCHES, _SENTENCE_INCHES = 1.25, 0.55
@@ -70,20 +70,24 @@ class EpochMean(NamedTuple):
 def by_epoch(records: Iterable[RunRecord]) -> list[EpochMean]:
     """The mean of all runs at each epoch that any of them has."""
     means = []
-    for number, epochs in epochs_of(records):
-        values = [epoch.test_top1_percent for epoch in epochs]
+    for number, (values,) in epochs_of(records, "test_top1_percent"):
         std = float(np.std(values, ddof=1)) if len(values) > 1 else None
         means.append(EpochMean(number, float(np.mean(values)), std, len(values)))
     return means
 
 
-def epochs_of(records: Iterable[RunRecord]) -> list[tuple[int, list[EpochRecord]]]:
-    """Each epoch's number with what the runs recorded of it."""
-    epochs: dict[int, list[EpochRecord]] = defaultdict(list)
+def epochs_of(records: Iterable[RunRecord], *keys: str) -> list[tuple[int, list[Sequence[float]]]]:
+    """Each epoch's number, and for each of ``keys`` what the runs recorded of it."""
+    epochs: dict[float, list[tuple[float, ...]]] = defaultdict(list)
     for record in records:
-        for epoch in record.epochs:
-            epochs[epoch.epoch].append(epoch)
-    return sorted(epochs.items())
+        for number, *values in zip(*map(record.epochs.column, ("epoch", *keys)), strict=True):
+            epochs[number].append(tuple(values))
+    return [(int(number), list(zip(*values, strict=True))) for number, values in sorted(epochs.items())]
+
+
+def has_epochs(records: Iterable[RunRecord]) -> bool:
+    """Whether any of the runs recorded an epoch."""
+    return any(record.epochs for record in records)
 
 
 def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, enlarged: bool = False) -> Panel:
@@ -124,8 +128,7 @@ def _curve(axes: Axes, means: Sequence[EpochMean], column: Column, look: Series)
 
 def _draw_diverged(axes: Axes, record: RunRecord, colour: str) -> None:
     if record.epochs:
-        epochs = [epoch.epoch for epoch in record.epochs]
-        values = [epoch.test_top1_percent for epoch in record.epochs]
+        epochs, values = map(record.epochs.column, ("epoch", "test_top1_percent"))
         axes.plot(epochs, values, color=colour, linewidth=0.5)
         axes.plot(epochs[-1:], values[-1:], color=INK, marker="x", markersize=4, linestyle="none")
 
@@ -143,7 +146,7 @@ def _lines(table: Recorded) -> list[tuple[Recorded, Row | str]]:
 
 def _has_curves(table: Recorded, row: Row) -> bool:
     runs = (run for column in table.table.columns for run in table.completed(row, column) + table.diverged(row, column))
-    return any(run.epochs for run in runs)
+    return has_epochs(runs)
 
 
 def _note(tables: Sequence[Recorded]) -> list[str]:

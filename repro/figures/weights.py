@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from repro.experiment.schema import Column
-from repro.figures.curves import epochs_of
+from repro.figures.curves import epochs_of, has_epochs
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_remark, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, MUTED, TITLE_INCHES, series_of
@@ -19,6 +19,7 @@ from repro.results import RunRecord
 from repro.wording import counted
 
 _PANEL_INCHES, _EMPTY_INCHES = 1.3, 0.4
+_SUMMARY = ("weight_mean", "weight_std", "weight_min", "weight_max")
 
 
 class Spread(NamedTuple):
@@ -34,7 +35,7 @@ class Spread(NamedTuple):
 def draw(tables: Sequence[Recorded]) -> Drawing:
     """A panel for each loss of each table: mean, ± one standard deviation, and the range from least to greatest."""
     panels = [(table, column, _completed(table, column)) for table in tables for column in table.compared]
-    heights = [_PANEL_INCHES if epochs_of(runs) else _EMPTY_INCHES for _, _, runs in panels]
+    heights = [_PANEL_INCHES if has_epochs(runs) else _EMPTY_INCHES for _, _, runs in panels]
     figure = new_figure(COLUMN_INCHES, sum(heights) + _EMPTY_INCHES)
     if not panels:
         say_missing(figure.add_subplot(), "There is no loss other than cross-entropy, whose weights are all 1.")
@@ -43,7 +44,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (table, column, runs) in zip(all_axes, panels, strict=True):
         title = f"{table.label}: {column.title}" if len(tables) > 1 else column.title
-        if epochs_of(runs):
+        if has_epochs(runs):
             axes.set_title(shortened(title, TITLE_INCHES, font_points=7.5))
             drawn.append(_panel(axes, table, column, runs))
         else:
@@ -63,11 +64,10 @@ def spread_by_epoch(records: Iterable[RunRecord]) -> list[Spread]:
     The variance of runs taken together is the mean of their variances plus the variance of their means.
     """
     spreads = []
-    for number, epochs in epochs_of(records):
-        mean = fmean(epoch.weight_mean for epoch in epochs)
-        variance = fmean(epoch.weight_std**2 + (epoch.weight_mean - mean) ** 2 for epoch in epochs)
-        low, high = min(epoch.weight_min for epoch in epochs), max(epoch.weight_max for epoch in epochs)
-        spreads.append(Spread(number, mean, math.sqrt(variance), low, high))
+    for number, (means, stds, lows, highs) in epochs_of(records, *_SUMMARY):
+        mean = fmean(means)
+        variance = fmean(std**2 + (of_run - mean) ** 2 for of_run, std in zip(means, stds, strict=True))
+        spreads.append(Spread(number, mean, math.sqrt(variance), min(lows), max(highs)))
     return spreads
 
 

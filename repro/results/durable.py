@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -32,7 +32,7 @@ class Writer(Protocol):
 
 def write_durably(
     path: Path,
-    data: bytes,
+    data: bytes | Iterable[bytes],
     *,
     keep_previous_as: Path | None = None,
     only_new: bool = False,
@@ -40,9 +40,9 @@ def write_durably(
 ) -> None:
     """Write ``data`` to the file at ``path``; a file that it replaces is kept as ``keep_previous_as``, if given.
 
-    With ``only_new`` nothing is replaced: FileExistsError if there is a file. ``before_commit`` is called once the
-    data are on disk under a temporary name: the commit is abandoned if it raises, and fails if the temporary file is
-    removed after it.
+    ``data`` may be parts that are made while they are written. With ``only_new`` nothing is replaced: FileExistsError
+    if there is a file. ``before_commit`` is called once the data are on disk under a temporary name: the commit is
+    abandoned if it raises, and fails if the temporary file is removed after it.
 
     Raises OSError (a full disk, a read-only folder) with the old file untouched and no temporary file left; if only
     the last step failed, the folder's fsync, the new file is there already.
@@ -65,13 +65,14 @@ def write_durably(
     sync_folder(path.parent)
 
 
-def create_file(path: Path, data: bytes, *, sync: bool = False) -> None:
+def create_file(path: Path, data: bytes | Iterable[bytes], *, sync: bool = False) -> None:
     """Write a file that does not exist yet, with an fsync if ``sync``. Raises FileExistsError if it does."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        for part in [data] if isinstance(data, bytes) else data:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(descriptor, view) :]
         if sync:
             os.fsync(descriptor)
     finally:

@@ -9,8 +9,9 @@ import os
 import secrets
 import stat
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -118,9 +119,14 @@ def read_each(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
     if len(parts) < 2:
         yield from map(read, items)
         return
+    begun: deque[Future[list[Result]]] = deque()
     with ThreadPoolExecutor(READERS, thread_name_prefix="reader") as readers:
-        for results in readers.map(lambda part: list(map(read, part)), parts):
-            yield from results
+        for part in parts:
+            begun.append(readers.submit(lambda part: list(map(read, part)), part))
+            if len(begun) > READERS:  # no further ahead of a slow reader of the results: they would fill the memory
+                yield from begun.popleft().result()
+        while begun:
+            yield from begun.popleft().result()
 
 
 def file_time(folder: Path) -> float:

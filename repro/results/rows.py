@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from repro.errors import UserError
@@ -49,6 +50,7 @@ _OF_END: dict[str, tuple[type, str]] = {
     "images_per_second": (float, "provenance.images_per_second"),
     "resumptions": (int, "provenance.resumptions"),
 }
+_ROWS_AT_ONCE = 5_000
 _OF_EPOCH: dict[str, type] = {name: int if name == "epoch" else float for name in EpochRecord.model_fields}
 _OF_RUN_TYPES = {name: kind for name, (kind, _) in _OF_RUN.items()}
 
@@ -60,7 +62,7 @@ COLUMNS: dict[str, dict[str, type]] = {
 
 def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[str, Any]]:
     """A row for every epoch of every record, or (``runs``) for every record; None if there is nothing to say."""
-    for record in sorted(records, key=lambda record: (record.table, record.row, record.column, record.seed)):
+    for record in records:
         fields = record.model_dump(exclude={"epochs"})
         facts = DATASETS.get(record.configuration["dataset"]["name"])
         of_run = {name: _value(fields, path, kind) for name, (kind, path) in _OF_RUN.items()}
@@ -69,21 +71,28 @@ def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[s
             of_end = {name: _value(fields, path, kind) for name, (kind, path) in _OF_END.items()}
             yield of_run | of_end | {"epochs": len(record.epochs)}
         else:
-            yield from (of_run | epoch.model_dump() for epoch in record.epochs)
+            yield from (of_run | epoch for epoch in record.epochs.rows())
 
 
-def to_csv(records: Iterable[RunRecord], level: str = "epochs") -> bytes:
-    """The rows as UTF-8 CSV with a heading (RFC 4180, but lines end in a newline alone); None is an empty field."""
+def to_csv(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[bytes]:
+    """The rows as UTF-8 CSV with a heading (RFC 4180, but lines end in a newline alone), in parts of whole lines.
+
+    None is an empty field.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS[level], lineterminator="\n")
     writer.writeheader()
-    for row in rows(records, level):
-        writer.writerow({name: spreadsheet_text(value) for name, value in row.items()})
-    return text.getvalue().encode()
+    for batch in _batches(rows(records, level)):
+        for row in batch:
+            writer.writerow({name: spreadsheet_text(value) for name, value in row.items()})
+        yield text.getvalue().encode()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue().encode()
 
 
-def to_parquet(records: Iterable[RunRecord], level: str = "epochs") -> bytes:
-    """The rows as Parquet, typed: strings, int64, float64, each with nulls. Raises UserError without pyarrow."""
+def to_parquet(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[bytes]:
+    """The rows as Parquet in parts, typed: strings, int64, float64, with nulls. Raises UserError without pyarrow."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -93,9 +102,37 @@ def to_parquet(records: Iterable[RunRecord], level: str = "epochs") -> bytes:
         ) from error
     types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
     schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS[level].items()])
-    buffer = io.BytesIO()
-    parquet.write_table(pa.Table.from_pylist(list(rows(records, level)), schema=schema), buffer)
-    return buffer.getvalue()
+    parts = _Parts()
+    with parquet.ParquetWriter(parts, schema) as writer:
+        for batch in _batches(rows(records, level)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            yield parts.take()
+    yield parts.take()
+
+
+class _Parts(io.RawIOBase):
+    """A file whose content is taken away while it is written."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def take(self) -> bytes:
+        """What was written since the last call."""
+        taken = b"".join(self._parts)
+        self._parts.clear()
+        return taken
+
+
+def _batches(found: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while batch := list(islice(found, _ROWS_AT_ONCE)):
+        yield batch
 
 
 def record_schema() -> dict[str, Any]:

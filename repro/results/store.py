@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from repro.errors import DataError
@@ -151,26 +152,36 @@ def load_records(results: Path, tables: Iterable[str] | None = None, *, epochs: 
     Without ``epochs``, thousands need little memory.
     """
     if tables is None:
-        paths = list(_record_paths(results, 4))
+        paths = record_paths(results)
     else:
-        paths = [path for table in tables for path in _record_paths(results / table, 3)]
+        paths = chain.from_iterable(_record_paths(results / table, 3) for table in tables)
     return list(read_each(partial(_found, epochs=epochs), paths))
+
+
+def record_paths(results: Path) -> Iterator[Path]:
+    """Every record file under ``results``, by table, row, column and seed."""
+    return _record_paths(results, 4)
+
+
+def each_record(paths: Iterable[Path]) -> Iterator[Found]:
+    """The records in these files with their epochs, one after another: thousands need little memory."""
+    return read_each(partial(_found, epochs=True), paths)
 
 
 def records_without_epochs(results: Path) -> Iterator[RunRecord]:
     """Every whole record under ``results`` without its epochs, one after another: thousands need little memory."""
-    found = read_each(partial(_found, epochs=False), _record_paths(results, 4))
+    found = read_each(partial(_found, epochs=False), record_paths(results))
     return (entry.record for entry in found if entry.record is not None)
 
 
 def _record_paths(folder: Path, depth: int) -> Iterator[Path]:
-    """The records ``depth`` folders below ``folder``, ordered by path.
+    """The records ``depth`` folders below ``folder``, ordered by path, and their last folder by seed.
 
     A folder without read permission gives a record that cannot be read either, so that it is not silently left out.
     Raises Unreadable where listing a folder failed otherwise.
     """
     try:
-        names = sorted(path.name for path in folder.iterdir())
+        names = sorted((path.name for path in folder.iterdir()), key=lambda name: (depth == 1 and len(name), name))
     except PermissionError:
         yield folder / "run.json"
         return

@@ -56,6 +56,17 @@ def test_the_terminal_gets_csv_and_is_told_what_was_left_out(say: Callable[..., 
     assert "left out: results/demo/shufflenetv2/bias/seed-0/run.json: no seal" in said.err
 
 
+def test_rows_are_in_the_order_of_the_seeds_not_of_their_digits(
+    say: Callable[..., Any], tmp_path: Path, fake_runs: Any
+) -> None:
+    for seed in (10, 9, 0):
+        run = Run(cell=find_table("demo").cells[0], seed=seed)
+        write_record(RunFolder.of(tmp_path, run), fake_runs.record(run))
+    for names in ([], ["demo"]):
+        said = say("export", *names, "--level", "runs", "--results", tmp_path)
+        assert [row["seed"] for row in csv.DictReader(io.StringIO(said.out))] == ["0", "9", "10"]
+
+
 def test_named_tables_alone(say: Callable[..., Any], results_of_two: Path, own: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(say("export", own).out)))
     assert {row["table"] for row in rows} == {"mine"}

@@ -21,6 +21,7 @@ from repro.figures.drawing import Drawing
 from repro.figures.inverse_function import inverse_weight
 from repro.figures.parameters import spread_out
 from repro.figures.weights import spread_by_epoch
+from repro.results.record import Epochs
 
 
 def points(drawing: Drawing, panel: str, trace: str) -> dict[str, tuple[float, float, str]]:
@@ -95,7 +96,7 @@ def test_runs_that_diverged_at_once_are_counted(
 ) -> None:
     run = Run(cell=find_table("demo").cells[1], seed=1)
     lost = {"status": "diverged", "last_top1_percent": None, "best_top1_percent": None, "best_epoch": None}
-    diverged = fake_runs.record(run).model_copy(update={**lost, "epochs": ()})
+    diverged = fake_runs.record(run).model_copy(update={**lost, "epochs": Epochs()})
     said = texts_of("curves", recorded_of("demo", [0], more=[fake_runs.found(diverged)]))
     assert "1 more run diverged within the first epoch." in said
 
@@ -185,18 +186,10 @@ def test_weights_are_pooled_over_runs(fake_runs: Any) -> None:
     template = fake_runs.record(run)
     epoch = template.epochs[0]
     figures = [(1.0, 0.1, 0.9, 1.1), (2.0, 0.3, 1.5, 2.5)]
-    records = [
-        template.model_copy(
-            update={
-                "epochs": (
-                    epoch.model_copy(
-                        update=dict(zip(("weight_mean", "weight_std", "weight_min", "weight_max"), row, strict=True))
-                    ),
-                )
-            }
-        )
-        for row in figures
-    ]
+    records = []
+    for row in figures:
+        weights = dict(zip(("weight_mean", "weight_std", "weight_min", "weight_max"), row, strict=True))
+        records.append(template.model_copy(update={"epochs": Epochs([epoch.model_copy(update=weights)])}))
     (spread,) = spread_by_epoch(records)
     # two samples of the same size, each of two values that have this mean and this deviation
     samples = [1.0 - 0.1, 1.0 + 0.1, 2.0 - 0.3, 2.0 + 0.3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -70,6 +71,21 @@ def test_several_are_read_at_a_time() -> None:
 
     count = READERS * ITEMS_AT_ONCE
     assert list(read_each(read, range(count))) == list(range(count))
+
+
+def test_no_more_is_read_ahead_than_the_readers_hold_at_a_time() -> None:
+    read, too_many = itertools.count(1), threading.Event()
+    most = (READERS + 2) * ITEMS_AT_ONCE
+
+    def count(number: int) -> int:
+        if next(read) > most:
+            too_many.set()
+        return number
+
+    reading = read_each(count, range(4 * most))
+    assert next(reading) == 0
+    assert not too_many.wait(0.2)
+    assert list(reading) == list(range(1, 4 * most))
 
 
 @pytest.mark.parametrize("count", [3, MANY])
