@@ -73,6 +73,10 @@ AllowChanged = Annotated[
         "changes.",
     ),
 ]
+Anonymous = Annotated[
+    bool,
+    typer.Option("--anonymous", help="Leave host and command line out of the record, for double-blind review."),
+]
 
 TensorBoard = Annotated[
     Path | None,

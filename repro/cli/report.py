@@ -16,6 +16,7 @@ from repro.wording import shell_line
 
 if TYPE_CHECKING:
     from repro.analysis import runs
+    from repro.experiment.schema import Table
     from repro.report import Report
 
 
@@ -53,7 +54,7 @@ def report(
         refuse_unwritable(output, format_name, overwrite=overwrite)
     chosen = chosen_tables(tables, settings or []) if tables else []
     found = gather_report(results, chosen, cast("runs.Metric", metric))
-    again = ["report", *(table.reference for table in chosen), "--format", format_name, "--metric", metric]
+    again = ["report", *map(_shown_reference, chosen), "--format", format_name, "--metric", metric]
     again += ["-o", output.name] if output else []
     text = FORMATS[format_name](found, _commands(found, again))
     deliver(text, output)
@@ -69,8 +70,14 @@ def _commands(found: Report, again: Sequence[str]) -> list[str]:
     tables = [section.table for section in found.sections]
     data = dict.fromkeys(table.dataset.name for table in tables if DATASETS[table.dataset.name].archives)
     commands = [["data", "fetch", name] for name in data]
-    commands += [["sweep", table.reference, "--seeds", str(table.seeds)] for table in tables]
+    commands += [["sweep", _shown_reference(table), "--seeds", str(table.seeds)] for table in tables]
     return [shell_line(["biasrepro", *words]) for words in (*commands, again)]
+
+
+def _shown_reference(table: Table) -> str:
+    """The table on the command line, without the folder of a file that was given by its absolute path."""
+    folder = f"{Path(table.origin).parent}/"
+    return table.reference.removeprefix(folder) if folder.startswith("/") else table.reference
 
 
 def _next_steps(found: Report, results: Path) -> Sequence[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +51,7 @@ def train(
     threads: options.Threads = None,
     progress: Display = "auto",
     allow_changed: options.AllowChanged = False,
+    anonymous: options.Anonymous = False,
     tensorboard: options.TensorBoard = None,
     stop_at_eof: StopAtEof = False,
 ) -> None:
@@ -78,14 +80,12 @@ def train(
 
                 if stop.asked():
                     raise Interrupted(f"{run.id}: training had not started")
-                record = train_run(
-                    run,
-                    results=results,
-                    data_root=root,
-                    node_data=node_data,
+                train_here = partial(train_run, run, results=results, data_root=root, node_data=node_data)
+                record = train_here(
                     device=device,
                     threads=threads,
                     allow_changed=allow_changed,
+                    anonymous=anonymous,
                     listen=listen,
                     should_stop=stop.asked,
                 )

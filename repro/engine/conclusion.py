@@ -21,8 +21,14 @@ def conclude(
     reason: str | None,
     dataset: Dataset,
     start_seconds: Mapping[str, float],
+    *,
+    anonymous: bool = False,
 ) -> RunRecord:
-    """The record of ``run``; ``reason`` says why it diverged, None if it completed."""
+    """The record of ``run``; ``reason`` says why it diverged, None if it completed.
+
+    An ``anonymous`` one has an empty host and command.
+    """
+    facts = environment_facts(settings.device) | (dict.fromkeys(("host", "command"), "") if anonymous else {})
     cell, history = run.cell, state.history
     best = max(history, key=lambda epoch: epoch.test_top1_percent) if history else None
     train_seconds = sum(epoch.train_seconds for epoch in history)
@@ -44,7 +50,7 @@ def conclude(
         state_hash=None if reason else state.hash(),
         execution_in_force=settings.to_record(),
         provenance=Provenance(
-            **environment_facts(settings.device),
+            **facts,
             code_hash=hash_of_code(run),
             shared_code_hash=shared_code_hash(),
             data_source=dataset.source,

@@ -45,20 +45,20 @@ def train_run(
     device: str = "auto",
     threads: int | None = None,
     allow_changed: bool = False,
+    anonymous: bool = False,
     listen: Listener = ignore,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord:
     """Train ``run`` to its end, from its checkpoint if it has one, and write its record under ``results``.
 
-    ``node_data`` is a local folder for a copy of the decoded images; None opens those in ``data_root``. A run that has
-    a record is not trained again. Raises:
+    ``node_data`` is a local folder for a copy of the decoded images; None opens those in ``data_root``. The record of
+    an ``anonymous`` run names neither host nor command. A run that has a record is not trained again. Raises:
 
     - Interrupted once ``should_stop`` is true and a checkpoint is saved; OwnedElsewhere if another process trains the
       run;
     - ConfigError if the record or the checkpoint belongs to another configuration, or if configuration, code, torch,
       device or thread count changed since the checkpoint (unless ``allow_changed``, which marks the record);
-    - DataError if the data set is missing or damaged; UserError if the disk is too full to start, RunFailure if it
-      fills up later.
+    - DataError for missing or damaged data; UserError if the disk is too full to start, RunFailure if it fills up.
     """
     # --- Already recorded? ---
     start = StartTimes()
@@ -91,7 +91,7 @@ def train_run(
 
         # --- Record ---
         start_seconds = start.seconds | training.learner.capture_seconds
-        record = conclude(run, training.state, settings, reason, dataset, start_seconds)
+        record = conclude(run, training.state, settings, reason, dataset, start_seconds, anonymous=anonymous)
         with failed_writes_explained(ownership.folder, "the record"):
             write_record(ownership.folder, record, ownership.write)
         training.reporter.report("diverged" if reason else "completed", reason)

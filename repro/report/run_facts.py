@@ -21,11 +21,12 @@ def facts(records: Sequence[RunRecord]) -> dict[str, str]:
     made = [record.provenance for record in records]
     hours = sum(run.duration_seconds for run in made) / 3600
     first, last = min(run.started_at for run in made)[:10], max(run.finished_at for run in made)[:10]
+    hosts = {run.host for run in made} - {""}  # those of anonymous runs are empty
     found = {
         "Runs": f"{len(records):,}",
         "Device": _frequencies(run.device_name for run in made),
         "Driver": _frequencies(run.driver or "none" for run in made),
-        "Hosts": f"{len({run.host for run in made}):,}",
+        "Hosts": f"{len(hosts):,}" if hosts else "not recorded",
         "Training time": f"{hours:,.1f} hours",
         **({"On": first} if first == last else {"Between": f"{first} and {last}"}),
         "biasrepro": _frequencies(run.biasrepro for run in made),

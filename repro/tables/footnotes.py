@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from repro.analysis.runs import LeftOut, Reason
 from repro.results import Provenance, RunRecord
@@ -49,7 +50,8 @@ class Footnotes:
 def exclusion_text(why: Reason, left_out: Sequence[LeftOut], table_id: str) -> str:
     """The footnote for all records that were left out for one reason."""
     runs = [code(_short(record.run, table_id)) for record in left_out]
-    paths = [code(record.path) for record in left_out]
+    # From the results folder on: where that is may tell whose it is.
+    paths = [code("/".join(Path(record.path).parts[-6:]).lstrip("/")) for record in left_out]
     details = [plain(record.detail).removesuffix(".") for record in left_out]
     match why:
         case "diverged":

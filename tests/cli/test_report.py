@@ -36,6 +36,27 @@ def test_the_commands_are_for_any_machine(say: Callable[..., Any], tmp_path: Pat
     assert str(tmp_path) not in page
 
 
+@pytest.mark.parametrize("format_name", ["html", "markdown"])
+def test_no_report_says_where_its_files_are(
+    say: Callable[..., Any], tmp_path: Path, fake_runs: Any, own: Path, format_name: str
+) -> None:
+    results = tmp_path / "records of jane"
+    for cell in (*load_table(own).cells, *find_table("demo").cells):
+        record = fake_runs.record(Run(cell=cell, seed=0))
+        write_record(RunFolder.of(results, Run(cell=cell, seed=0)), record)
+    (results / cell.id / "seed-0" / "run.json").write_text("{}")
+    unknown = results / cell.table / "gone" / "ce" / "seed-0"
+    unknown.mkdir(parents=True)
+    (unknown / "run.json").write_text("{}")
+    said = say("report", own.absolute(), "demo", "-f", format_name, "-o", tmp_path / "out", "--results", results)
+    assert said.code == 0, said.err
+    text = (tmp_path / "out").read_text()
+    assert str(tmp_path) not in text
+    assert str(own.parent) not in text
+    assert f"records of jane/{cell.table}/gone/ce/seed-0/run.json" in text
+    assert f"biasrepro sweep {own.name} " in text
+
+
 def test_the_summary_goes_to_the_terminal_or_to_a_file(say: Callable[..., Any], tmp_path: Path) -> None:
     said = say("report", "--format", "markdown", "--results", "none")
     assert said.out.startswith("# Bias Loss for Mobile Neural Networks: reproducibility summary\n")

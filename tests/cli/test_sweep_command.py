@@ -85,10 +85,11 @@ def test_overrides_go_to_the_workers_and_into_a_folder_of_their_own(
     table = "demo+execution.precision=bf16+recipe.decay_epochs=[1]+recipe.epochs=2"
     fake_worker.prepare(results, selected_runs(find_table(table), (0,)))
     setting = ["--set", "recipe.epochs=2", "--set", "recipe.decay_epochs=[1]", "--set", "execution.precision=bf16"]
-    said = say("sweep", "demo", "--seeds", "1", "--columns", "bias", *setting, "--allow-changed", "--results", results)
+    options = ["--seeds", "1", "--columns", "bias", "--allow-changed", "--anonymous"]
+    said = say("sweep", "demo", *options, *setting, "--results", results)
     assert said.code == 0
     assert [note["run"] for note in started()] == [f"{table}/shufflenetv2/bias/seed-0"]
-    assert started()[0]["allow_changed"] is True
+    assert (started()[0]["allow_changed"], started()[0]["anonymous"]) == (True, True)
     assert (results / table / "shufflenetv2/bias/seed-0/run.json").exists()
 
 

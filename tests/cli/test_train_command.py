@@ -136,11 +136,12 @@ def test_deterministic_is_a_setting_like_any_other(say: Say, engine: FakeEngine,
 
 
 def test_options_reach_the_engine(say: Say, engine: FakeEngine, results: Path, tmp_path: Path) -> None:
-    options = ["--seed", 7, "--device", "cuda:1", "--threads", 3, "--root", tmp_path, "--allow-changed"]
+    options = ["--seed", 7, "--device", "cuda:1", "--threads", 3, "--root", tmp_path, "--allow-changed", "--anonymous"]
     say("train", *options, "--results", results)
     called = engine.called
     assert called["run"].seed == 7
-    assert (called["device"], called["threads"], called["allow_changed"]) == ("cuda:1", 3, True)
+    assert (called["device"], called["threads"]) == ("cuda:1", 3)
+    assert (called["allow_changed"], called["anonymous"]) == (True, True)
     assert (called["results"], called["data_root"]) == (results, tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,15 @@ def test_one_seed_gives_one_outcome(make_run: MakeRun, tmp_path: Path) -> None:
 
 def test_another_seed_gives_another_outcome(make_run: MakeRun, tmp_path: Path) -> None:
     assert run_it(make_run(seed=0), tmp_path).state_hash != run_it(make_run(seed=1), tmp_path).state_hash
+
+
+def test_the_record_of_an_anonymous_run_names_neither_host_nor_command(make_run: MakeRun, tmp_path: Path) -> None:
+    named, anonymous = run_it(make_run(), tmp_path / "a"), run_it(make_run(), tmp_path / "b", anonymous=True)
+    assert (anonymous.provenance.host, anonymous.provenance.command) == ("", "")
+    assert named.provenance.host == socket.gethostname()
+    written = (tmp_path / "b" / anonymous.id / "run.json").read_text()
+    assert named.provenance.host not in written
+    assert named.outcome() == anonymous.outcome()
 
 
 def test_the_record_is_written_and_complete(make_run: MakeRun, tmp_path: Path) -> None:

@@ -152,11 +152,15 @@ def test_differences_say_how_sure_they_are(report_of: Callable[..., Report], fak
     assert all(row.interval == "" and row.p.text == "–" and row.seeds_needed for row in two)
 
 
-def test_provenance_counts_runs_and_names_no_host(report_of: Callable[..., Report], some_found: list[Found]) -> None:
+def test_provenance_counts_runs_and_names_no_host(
+    report_of: Callable[..., Report], some_found: list[Found], fake_runs: Any
+) -> None:
     report = report_of(some_found, ["demo"])
     said = facts(report.records)
     assert said["Hosts"] == "2"
     assert "node-" not in " ".join(said.values())
+    anonymous = [fake_runs.record(Run(cell=find_table("demo").cells[0], seed=0), host="", command="")]
+    assert facts(anonymous)["Hosts"] == "not recorded"
     assert said["Device"].startswith("NVIDIA H200 (")
     assert "0123456789ab with changes (1)" in said["Commit"]
     assert said["Runs"] == str(len(report.records))

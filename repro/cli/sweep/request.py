@@ -17,6 +17,7 @@ from repro.cli.options import (
     RESULTS_DEFAULT,
     ROOT_DEFAULT,
     AllowChanged,
+    Anonymous,
     Deterministic,
     NodeData,
     Results,
@@ -86,6 +87,7 @@ class SweepRequest:
         bool, typer.Option("--fail-fast", help="Stop at the first failure; running runs save a checkpoint.")
     ] = False
     allow_changed: AllowChanged = False
+    anonymous: Anonymous = False
     tensorboard: TensorBoard = None
     until_decided: Annotated[
         bool,

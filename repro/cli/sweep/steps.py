@@ -89,6 +89,8 @@ def job_of(request: SweepRequest, run: Run) -> Job:
     arguments += ["--results", shared(request.results), "--root", shared(request.root)]
     if request.allow_changed:
         arguments.append("--allow-changed")
+    if request.anonymous:
+        arguments.append("--anonymous")
     if request.tensorboard is not None:
         arguments += ["--tensorboard", shared(request.tensorboard)]
     if request.node_data is not None:
