@@ -53,7 +53,7 @@ $(STAMP):
 	  exit 1; }
 	@echo "Setting up $(VENV) from requirements.lock: some 5 GB with PyTorch, one to several minutes, once."
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(QUIET) -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(QUIET) --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(QUIET) --no-build-isolation --no-deps -e .
 	@rm -f $(VENV)/installed-*
 	@touch $@

@@ -35,10 +35,14 @@ def tracked() -> list[Path]:
 
 
 def locked() -> dict[str, str]:
-    lines = (TOP / "requirements.lock").read_text().splitlines()
-    pins = [line.partition(" ;")[0].split("==") for line in lines if line and not line.startswith("#")]
-    assert all(len(pin) == 2 for pin in pins), "every line is name==version, with a marker at most"
-    return dict(pins)
+    text = (TOP / "requirements.lock").read_text().replace(" \\\n", "")
+    pins = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            pin = re.fullmatch(r"([\w.-]+)==([\w.]+)( ; [^#]*?)?((    --hash=sha256:[0-9a-f]{64})+)", line)
+            assert pin, f"not name==version, perhaps a marker, hashes: {line}"
+            pins[pin[1]] = pin[2]
+    return pins
 
 
 def name_of(requirement: str) -> str:
@@ -78,13 +82,18 @@ def test_the_lock_holds_all_that_the_project_asks_for() -> None:
     assert {name_of(requirement) for requirement in asked} <= locked().keys()
 
 
+def test_make_installs_no_file_that_the_lock_does_not_have() -> None:
+    installs = [line for line in (TOP / "Makefile").read_text().splitlines() if "pip install" in line]
+    assert ["--require-hashes" in line or "--no-deps -e ." in line for line in installs] == [True, True]
+
+
 def test_the_lock_pins_a_matching_pair_and_marks_what_only_linux_has() -> None:
     pins = locked()
     # torch 2.N comes with torchvision 0.(N + 14 or 15); the pair of this lock was installed and imported.
     assert (pins["torch"], pins["torchvision"]) == ("2.15.0", "0.29.2")
     for line in (TOP / "requirements.lock").read_text().splitlines():
         if re.match(r"nvidia-(?!ml-py)|cuda-|triton", line):
-            assert line.endswith('; sys_platform == "linux" and platform_machine == "x86_64"'), line
+            assert line.endswith('; sys_platform == "linux" and platform_machine == "x86_64" \\'), line
 
 
 def test_no_file_names_a_registry() -> None:
