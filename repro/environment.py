@@ -30,7 +30,7 @@ _OBEYED = frozenset(
     (
         # Where packages are, and Python's own places and encoding
         *("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONUTF8", "PYTHONFAULTHANDLER"),
-        *("PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"),
+        *("PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE", "PYTHONPLATLIBDIR"),
         # Which cluster, and who asks
         *("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"),
         *("RAY_USE_TLS", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT"),
@@ -38,7 +38,13 @@ _OBEYED = frozenset(
         # Which job this is: they change nothing
         *("SLURM_JOB_ID", "RAY_RAYLET_PID"),
         # Threads, which records name, memory, and places
-        *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"),
+        *(
+            "OMP_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "PYTORCH_ALLOC_CONF",
+            "PYTORCH_CUDA_ALLOC_CONF",
+        ),
         *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"),
     )
 )

@@ -15,7 +15,9 @@ import ray
 from ray._private import worker
 
 from repro.machine import package_path
+from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.ray import cluster as ray_cluster
+from repro.sweep.ray.backend import RayBackend, RayOptions
 from repro.sweep.ray.cluster import ClusterLost, join
 
 
@@ -102,3 +104,19 @@ def test_a_ray_of_this_machine_takes_commands_of_nobody_else(mode: str | None, m
     monkeypatch.setattr(ray_cluster, "make_private", refuse)
     with pytest.raises(ClusterLost, match="a Ray on this machine cannot be used"):
         join(None)
+
+
+def test_an_address_in_the_environment_is_named_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    text = RayBackend(RayOptions(address="auto")).submission([], NodeSettings("0" * 12, "/r"))
+    assert "not used: RAY_ADDRESS; --address says which cluster" in text
+    monkeypatch.setattr(ray, "init", refuse_to_join)
+    monkeypatch.setattr(worker, "listen_error_messages", worker.listen_error_messages)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with pytest.raises(ClusterLost) as lost:
+        join("auto")
+    assert "Set, and not obeyed: RAY_ADDRESS" in str(lost.value.hint)
+
+
+def refuse_to_join(**_: Any) -> None:
+    raise ConnectionError("no cluster")

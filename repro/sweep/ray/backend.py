@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from repro.environment import not_used
 from repro.sweep.backends import Backend, Option, Reservation
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class RayBackend(Backend):
         lines += [f"       {job.id}" for job in jobs[:3]]
         if len(jobs) > 3:
             lines.append("       …")
+        if names := not_used("RAY_ADDRESS"):
+            lines.append(f"not used: {', '.join(names)}; --address says which cluster")
         return "\n".join(lines)
 
     def connect(self, settings: NodeSettings) -> RayExecutor:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from repro.environment import not_used
 from repro.errors import RunFailure, UserError
 from repro.machine import find_gpus, package_path, usable_cores
 from repro.results.files import make_private
@@ -212,11 +213,12 @@ def _captured_stderr() -> Iterator[Callable[[], str]]:
 
 def _unreachable(address: str | None, why: str) -> ClusterLost:
     where = f"Ray at {address}" if address is not None else "a Ray on this machine"
+    ignored = f" Set, and not obeyed: {', '.join(names)}." if (names := not_used("RAY_ADDRESS")) else ""
     return ClusterLost(
         f"{where} cannot be used: {why}",
         hint="Nothing was started. `ray status --address HOST:PORT` shows whether a cluster is up; `ray start --head` "
         "starts one. Run the command on one of its nodes, with RAY_AUTH_MODE=token in the environment where the "
-        "cluster requires Ray's token.",
+        f"cluster requires Ray's token.{ignored}",
     )
 
 
