@@ -54,9 +54,9 @@ def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
 
     ``reference`` is a cell, or a table (a name or a file), which means its first row under its proposed loss.
     """
-    from repro.experiment.config import builtin_names, find_cell, find_table
+    from repro.experiment.config import builtin_names, find_cell, find_table, split_reference
 
-    name, *overrides = re.split(r"\+(?=[a-z_]+\.)", reference)
+    name, overrides = split_reference(reference)
     is_table = "/" not in name or name in builtin_names() or Path(name).suffix in (".yaml", ".yml")
     if is_table and not any("/" in override for override in overrides):
         table_reference = with_settings(reference, settings)

@@ -11,6 +11,7 @@ Such a reference finds a table. Its results folder is named by the table's ``id`
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -52,8 +53,16 @@ def find_table(reference: str) -> Table:
     ``find_table(table.reference)`` gives the same table again; for a built-in one, so does ``find_table(table.id)``.
     Raises ConfigError or UserError for an unknown name, a wrong file or a refused override.
     """
-    name, *settings = re.split(r"\+(?=[a-z_]+\.[a-z_.]+=)", reference)
+    name, settings = split_reference(reference)
     return load_table(_path_of(name), settings)
+
+
+def split_reference(reference: str) -> tuple[str, list[str]]:
+    """The name or path in a reference, and its overrides; a file that exists may have an override in its path."""
+    parts = re.split(r"\+(?=[a-z_]+\.[a-z_.]+=)", reference)
+    names = ["+".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    count = max((count for count, name in enumerate(names, 1) if os.path.isfile(name)), default=1)  # noqa: PTH113 - False for a name too long
+    return names[count - 1], parts[count:]
 
 
 def load_table(path: Path | str, overrides: Sequence[str] = ()) -> Table:

@@ -8,9 +8,26 @@ from typing import Any
 
 import pytest
 
+from repro.cli.references import find_target
 from repro.errors import ConfigError, UserError
 from repro.experiment.config import builtin_folder, builtin_names, find_cell, find_table, load_table, runs_of, select
 from repro.experiment.schema import Run, Table
+
+
+@pytest.mark.parametrize("name", ["runs+recipe.epochs=2/own.yaml", "own+recipe.epochs=3.yaml"])
+def test_a_file_that_exists_wins_over_an_override_in_its_path(
+    name: str, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    own.rename(name)
+    table = find_table(name)
+    assert (table.id, table.recipe.epochs) == ("mine", 4)
+    changed = find_table(f"{name}+recipe.epochs=7")
+    assert (changed.id, changed.recipe.epochs) == ("mine+recipe.epochs=7", 7)
+    assert find_table(changed.reference) == changed
+    assert find_cell(f"{name}/squeezenet/bias").id == "mine/squeezenet/bias"
+    assert find_target(name, ["recipe.epochs=7"])[0].id == "mine+recipe.epochs=7/squeezenet/bias"
 
 
 def test_a_file_of_the_same_form_is_a_table(own: Path) -> None:
