@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,14 @@ def _read(path: Path, run_id: str) -> tuple[Header, dict[str, Any]]:
     header, payload = unseal(read_file(path, LARGEST_CHECKPOINT_BYTES), where=str(path))
     if header.run_id != run_id:
         raise DataError(f"this is the checkpoint of another run, {header.run_id}", where=str(path))
+    stream = io.BytesIO(payload)
     try:
-        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)  # noqa: TID251
-    except (OSError, MemoryError):
+        with zipfile.ZipFile(stream) as archive:
+            entries = archive.infolist()
+        if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > len(payload):
+            raise DataError("the checkpoint holds more than its size: biasrepro did not write it", where=str(path))
+        state = torch.load(stream, map_location="cpu", weights_only=True)  # noqa: TID251
+    except (DataError, OSError, MemoryError):
         raise
     except Exception as error:  # whole, but not written by biasrepro: torch may raise anything
         if "allocate memory" in str(error):  # torch's MemoryError
