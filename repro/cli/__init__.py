@@ -116,6 +116,10 @@ def run(arguments: Sequence[str]) -> int:
             hint = None
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 hint = "Free disk space for the results, the output file, or the target of standard output."
+            elif isinstance(error, PermissionError) and error.filename:
+                from repro.results.files import permission_hint
+
+                hint = f"{permission_hint(Path(os.fsdecode(error.filename)))}, or choose another folder."
             _print_error(str(error.strerror), where=error.filename and str(error.filename), hint=hint)
             return 2
         _report_bug(error)

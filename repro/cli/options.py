@@ -24,13 +24,18 @@ def folder_path(path: Path) -> Path:
         ) from error
     if os.path.lexists(path) and not path.is_dir():
         raise UserError("this is not a folder", where=str(path))
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        from repro.results.files import permission_hint
+
+        hint = f"{permission_hint(path)}, or choose another folder."
+        raise UserError("cannot be read: Permission denied", where=str(path), hint=hint)
     return path
 
 
 Results = Annotated[
     Path,
     typer.Option(
-        "--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", file_okay=False, callback=folder_path
+        "--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", readable=False, callback=folder_path
     ),
 ]
 Metric = Annotated[
@@ -43,7 +48,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file eve
 Root = Annotated[
     Path,
     typer.Option(
-        "--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", file_okay=False, callback=folder_path
+        "--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", readable=False, callback=folder_path
     ),
 ]
 Settings = Annotated[

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,20 +13,32 @@ from typing import TYPE_CHECKING
 from repro.errors import UserError
 
 if TYPE_CHECKING:
+    from repro.experiment.schema import Run
     from repro.sweep.selection import Plan
 
 
-def require_writable(results: Path) -> None:
-    """Raise UserError if the results folder is not writable."""
+def require_writable(results: Path, runs: Sequence[Run] = ()) -> None:
+    """Raise UserError if the results folder, or the folder of a cell of ``runs``, is not writable."""
+    from repro.results.files import permission_hint
+
     try:
         results.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=results):
             pass
     except OSError as error:
-        hint = "Change its permissions, free disk space, or choose another folder with --results."
+        way_out = permission_hint(results) if isinstance(error, PermissionError) else "Free disk space"
+        hint = f"{way_out}, or choose another folder with --results."
         raise UserError(
             f"cannot write to the results folder: {error.strerror}", where=str(results), hint=hint
         ) from error
+    for cell in {run.cell.id for run in runs}:
+        folder = next(place for place in (results / cell, *(results / cell).parents) if place.exists())
+        if not os.access(folder, os.W_OK | os.X_OK):  # another user made it
+            raise UserError(
+                "cannot write to the results folder: Permission denied",
+                where=str(folder),
+                hint=f"{permission_hint(folder)}, or choose another folder with --results.",
+            )
 
 
 def require_space(results: Path, plan: Plan, at_once: int) -> None:

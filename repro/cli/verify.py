@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from repro.results.inspection import Finding, Inspection
 
 _HINTS = {
-    "unreadable": "not checked: fix that (permissions: chmod u+rwX; open files: ulimit -n) and verify again",
+    "unreadable": "not checked: fix that (permissions: chmod; open files: ulimit -n) and verify again",
     "newer": "update biasrepro to use it",
     "misplaced": "keep it: rename it to checkpoint.pt in its run's folder, if there is none, to resume from it",
 }
@@ -29,7 +29,11 @@ def verify(
     results: Annotated[
         Path,
         typer.Argument(
-            metavar="RESULTS", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", callback=folder_path
+            metavar="RESULTS",
+            envvar="BIASREPRO_RESULTS",
+            help="Folder of recorded runs.",
+            readable=False,
+            callback=folder_path,
         ),
     ] = RESULTS_DEFAULT,
 ) -> None:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import io
 import os
+import pwd
 import secrets
 import stat
 import time
@@ -29,8 +30,6 @@ _WAYS_OUT = {
     errno.EMFILE: "Raise the limit on open files (`ulimit -n`)",
     errno.ENFILE: "This machine has too many open files",
     errno.ENOMEM: "Free memory",
-    errno.EACCES: "Fix its permissions (chmod u+rwX)",
-    errno.EPERM: "Fix its permissions (chmod u+rwX)",
 }
 
 Item = TypeVar("Item")
@@ -49,7 +48,22 @@ def reading_failed(error: OSError | MemoryError, path: Path) -> DataError:
     if isinstance(error, NoPlainFile | IsADirectoryError):
         return DataError(what, where=where)
     way_out = _WAYS_OUT.get(error.errno or 0, "Check the disk and the connection to it")
+    way_out = permission_hint(path) if isinstance(error, PermissionError) else way_out
     return Unreadable(what, where=where, hint=f"It may be whole, and is left as it is. {way_out}, and try again.")
+
+
+def permission_hint(path: Path) -> str:
+    """What to do where permissions refuse ``path``: without a full stop, so that a sentence can continue it."""
+    absolute = path.absolute()
+    closed = next(place for place in (absolute, *absolute.parents) if os.path.lexists(place))  # what is below is hidden
+    owner = closed.lstat().st_uid
+    if owner == os.geteuid():
+        return f"Fix its permissions (chmod u+rwX {closed})"
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"user {owner}"
+    return f"{closed} belongs to {name}: ask them to share it (chmod -R g+rwX, and umask 002 from then on)"
 
 
 def read_file(path: Path, largest_bytes: int = LARGEST_NOTE_BYTES) -> bytes:

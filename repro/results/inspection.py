@@ -18,7 +18,7 @@ from repro.results.checkpoint_file import check_checkpoint
 from repro.results.files import read_file, reading_failed
 from repro.results.ownership import OWNER_FILE, owner_of
 from repro.results.record import unsealed
-from repro.results.store import PREREGISTRATION, RunFolder, read_record
+from repro.results.store import PREREGISTRATION, RunFolder, find_record, read_record
 
 Kind = Literal["damaged", "unreadable", "newer", "misplaced", "quarantined", "leftover", "unrecognised"]
 
@@ -105,11 +105,19 @@ def _inspect_checkpoint(path: Path, folder: RunFolder, found: Inspection) -> Non
     header = check_checkpoint(path)
     if header.run_id != "/".join(folder.path.absolute().parts[-4:]):
         raise DataError(f"this is the checkpoint of another run, {header.run_id}")
-    if folder.record.exists():
+    if _has_ended(folder):
         found.findings.append(Finding("leftover", path, "its run has finished", _size(path)))
         return
     found.checkpoints += 1
     found.checkpoint_bytes += _size(path)
+
+
+def _has_ended(folder: RunFolder) -> bool:
+    """Whether the run has a record that is whole: else its checkpoint is all that is left of it."""
+    try:
+        return find_record(folder, epochs=False) is not None
+    except DataError:
+        return False
 
 
 def _quarantined(path: Path) -> Finding:

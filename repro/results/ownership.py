@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from repro.errors import UserError
 from repro.results.durable import create_file, link_new, make_folder, write_durably
-from repro.results.files import file_time, read_file
+from repro.results.files import file_time, permission_hint, read_file
 from repro.results.process import is_alive, process_start, this_place
 from repro.results.record import Printable
 from repro.results.store import RunFolder
@@ -87,6 +87,15 @@ class Owner(BaseModel):
             return alive
         return self.silent_seconds < SILENT_SECONDS
 
+    @property
+    def silence(self) -> str:
+        """What to say of an owner that sends no heartbeat and still owns the run; empty for one that sends them."""
+        if self.silent_seconds <= 3 * HEARTBEAT_SECONDS:
+            return ""
+        if self.is_here:  # while the process exists, nobody takes the run over
+            return f", silent for {self.silent_seconds:.0f} s: {stopped_process(self.pid)}"
+        return f", silent for {self.silent_seconds:.0f} s (taken over after {SILENT_SECONDS:.0f} s)"
+
     def as_of(self, now: float) -> Owner:
         """The owner with its ``silent_seconds`` at ``now``, by the file server's clock."""
         since = now - self.heartbeat_at
@@ -96,6 +105,11 @@ class Owner(BaseModel):
     def to_bytes(self) -> bytes:
         """The content of its file."""
         return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+def stopped_process(pid: int) -> str:
+    """What to do about a process of this machine that is alive and silent."""
+    return f"it is suspended or stuck; kill -CONT {pid} continues it, kill -KILL {pid} ends it and frees the run"
 
 
 class Ownership:
@@ -151,10 +165,11 @@ def own(folder: RunFolder) -> Iterator[Ownership]:
     try:
         ownership = _acquire(folder)
     except OSError as error:
+        way_out = permission_hint(folder.path) if isinstance(error, PermissionError) else "Fix that"
         raise UserError(
             f"the run's folder cannot be written: {error.strerror}",
             where=str(folder.path),
-            hint="Fix that, or choose another folder with --results.",
+            hint=f"{way_out}, or choose another folder with --results.",
         ) from error
     try:
         yield ownership
@@ -236,6 +251,8 @@ def _win(folder: RunFolder, term: int, candidate: Path) -> int:
 def _occupied(folder: RunFolder, owner: Owner) -> OwnedElsewhere:
     if owner.is_here:
         hint = "Wait for it to end, or stop it: the same command then resumes from its last checkpoint."
+        if owner.silence:
+            hint = f"It sent no heartbeat for {owner.silent_seconds:.0f} s: {stopped_process(owner.pid)}."
     else:
         hint = (
             f"Its last heartbeat was {owner.silent_seconds:.0f} s ago. If that machine is down, the same command takes "

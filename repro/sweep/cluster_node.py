@@ -196,12 +196,12 @@ class _NodeExecutor(LocalExecutor):
         self.attempts: Counter[str] = Counter()
         gpus = dict.fromkeys(slot.environment[VISIBLE] for slot in slots if slot.device == "cuda")
         self.place = f"{socket.gethostname()} {'GPU ' + ','.join(gpus) if gpus else 'cpu'}"
-        self._watch = Watchdog()
+        self._node_watch = Watchdog()
         self._silent: set[str] = set()
 
     def poll(self, timeout_seconds: float) -> list[Event]:
         """As ``LocalExecutor.poll``."""
-        for worker in self._watch.hung(self._workers):
+        for worker in self._node_watch.hung(self._workers):
             self._silent.add(worker.job.id)
             worker.kill()
         events = [self._with_cause(event) for event in super().poll(timeout_seconds)]

@@ -117,9 +117,9 @@ class _Driver:
         self._wait_for_others = wait_for_others
         self._attempts: Counter[str] = Counter()
         self._displaced = DisplacementCounter()
-        # Of runs that other processes train, by id: which were announced as such, their owner's heartbeat at the first
-        # check, how often in a row no owner was seen, and when to check again.
-        self._announced: set[str] = set()
+        # Of runs that other processes train, by id: which were announced (and whether as silent), their owner's
+        # heartbeat at the first check, how often in a row no owner was seen, and when to check again.
+        self._announced: set[tuple[str, bool]] = set()
         self._first_heartbeat: dict[str, float] = {}
         self._unseen: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
@@ -166,7 +166,7 @@ class _Driver:
         if state.stage is Stage.RUNNING and not self._wait_for_others and self._owner_is_alive(job):
             self._end(job, "elsewhere", f"in training {state.detail}")
         elif state.stage is Stage.RUNNING:
-            self._wait_for_owner(job, state.detail)
+            self._wait_for_owner(job)
         elif state.stage in WITH_ACCURACY:
             self._end(job, "elsewhere", None)
         elif state.stage is Stage.DIVERGED:
@@ -205,10 +205,9 @@ class _Driver:
         if fate in ("completed", "diverged"):
             fate, cause = _recorded_fate(ended, fate)
         if fate == "elsewhere":
-            owner = owner_of(job.folder)
             self._attempts[job.id] -= 1
             self.sweep.put_back(job)
-            self._wait_for_owner(job, f"by {owner}" if owner else None)
+            self._wait_for_owner(job)
             return
         if fate == "failed":
             # The note only informs; a full disk, which may be the failure's own cause, must not end the sweep.
@@ -224,13 +223,19 @@ class _Driver:
         self.sweep.put_back(job)
         self.listen.postponed(self.sweep, job, why)
 
-    def _wait_for_owner(self, job: Job, owner: str | None) -> None:
-        """Check the job again later: soon if its owner can be seen, at growing intervals if not."""
+    def _wait_for_owner(self, job: Job) -> None:
+        """Check the job again later: soon if its owner can be seen, at growing intervals if not.
+
+        Who owns it is announced once, and again when that falls silent.
+        """
+        owner = owner_of(job.folder)
         self._unseen[job.id] = 0 if owner else self._unseen[job.id] + 1
         self._not_before[job.id] = time.monotonic() + RECHECK_SECONDS * min(2 ** self._unseen[job.id], 30)
-        if job.id not in self._announced:
-            self._announced.add(job.id)
-            self.listen.postponed(self.sweep, job, f"in training {owner or 'by another process'}; waiting for it")
+        silence = owner.silence if owner else ""
+        if (job.id, bool(silence)) not in self._announced:
+            self._announced |= {(job.id, False), (job.id, bool(silence))}
+            by = f"{owner or 'another process'}{silence}"
+            self.listen.postponed(self.sweep, job, f"in training by {by}; waiting for it")
 
     def _end(self, job: Job, fate: Fate, cause: str | None) -> None:
         self.listen.ended(self.sweep, self.sweep.end(job, fate, cause, time.monotonic()))

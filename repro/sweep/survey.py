@@ -15,7 +15,7 @@ from repro.experiment.added_keys import with_neutral
 from repro.experiment.schema import Cell, Run
 from repro.results import RunFolder, RunRecord, find_record, read_failure
 from repro.results.files import file_time, read_each
-from repro.results.ownership import HEARTBEAT_SECONDS, SILENT_SECONDS, last_owner
+from repro.results.ownership import last_owner
 
 
 class Stage(StrEnum):
@@ -106,9 +106,7 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
 def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:
     owner = last_owner(folder, now)
     if owner is not None and owner.lives:
-        silent = owner.silent_seconds
-        more = f", silent for {silent:.0f} s (taken over after {SILENT_SECONDS:.0f} s)"
-        return RunState(Stage.RUNNING, f"by {owner}{more if silent > 3 * HEARTBEAT_SECONDS else ''}")
+        return RunState(Stage.RUNNING, f"by {owner}{owner.silence}")
     if (failure := read_failure(folder)) is not None:
         return RunState(Stage.FAILED, failure.cause)
     if owner is not None and not owner.is_here:

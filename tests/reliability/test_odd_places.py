@@ -121,6 +121,28 @@ def test_results_that_may_only_be_read_are_read_and_never_written(tmp_path: Path
             folder.chmod(0o755)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+@pytest.mark.parametrize("below", [".", "demo"])
+def test_another_users_folders_are_named_with_their_owner_and_the_way_out(below: str, tmp_path: Path, say: Say) -> None:
+    through = as_anybody()
+    results = tmp_path / "results"
+    write_record(folder_in(results), a_record())
+    results.chmod(0o777)
+    closed = results / below
+    os.chown(closed, 12345, 12345)
+    closed.chmod(0o700)
+    for command in ("status", "sweep demo --device cpu", "train demo"):
+        code, said = say(*command.split(), "--results", "results", through=through)
+        assert code in (1, 2), said
+        assert f"{closed} belongs to user 12345: ask them to share it (chmod -R g+rwX, and umask 002" in said, command
+    closed.chmod(0o755)
+    os.chown(folder_in(results).path.parent.parent, 12345, 12345)  # of the network: its cells cannot be made
+    code, said = say("sweep", "demo", "--device", "cpu", "--results", "results", through=through)
+    assert code == 2, said
+    assert "cannot write to the results folder: Permission denied" in said
+    assert "belongs to user 12345: ask them to share it" in said
+
+
 @pytest.mark.parametrize("mode", [0o000, 0o400], ids=["closed", "listed and not entered"])
 def test_folders_that_may_not_be_read_are_named_each(mode: int, tmp_path: Path, say: Say) -> None:
     through = as_anybody()

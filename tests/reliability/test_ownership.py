@@ -132,8 +132,10 @@ def test_a_dead_owner_is_succeeded_at_once_even_as_a_zombie(
 def test_a_stopped_owner_on_this_machine_is_never_succeeded(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGSTOP)
     age(tmp_path, 100 * SILENT_SECONDS)
-    with pytest.raises(OwnedElsewhere), own(folder_in(tmp_path)):
+    with pytest.raises(OwnedElsewhere) as caught, own(folder_in(tmp_path)):
         pass
+    assert f"kill -CONT {holder.pid} continues it" in str(caught.value)
+    assert "takes the run over" not in str(caught.value)
 
 
 def test_a_process_that_got_the_number_of_a_dead_owner_is_not_that_owner(tmp_path: Path) -> None:

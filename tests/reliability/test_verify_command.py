@@ -114,6 +114,18 @@ def test_unrecognised_and_leftover_files_are_listed(tmp_path: Path, verify: Veri
     assert "may be deleted" in said
 
 
+@pytest.mark.parametrize("record", [b"damaged", None], ids=["damaged", "unreadable"])
+def test_a_checkpoint_beside_a_record_that_is_not_whole_is_kept(
+    record: bytes | None, tmp_path: Path, verify: Verify
+) -> None:
+    commit(folder_in(tmp_path), 1)
+    folder_in(tmp_path).record.write_bytes(record) if record else folder_in(tmp_path).record.mkdir()
+    code, said = verify(tmp_path)
+    assert code == 1
+    assert "0 records and 1 checkpoint are whole; 1 damaged" in said
+    assert "may be deleted" not in said
+
+
 def test_what_may_not_be_read_is_named_and_the_rest_is_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from repro.experiment.schema import Run
+from repro.experiment.schema import Run, digest
 from repro.progress import Progress, Trouble
 from repro.results import RunFolder, read_failure
 from repro.results.ownership import own
@@ -218,6 +219,29 @@ def test_a_run_that_another_process_is_seen_to_train_is_not_begun(jobs: list[Job
 
 
 @pytest.mark.usefixtures("impatient")
+def test_an_owner_that_falls_silent_is_announced_again_with_the_way_out(
+    jobs: list[Job], finish: Callable[..., None]
+) -> None:
+    waits: list[tuple[str, str]] = []
+
+    class Suspending(Notice):
+        def postponed(self, sweep: SweepState, job: Job, why: str) -> None:
+            super().postponed(sweep, job, why)
+            os.utime(ownership.path, (1.0, 1.0)) if len(waits) == 1 else finish(job.run)
+
+    with own(jobs[2].folder) as ownership:
+        run_sweep(jobs, Scripted({}), listen=Suspending(waits))
+    assert len(waits) == 2
+    assert "silent" not in waits[0][1]
+    assert re.search(
+        rf"silent for \d+ s: it is suspended or stuck; kill -CONT {os.getpid()} continues it, "
+        rf"kill -KILL {os.getpid()} ends it and frees the run; waiting for it$",
+        waits[1][1],
+    )
+    assert "taken over" not in waits[1][1]
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_run_that_another_process_leaves_unfinished_is_taken_on(jobs: list[Job]) -> None:
     sweep = run_sweep(jobs, executor := Scripted({jobs[2].id: [75, 75, 0]}))
     assert len(sweep.having("completed")) == len(jobs)
@@ -366,7 +390,8 @@ def test_a_run_without_a_good_record_of_its_own_is_not_done(
     class Recording(Claiming):
         def end(self, job: Job) -> Ended:
             if record is not None:
-                finish(job.run, configuration_hash="0" * 64)
+                other = job.run.configuration() | {"loss": "another"}
+                finish(job.run, configuration=other, configuration_hash=digest(other))
             if record == "damaged":
                 job.folder.record.write_text("damaged")
             return super().end(job)

@@ -16,10 +16,12 @@ import pytest
 
 from repro.experiment.schema import Run
 from repro.results import RunFolder, find_record, read_failure
+from repro.results.ownership import Owner
+from repro.results.process import this_place
 from repro.sweep.devices.slots import VISIBLE, Slot, cpu_slots, gpu_slots
 from repro.sweep.driver import run_sweep
-from repro.sweep.executor import Ended, Event, Job, Reported, Started
-from repro.sweep.local.executor import LocalExecutor
+from repro.sweep.executor import Ended, Event, Job, Notice, Reported, Started
+from repro.sweep.local.executor import NOTED_CHECKS, LocalExecutor
 
 Started_ = Callable[[], list[dict[str, Any]]]
 PATIENCE_SECONDS = 30.0
@@ -83,6 +85,24 @@ def test_a_job_starts_reports_and_ends_in_this_order(executor: LocalExecutor, jo
     assert ended.last is not None
     assert ended.last.phase == "completed"
     assert find_record(RunFolder.of(results, jobs[0].run)) is not None
+
+
+def test_a_worker_that_is_suspended_is_told_of_once_with_the_way_out(
+    executor: LocalExecutor, jobs: list[Job], behave: Callable[[dict[str, str]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repro.sweep.local.watchdog.CHECK_SECONDS", 0.0)
+    behave({jobs[0].id: "wait"})
+    executor.submit(jobs[0])
+    events: list[Event] = []
+    wait_until(lambda: events.extend(executor.poll(0.0)) or any(isinstance(event, Reported) for event in events))
+    [worker] = executor._workers
+    me = Owner(token="x", host="h", pid=worker.process.pid, place=this_place(), process_start=None, since="")
+    (jobs[0].folder.path / "owner-1.json").write_bytes(me.to_bytes())
+    for _ in range(3 * NOTED_CHECKS):
+        events += executor.poll(0.0)
+    [notice] = [event for event in events if isinstance(event, Notice)]
+    assert notice.text.startswith(f"{jobs[0].id}: no heartbeat of process {me.pid} for ")
+    assert f"kill -CONT {me.pid} continues it" in notice.text
 
 
 def test_each_job_sees_the_gpu_of_its_slot_alone(

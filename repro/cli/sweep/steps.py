@@ -66,7 +66,7 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
 
     # Run
     make_data_ready(request.table.dataset.name, request.root)
-    require_writable(request.results)
+    require_writable(request.results, plan.todo)
     require_space(request.results, plan, len(slots) or len(plan.todo))
     if request.detach and backend is not None:
         leave(request, backend, jobs)

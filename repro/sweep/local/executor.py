@@ -10,14 +10,17 @@ from collections import deque
 from collections.abc import Sequence
 
 from repro.machine import python_command
+from repro.results.ownership import stopped_process
 from repro.sweep.devices.slots import Slot
-from repro.sweep.executor import Ended, Event, Job, Started
+from repro.sweep.executor import Ended, Event, Job, Notice, Started
 from repro.sweep.local.gpu_memory import GpuMemoryReservations
+from repro.sweep.local.watchdog import CHECK_SECONDS, Watchdog
 from repro.sweep.local.worker import Worker
 
 # The public command: a person can do by hand what a worker does.
 WORKER_COMMAND: tuple[str, ...] = python_command("repro")
 
+NOTED_CHECKS = 5  # without a heartbeat, until a person is told: 50 s
 _TICK_SECONDS = 0.1  # how soon a worker's end is noticed if another process keeps its output open
 
 
@@ -35,6 +38,7 @@ class LocalExecutor:
         self._workers: list[Worker] = []
         self._dropped: list[Ended] = []
         self._selector = selectors.DefaultSelector()
+        self._watch = Watchdog(silent_checks=NOTED_CHECKS)
 
     def submit(self, job: Job) -> None:
         """Queue a job; it starts at the next ``poll`` with a free slot."""
@@ -44,6 +48,10 @@ class LocalExecutor:
         """Start the jobs there is room for, and report what happened; waits up to ``timeout_seconds``."""
         deadline = time.monotonic() + timeout_seconds
         events = self._start_waiting()
+        for silent in self._watch.hung(self._workers):
+            seconds, pid = NOTED_CHECKS * CHECK_SECONDS, silent.process.pid
+            text = f"{silent.job.id}: no heartbeat of process {pid} for {seconds:.0f} s: {stopped_process(pid)}"
+            events.append(Notice(text))
         while True:
             left = deadline - time.monotonic()
             for key, _ in self._selector.select(max(0.0, min(left, _TICK_SECONDS))):

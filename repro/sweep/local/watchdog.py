@@ -21,13 +21,14 @@ SILENT_CHECKS = 60
 class Watchdog:
     """Checks the heartbeats of workers every ``CHECK_SECONDS``."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, silent_checks: int = SILENT_CHECKS) -> None:
+        self._silent_checks = silent_checks
         self._clock = clock
         self._next_check = 0.0
         self._heartbeats: dict[int, tuple[float, int]] = {}  # by pid: the last heartbeat, and the checks since then
 
     def hung(self, workers: Iterable[Worker]) -> list[Worker]:
-        """Those of ``workers`` that own their run and sent no heartbeat for more than ``SILENT_CHECKS`` checks."""
+        """Those of ``workers`` that own their run and sent no heartbeat for ``silent_checks`` checks, once each."""
         if self._clock() < self._next_check:
             return []
         self._next_check = self._clock() + CHECK_SECONDS
@@ -40,6 +41,6 @@ class Watchdog:
             heartbeat_at, silent_checks = self._heartbeats.get(pid, (owner.heartbeat_at, 0))
             silent_checks = silent_checks + 1 if owner.heartbeat_at == heartbeat_at else 0
             self._heartbeats[pid] = owner.heartbeat_at, silent_checks
-            if silent_checks > SILENT_CHECKS:
+            if silent_checks == self._silent_checks + 1:
                 found.append(worker)
         return found
