@@ -160,6 +160,8 @@ def _progress() -> Iterator[Report]:
     from repro.cli.console import console, size
 
     def amount(stage: str, done: int, total: int) -> str:
+        if not total:
+            return size(done) if done else ""
         return f"{size(done)} of {size(total)}" if stage == "downloading" else f"{done:,} of {total:,} images"
 
     lines = console(stderr=True)
@@ -170,7 +172,8 @@ def _progress() -> Iterator[Report]:
             tenths = 10 * done // total if total else 0
             if tenths > said.get(stage, -1):
                 said[stage] = tenths
-                lines.print(f"{stage} {10 * tenths} %: {amount(stage, done, total)}", soft_wrap=True)
+                known = f" {10 * tenths} %: {amount(stage, done, total)}" if total else ""
+                lines.print(f"{stage}{known}", soft_wrap=True)
 
         yield say_tenths
         return

@@ -23,7 +23,7 @@ from repro.wording import readable_size
 LOCK_SECONDS = 1800.0  # for another process to download and decode a data set
 
 Report = Callable[[str, int, int], None]
-"""Called with "downloading" or "decoding", then the bytes or images done and their total."""
+"""Called with "downloading" or "decoding", then the bytes or images done and their total; 0 is an unknown one."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -31,15 +31,20 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+def folder_lock(folder: Path, report: Report = silent, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Make ``folder`` and hold its lock: one process at a time prepares the data in it.
 
-    Raises DataError if the folder cannot be written, and if another process holds the lock for so many ``seconds``.
+    ``report`` is told if another process holds it. Raises DataError if that lasts longer than so many ``seconds``, and
+    if the folder cannot be written.
     """
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(file_lock(folder / ".lock", seconds=seconds))
+            try:
+                stack.enter_context(file_lock(folder / ".lock", seconds=0.0))
+            except TimeoutError:
+                report(f"waiting for another process that prepares {folder}", 0, 0)
+                stack.enter_context(file_lock(folder / ".lock", seconds=seconds))
         except TimeoutError as error:
             raise DataError(
                 str(error.strerror),
@@ -135,7 +140,7 @@ def fetch(facts: DatasetFacts, root: Path, source: Path | None = None, report: R
         if archive is None or archive.url is None:
             raise DataError(f"{facts.title} has no download address", hint="Give a local copy with --from.")
         destination = path.with_name(archive.file_name)
-        with folder_lock(destination.parent):
+        with folder_lock(destination.parent, report):
             if not destination.exists():
                 require_space(destination.parent, (archive.size_bytes or 0) + facts.decoded_bytes)
                 download(
@@ -178,7 +183,7 @@ def _open(path: Path, facts: DatasetFacts) -> tuple[CachedImages | None, Damaged
 
 def _decode_once(source: Path, facts: DatasetFacts, path: Path, report: Report, *, again: bool = False) -> CachedImages:
     """Decodes under the folder's lock, unless another process just did; with ``again`` it decodes in any case."""
-    with folder_lock(path.parent):
+    with folder_lock(path.parent, report):
         if not again:
             cached, damage = _open(path, facts)
             if cached is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from repro.cli.data import app
+from repro.cli.data import _progress, app
 from repro.errors import DataError
 from repro.experiment.catalog import DATASETS
 
@@ -71,3 +71,10 @@ def test_the_bundled_digits_need_nothing(root: Path) -> None:
 def test_an_unknown_name_is_a_data_error(command: str, root: Path) -> None:
     with pytest.raises(DataError, match="Did you mean 'tiny_imagenet'"):
         said(command, "tinyimagenet", "--root", root)
+
+
+def test_progress_without_a_total_is_its_name_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with _progress() as report:
+        report("waiting for another process", 0, 0)
+        report("decoding", 5, 10)
+    assert capsys.readouterr().err == "waiting for another process\ndecoding 50 %: 5 of 10 images\n"

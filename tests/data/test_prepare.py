@@ -239,6 +239,16 @@ def test_fetch_downloads_decodes_and_does_neither_twice(served: tuple[DatasetFac
     assert len(asked) == 2
 
 
+def test_another_process_that_prepares_the_data_is_waited_for_so_long_and_that_is_said(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    with folder_lock(tmp_path), pytest.raises(DataError, match="another process has held its lock for 0 s") as refused:
+        folder_lock(tmp_path, lambda *seen: told.append(seen), seconds=0.1).__enter__()
+    assert told == [(f"waiting for another process that prepares {tmp_path}", 0, 0)]
+    assert refused.value.where == str(tmp_path / ".lock")
+    with folder_lock(tmp_path, lambda *seen: told.append(seen)):
+        assert len(told) == 1
+
+
 def test_bundled_data_need_no_fetching(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="included in biasrepro"):
         fetch(DATASETS["digits"], tmp_path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -63,3 +64,21 @@ def test_a_status_that_fails_is_unknown_and_never_clean(
     monkeypatch.setattr(subprocess, "run", fail)
     facts = environment_facts(CPU)
     assert (facts["git_commit"], facts["git_dirty"]) == (checkout[1], None)
+
+
+def test_a_checkout_of_another_user_is_read_and_not_written_to(
+    checkout: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = tmp_path / "git"
+    git.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        f"  *--no-optional-locks*safe.directory={checkout[0]}*rev-parse*) echo {checkout[1]};;\n"
+        f"  *--no-optional-locks*safe.directory={checkout[0]}*status*) ;;\n"
+        "  *) echo fatal: detected dubious ownership in repository >&2; exit 128;;\n"
+        "esac\n"
+    )
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    facts = environment_facts(CPU)
+    assert (facts["git_commit"], facts["git_dirty"]) == (checkout[1], False)
