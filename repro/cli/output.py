@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -141,10 +140,8 @@ def _mode_kept(output: Path) -> Iterator[None]:
     if not output.exists():
         yield
         return
-    mode = stat.S_IMODE(output.stat().st_mode)
-    umask = os.umask(0o777 & ~mode)
+    umask = os.umask(0o777 & ~output.stat().st_mode)
     try:
         yield
     finally:
         os.umask(umask)
-    output.chmod(mode)

@@ -99,10 +99,9 @@ def test_the_live_display_shows_none_either() -> None:
     with Live(Text(f"live {EVIL}"), console=console, refresh_per_second=1):
         console.print(Text(f"above {EVIL}", style="bold"))
     said = file.getvalue()
-    assert "\x1b[1m" in said  # ours
-    assert "\x1b[2J" not in said
-    assert r"\x1b[2J" in said
-    assert not set("\x9b\u202e\x07\u2028") & set(said)
+    is_styled, is_escaped = "\x1b[1m" in said, r"\x1b[2J" in said
+    controls = [ascii(text) for text in ("\x1b[2J", "\x9b", "\u202e", "\x07", "\u2028") if text in said]
+    assert (is_styled, is_escaped, controls) == (True, True, [])
 
 
 @pytest.mark.parametrize("word", [EVIL, "it's\\n\n", "\x9b\U000e0001é😀", "plain", "a b"])
@@ -117,3 +116,8 @@ def test_a_shell_reads_back_the_words_of_a_command(word: str) -> None:
 def test_joined_letters_and_emoji_are_shown() -> None:
     for text in ("می\N{ZERO WIDTH NON-JOINER}خواهم", "👩\N{ZERO WIDTH JOINER}💻", "a\N{NO-BREAK SPACE}b", "日本"):
         assert one_line(text) == text
+
+
+def test_control_characters_become_escapes() -> None:
+    assert one_line("a\x1b[2J\x9b\u202e\u2028\ufeff\nb\udcff") == r"a\x1b[2J\u009b\u202e\u2028\ufeff\nb\xff"
+    assert printable("a\n\tb\x07") == "a\n\tb\\x07"
