@@ -1,4 +1,4 @@
-"""Counts and sizes in words, and text that is safe to show."""
+"""Counts, sizes and differences in words, and text that is safe to show."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import shlex
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
+
+MINUS = "−"
 
 # Invisible, and harmless: they join letters in Persian and Indic scripts, and parts of emoji.
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
@@ -25,6 +27,16 @@ def readable_size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def signed(points: float, decimals: int = 2) -> str:
+    """A number with its sign; what rounds to zero counts as positive."""
+    return f"{points:+z.{decimals}f}".replace("-", MINUS)
+
+
+def decimals_printed(accuracies: Iterable[float]) -> int:
+    """The decimals of the most precise of these printed accuracies, at least one: a paper drops a decimal of zero."""
+    return max((len(f"{value:g}".partition(".")[2]) for value in accuracies), default=1) or 1
 
 
 def printable(text: str, *, keep: str = "\n\t") -> str:

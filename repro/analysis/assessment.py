@@ -1,112 +1,61 @@
-"""From recorded runs to an answer for every cell: the delta against cross-entropy, its interval, p and verdict.
+"""From recorded runs to an answer for every cell: the delta against cross-entropy, its interval, p-values and verdict.
 
 Holm's adjustment is over all cells of a paper's tables, with or without runs: pass all of them, whichever is shown. A
-cell without runs counts as p = 1, so that no answer depends on whether another cell was run. Every other table is a
-family of its own.
+cell without runs counts as p = 1, so that no answer depends on whether another row was run. The other arms of its own
+row sharpen the estimate of the spread (``stats/row.py``). Every other table is a family of its own. A cell without a
+printed difference has no direction and no verdict: it is tested two-sided, from its own differences alone.
 
 The cells of a preregistered table are judged at its interim analyses, and further seeds never change an answer: p and
 p_adjusted hold over all analyses together, the interval is a repeated one (``stats/sequential.py`` says how, and why
 that keeps the family's error). Such a table counts the family's other cells as p = 1, so that its answers depend on its
 own records alone.
 
+All of this is over seeds only: what other data, other code or another recipe would do, no interval says.
 The last epoch is the primary metric. ``best`` is selected on the test set, and secondary wherever it is shown.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from statistics import stdev
 
 import numpy as np
 
+from repro.analysis.answers import answers_of, qualification
+from repro.analysis.arms import Arms, arms_of_rows, dead_seeds
+from repro.analysis.cell import CellResult, Delta
 from repro.analysis.interim import Question, ask, look_at
 from repro.analysis.preregistration import Declaration
-from repro.analysis.runs import CellKey, CellRuns, LeftOut, Metric, Pairs, count_runs, pair
-from repro.analysis.stats.alpha_spending import Looks
-from repro.analysis.stats.decision_rule import ALPHA, Verdict, judge
+from repro.analysis.runs import (
+    CellKey,
+    CellRuns,
+    LeftOut,
+    Metric,
+    Pairs,
+    count_runs,
+    difference_points,
+    pair,
+)
+from repro.analysis.seeds import seeds_missing
+from repro.analysis.stats.decision_rule import (
+    ALPHA,
+    THREE_ANSWERS,
+    Asked,
+    Printed,
+    Verdict,
+    cell_p,
+    main_test,
+)
 from repro.analysis.stats.effect import arm_correlation, superiority
-from repro.analysis.stats.estimates import LEAST_STD, MIN_SEEDS, Floats, interval
+from repro.analysis.stats.estimates import MIN_SEEDS, Floats, interval
 from repro.analysis.stats.holm import holm
-from repro.analysis.stats.power import planning_std, seeds_to_be_sure, seeds_to_decide
 from repro.experiment.schema import BASELINE, Cell, Row, Table
 from repro.results import Found, RunRecord
-
-FAR_BASELINE_POINTS = 1.0  # our cross-entropy this far from the paper's is flagged: then little else is comparable
-
-
-@dataclass(frozen=True)
-class Delta:
-    """A loss minus cross-entropy, paired by seed, in points. Fields that need three seeds are None with fewer.
-
-    In a cell with a run at chance level nothing is tested, so that they are None there too.
-
-    ``std`` is the sample standard deviation of the differences, ``low`` and ``high`` their mean's 95% t interval (if
-    preregistered: the repeated interval, which holds at all analyses together). ``p`` is two-sided, or of
-    equivalence if the paper prints no difference; ``p_adjusted`` is Holm's over the family. ``superiority`` is
-    P(A > B), the chance that a run under this loss beats one under cross-entropy.
-    """
-
-    seeds: tuple[int, ...]
-    mean: float
-    std: float | None
-    low: float | None
-    high: float | None
-    p: float
-    p_adjusted: float
-    superiority: float | None
-    correlation: float | None
-
-    @property
-    def n(self) -> int:
-        """How many pairs."""
-        return len(self.seeds)
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """One cell: its runs, the paper's numbers, and what our runs say of them.
-
-    ``verdict`` is None for cross-entropy itself, if nothing comparable is printed, or if no run is paired (at chance
-    level it needs no pair).
-    ``seeds_needed`` is how many more seeds a verdict takes: None if there is one, or if no feasible number is enough.
-    ``level`` is what Holm's adjustment would compare p with next, given the family's other cells.
-    ``baseline_offset`` is our mean cross-entropy minus the paper's, in points. ``looks`` are the preregistered interim
-    analyses, ``look`` the seeds of the one that the cell is judged at (None before the first); the first ``seeds_in``
-    seeds are complete.
-    """
-
-    table: str
-    row: str
-    column: str
-    runs: CellRuns
-    paper_top1: float | None
-    paper_delta: float | None
-    baseline_offset: float | None
-    delta: Delta | None = None
-    unpaired: tuple[str, ...] = ()
-    verdict: Verdict | None = None
-    seeds_needed: int | None = None
-    level: float | None = None
-    looks: Looks | None = None
-    look: int | None = None
-    seeds_in: int | None = None
-
-    @property
-    def next_look(self) -> int | None:
-        """The seeds of the next interim analysis; None if the cell is decided, and after the last."""
-        return None if self.looks is None or self.decided else self.looks.after(self.look or 0)
-
-    @property
-    def decided(self) -> bool:
-        """Whether there is a verdict other than that there are too few seeds for one."""
-        return self.verdict is not None and self.verdict is not Verdict.UNDERPOWERED
-
-    @property
-    def baseline_is_far(self) -> bool:
-        """Whether our cross-entropy is more than a point off the paper's."""
-        return self.baseline_offset is not None and abs(self.baseline_offset) > FAR_BASELINE_POINTS
+from repro.wording import decimals_printed
 
 
 @dataclass(frozen=True)
@@ -147,15 +96,17 @@ def assess(
     counted, unplaced = count_runs(tables, found, metric, lending)
     printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
     names = {table.id: table.family for table in tables}
+    cells: dict[CellKey, CellResult] = {}
     families: dict[str, dict[CellKey, Question]] = defaultdict(dict)
-    for (table, row, column), runs in counted.items():
-        if column != BASELINE:
-            pairs = pair(runs, counted[table, row, BASELINE])
-            question = ask(pairs, _paper_delta(printed[table, row], column))
-            families[names[table]][table, row, column] = question
-    cells = {key: _without_answer(key, counted, printed[key[:2]]) for key in counted}
+    for place, arms in arms_of_rows(counted).items():
+        for column in arms:
+            result = _without_answer((*place, column), arms, *printed[place])
+            cells[*place, column] = result
+            if column != BASELINE:
+                delta = np.nan if result.paper_delta is None else result.paper_delta
+                families[names[place[0]]][*place, column] = ask(arms, column, Printed.of(delta, result.unit))
     for questions in families.values():
-        cells |= _answered(cells, look_at(questions, counted, looks, alpha), alpha)
+        cells |= _answered(cells, look_at(questions, looks, alpha), alpha)
     left_out = chain.from_iterable(runs.left_out for runs in counted.values())
     return Assessment(metric, alpha, looks, names, cells, (*left_out, *unplaced))
 
@@ -164,35 +115,54 @@ def _answered(
     cells: Mapping[CellKey, CellResult], family: Mapping[CellKey, Question], alpha: float
 ) -> dict[CellKey, CellResult]:
     """The cells of one family, judged together."""
-    adjusted = holm([question.p for question in family.values()])
+    by_test = np.stack([_p_in_family(question) for question in family.values()], axis=-1)
+    adjusted = holm(by_test)
     # Holm's next step: a cell not rejected yet will be, once its p is under alpha over the number of such cells.
-    level = alpha / max(int(np.sum(adjusted >= alpha)), 1)
+    levels = alpha / np.maximum((adjusted >= alpha).sum(axis=-1), 1)
     answered = {}
-    for (key, question), by_holm in zip(family.items(), adjusted, strict=True):
-        paper, n = question.paper_delta, len(question.pairs.seeds)
-        p_adjusted = float(by_holm) if question.p_adjusted is None else question.p_adjusted
-        verdict = Verdict.UNDERPOWERED if paper is not None and question.seeds_in else None
-        if paper is not None and n:
-            judged = judge(question.estimate, paper, p_adjusted, alpha=alpha, confidence=question.confidence)
-            verdict = Verdict(judged.item())
-        chance = _is_at_chance(question, verdict, cells[key].runs, cells[*key[:2], BASELINE].runs)
-        if paper is not None and chance:
+    for (key, question), by_holm in zip(family.items(), adjusted.T, strict=True):
+        p_adjusted = by_holm if question.p_adjusted is None else question.p_adjusted
+        verdict = _verdict(question, p_adjusted, alpha)
+        ours, baseline = cells[key].runs, question.arms[BASELINE]
+        chance = _is_at_chance(question, verdict, ours, baseline)
+        if question.paper_delta is not None and chance:
             verdict = Verdict.CHANCE
-        needed = None
-        if paper is not None and verdict in (None, Verdict.UNDERPOWERED):
-            needed = _seeds_needed(question, paper, level)
-        answered[key] = replace(
+        result = replace(
             cells[key],
-            delta=_delta(question, p_adjusted, tested=not chance) if n else None,
+            delta=_delta(question, p_adjusted, verdict, tested=not chance) if question.pairs.seeds else None,
             unpaired=question.pairs.unpaired,
             verdict=verdict,
-            seeds_needed=needed,
-            level=level,
+            answers=None if chance else answers_of(question, p_adjusted, alpha),
+            qualification=qualification(verdict, ours, baseline) if verdict else "",
+            level=float(levels[main_test(question.printed)]),
+            small_level=float(levels[Asked.SMALL]),
             looks=question.looks,
             look=question.look,
             seeds_in=question.seeds_in,
         )
+        wanted = question.paper_delta is not None and verdict in (None, Verdict.UNDECIDED)
+        answered[key] = replace(result, seeds_needed=seeds_missing(result)) if wanted else result
     return answered
+
+
+def _p_in_family(question: Question) -> Floats:
+    """The p-values that others are adjusted with: under an older rule, which asks other tests, as if not run."""
+    if question.rule is THREE_ANSWERS:
+        return question.p
+    asked = cell_p(question.measured, question.printed)
+    return np.where(np.isnan(asked), np.nan, 1.0)
+
+
+def _verdict(question: Question, p_adjusted: Floats, alpha: float) -> Verdict | None:
+    """The verdict on a cell, whatever its runs ended like; None if nothing is printed or no seed is in."""
+    if question.paper_delta is None:
+        return None
+    if not question.pairs.seeds:
+        return Verdict.UNDECIDED if question.seeds_in else None
+    if question.verdict is not None:
+        return question.verdict
+    measured, printed = question.measured, question.printed
+    return Verdict(question.rule.judge(measured, printed, p_adjusted, alpha, question.confidence).item())
 
 
 def _is_at_chance(question: Question, verdict: Verdict | None, *arms: CellRuns) -> bool:
@@ -200,74 +170,73 @@ def _is_at_chance(question: Question, verdict: Verdict | None, *arms: CellRuns) 
 
     What a preregistered analysis decided is of its seeds, and stays what it is whatever runs later.
     """
-    decided = question.look is not None and verdict not in (None, Verdict.UNDERPOWERED)
-    seeds = [record.seed for runs in arms for record in runs.at_chance]
-    return any(not decided or seed < (question.look or 0) for seed in seeds)
+    decided = question.look is not None and verdict not in (None, Verdict.UNDECIDED)
+    return any(not decided or seed < (question.look or 0) for seed in dead_seeds(arms))
 
 
-def _seeds_needed(question: Question, paper_delta: float, level: float) -> int | None:
-    """The seeds missing for the next interim analysis or, without one, for a verdict; None if no number is enough.
-
-    A verdict takes the seeds of 80% power, as in ``biasrepro plan``. If a cell has that many and is still undecided,
-    its mean lies between 0 and D/2, and it takes the number that decides any cell of this spread.
-    """
-    if question.seeds_in is not None:
-        return None if question.next_look is None else max(question.next_look - question.seeds_in, 1)
-    differences = question.pairs.differences
-    n = len(differences)
-    observed = float(np.std(differences, ddof=1)) if n > 1 else 0.0
-    plausible = planning_std([(observed, n)] if n > 1 else [])
-    total = seeds_to_decide(paper_delta, plausible, level=level)
-    if total is not None and total <= n:
-        total = seeds_to_be_sure(paper_delta, observed if observed > LEAST_STD else plausible, level=level)
-    return None if total is None else max(total - n, 1)
-
-
-def _delta(question: Question, p_adjusted: float, *, tested: bool) -> Delta:
-    pairs = question.pairs
-    low, high = interval(question.estimate, question.confidence)
+def _delta(question: Question, p_adjusted: Floats, verdict: Verdict | None, *, tested: bool) -> Delta:
+    pairs, n = question.pairs, len(question.pairs.seeds)
+    shown = question.rule.estimate(question.measured) if question.paper_delta is not None else question.measured.paired
+    low, high = interval(shown, question.confidence)
+    test = 0 if question.rule is not THREE_ANSWERS else int(main_test(question.printed))
+    test = Asked.OPPOSITE if verdict is Verdict.OPPOSITE else test
+    error = _or_none(shown.standard_error) if tested else None
     return Delta(
         seeds=pairs.seeds,
-        mean=float(question.estimate.value),
-        std=float(np.std(pairs.differences, ddof=1)) if tested and len(pairs.seeds) >= MIN_SEEDS else None,
+        mean=float(shown.value),
+        std=stdev(pairs.differences) if tested and n >= MIN_SEEDS else None,
+        pooled_std=None if error is None else error * math.sqrt(n),
+        df=float(shown.df),
         low=_or_none(low) if tested else None,
         high=_or_none(high) if tested else None,
-        p=question.p,
-        p_adjusted=p_adjusted,
+        p=float(question.p[test]),
+        p_adjusted=float(p_adjusted[test]),
         superiority=superiority(pairs.ours, pairs.baseline) if tested else None,
         correlation=arm_correlation(pairs.ours, pairs.baseline) if tested else None,
     )
 
 
-def _without_answer(key: CellKey, counted: Mapping[CellKey, CellRuns], printed: Mapping[str, float]) -> CellResult:
+def _without_answer(key: CellKey, arms: Arms, printed: Mapping[str, float], unit: float) -> CellResult:
     table, row, column = key
-    baseline, paper_baseline = counted[table, row, BASELINE].mean, printed.get(BASELINE)
+    baseline, paper_baseline = arms[BASELINE].mean, printed.get(BASELINE)
     return CellResult(
         table=table,
         row=row,
         column=column,
-        runs=counted[key],
+        runs=arms[column],
         paper_top1=printed.get(column),
         paper_delta=_paper_delta(printed, column),
         baseline_offset=None if baseline is None or paper_baseline is None else baseline - paper_baseline,
+        unit=unit,
+        arms=len(arms),
     )
 
 
-def _printed(table: Table, row: Row, tables: Sequence[Table]) -> Mapping[str, float]:
-    """What is printed for a row, top-1 in percent by column; of a variant, for the row that it stands beside."""
+def _printed(table: Table, row: Row, tables: Sequence[Table]) -> tuple[Mapping[str, float], float]:
+    """What is printed for a row, top-1 in percent by column, and the unit that its table rounds to.
+
+    Of a variant, that of the row that it stands beside.
+    """
     if not table.comparable:
-        return {}
+        return {}, 0.1
     if row.published:
-        return row.published.top1_percent
-    beside = (other for other in tables if other.id == table.beside)
-    rows = (other for table in beside for other in table.rows if other.id == row.beside and other.published)
-    return next((other.published.top1_percent for other in rows if other.published), {})
+        return row.published.top1_percent, _unit(table)
+    for other in tables:
+        for theirs in other.rows if other.id == table.beside else ():
+            if theirs.id == row.beside and theirs.published:
+                return theirs.published.top1_percent, _unit(other)
+    return {}, 0.1
+
+
+def _unit(table: Table) -> float:
+    printed = [row.published.top1_percent.values() for row in table.rows if row.published]
+    return float(10.0 ** -decimals_printed(chain.from_iterable(printed)))
 
 
 def _paper_delta(printed: Mapping[str, float], column: str) -> float | None:
     if column == BASELINE or column not in printed or BASELINE not in printed:
         return None
-    return round(printed[column] - printed[BASELINE], 6)  # 78.9 - 78.9 is 0; 70.2 - 69.5 is 0.7, not 0.7000000000000028
+    return difference_points(printed[column], printed[BASELINE])
 
 
 def _or_none(value: Floats) -> float | None:

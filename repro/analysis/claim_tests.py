@@ -1,20 +1,23 @@
-"""The tests behind the claims: from paired differences of rows to what they show."""
+"""The tests behind the claims: from differences of rows to what they show."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean
+from typing import NamedTuple
 
-from repro.analysis.stats.decision_rule import MARGIN
-from repro.analysis.stats.estimates import Estimate, contrast, interval, p_greater
-from repro.analysis.stats.holm import holm
+from repro.analysis.stats.decision_rule import ALPHA, SMALLEST_EFFECT
+from repro.analysis.stats.estimates import Estimate, contrast, interval, p_greater, p_heterogeneous
 from repro.experiment.schema import BASELINE, Row
+from repro.wording import signed
 
 # Where the supplement sees the sign change: gains up to the first, losses from the second on, in millions.
 COMPACT_UP_TO = 11.0
 LARGE_FROM = 19.0
+CLAIMED_GAIN = 1.0  # points: "by approximately 1%"
 
 
 @dataclass(frozen=True)
@@ -36,22 +39,28 @@ class Finding:
         return f"{self.what}: {signed(self.estimate)} points ({signed(self.low)} to {signed(self.high)})"
 
 
+class Tested(NamedTuple):
+    """What would contradict or weaken a claim, in words, and its p."""
+
+    words: str
+    p: float
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """What a test found: ``p`` speaks for the claim, ``p_opposite`` for its opposite.
+    """What a test found.
 
-    ``summary`` is what was found in a sentence. ``reservation`` weakens a claim that is significant, ``partial`` says
-    what holds of one that is not; empty if there is nothing to say. ``missing`` names the networks without three
-    paired seeds.
+    ``p`` are those of the claim's parts, in the order of ``Question.parts``; ``against`` is what contradicts the claim.
+    ``summary`` is what was found in a sentence. ``reservations`` weaken a claim that is shown, if they are shown too.
+    ``missing`` names the networks without three paired seeds; with any, there is no p.
     """
 
     findings: tuple[Finding, ...] = ()
     missing: tuple[str, ...] = ()
-    p: float = 1.0
-    p_opposite: float = 1.0
+    p: tuple[float, ...] = ()
+    against: tuple[Tested, ...] = ()
     summary: str = ""
-    reservation: str = ""
-    partial: str = ""
+    reservations: tuple[Tested, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,13 +101,13 @@ Compare = Callable[[str, str, str], Differences]  # the ids of a table, a column
 
 
 def compact_gain(compare: Compare) -> Evidence:
-    """The mean delta of the bias loss over the compact rows of Table 1, above 0."""
-    return _mean_gain(compare("table1", "bias", BASELINE).of_size(0, COMPACT_UP_TO), 1)
+    """The mean delta of the bias loss over the compact rows of Table 1 above 0, and one point in its interval."""
+    return _mean_effect(compare("table1", "bias", BASELINE).of_size(0, COMPACT_UP_TO), 1, claimed=CLAIMED_GAIN)
 
 
 def large_loss(compare: Compare) -> Evidence:
     """The mean delta of the bias loss over the large rows of Table 1, below 0."""
-    return _mean_gain(compare("table1", "bias", BASELINE).of_size(LARGE_FROM, math.inf), -1)
+    return _mean_effect(compare("table1", "bias", BASELINE).of_size(LARGE_FROM, math.inf), -1)
 
 
 def crossing(compare: Compare) -> Evidence:
@@ -107,7 +116,15 @@ def crossing(compare: Compare) -> Evidence:
     The crossing of a fitted line is no test of this: through the paper's own deltas, which jump, it lies below 11M.
     """
     rows = compare("table1", "bias", BASELINE)
-    return _every(rows, [1 if _millions(row) <= COMPACT_UP_TO else -1 for row, _ in rows.rows])
+    if not rows.complete:
+        return _unfinished(rows)
+    sides = [1 if _millions(row) <= COMPACT_UP_TO else -1 for row, _ in rows.rows]
+    against = [
+        Tested(f"the effect on {row.title} is smaller than what matters, or the opposite", _p_short_of(estimate, side))
+        for (row, estimate), side in zip(rows.rows, sides, strict=True)
+        if estimate
+    ]
+    return Evidence(rows.findings(), (), (_every(rows, sides),), tuple(against), _right_of(rows, sides))
 
 
 def slope(compare: Compare) -> Evidence:
@@ -117,27 +134,32 @@ def slope(compare: Compare) -> Evidence:
     """
     rows = compare("table1", "bias", BASELINE)
     if not rows.complete:
-        return Evidence(rows.findings(), rows.missing)
+        return _unfinished(rows)
     x = [math.log10(_millions(row)) for row, _ in rows.rows]
     centred = [value - fmean(x) for value in x]
     squares = sum(value * value for value in centred)
     estimate = contrast([value / squares for value in centred], rows.estimates)
     found = Finding.of("Change of the gain for ten times the parameters", estimate)
-    return Evidence(
-        (found, *rows.findings()), p=_p_on_side(estimate, -1), p_opposite=_p_on_side(estimate, 1), summary=str(found)
-    )
+    against = Tested("the change is smaller than what matters, or the opposite", _p_short_of(estimate, -1))
+    return Evidence((found, *rows.findings()), (), (_p_on_side(estimate, -1),), (against,), str(found))
 
 
 def inverse_below_ce(compare: Compare) -> Evidence:
-    """Every row of Table 2 under the inverse bias loss below cross-entropy."""
+    """Every row of Table 2 under the inverse bias loss below cross-entropy; in part, their mean."""
     rows = compare("table2", "inverse_bias", BASELINE)
-    evidence = _every(rows, [-1] * len(rows.rows))
     if not rows.complete:
-        return evidence
-    mean = Finding.of(f"Mean of the {len(rows.rows)} networks", rows.mean())
-    partial = "on average over the networks, though not shown for every one" if mean.high < 0 else ""
-    return replace(
-        evidence, findings=(mean, *evidence.findings), summary=f"{evidence.summary}. {mean}", partial=partial
+        return _unfinished(rows)
+    sides, mean = [-1] * len(rows.rows), rows.mean()
+    found = _mean_finding(rows)
+    against = [Tested("the loss is smaller than what matters, or a gain", _p_short_of(mean, -1))]
+    for row, estimate in rows.rows:
+        if estimate:
+            against.append(Tested(f"{row.title} gains", _p_on_side(estimate, 1)))
+    return Evidence(
+        findings=(found, *rows.findings()),
+        p=(_every(rows, sides), _p_on_side(mean, -1)),
+        against=tuple(against),
+        summary=f"{_right_of(rows, sides)}. {found}",
     )
 
 
@@ -145,85 +167,118 @@ def mean_between(compare: Compare) -> Evidence:
     """Over the rows of Table 2 the mean bias loss above cross-entropy, and the bias loss above it."""
     gain, rest = compare("table2", "mean_bias", BASELINE), compare("table2", "bias", "mean_bias")
     if not (gain.complete and rest.complete):
-        return Evidence((*gain.findings(), *rest.findings()), tuple(dict.fromkeys((*gain.missing, *rest.missing))))
+        return _unfinished(gain, rest)
     means = gain.mean(), rest.mean()
     found = tuple(map(Finding.of, ("Mean bias loss minus cross-entropy", "Bias loss minus mean bias loss"), means))
-    shown = [finding.what for finding in found if finding.low > 0]
     return Evidence(
-        found,
-        p=max(_p_on_side(mean, 1) for mean in means),
-        p_opposite=float(holm([_p_on_side(mean, -1) for mean in means]).min()),
+        findings=found,
+        p=(_p_on_side(means[0], 1), _p_on_side(means[1], 1)),
+        against=(
+            Tested("the mean loses instead of gaining", _p_on_side(means[0], -1)),
+            Tested("the mean gains as much, to what matters, or more", _p_short_of(means[1], 1)),
+        ),
         summary=". ".join(map(str, found)),
-        partial=f"of the two gains, one is shown ({shown[0].lower()})" if len(shown) == 1 else "",
+        reservations=(_differing(gain, 1, "the gains of the mean"), _differing(rest, 1, "the further gains")),
     )
+
+
+def table_2_order(compare: Compare) -> Evidence:
+    """In every row of Table 2 inverse < cross-entropy <= mean < bias; in part, the bias loss best in every row.
+
+    "At most" is shown by not being worse by what matters: the mean bias loss above cross-entropy less 0.5 points.
+    """
+    below, at_least = compare("table2", "inverse_bias", BASELINE), compare("table2", "mean_bias", BASELINE)
+    over = {name: compare("table2", "bias", name) for name in (BASELINE, "mean_bias", "inverse_bias")}
+    if not all(rows.complete for rows in (below, at_least, *over.values())):
+        return _unfinished(below, at_least, *over.values())
+    up = [1] * len(below.rows)
+    best = max(_every(rows, up) for rows in over.values())
+    not_worse = max(float(p_greater(estimate, -SMALLEST_EFFECT)) for estimate in at_least.estimates)
+    down = _every(below, [-1] * len(up))
+    order = max(down, not_worse, _every(over["mean_bias"], up), _every(over[BASELINE], up))
+    gain = over[BASELINE].mean()
+    against = [Tested("the gain of the bias loss is smaller than what matters", _p_short_of(gain, 1))]
+    for row, estimate in chain.from_iterable(rows.rows for rows in over.values()):
+        if estimate:
+            against.append(Tested(f"another loss is better on {row.title}", _p_on_side(estimate, -1)))
+    found = Finding.of("Bias loss minus cross-entropy, mean of the networks", gain)
+    findings = (found, *over["mean_bias"].findings())
+    return Evidence(findings, (), (order, best), tuple(against), str(found))
 
 
 def product_adds_nothing(compare: Compare) -> Evidence:
-    """Over the rows of Table 2 the product gains less than ``MARGIN`` over the variance alone; the opposite, a gain."""
+    """Over the rows of Table 2 the product gains less than what matters over the variance; the opposite, a gain."""
     rows = compare("product", "mean_variance_bias", "bias")
     if not rows.complete:
-        return Evidence(rows.findings(), rows.missing)
-    mean = rows.mean()
-    found = Finding.of(f"Mean of the {len(rows.rows)} networks", mean)
-    mirrored = Estimate(-mean.value, mean.standard_error, mean.df)
+        return _unfinished(rows)
+    mean, found = rows.mean(), _mean_finding(rows)
     return Evidence(
-        (found, *rows.findings()),
-        p=float(p_greater(mirrored, -MARGIN)),
-        p_opposite=_p_on_side(mean, 1),
+        findings=(found, *rows.findings()),
+        p=(_p_short_of(mean, 1),),
+        against=(Tested("there is a gain", _p_on_side(mean, 1)),),
         summary=str(found),
-        reservation=f"there is a gain, of less than {MARGIN} points" if found.low > 0 else "",
+        reservations=(
+            Tested(f"there is a gain, of less than {SMALLEST_EFFECT} points", _p_on_side(mean, 1)),
+            Tested("the networks differ", p_heterogeneous(rows.estimates)),
+        ),
     )
 
 
-def _mean_gain(rows: Differences, direction: int) -> Evidence:
-    """The mean over ``rows`` on the claimed side of 0; with a reservation if it is under half of the paper's."""
+def _unfinished(*of: Differences) -> Evidence:
+    """What there is while networks lack runs."""
+    findings = tuple(chain.from_iterable(rows.findings() for rows in of))
+    missing = dict.fromkeys(chain.from_iterable(rows.missing for rows in of))
+    return Evidence(findings, tuple(missing))
+
+
+def _mean_effect(rows: Differences, side: int, claimed: float | None = None) -> Evidence:
+    """The mean over ``rows`` on the claimed side of 0; with a reservation if ``claimed`` is not in its interval."""
     if not rows.complete:
-        return Evidence(rows.findings(), rows.missing)
-    mean, claimed = rows.mean(), fmean(_printed_delta(row) for row, _ in rows.rows)
-    found = Finding.of(f"Mean of the {len(rows.rows)} networks", mean)
-    small = abs(found.estimate) < abs(claimed) / 2
+        return _unfinished(rows)
+    mean, found = rows.mean(), _mean_finding(rows)
+    reservations = [_differing(rows, side, "the networks")]
+    if claimed is not None and not found.low <= claimed <= found.high:
+        reservations.append(Tested(f"not by about {claimed:g} point, which the interval does not hold", 0.0))
+    what = "gain" if side > 0 else "loss"
+    against = Tested(f"the {what} is smaller than what matters, or the opposite", _p_short_of(mean, side))
     return Evidence(
-        (found, *rows.findings()),
-        p=_p_on_side(mean, direction),
-        p_opposite=_p_on_side(mean, -direction),
-        summary=str(found),
-        reservation=f"less than half of the paper's mean, {signed(claimed)}" if small else "",
+        (found, *rows.findings()), (), (_p_on_side(mean, side),), (against,), str(found), tuple(reservations)
     )
 
 
-def _every(rows: Differences, directions: Sequence[int]) -> Evidence:
-    """Each row on its claimed side of 0; the opposite: any row, by Holm over them, on the other."""
-    if not rows.complete:
-        return Evidence(rows.findings(), rows.missing)
-    sides = list(zip(rows.estimates, directions, strict=True))
-    findings = rows.findings()
-    right = sum(
-        min(direction * finding.low, direction * finding.high) > 0
-        for finding, direction in zip(findings, directions, strict=True)
-    )
-    return Evidence(
-        findings,
-        p=max(_p_on_side(estimate, direction) for estimate, direction in sides),
-        p_opposite=float(holm([_p_on_side(estimate, -direction) for estimate, direction in sides]).min()),
-        summary=f"{right} of {len(findings)} networks have their whole interval on the claimed side",
-    )
+def _differing(rows: Differences, side: int, what: str) -> Tested:
+    """That the rows differ, so that a mean does not stand for them; 1 if every one is on its side nevertheless."""
+    every = _every(rows, [side] * len(rows.rows)) < ALPHA
+    words = f"on average, but {what} differ, and not every network is on that side"
+    return Tested(words, 1.0 if every else p_heterogeneous(rows.estimates))
 
 
-def _p_on_side(estimate: Estimate, direction: int) -> float:
-    """Two-sided p of a difference on that side of 0; 1 if it lies on the other."""
-    claimed = Estimate(direction * estimate.value, estimate.standard_error, estimate.df)
-    return min(1.0, 2 * float(p_greater(claimed)))
+def _mean_finding(rows: Differences) -> Finding:
+    return Finding.of(f"Mean of the {len(rows.rows)} networks", rows.mean())
+
+
+def _every(rows: Differences, sides: Sequence[int]) -> float:
+    """p of each row on its side of 0: the largest of theirs."""
+    return max(_p_on_side(estimate, side) for estimate, side in zip(rows.estimates, sides, strict=True))
+
+
+def _right_of(rows: Differences, sides: Sequence[int]) -> str:
+    """How many rows have their whole interval on their side."""
+    ends = [(finding.low, finding.high) for finding in rows.findings()]
+    right = sum(min(side * low, side * high) > 0 for (low, high), side in zip(ends, sides, strict=True))
+    return f"{right} of {len(ends)} networks have their whole interval on the claimed side"
+
+
+def _p_on_side(estimate: Estimate, side: int) -> float:
+    """One-sided p of a difference on that side of 0."""
+    return float(p_greater(Estimate(side * estimate.value, estimate.standard_error, estimate.df)))
+
+
+def _p_short_of(estimate: Estimate, side: int) -> float:
+    """One-sided p of a difference on that side that is smaller than what matters, or on the other side."""
+    mirrored = Estimate(-side * estimate.value, estimate.standard_error, estimate.df)
+    return float(p_greater(mirrored, -SMALLEST_EFFECT))
 
 
 def _millions(row: Row) -> float:
     return (row.published.parameters_millions if row.published else None) or math.nan
-
-
-def _printed_delta(row: Row) -> float:
-    printed = row.published.top1_percent if row.published else {}
-    return printed["bias"] - printed[BASELINE]
-
-
-def signed(points: float) -> str:
-    """Points with their sign, and a minus sign that is one."""
-    return f"{points:+z.2f}".replace("-", "−")

@@ -7,40 +7,52 @@ seeds below n and on nothing else: neither on later seeds, nor on the order in w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
-from statistics import fmean
 
 import numpy as np
 
+from repro.analysis.arms import Arms, measure_arms, pair_arms
 from repro.analysis.preregistration import Declaration
 from repro.analysis.runs import CellKey, CellRuns, Pairs
 from repro.analysis.stats.alpha_spending import Looks
-from repro.analysis.stats.decision_rule import cell_p
-from repro.analysis.stats.estimates import CONFIDENCE, Estimate, paired
+from repro.analysis.stats.decision_rule import THREE_ANSWERS, Printed, Rule, Verdict, cell_p
+from repro.analysis.stats.estimates import CONFIDENCE, Floats
+from repro.analysis.stats.half_delta_rule import HALF_DELTA
+from repro.analysis.stats.row import Measured
 from repro.analysis.stats.sequential import follow
 from repro.experiment.schema import BASELINE
 
 
 @dataclass(frozen=True)
 class Question:
-    """One cell: the pairs that are analysed, and their p-value before the adjustment.
+    """One cell: the pairs that are analysed, and the p-values of its tests before Holm (NaN: not asked).
 
     With preregistered ``looks``: ``look`` are the seeds of the latest analysis (None before the first), ``pairs`` those
-    of these seeds, ``seeds_in`` how many of the first seeds are complete; ``p`` and ``p_adjusted`` hold over all
-    analyses together, and ``confidence`` is that of a repeated interval. ``p_adjusted`` is None without ``looks``.
+    of these seeds, ``seeds_in`` how many of the first seeds are complete; ``p``, ``p_adjusted`` and ``verdict`` hold
+    over all analyses together, and ``confidence`` is that of a repeated interval. ``p_adjusted`` and ``verdict`` are
+    None without ``looks``; a cell without a printed delta is not looked at.
     """
 
+    arms: Arms
+    column: str
     pairs: Pairs
-    estimate: Estimate
-    paper_delta: float | None
-    p: float
-    p_adjusted: float | None = None
+    measured: Measured
+    printed: Printed
+    p: Floats
+    rule: Rule = THREE_ANSWERS
+    p_adjusted: Floats | None = None
+    verdict: Verdict | None = None
     confidence: float = CONFIDENCE
     looks: Looks | None = None
     look: int | None = None
     seeds_in: int | None = None
+
+    @property
+    def paper_delta(self) -> float | None:
+        """The paper's difference in points, None if it prints none that can be compared."""
+        return None if np.isnan(self.printed.delta) else float(self.printed.delta)
 
     @property
     def next_look(self) -> int | None:
@@ -48,57 +60,53 @@ class Question:
         return self.looks.after(self.look or 0) if self.looks else None
 
 
-def ask(pairs: Pairs, paper_delta: float | None) -> Question:
+def ask(arms: Arms, column: str, printed: Printed) -> Question:
     """The question on all pairs, as if their number had been fixed."""
-    estimate = _estimate(pairs.differences)
-    p = cell_p(estimate, np.nan if paper_delta is None else paper_delta)
-    return Question(pairs, estimate, paper_delta, float(p))
+    pairs, measured = pair_arms(arms, column, BASELINE), measure_arms(arms, column, BASELINE)
+    return Question(arms, column, pairs, measured, printed, cell_p(measured, printed))
 
 
 def look_at(
-    family: Mapping[CellKey, Question],
-    counted: Mapping[CellKey, CellRuns],
-    declared: Mapping[str, Declaration],
-    alpha: float,
+    family: Mapping[CellKey, Question], declared: Mapping[str, Declaration], alpha: float
 ) -> dict[CellKey, Question]:
     """The questions of a family; those of preregistered cells at the analyses that are possible by now."""
     found = dict(family)
     for declaration in declared.values():
-        printed = {key: question for key, question in family.items() if question.paper_delta is not None}
-        cells = {key: question for key, question in printed.items() if "/".join(key) in declaration.cells}
+        cells = {key: family[key] for key in family if "/".join(key) in declaration.cells}
+        cells = {key: question for key, question in cells.items() if question.paper_delta is not None}
+        others = _printed_of([question for key, question in family.items() if key not in cells])
         if cells:
-            seeds_in = {key: _seeds_in(counted[key], counted[*key[:2], BASELINE]) for key in cells}
-            found |= _take_looks(cells, seeds_in, declaration.looks, len(family), alpha)
+            found |= _take_looks(cells, declaration, others, alpha)
     return found
 
 
 def _take_looks(
-    cells: Mapping[CellKey, Question], seeds_in: Mapping[CellKey, int], looks: Looks, family: int, alpha: float
+    cells: Mapping[CellKey, Question], declaration: Declaration, others: Printed, alpha: float
 ) -> dict[CellKey, Question]:
     """Do every analysis of cells preregistered together that is possible by now."""
-    estimates = []
+    looks, rule = declaration.looks, HALF_DELTA if declaration.rule == "half_delta" else THREE_ANSWERS
+    first = looks.seeds[0]
+    seeds_in = {key: _seeds_in(cell.arms[cell.column], cell.arms[BASELINE]) for key, cell in cells.items()}
+    measured, possible = [], []
     for n in looks.seeds:
-        at_n = [_estimate(question.pairs.before(n).differences) for question in cells.values()]
-        parts = np.array([(cell.value, cell.standard_error, cell.df) for cell in at_n], np.float64)
-        estimates.append(Estimate(*parts.T))  # with fields (cells,)
-    possible = []
+        measured.append(
+            Measured.stack([measure_arms(cell.arms, cell.column, BASELINE, n, first) for cell in cells.values()])
+        )
     for key in cells:
         possible.append([seeds_in[key] >= n for n in looks.seeds])
-    found = follow(
-        estimates,
-        possible,
-        [question.paper_delta or 0.0 for question in cells.values()],
-        looks,
-        family=family,
-        alpha=alpha,
-    )
+    printed = _printed_of(list(cells.values()))
+    found = follow(measured, possible, printed, looks, others=others, rule=rule, alpha=alpha)
     taken = {}
     for index, (key, question) in enumerate(cells.items()):
         look = looks.seeds[found.look[index]] if found.look[index] >= 0 else None
         taken[key] = replace(
-            ask(question.pairs.before(look or 0), question.paper_delta),
-            p=float(found.p[index]),
-            p_adjusted=float(found.p_adjusted[index]),
+            question,
+            pairs=question.pairs.before(look or 0),
+            measured=measure_arms(question.arms, question.column, BASELINE, look or 0, first),
+            p=found.p[:, index],
+            p_adjusted=found.p_adjusted[:, index],
+            verdict=Verdict(found.verdict[index]),
+            rule=rule,
             confidence=float(found.confidence[index]),
             looks=looks,
             look=look,
@@ -107,12 +115,12 @@ def _take_looks(
     return taken
 
 
+def _printed_of(questions: list[Question]) -> Printed:
+    printed = [(question.printed.delta, question.printed.unit) for question in questions]
+    return Printed(*np.array(printed, np.float64).reshape(-1, 2).T)
+
+
 def _seeds_in(ours: CellRuns, baseline: CellRuns) -> int:
     """How many of the first seeds are complete: run in both cells, or lost in one."""
     there, lost = set(ours.seeds) & set(baseline.seeds), {*ours.lost, *baseline.lost}
     return next(seed for seed in count() if seed not in there and seed not in lost)
-
-
-def _estimate(differences: Sequence[float]) -> Estimate:
-    n = len(differences)
-    return paired(fmean(differences) if n else np.nan, np.std(differences, ddof=1) if n > 1 else np.nan, n)

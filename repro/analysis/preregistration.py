@@ -35,6 +35,7 @@ class Declaration(BaseModel):
 
     ``configurations``: the hash of each of these cells and of their cross-entropy cells. ``recorded_before``: their
     runs that already had a record; ``unseen``: its author stated that nobody had seen these. ``declared_at``: ISO, UTC.
+    ``rule`` is what judges the cells: a file without one keeps the rule of its time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -50,6 +51,7 @@ class Declaration(BaseModel):
     biasrepro: Text
     recorded_before: Annotated[tuple[Text, ...], Field(strict=False)] = ()
     unseen: bool = False
+    rule: Literal["half_delta", "three_answers"] = "half_delta"
 
     @property
     def looks(self) -> Looks:
@@ -96,6 +98,7 @@ def draw_up(table: Table, looks: Looks, *, recorded_before: Sequence[str] = (), 
         biasrepro=repro.__version__,
         recorded_before=tuple(recorded_before),
         unseen=unseen,
+        rule="three_answers",
     )
 
 

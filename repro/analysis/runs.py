@@ -99,12 +99,20 @@ class Pairs:
     @property
     def differences(self) -> tuple[float, ...]:
         """Ours minus the baseline by seed, in points."""
-        return tuple(a - b for a, b in zip(self.ours, self.baseline, strict=True))
+        return tuple(map(difference_points, self.ours, self.baseline))
 
     def before(self, seed: int) -> Pairs:
         """The pairs of the seeds below this one."""
         n = sum(paired < seed for paired in self.seeds)
         return Pairs(self.seeds[:n], self.ours[:n], self.baseline[:n], self.unpaired)
+
+
+def difference_points(ours: float, baseline: float) -> float:
+    """One accuracy minus another, wherever two are compared: accuracies count images, beyond nine decimals is binary.
+
+    So the difference of two printed or recorded accuracies is one number, and rounds to one number.
+    """
+    return round(ours - baseline, 9)
 
 
 def pair(ours: CellRuns, baseline: CellRuns) -> Pairs:

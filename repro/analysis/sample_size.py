@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from itertools import accumulate, chain, count, islice
 from typing import TypeVar
 
-from repro.analysis.assessment import Assessment, CellResult
-from repro.analysis.stats.power import GUESSED_RUN_STD, POWER, planning_std, seeds_to_confirm, seeds_to_refute
+from repro.analysis.assessment import Assessment
+from repro.analysis.cell import CellResult
+from repro.analysis.seeds import most_of, seeds_wanted
+from repro.analysis.stats.power import GUESSED_RUN_STD, POWER, planning_std
 from repro.analysis.stats.simulation import verdict_chances
 from repro.errors import UserError
 from repro.experiment.schema import BASELINE, Cell, Run, Table
@@ -28,8 +30,9 @@ class Need:
     """The seeds that an undecided cell needs.
 
     ``std`` is the assumed spread of paired differences in points, ``level`` what Holm's adjustment compares p with.
-    ``confirm`` paired seeds show the paper's effect if it exists, ``refute`` exclude half of it if there is none, each
-    with the requested power; None for more than 10,000. ``paired`` are recorded already.
+    ``confirm`` paired seeds show the paper's effect if it exists, ``refute`` show it to be smaller than what matters if
+    there is none, each with the requested power and the row's other losses trained to as many; None for more than
+    10,000, and where no number refutes what is printed. ``seeds`` are those for an answer. ``paired`` are recorded.
     """
 
     cell: Cell
@@ -39,12 +42,8 @@ class Need:
     level: float
     confirm: int | None
     refute: int | None
+    seeds: int | None
     paired: int
-
-    @property
-    def seeds(self) -> int | None:
-        """The paired seeds for an answer either way, None for more than 10,000."""
-        return None if self.confirm is None or self.refute is None else max(self.confirm, self.refute)
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class ExpectedVerdict:
     """What to expect of one cell after ``seeds`` seeds.
 
     ``reproduced``: the chance of that verdict if every effect of its family is the paper's. ``refuted``: the chance of
-    "not reproduced" if there is no effect.
+    "not reproduced" if there is no effect. The row's other losses have as many seeds.
     """
 
     cell: str
@@ -181,7 +180,7 @@ def expected_verdicts(
         deltas = []
         for row in rows:
             deltas.append([cell.paper_delta or 0.0 for cell in row])
-        reproduced, refuted = verdict_chances(deltas, seeds, run_std=run_std)
+        reproduced, refuted = verdict_chances(deltas, seeds, run_std=run_std, unit=rows[0][0].unit)
         for cell, yes, no in zip(chain.from_iterable(rows), reproduced, refuted, strict=True):
             if cell.table in shown:
                 name = f"{cell.table}/{cell.row}/{cell.column}"
@@ -202,18 +201,20 @@ def _need(
     baseline: Cell, cell: Cell, paper_delta: float, assessment: Assessment, power: float, guessed_run_std: float
 ) -> Need:
     result = _result(cell, assessment)
-    own = bool(result.delta and result.delta.std)
+    own = bool(result.delta and result.delta.pooled_std)
     deltas = [other.delta for other in ([result] if own else assessment.cells.values())]
-    std = planning_std([(delta.std, delta.n) for delta in deltas if delta and delta.std], guessed_run_std)
-    level = result.level or assessment.alpha
+    stds = [(delta.pooled_std, delta.df) for delta in deltas if delta and delta.pooled_std]
+    std = planning_std(stds, guessed_run_std)
+    confirm, refute = seeds_wanted(result, std, power)
     return Need(
         cell=cell,
         baseline=baseline,
         paper_delta=paper_delta,
         std=std,
-        level=level,
-        confirm=seeds_to_confirm(paper_delta, std, level=level, power=power),
-        refute=seeds_to_refute(paper_delta, std, power=power),
+        level=result.level or assessment.alpha,
+        confirm=confirm,
+        refute=refute,
+        seeds=most_of(result, confirm, refute),
         paired=result.delta.n if result.delta else 0,
     )
 

@@ -118,7 +118,7 @@ def plan(
     expected = [expected_verdicts(tables, assessment, number, run_std=spread) for number in seeds]
     if numbers:
         _show_chances(expected)
-    lines = [*_summary(planned), *([_CHANCES] if numbers else ()), *_expectations(expected)]
+    lines = [*_summary(planned), *([_CHANCES] if numbers else ()), *_expectations(expected, spread)]
     lines += _looks(shown) if shown else []
     declared = [assessment.looks[table.id] for table in tables if table.id in assessment.looks]
     lines += [f"looks   {declaration.table}: {declaration.words}" for declaration in declared]
@@ -182,9 +182,11 @@ def _show_cells(planned: SeedPlan) -> None:
 
 
 def _texts(need: Need) -> list[str]:
-    from repro.tables.layout import signed
+    from repro.analysis.stats.decision_rule import SMALLEST_EFFECT
+    from repro.wording import signed
 
-    seeds = ["more than 10,000" if count is None else str(count) for count in (need.confirm, need.refute)]
+    never = abs(need.paper_delta) <= SMALLEST_EFFECT
+    seeds = [f"{need.confirm or 'more than 10,000'}", f"{need.refute or ('never' if never else 'more than 10,000')}"]
     return [need.cell.id, signed(need.paper_delta, 2), *seeds, str(need.paired)]
 
 
@@ -213,10 +215,11 @@ def _summary(planned: SeedPlan) -> list[str]:
         width = f"{spreads[0]:.2f}" if len(spreads) == 1 else f"{spreads[0]:.2f} to {spreads[-1]:.2f}"
         level = max(need.level for need in planned.needs)
         lines += [
-            "seeds   to show: that show the paper's effect if it is there; to exclude: that exclude half of it if "
-            "there is none; paired: recorded already, for the cell and its cross-entropy",
+            "seeds   to confirm: that show the paper's effect if it is there (if it prints none: that it is small); to "
+            "refute: that show it to be smaller than 0.5 points if there is none (never, where no more is printed); "
+            "paired: recorded already, for the cell and its cross-entropy",
             f"        each with a chance of {100 * planned.power:g} % after Holm's adjustment (p below {level:.4f}), "
-            f"for a spread of {width} points between pairs",
+            f"for a spread of {width} points between pairs, and with the row's other losses trained to as many",
         ]
     return lines
 
@@ -224,7 +227,7 @@ def _summary(planned: SeedPlan) -> list[str]:
 def _show_chances(expected: Sequence[Sequence[ExpectedVerdict]]) -> None:
     """A line a cell, and for each number of seeds the chance of a yes if the paper is right, and of a no if not."""
     from repro.cli.console import say, show_table
-    from repro.tables.layout import signed
+    from repro.wording import signed
 
     headers = ["chance of", "paper", *(f"{kind} at {of_n[0].seeds}" for of_n in expected for kind in ("yes", "no"))]
     rows = []
@@ -236,7 +239,7 @@ def _show_chances(expected: Sequence[Sequence[ExpectedVerdict]]) -> None:
     show_table(headers, rows, right=range(1, len(headers)))
 
 
-def _expectations(expected: Sequence[Sequence[ExpectedVerdict]]) -> list[str]:
+def _expectations(expected: Sequence[Sequence[ExpectedVerdict]], run_std: float) -> list[str]:
     """What so many seeds a cell can be expected to answer in all; simulated."""
     lines = []
     for of_n in expected:
@@ -247,6 +250,8 @@ def _expectations(expected: Sequence[Sequence[ExpectedVerdict]]) -> list[str]:
             f"at {of_n[0].seeds:<5}seeds a cell: if every effect is the paper's, {reproduced:.1f} of {len(of_n)} cells "
             f"are called reproduced{of_large}; if there is none, {refuted:.1f} are called not reproduced"
         )
+    if lines:
+        lines.append(f"        simulated with a spread of {run_std:g} points of a run over seeds")
     return lines
 
 

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from repro.analysis.assessment import CellResult, Delta
+from repro.analysis.cell import CellResult, Delta
 from repro.experiment.schema import BASELINE, Column, Row
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, INK, MUTED, PAPER, TITLE_INCHES, Series, series_of
-from repro.tables.layout import interval, signed
+from repro.tables.layout import interval
+from repro.wording import signed
 
 _LINE_INCHES, _NAME_INCHES = 0.15, 1.35
 _ABOVE, _BELOW = -0.2, 0.16  # the paper's figure and ours, apart, in lines
@@ -128,7 +129,7 @@ def _panel(axes: Axes, table: Recorded, lines: Sequence[_Line]) -> Panel:
             continue
         result = table.result(row, column)
         results.append((f"{row.title}, {column.title}", result, place, looks[column.id]))
-        outcome = (result.verdict or "") if result.delta else "no pair of runs"
+        outcome = (result.verdict_words or "") if result.delta else "no pair of runs"
         axes.text(1.02, place, outcome, transform=axes.get_yaxis_transform(), va="center", fontsize=6)
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

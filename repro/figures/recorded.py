@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from repro.analysis.assessment import Assessment, CellResult
+from repro.analysis.assessment import Assessment
+from repro.analysis.cell import CellResult
 from repro.analysis.evidence import Evidence, family_of, gather_evidence, variants_of
 from repro.analysis.preregistration import Declaration
 from repro.analysis.runs import LeftOut, Metric

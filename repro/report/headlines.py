@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
-from repro.analysis.assessment import CellResult
+from repro.analysis.cell import CellResult
 from repro.analysis.stats.decision_rule import Verdict
 from repro.experiment.schema import Row
 from repro.figures import Recorded
@@ -15,13 +15,18 @@ from repro.tables.interim_notes import stopping_text
 from repro.tables.layout import caption
 from repro.wording import counted
 
+_PRINTED = (
+    "The paper prints 6 of these differences, in Table 1; the others are formed from its accuracies, which are rounded "
+    "to 0.1 points. All intervals are over seeds only."
+)
 MEANINGS: dict[str, str] = {
-    Verdict.REPRODUCED: "significant after Holm's adjustment, in the paper's direction, at least half as large, and "
-    "the paper's difference within the 95% prediction interval",
-    Verdict.PARTLY: "significant and in the paper's direction, but less than half as large, or the paper's difference "
-    "outside the prediction interval",
-    Verdict.NOT_REPRODUCED: "the 95% interval excludes half of the paper's difference",
-    Verdict.UNDERPOWERED: "too few seeds to tell",
+    Verdict.REPRODUCED: "an effect in the paper's direction is shown, and the paper's difference is compatible with "
+    "ours (if the paper prints none: ours is shown to be smaller than what matters)",
+    Verdict.PARTLY: "the same is shown, but the paper's difference is not compatible with ours",
+    Verdict.NOT_REPRODUCED: "no effect is shown, and either ours is shown to be smaller than what matters while the "
+    "paper's is not, or the paper's difference is rejected",
+    Verdict.OPPOSITE: "an effect in the other direction is shown",
+    Verdict.UNDECIDED: "none of these is shown: more seeds may tell",
     Verdict.CHANCE: "a run under this loss or under cross-entropy did no better than guessing",
     "not run": "no completed pair of runs",
 }
@@ -34,7 +39,7 @@ def tally(tables: Iterable[Recorded]) -> dict[str, int]:
 
 
 def printed_cells(table: Recorded) -> list[CellResult]:
-    """The cells of ``table`` for which the paper prints a difference."""
+    """The cells of ``table`` that can be compared with the paper: it prints their accuracy and cross-entropy's."""
     cells = (table.result(*cell) for cell in product(table.table.rows, table.compared))
     return [cell for cell in cells if cell.paper_delta is not None]
 
@@ -53,18 +58,25 @@ def answer_of(result: CellResult) -> str:
 def paper_headline(counts: Mapping[str, int]) -> str:
     """The verdict on the whole paper, in a sentence; ``counts`` as ``tally`` gives them."""
     total = sum(counts.values())
-    undecided = counts[Verdict.UNDERPOWERED] + counts["not run"]
+    undecided = counts[Verdict.UNDECIDED] + counts["not run"]
     if counts["not run"] == total:
-        return f"No verdict yet: none of the paper's {total} differences has been run."
+        return f"No verdict yet: none of the {total} differences between the paper's accuracies has been run."
     if undecided == total:
-        return f"No verdict yet: none of the paper's {total} differences has enough seeds."
+        return f"No verdict yet: none of the {total} differences between the paper's accuracies has enough seeds."
     judged = []
-    words = {Verdict.PARTLY: "partly reproduced", Verdict.CHANCE: "at chance level"}
-    for verdict in (Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NOT_REPRODUCED, Verdict.CHANCE):
+    words = {
+        Verdict.REPRODUCED: "reproduced",
+        Verdict.PARTLY: "partly reproduced",
+        Verdict.OPPOSITE: "in the opposite direction",
+        Verdict.NOT_REPRODUCED: "not reproduced",
+        Verdict.CHANCE: "at chance level",
+    }
+    for verdict, text in words.items():
         if counts.get(verdict):
-            judged.append(f"{_are(counts[verdict])} {words.get(verdict, verdict)}")
+            judged.append(f"{_are(counts[verdict])} {text}")
     *most, last = judged
-    sentence = f"Of the paper's {counted(total, 'difference')}, {', '.join(most)}{' and ' if most else ''}{last}"
+    of_all = f"{counted(total, 'difference')} between the paper's accuracies"
+    sentence = f"Of the {of_all}, {', '.join(most)}{' and ' if most else ''}{last}"
     return f"{sentence}; {_are(undecided)} still undecided." if undecided else f"{sentence}."
 
 
@@ -74,8 +86,14 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
     recorded = sum(table.shown.recorded_runs for table in tables)
     planned = sum(table.shown.planned_runs for table in tables)
     found = [f"{recorded:,} of {planned:,} planned runs of the paper's {counted(len(tables), 'table')} are recorded."]
+    if any(table.table.paper and table.table.paper.id == "bias_loss" for table in tables):
+        found.append(_PRINTED)
     verdicts = {cell.verdict for table in tables for cell in printed_cells(table)}
-    if recorded == planned and Verdict.UNDERPOWERED in verdicts:
+    qualified = [cell for table in tables for cell in printed_cells(table) if cell.qualification and cell.decided]
+    if qualified:
+        named = "; ".join(f"{cell.table}/{cell.row}/{cell.column}: {cell.verdict_words}" for cell in qualified)
+        found.append(f"Some verdicts are of fewer runs than were trained. {named}.")
+    if recorded == planned and Verdict.UNDECIDED in verdicts:
         found.append(
             "A cell that is still undecided is not evidence against the paper: it needs more seeds. Its line, and "
             "biasrepro plan, show how many."
@@ -107,7 +125,7 @@ def study_headline(tables: Sequence[Recorded]) -> str:
         for row, column in product(table.table.rows, table.compared):
             result = table.result(row, column)
             delta = result.delta
-            if delta is None or delta.low is None or result.paper_delta == 0:  # where 0 is printed, p is of equivalence
+            if delta is None or delta.low is None or result.prints_none:  # then p is of equivalence
                 continue
             tested += 1
             if delta.p_adjusted < table.assessment.alpha:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-from repro.analysis.assessment import CellResult
+from repro.analysis.answers import Answers
+from repro.analysis.cell import CellResult
 from repro.analysis.stats.decision_rule import Verdict
 from repro.experiment.schema import Column, Row
 from repro.figures import Recorded
 from repro.report.headlines import answer_of
 from repro.results import RunRecord
-from repro.tables.layout import MISSING, accuracy, interval, p_text, published_accuracy, signed, usual_number_of_seeds
+from repro.tables.layout import MISSING, accuracy, interval, p_text, published_accuracy, usual_number_of_seeds
 from repro.tables.structure import AssembledCell, AssembledRow
-from repro.wording import counted
+from repro.wording import counted, signed
 
 _LEFT_OUT = {
     "diverged": "diverged",
@@ -59,7 +60,12 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class DeltaRow:
-    """The difference of a loss from cross-entropy. ``answer`` is None if nothing comparable is printed."""
+    """The difference of a loss from cross-entropy.
+
+    ``answer`` is None if nothing comparable is printed, ``words`` the same with its qualification. ``p`` is of the
+    effect, ``compatible`` says whether the paper's difference is, and ``small`` is the p of a difference that is
+    smaller than what matters.
+    """
 
     model: str
     loss: str
@@ -69,7 +75,10 @@ class DeltaRow:
     n: Entry
     p: Entry
     superiority: Entry
+    compatible: str
+    small: Entry
     answer: str | None
+    words: str
     seeds_needed: str
 
 
@@ -151,11 +160,27 @@ def _delta_row(table: Recorded, row: Row, column: Column) -> DeltaRow:
         ours=_entry(delta.mean if delta else None, partial(signed, decimals=2)),
         interval=ends,
         n=_entry(delta.n if delta else 0, str),
-        p=_entry(p, lambda p: p_text(p).removeprefix("p ").removeprefix("= ")),
+        p=_p_entry(p),
         superiority=_entry(delta.superiority if delta else None, "{:.2f}".format),
+        compatible=_compatible(result.answers),
+        small=_p_entry(result.answers.small.p_adjusted if result.answers else None),
         answer=None if paper is None else answer_of(result),
+        words=result.verdict_words or "",
         seeds_needed=_seeds_needed(result),
     )
+
+
+def _p_entry(p: float | None) -> Entry:
+    return _entry(p, lambda p: p_text(p).removeprefix("p ").removeprefix("= "))
+
+
+def _compatible(answers: Answers | None) -> str:
+    """``yes, -0.30 to +1.10``: whether the paper's difference lies where one of two single runs like ours would."""
+    if answers is None:
+        return MISSING
+    found = answers.compatible
+    word = "yes" if found.holds else "rejected" if found.excluded else "no"
+    return f"{word}, {interval(found.low, found.high)}"
 
 
 def _seeds_needed(result: CellResult) -> str:
@@ -164,7 +189,7 @@ def _seeds_needed(result: CellResult) -> str:
     if result.looks and result.next_look is None:
         return "none: the last interim analysis is done"
     if result.seeds_needed is None:
-        return "more than 10,000" if result.verdict is Verdict.UNDERPOWERED else ""
+        return "more than 10,000" if result.verdict is Verdict.UNDECIDED else ""
     return f"{result.seeds_needed:,} more"
 
 

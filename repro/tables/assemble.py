@@ -8,7 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from repro.analysis.runs import CellKey, CellRuns, LeftOut, Metric, Reason, chance_level_percent, count_runs
+from repro.analysis.runs import (
+    CellKey,
+    CellRuns,
+    LeftOut,
+    Metric,
+    Reason,
+    chance_level_percent,
+    count_runs,
+    difference_points,
+)
 from repro.experiment.schema import BASELINE, Cell, Column, Row, Table
 from repro.results import Found, RunRecord
 from repro.tables.footnotes import (
@@ -175,8 +184,7 @@ class _Builder:
         return AssembledCell(
             column=column.id,
             published=published.get(column.id),
-            # what was printed has at most two decimals; their difference in binary has seventeen
-            published_delta=round(published[column.id] - published[BASELINE], 6) if both_published else None,
+            published_delta=difference_points(published[column.id], published[BASELINE]) if both_published else None,
             ours=ours,
             delta=ours.minus(baseline) if ours and baseline and not is_baseline else None,
             diverged_seeds=tuple(record.seed for record in runs.diverged),

@@ -64,11 +64,15 @@ def _record(table: AssembledTable, row: AssembledRow, loss: str, cell: Assembled
 
 def _judgement(judgement: Judgement | None) -> dict[str, Any]:
     low, high = (judgement and judgement.interval_points) or (None, None)
+    answers = judgement and judgement.answers
     return {
         "interval_low_points": low,
         "interval_high_points": high,
         "p_adjusted": judgement and judgement.p_adjusted,
         "verdict": judgement and judgement.verdict,
+        "qualification": (judgement and judgement.qualification) or None,
+        "compatible": answers and answers.compatible.holds,
+        "p_small_adjusted": answers and answers.small.p_adjusted,
     }
 
 

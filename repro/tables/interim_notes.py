@@ -25,7 +25,17 @@ def stopping_text(declaration: Declaration, assessment: Assessment) -> str:
         f"Stopping rule of `{declaration.table}`: {looks_text(declaration.looks)}, cumulative alpha {spent}, "
         f"preregistered on {declaration.declared_on} {_before_what(declaration, assessment)}. "
         f"{_progress(declaration, assessment)} The confidence intervals hold at all analyses together, and the "
-        "p-values are valid whenever a cell stops."
+        f"p-values are valid whenever a cell stops.{_rule(declaration)}"
+    )
+
+
+def _rule(declaration: Declaration) -> str:
+    """What is to be said of an older rule than the one that judges the other cells."""
+    if declaration.rule != "half_delta":
+        return ""
+    return (
+        " It keeps the rule of its time: two-sided tests of each cell alone; reproduced is at least half of the "
+        "paper's difference, not reproduced an interval that excludes half of it."
     )
 
 

@@ -13,7 +13,9 @@ The document holds ``schema_version`` (1), ``command`` and ``tables``, a list. A
 ``cells``                 ``column``, ``published`` (``top1_percent``, ``delta_points``), ``ours`` and ``delta``
                           (``mean``, ``std``, ``n``, ``values`` by seed; null if there are none),
                           ``diverged_seeds``, ``marks``; if verdicts were asked for, ``judgement``
-                          (``verdict``, ``p_adjusted``, ``interval_points``, ``seeds_needed``; null for the baseline)
+                          (``verdict``, ``qualification`` of runs that ended badly, ``p_adjusted``,
+                          ``interval_points``, ``seeds_needed``, ``answers``: ``effect``, ``opposite``,
+                          ``compatible``, ``small``; null for the baseline)
 ``notes``                 ``mark`` (null: of the whole table), ``text`` (backticks mark ids, paths and settings)
 ``left_out``              every record that is in no mean: ``run``, ``path``, ``why``, ``detail``
 """

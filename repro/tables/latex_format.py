@@ -16,7 +16,6 @@ from repro.tables.latex_fitting import Model, fit
 from repro.tables.latex_text import escape, plain_text, wrapped
 from repro.tables.layout import (
     FIGURE_HEADING,
-    MINUS,
     Block,
     Entry,
     Line,
@@ -27,6 +26,7 @@ from repro.tables.layout import (
     usual_number_of_seeds,
 )
 from repro.tables.structure import AssembledTable
+from repro.wording import MINUS
 
 _SISETUP = r"  \sisetup{separate-uncertainty = true, retain-explicit-plus = true}"
 _FIGURE = re.compile(rf"([+{MINUS}]?\d+(?:\.\d+)?(?: ± \d+(?:\.\d+)?)?)")

@@ -15,9 +15,9 @@ from repro.tables.assemble import setting_text
 from repro.tables.footnotes import code, plain
 from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Sample
 from repro.tables.verdicts import stars
+from repro.wording import decimals_printed, signed
 
 MISSING = "–"
-MINUS = "−"
 DELTA = "Δ"
 VERDICT = "verdict"
 INTERVAL = "95%"
@@ -120,17 +120,21 @@ def _verdict_legend(table: AssembledTable) -> list[str]:
     test = "two-sided paired t-test, Holm-adjusted over the differences in this table"
     if table.verdicts == "stars":
         if not _nothing_printed(table):
-            test = "two-sided paired t-test, Holm-adjusted over the tables tested together; where the printed "
-            test += "difference is 0, an equivalence test"
+            test = (
+                "one-sided t-test in the printed direction, Holm-adjusted over the tables tested together; where the "
+            )
+            test += "printed difference is within its rounding, an equivalence test"
         return [f"*, **, ***: p below 0.05, 0.01, 0.001 ({test})."]
     if table.verdicts == "words" and _nothing_printed(table):
         what = f"{INTERVAL}: confidence interval of the difference, and its p-value"
         return [f"{'In parentheses, too: p' if table.compact else what} ({test})."]
     if table.verdicts == "words":
         return [
-            "verdict: reproduced (significant after Holm's adjustment, at least half of the printed difference, "
-            "which lies in the 95% prediction interval); partly (significant, but not both of these); not "
-            "reproduced (the 95% interval excludes half of the printed difference); underpowered (too few seeds)."
+            "verdict: reproduced (an effect in the printed direction after Holm's adjustment, and the printed "
+            "difference in the 95% prediction interval of a single one; where it is within its rounding, equivalence "
+            "instead of an effect); partly (the printed difference outside); opposite (an effect in the other "
+            "direction); not reproduced (no effect, and smaller than 0.5 points where more is printed, or the printed "
+            "difference rejected after Holm's adjustment); undecided (none of these)."
         ]
     return []
 
@@ -145,11 +149,6 @@ def usual_number_of_seeds(table: AssembledTable) -> int | None:
 def accuracy(sample: Sample) -> str:
     """``70.12``, or ``70.12 ± 0.21`` over several seeds."""
     return f"{sample.mean:.2f}{_spread(sample)}"
-
-
-def signed(points: float, decimals: int) -> str:
-    """A number with its sign; what rounds to zero counts as positive."""
-    return f"{points:+z.{decimals}f}".replace("-", MINUS)
 
 
 def interval(low: float, high: float) -> str:
@@ -206,7 +205,7 @@ def _word(cell: AssembledCell) -> str:
     """The verdict; a dash if a difference is printed and we have none."""
     if cell.judgement is None:
         return ""
-    return cell.judgement.verdict or ("" if cell.delta else MISSING)
+    return cell.judgement.words or ("" if cell.delta else MISSING)
 
 
 def _interval(cell: AssembledCell) -> str:
@@ -265,5 +264,4 @@ def _spread(sample: Sample) -> str:
 
 def _decimals(table: AssembledTable) -> int:
     """The decimals of the table's most precise published accuracy, at least one."""
-    published = (cell.published for row in table.rows for cell in row.cells if cell.published is not None)
-    return max((len(f"{value:g}".partition(".")[2]) for value in published), default=1) or 1
+    return decimals_printed(cell.published for row in table.rows for cell in row.cells if cell.published is not None)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from repro.analysis.runs import LeftOut, Metric
+from repro.analysis.runs import LeftOut, Metric, difference_points
 from repro.experiment.schema import DatasetChoice, TableKind
+
+if TYPE_CHECKING:  # the statistics are imported where there are verdicts
+    from repro.analysis.answers import Answers
 
 Verdicts = Literal["words", "stars"]
 VERDICTS: tuple[Verdicts, ...] = get_args(Verdicts)
@@ -50,8 +53,9 @@ class Sample:
     def minus(self, baseline: Sample) -> Sample | None:
         """The paired differences over the seeds that both have, None if they share none."""
         theirs = dict(baseline.values)
-        # Accuracies count images: what differs beyond nine decimals is binary, not data.
-        return Sample.of({seed: round(value - theirs[seed], 9) for seed, value in self.values if seed in theirs})
+        return Sample.of(
+            {seed: difference_points(value, theirs[seed]) for seed, value in self.values if seed in theirs}
+        )
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,24 @@ class Heading:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What our runs say of a difference: the 95% interval in points, Holm's p, and the verdict if one is due."""
+    """What our runs say of a difference: the 95% interval in points, Holm's p, and the verdict if one is due.
+
+    ``qualification`` belongs to the verdict: ``5 of 10 runs diverged``. ``answers`` are the three it is made of.
+    """
 
     verdict: str | None
     p_adjusted: float | None
     interval_points: tuple[float, float] | None
     seeds_needed: int | None
+    qualification: str = ""
+    answers: Answers | None = None
+
+    @property
+    def words(self) -> str:
+        """The verdict with its qualification; empty without one."""
+        if self.verdict is None:
+            return ""
+        return f"{self.verdict}, with {self.qualification}" if self.qualification else self.verdict
 
 
 @dataclass(frozen=True)

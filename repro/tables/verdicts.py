@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repro.analysis.assessment import Assessment, CellResult
+from repro.analysis.assessment import Assessment
+from repro.analysis.cell import CellResult
 from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Judgement, Verdicts
 
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
@@ -37,7 +38,9 @@ def _judgement(result: CellResult) -> Judgement:
     interval = None if delta is None or delta.low is None or delta.high is None else (delta.low, delta.high)
     return Judgement(
         verdict=result.verdict.value if result.verdict else None,
+        qualification=result.qualification,
         p_adjusted=delta.p_adjusted if delta and interval else None,  # without an interval there was no test
         interval_points=interval,
         seeds_needed=result.seeds_needed,
+        answers=result.answers,
     )

@@ -80,15 +80,17 @@ def test_a_plan_shows_seeds_cost_and_what_the_budget_answers(planned: Plan) -> N
     assert re.split(r"\s{2,}", lines[0]) == [
         *("cell", "paper", "to confirm", "to refute", "paired", "new runs", "GPU-hours", "in all", "within 12")
     ]
-    assert lines[1].split() == ["table2/shufflenetv2/bias", "+1.50", "5", "5", "0", "10", "5.0", "5.0", "yes"]
-    assert [line.split()[-1] for line in lines[1:16]] == ["yes"] * 2 + ["no"] * 13
+    assert lines[1].split() == [
+        *("table2/shufflenetv2/inverse_bias", "−0.60", "6", "10", "0", "20", "10.0", "10.0", "yes")
+    ]
+    assert [line.split()[-1] for line in lines[1:16]] == ["yes"] + ["no"] * 14
+    assert re.search(r"^table2/squeezenet/inverse_bias +−0.40 +12 +never", text, re.MULTILINE)
     assert "table2/squeezenet/inverse_bias    −0.40" in text
-    assert "12.0 GPU-hours answer 2 of 15 open cells, using 12.0" in text
+    assert "12.0 GPU-hours answer 1 of 15 open cells, using 10.0" in text
     assert "chance of 80 %" in text
     commands = re.findall(r"^(?:next|then) +(biasrepro sweep .*) --results", text, re.MULTILINE)
     assert commands == [
-        "biasrepro sweep table2 --rows shufflenetv2 --columns ce,bias --seeds 5",
-        "biasrepro sweep table2 --rows squeezenet --columns ce,bias --seeds 7",
+        "biasrepro sweep table2 --rows shufflenetv2 --columns ce,inverse_bias --seeds 10",
     ]
 
 
@@ -102,7 +104,7 @@ def test_without_any_known_cost_the_seeds_are_said_all_the_same(planned: Plan) -
     text = planned("table1")
     assert "cost    unknown for 6 cells" in text
     assert "--hours-per-run" in text
-    assert re.search(r"^table1/resnet18/bias +\+1\.10 +6 +6 +0$", text, re.MULTILINE)
+    assert re.search(r"^table1/resnet18/bias +\+1\.10 +5 +13 +0$", text, re.MULTILINE)
     assert "GPU-hours  " not in text  # a column without a figure in it
 
 
@@ -111,8 +113,8 @@ def test_the_cost_is_that_of_recorded_runs_on_a_gpu(planned: Plan, tmp_path: Pat
     write_run(tmp_path, cell, 0, 69.0, device="cuda", hours=0.25)
     write_run(tmp_path, cell, 1, 69.2, device="cpu", hours=50)
     text = planned("table2")
-    # seven pairs, of which two cross-entropy runs are there
-    assert re.search(r"^table2/squeezenet/bias .* 12 +3\.0 ", text, re.MULTILINE)
+    # ten pairs, of which two cross-entropy runs are there
+    assert re.search(r"^table2/squeezenet/mean_bias .* 18 +4\.5 ", text, re.MULTILINE)
     assert "cost    unknown for 12 cells" in text
 
 
@@ -136,17 +138,19 @@ def test_looks_show_what_each_may_cost(planned: Plan) -> None:
 
 
 def test_it_says_what_the_planned_seeds_and_others_can_be_expected_to_answer(planned: Plan) -> None:
-    """The figures of docs/report.md."""
-    said = planned("--at", "5,6,8,10")
+    """The figures of docs/report.md, with the spread that they assume."""
+    said = planned("--at", "3,5,6,8,10")
     found = re.findall(r"^at (\d+) +seeds .*?, (\S+) of 21 .*\((\S+) %.*none, (\S+) are", said, re.MULTILINE)
-    assert [int(n) for n, *_ in found] == [5, 6, 8, 10]
-    expected = [(7.7, 69.4, 8.9), (12.1, 93.7, 10.6), (16.4, 99.9, 13.1), (17.9, 100.0, 14.4)]
+    assert [int(n) for n, *_ in found] == [3, 5, 6, 8, 10]
+    assert "simulated with a spread of 0.25 points of a run over seeds" in said
+    expected = [(6.6, 53.4, 0.6), (16.6, 99.2, 2.5), (17.9, 100.0, 4.5), (19.3, 100.0, 11.1), (20.1, 100.0, 14.5)]
     for (_, *figures), (reproduced, of_large, refuted) in zip(found, expected, strict=True):
-        assert [*map(float, figures)] == pytest.approx([reproduced, of_large, refuted], abs=0.11)
-    assert re.search(r"^chance of +paper +yes at 5 +no at 5 +yes at 6", said, re.MULTILINE)
-    assert re.search(r"^table2/shufflenetv2/bias +\+1\.50 +93 % +93 %", said, re.MULTILINE)
+        assert float(figures[1]) == pytest.approx(of_large, abs=0.6)
+        assert [float(figures[0]), float(figures[2])] == pytest.approx([reproduced, refuted], abs=0.11)
+    assert re.search(r"^chance of +paper +yes at 3 +no at 3 +yes at 5", said, re.MULTILINE)
+    assert re.search(r"^table2/shufflenetv2/bias +\+1\.50 +9[789] % +2[0-9] %", said, re.MULTILINE)
     alone = planned("table2")
-    assert "\nat 5    seeds a cell: if every effect is the paper's, 4.2 of 15 cells" in alone
+    assert "\nat 5    seeds a cell: if every effect is the paper's, 10.9 of 15 cells" in alone
     assert "yes at 5" not in alone
     assert ("\nchance  yes: of 'reproduced' if" in said, "\nchance  yes" in alone) == (True, False)
 

@@ -152,7 +152,7 @@ AT_THE_END = {"clear/ce": 3, "clear/bias": 3, "faint/ce": 6, "faint/bias": 6, "l
 
 
 def verdicts(text: str) -> list[str]:
-    return [line for line in text.splitlines() if re.match(r"(reproduced|partly|not reproduced|underpowered)", line)]
+    return [line for line in text.splitlines() if re.match(r"(reproduced|partly|not reproduced|undecided)", line)]
 
 
 def test_cells_go_on_from_look_to_look_until_they_are_decided(
@@ -171,7 +171,7 @@ def test_cells_go_on_from_look_to_look_until_they_are_decided(
     clear, faint, lost = verdicts(said.out)
     assert "reproduced  mine/clear/bias  at 3 seeds" in clear
     assert "reproduced  mine/faint/bias  at 6 seeds" in faint
-    assert "underpowered after the last analysis  mine/lost/bias  at 9 seeds" in lost
+    assert "undecided after the last analysis  mine/lost/bias  at 9 seeds" in lost
     again = go()
     assert again.code == 0
     assert verdicts(again.out) == verdicts(said.out)

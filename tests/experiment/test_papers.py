@@ -90,7 +90,7 @@ def test_another_papers_table_is_called_a_reproduction_of_that_paper(
         assert cli.run(["report", str(smith), "-o", str(tmp_path / name)]) == 0
         text = (tmp_path / name).read_text()
         assert "From Smith, ICML 2024." in text
-        assert "1 difference, 1 is reproduced." in text
+        assert "accuracies, 1 is reproduced." in text
         shown += text
     for words in ("study of ours", "neither reproduces", 'href="#claims"'):
         assert words not in shown

@@ -78,16 +78,16 @@ def test_every_printed_difference_has_one_answer(report_of: Callable[..., Report
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ((0, 0, 0, 0, 21), "No verdict yet: none of the paper's 21 differences has been run."),
-        ((0, 0, 0, 3, 18), "No verdict yet: none of the paper's 21 differences has enough seeds"),
-        ((1, 0, 0, 0, 20), "Of the paper's 21 differences, 1 is reproduced; 20 are still undecided."),
-        ((0, 2, 0, 1, 18), "differences, 2 are partly reproduced; 19 are still undecided."),
+        ((0, 0, 0, 0, 21), "No verdict yet: none of the 21 differences between the paper's accuracies has been run."),
+        ((0, 0, 0, 3, 18), "none of the 21 differences between the paper's accuracies has enough seeds"),
+        ((1, 0, 0, 0, 20), "differences between the paper's accuracies, 1 is reproduced; 20 are still undecided."),
+        ((0, 2, 0, 1, 18), "accuracies, 2 are partly reproduced; 19 are still undecided."),
         ((9, 4, 7, 1, 0), "9 are reproduced, 4 are partly reproduced and 7 are not reproduced; 1 is still undecided."),
-        ((20, 0, 1, 0, 0), "differences, 20 are reproduced and 1 is not reproduced."),
+        ((20, 0, 1, 0, 0), "accuracies, 20 are reproduced and 1 is not reproduced."),
     ],
 )
 def test_the_headline_says_what_is_answered_and_what_is_open(counts: tuple[int, ...], expected: str) -> None:
-    words = ("reproduced", "partly", "not reproduced", "underpowered", "not run")
+    words = ("reproduced", "partly", "not reproduced", "undecided", "not run")
     assert expected in paper_headline(dict(zip(words, counts, strict=True)))
 
 
@@ -124,7 +124,7 @@ def test_what_is_open_after_all_planned_runs_is_said_to_be_no_answer(
     tables = [find_table(name) for name in ("table1", "table2")]
     every = [one for table in tables for one in fake_runs.of(table, range(5))]
     report = report_of(every)
-    assert tally(report.papers)["underpowered"] > 0
+    assert tally(report.papers)["undecided"] > 0
     assert "not evidence against the paper" in " ".join(paper_remarks(report.papers))
     assert "not evidence against the paper" not in " ".join(paper_remarks(report_of(every[:-1]).papers))
 

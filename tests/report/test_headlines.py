@@ -17,7 +17,7 @@ from repro.report.headlines import study_headline
 from repro.results import Found
 
 SHIFTS = {"ce": 0.0, "inverse_bias": -3.0, "mean_bias": 0.0, "bias": 2.0}
-REPRODUCING = re.compile(r"reproduced|underpowered|No verdict|of the 21|not run", re.IGNORECASE)
+REPRODUCING = re.compile(r"reproduced|undecided|No verdict|of the 21|not run", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_beside_the_papers_tables_a_study_stays_what_it_is(fake_runs: Any, repor
     report = report_of(fake_runs.of(find_table("tiny20"), range(3)), ["tiny20"])
     assert report.on_paper
     text = render_markdown(report, [])
-    assert "No verdict yet: none of the paper's 21 differences has been run." in text
+    assert "No verdict yet: none of the 21 differences between the paper's accuracies has been run." in text
     assert "| Model | Loss | Ours (95% interval) | p |" in text.partition("**Tiny20.**")[2]
 
 

@@ -124,7 +124,7 @@ def test_titles_of_a_users_table_stay_text(fake_runs: Any) -> None:
 def test_the_verdict_comes_first(some_page: str, empty_page: str) -> None:
     for page in (some_page, empty_page):
         assert re.findall(r'<section id="(\w+)', page)[0] == "verdict"
-    assert "No verdict yet: none of the paper’s 21 differences" in Page(empty_page).text
+    assert "No verdict yet: none of the 21 differences between the paper’s accuracies" in Page(empty_page).text
 
 
 def test_whose_table_it_is_stands_above_each(some_page: str) -> None:

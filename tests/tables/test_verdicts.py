@@ -90,7 +90,7 @@ def test_below_three_seeds_there_is_neither_star_nor_p(fakes: ModuleType) -> Non
     assert cells[0]["judgement"] is None
     assert cells[1]["judgement"]["p_adjusted"] is None
     assert cells[1]["judgement"]["interval_points"] is None
-    assert cells[1]["judgement"]["verdict"] == "underpowered"
+    assert cells[1]["judgement"]["verdict"] == "undecided"
     assert "*" not in RENDERERS["markdown"]([shown], "").partition("\n- ")[0].replace("**Table 1.**", "")
 
 

@@ -28,6 +28,19 @@ class Estimate:
     standard_error: Floats
     df: Floats
 
+    @classmethod
+    def stack(cls, parts: Sequence[Estimate]) -> Estimate:
+        """Several estimates in one, along a new last axis."""
+        fields = zip(*((part.value, part.standard_error, part.df) for part in parts), strict=True)
+        return cls(*(np.stack(np.broadcast_arrays(*of_all), axis=-1) for of_all in fields))
+
+    def where(self, chosen: NDArray[np.bool_], other: Estimate) -> Estimate:
+        """This where ``chosen``, ``other`` elsewhere."""
+        parts = zip(
+            (self.value, self.standard_error, self.df), (other.value, other.standard_error, other.df), strict=True
+        )
+        return Estimate(*(np.where(chosen, ours, theirs) for ours, theirs in parts))
+
 
 def paired(mean: ArrayLike, std: ArrayLike, n: ArrayLike) -> Estimate:
     """The mean of ``n`` differences paired by seed, from their mean and sample standard deviation.
@@ -52,6 +65,26 @@ def contrast(weights: Sequence[float], parts: Sequence[Estimate]) -> Estimate:
     variance = (weight * np.array([part.standard_error for part in parts], np.float64)) ** 2
     total = variance.sum()
     return Estimate(weight @ value, np.sqrt(total), np.asarray(total**2 / (variance**2 / df).sum()))
+
+
+def p_heterogeneous(parts: Sequence[Estimate]) -> float:
+    """p of "these independent estimates, each scalar, have one true value"; 1 for fewer than two.
+
+    Cochran's Q over its degrees of freedom, with the correction of Welch (1951), Biometrika 38, for standard errors
+    that are estimated from few seeds.
+    """
+    from scipy.special import fdtrc
+
+    count = len(parts)
+    if count < 2:
+        return 1.0
+    value = np.array([part.value for part in parts], np.float64)
+    weight = np.array([part.standard_error for part in parts], np.float64) ** -2
+    share = weight / weight.sum()
+    uncertain = float(((1 - share) ** 2 / np.array([part.df for part in parts], np.float64)).sum())
+    q = float((weight * (value - share @ value) ** 2).sum())
+    ratio = q / (count - 1) / (1 + 2 * (count - 2) / (count**2 - 1) * uncertain)
+    return float(fdtrc(count - 1, (count**2 - 1) / (3 * uncertain), ratio))
 
 
 def interval(estimate: Estimate, confidence: ArrayLike = CONFIDENCE) -> tuple[Floats, Floats]:

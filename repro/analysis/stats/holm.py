@@ -14,11 +14,12 @@ def holm(p: ArrayLike) -> Floats:
     Holm (1979), Scandinavian Journal of Statistics 6: the smallest times m, the next times m - 1, and so on, none below
     the one before it, none above 1. Rejecting where the result is under alpha keeps the chance of any false rejection
     at alpha or less, whatever the dependence between cells (the columns of a row share their cross-entropy runs).
+    A cell that is NaN is not of the family, and stays NaN.
     """
     p = np.asarray(p, np.float64)
-    cells = p.shape[-1]
-    order = np.argsort(p, axis=-1, kind="stable")
-    stepped = np.take_along_axis(p, order, axis=-1) * np.arange(cells, 0, -1)
+    order = np.argsort(p, axis=-1, kind="stable")  # NaN last
+    left = np.isfinite(p).sum(axis=-1, keepdims=True) - np.arange(p.shape[-1])
+    stepped = np.take_along_axis(p, order, axis=-1) * left
     adjusted = np.empty_like(p)
     np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(stepped, axis=-1), 1.0), axis=-1)
     return adjusted

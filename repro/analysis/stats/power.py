@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repro.analysis.stats.decision_rule import MARGIN
-from repro.analysis.stats.estimates import CONFIDENCE, MIN_SEEDS, MOST_SEEDS, Floats, t_quantile
+from repro.analysis.stats.decision_rule import SMALLEST_EFFECT
+from repro.analysis.stats.estimates import MIN_SEEDS, MOST_SEEDS, Floats, t_quantile
 
 POWER = 0.8
 
@@ -19,80 +19,83 @@ GUESSED_RUN_STD = 0.25
 GUESS_DF = 4
 
 
-def planning_std(stds: list[tuple[float, int]], guessed_run_std: float = GUESSED_RUN_STD) -> float:
-    """The spread of paired differences to plan with, from what was observed: (sample std, seeds) of a cell, or several.
+def planning_std(stds: list[tuple[float, float]], guessed_run_std: float = GUESSED_RUN_STD) -> float:
+    """The spread of paired differences to plan with, from what was observed: (std, degrees of freedom) of cells.
 
     The mean of the variances weighted by degrees of freedom, the guess counted in: the scale of the scaled inverse
     chi-square posterior of a variance, Gelman et al. (2013), Bayesian Data Analysis, section 2.6. With three seeds it
     leans on the guess, with twenty on what was seen, and a lucky spread of nearly 0 promises nothing.
     """
-    degrees = GUESS_DF + sum(n - 1 for _, n in stds)
-    squares = GUESS_DF * 2 * guessed_run_std**2 + sum((n - 1) * std**2 for std, n in stds)
+    degrees = GUESS_DF + sum(df for _, df in stds)
+    squares = GUESS_DF * 2 * guessed_run_std**2 + sum(df * std**2 for std, df in stds)
     return math.sqrt(squares / degrees)
 
 
-def paired_power(effect: ArrayLike, std: ArrayLike, n: ArrayLike, level: ArrayLike) -> Floats:
-    """The chance that a two-sided paired t test at ``level`` finds a true ``effect`` > 0, with its right sign.
+def effect_power(effect: ArrayLike, std: ArrayLike, n: ArrayLike, level: ArrayLike, arms: int = 2) -> Floats:
+    """The chance that the one-sided test at ``level`` finds a true ``effect`` > 0 in a row of so many ``arms``.
 
-    The upper tail of the noncentral t with n - 1 degrees of freedom and noncentrality sqrt(n) effect / std: Cohen
-    (1988), Statistical Power Analysis, section 2.
+    The upper tail of the noncentral t with (arms - 1)(n - 1) degrees of freedom and noncentrality sqrt(n) effect / std:
+    Cohen (1988), Statistical Power Analysis, section 2. ``std`` is of a paired difference.
     """
     from scipy.special import nctdtr
 
     n = np.asarray(n, np.float64)
+    df = (arms - 1) * (n - 1)
     shift = np.asarray(effect, np.float64) / np.asarray(std, np.float64) * np.sqrt(n)
-    threshold = t_quantile(level, n - 1)
-    missed = nctdtr(n - 1, shift, threshold)
+    threshold = t_quantile(2 * np.asarray(level, np.float64), df)
+    missed = nctdtr(df, shift, threshold)
     # SciPy 1.17 gives NaN for some chances below 1e-200 (seen at shifts of 36 and more).
     return 1 - np.where(np.isnan(missed) & (shift > threshold), 0.0, missed)
 
 
-def equivalence_power(margin: ArrayLike, std: ArrayLike, n: ArrayLike, level: ArrayLike) -> Floats:
+def equivalence_power(margin: ArrayLike, std: ArrayLike, n: ArrayLike, level: ArrayLike, arms: int = 2) -> Floats:
     """The chance that two one-sided tests at ``level`` show a true difference of 0 to lie within ``margin``.
 
     From below, by Bonferroni's inequality: 1 minus the chances that either test fails. Close to the exact integral of
     Phillips (1990), J. Pharmacokinetics and Biopharmaceutics 18, wherever it is large enough to plan for.
     """
-    return np.maximum(2 * paired_power(margin, std, n, 2 * np.asarray(level, np.float64)) - 1, 0)
+    return np.maximum(2 * effect_power(margin, std, n, level, arms) - 1, 0)
 
 
-def seeds_to_confirm(paper_delta: float, std: float, *, level: float, power: float = POWER) -> int | None:
-    """Seeds for ``power`` to find the paper's effect at ``level``, if it is there; for a printed 0, to find none.
+def seeds_to_show(
+    paper_delta: float, std: float, *, level: float, none: bool, arms: int = 2, power: float = POWER
+) -> int | None:
+    """Seeds for ``power`` to find the paper's effect at ``level``, if it is there; if it prints ``none``, to show that.
 
     None if more than ``MOST_SEEDS`` are needed.
     """
-    if paper_delta == 0:
-        return _fewest(lambda n: equivalence_power(MARGIN, std, n, level) >= power)
-    return _fewest(lambda n: paired_power(abs(paper_delta), std, n, level) >= power)
+    if none:
+        return _fewest(lambda n: equivalence_power(SMALLEST_EFFECT, std, n, level, arms) >= power)
+    return _fewest(lambda n: effect_power(abs(paper_delta), std, n, level, arms) >= power)
 
 
-def seeds_to_refute(paper_delta: float, std: float, *, power: float = POWER) -> int | None:
-    """Seeds for ``power`` to exclude half of the paper's effect by the 95% interval, if there is no effect at all.
+def seeds_to_refute(paper_delta: float, std: float, *, level: float, arms: int = 2, power: float = POWER) -> int | None:
+    """Seeds for ``power`` to show that a difference is smaller than what matters, if there is none, at ``level``.
 
-    For a printed 0: to put the interval beyond the margin, if the effect is twice the margin. None as above.
+    None as above, and where the paper prints no more than that: then it would refute nothing, and the paper's single
+    difference is too uncertain to be refuted by any number of our seeds.
     """
-    distance = abs(paper_delta) / 2 if paper_delta else MARGIN
-    return _fewest(lambda n: paired_power(distance, std, n, 1 - CONFIDENCE) >= power)
+    if abs(paper_delta) <= SMALLEST_EFFECT:
+        return None
+    return _fewest(lambda n: equivalence_power(SMALLEST_EFFECT, std, n, level, arms) >= power)
 
 
-def seeds_to_decide(paper_delta: float, std: float, *, level: float) -> int | None:
-    """Seeds for 80% power to end with a verdict whether the paper's effect is there or there is none."""
-    confirm, refute = seeds_to_confirm(paper_delta, std, level=level), seeds_to_refute(paper_delta, std)
-    return None if confirm is None or refute is None else max(confirm, refute)
+def seeds_to_be_sure(paper_delta: float, std: float, *, level: float, small_level: float, arms: int = 2) -> int | None:
+    """Seeds after which no mean whatever leaves the cell undecided, if the observed ``std`` stays as it is.
 
-
-def seeds_to_be_sure(paper_delta: float, std: float, *, level: float) -> int | None:
-    """Seeds after which no mean whatever leaves the cell underpowered, if the observed ``std`` stays as it is.
-
-    A mean is found if it exceeds its half-width h(level), and D/2 excluded if it lies h(0.05) below: once both
-    fit into D/2, one of them must hold. Planning for precision: Maxwell, Kelley and Rausch (2008), Annual Review of
-    Psychology 59. None for a printed 0, since a true effect at the margin is never decided, and if more than
+    An effect either way is found beyond the half-width h(level), and shown to be small below 0.5 points less
+    h(small_level): once both half-widths fit into that, one of them must hold. Planning for precision: Maxwell, Kelley
+    and Rausch (2008), Annual Review of Psychology 59. None where the paper prints 0.5 or less, and if more than
     ``MOST_SEEDS`` are needed.
     """
-    if paper_delta == 0:
+    if abs(paper_delta) <= SMALLEST_EFFECT:
         return None
-    room = abs(paper_delta) / 2 / std
-    return _fewest(lambda n: t_quantile(level, n - 1) + t_quantile(1 - CONFIDENCE, n - 1) < room * math.sqrt(n))
+
+    def half_widths(n: int) -> float:
+        df = (arms - 1) * (n - 1)
+        return float(t_quantile(2 * level, df) + t_quantile(2 * small_level, df)) * std / math.sqrt(n)
+
+    return _fewest(lambda n: half_widths(n) < SMALLEST_EFFECT)
 
 
 def _fewest(enough: Callable[[int], object]) -> int | None:

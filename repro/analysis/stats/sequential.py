@@ -3,8 +3,8 @@
 The looks of a family are taken together: each is taken once every undecided cell has its seeds. A decided cell stops,
 and further seeds change nothing. So an answer depends only on the seeds up to the look that gave it.
 
-At each look Holm's adjustment is applied to the cells' sequential p-values. That keeps the chance of any false answer
-in the family at alpha, over all looks together:
+At each look Holm's adjustment is applied to the cells' sequential p-values, test by test (an effect, its opposite, and
+so on). That keeps the chance of any false answer to one test in the family at alpha, over all looks together:
 
 1. Of one cell without an effect, the chance that the p of any look falls below what that look may spend of a level is
    at most the level: the sum over the looks (Bonferroni), whatever their dependence and whenever one stops. So the
@@ -14,6 +14,9 @@ in the family at alpha, over all looks together:
    one: all that is rejected at some look is rejected at the last, and 2 holds for all looks together.
 
 Cells of the family that are not followed (those of another table) count as never rejected: p = 1.
+
+A cell is measured at a look from its own and cross-entropy's seeds below it. Other arms of the row add to the estimate
+of the spread with the seeds below the first look only: those every arm has, whatever was decided since.
 
 The argument is self-contained, and the tests simulate it; the ideas are not new. Sequential p-values are Liu and
 Anderson's (2008), J. American Statistical Association 103, 1621-1630; putting them into a procedure for many
@@ -32,18 +35,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from repro.analysis.stats.alpha_spending import Looks, look_levels, sequential_p
-from repro.analysis.stats.decision_rule import ALPHA, Verdict, cell_p, judge
+from repro.analysis.stats.decision_rule import ALPHA, THREE_ANSWERS, Printed, Rule, Verdict
 from repro.analysis.stats.estimates import CONFIDENCE, Estimate, Floats
 from repro.analysis.stats.holm import holm
+from repro.analysis.stats.row import Measured
 
 
 @dataclass(frozen=True)
 class Followed:
     """Where each cell stands, arrays (..., cells).
 
-    ``look`` is the index of the look that it came to, -1 before the first; ``p`` its sequential p-value, ``p_adjusted``
-    that after Holm; ``confidence`` what its interval holds at this look, so that the intervals of all looks hold
-    together; ``verdict`` one of the texts of ``Verdict``.
+    ``look`` is the index of the look that it came to, -1 before the first; ``p`` the sequential p-values of its tests,
+    ``p_adjusted`` those after Holm, both (tests, ..., cells) and NaN where a test is not asked; ``confidence`` what its
+    interval holds at this look, so that the intervals of all looks hold together; ``verdict`` a text of ``Verdict``.
     """
 
     look: NDArray[np.int64]
@@ -54,50 +58,50 @@ class Followed:
 
 
 def follow(
-    estimates: Sequence[Estimate],
+    measured: Sequence[Measured],
     reached: ArrayLike,
-    paper_delta: ArrayLike,
+    printed: Printed,
     looks: Looks,
     *,
-    family: int,
+    others: Printed | None = None,
+    rule: Rule = THREE_ANSWERS,
     alpha: float = ALPHA,
 ) -> Followed:
     """Take every look that can be taken, in turn.
 
-    ``estimates``: that of each look, fields (..., cells), from the seeds before it and no others. ``reached`` (...,
-    cells, looks): whether those seeds are in. ``paper_delta`` (cells,). ``family``: how many cells Holm adjusts for.
+    ``measured``: that of each look, fields (..., cells), from the seeds before it and no others. ``reached`` (...,
+    cells, looks): whether those seeds are in. ``printed`` (cells,), and of the family's ``others``, which are p = 1.
 
     The intervals are repeated ones: at each look with the level that it may spend of 0.05, so that all of them together
     hold with 95%, and so the one at whichever look one stops (the sum over the looks again). The notion is Jennison and
     Turnbull's (1989), J. Royal Statistical Society B 51, 305-361, cited from the manual of R's lrstat (``getRCI``).
     """
     there = np.asarray(reached, np.bool_)
-    shape, paper = there.shape[:-1], np.asarray(paper_delta, np.float64)
-    look, p = np.full(shape, -1), np.ones(there.shape)
+    shape = there.shape[:-1]
+    look, confidence = np.full(shape, -1), np.full(shape, CONFIDENCE)
     nothing = np.full(shape, np.nan)
-    standing, confidence = Estimate(nothing, nothing, nothing), np.full(shape, CONFIDENCE)
-    total = adjusted = np.ones(shape)
-    verdict: NDArray[np.str_] = np.full(shape, Verdict.UNDERPOWERED.value, dtype=f"U{max(map(len, Verdict))}")
+    unknown = Estimate(nothing, nothing, nothing)
+    standing = Measured(unknown, unknown, unknown)
+    before = rule.p(standing, printed)  # 1 wherever a test is asked
+    elsewhere = before[..., :0]
+    if others is not None:
+        nowhere = Estimate(*(np.full((*shape[:-1], len(others.delta)), np.nan) for _ in range(3)))
+        elsewhere = rule.p(Measured(nowhere, nowhere, nowhere), others)
+    p = np.stack([before] * there.shape[-1], axis=-1)
+    total = adjusted = before
+    verdict: NDArray[np.str_] = np.full(shape, Verdict.UNDECIDED.value, dtype=f"U{max(map(len, Verdict))}")
     for index, spendable in enumerate(look_levels(looks, 1 - CONFIDENCE)):
-        still_open = verdict == Verdict.UNDERPOWERED.value
+        still_open = verdict == Verdict.UNDECIDED.value
         # While one open cell lacks a seed, no look is taken; it lacks that seed at every later look, too.
         taken = still_open & np.all(there[..., index] | ~still_open, axis=-1, keepdims=True)
         if not taken.any():
             break
         look = np.where(taken, index, look)
-        standing = _where(taken, estimates[index], standing)
+        standing = measured[index].where(taken, standing)
         confidence = np.where(taken, 1 - spendable, confidence)
-        p[..., index] = np.where(taken, cell_p(estimates[index], paper), 1.0)
-        total = sequential_p(p[..., : index + 1], looks)
-        others = np.ones((*shape[:-1], family - shape[-1]))  # the family's cells that are not here: p = 1
-        adjusted = holm(np.concatenate([total, others], axis=-1))[..., : shape[-1]]
-        verdict = judge(standing, np.broadcast_to(paper, shape), adjusted, alpha=alpha, confidence=confidence)
+        p[..., index] = np.where(taken, rule.p(measured[index], printed), before)
+        total = np.where(np.isnan(before), np.nan, sequential_p(p[..., : index + 1], looks))
+        adjusted = holm(np.concatenate([total, elsewhere], axis=-1))[..., : shape[-1]]
+        judged = rule.judge(standing, printed, adjusted, alpha, confidence)
+        verdict = np.where(still_open, judged, verdict)  # a decided cell keeps its verdict whatever the others become
     return Followed(look, total, adjusted, confidence, verdict)
-
-
-def _where(chosen: NDArray[np.bool_], new: Estimate, old: Estimate) -> Estimate:
-    return Estimate(
-        np.where(chosen, new.value, old.value),
-        np.where(chosen, new.standard_error, old.standard_error),
-        np.where(chosen, new.df, old.df),
-    )

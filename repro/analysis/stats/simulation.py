@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from repro.analysis.stats.alpha_spending import Looks
-from repro.analysis.stats.decision_rule import Verdict, cell_p, judge
-from repro.analysis.stats.estimates import Floats, paired
+from repro.analysis.stats.decision_rule import ALPHA, THREE_ANSWERS, Printed, Rule, Verdict
+from repro.analysis.stats.estimates import CONFIDENCE, Floats
 from repro.analysis.stats.holm import holm
 from repro.analysis.stats.power import GUESSED_RUN_STD
+from repro.analysis.stats.row import Measured, measure
 from repro.analysis.stats.sequential import follow
 
 COURSE_DRAWS, VERDICT_DRAWS = 1_000, 4_000  # simulated tables
 BLOCK_RUNS = 2**19  # simulated runs in memory at a time
+Rows = Sequence[Sequence[float]]  # the paper's deltas, row by row
 
 
 @dataclass(frozen=True)
@@ -33,67 +35,95 @@ class Course:
         return sum(map(sum, self.cell_seeds)) + sum(self.baseline_seeds)
 
 
-def expected_course(paper_deltas: Sequence[Sequence[float]], looks: Looks, *, family: int, scale: float) -> Course:
+def expected_course(
+    paper_deltas: Rows,
+    looks: Looks,
+    *,
+    others: Sequence[float],
+    scale: float,
+    rule: Rule = THREE_ANSWERS,
+    unit: float = 0.1,
+) -> Course:
     """The course of a table whose true deltas are ``scale`` times the printed ones (row by row).
 
-    ``family``: how many cells Holm adjusts for. The random numbers are the same at every call.
+    ``others`` are the deltas of the family's other cells. The random numbers are the same at every call.
     """
-    paper, seeds = _in_line(paper_deltas), np.array(looks.seeds, np.float64)
+    printed, seeds = Printed.of(_in_line(paper_deltas), unit), np.array(looks.seeds, np.float64)
+    elsewhere = Printed.of(others, unit)
     firsts = np.cumsum([0, *map(len, paper_deltas)])[:-1]
-    of_cells, of_rows, decided = np.zeros(len(paper)), np.zeros(len(firsts)), 0.0
-    for noise in _blocks(paper_deltas, looks.seeds[-1], GUESSED_RUN_STD, COURSE_DRAWS):
-        parts = [noise[..., :n] for n in looks.seeds]
-        estimates = [paired(part.mean(-1) + scale * paper, part.std(-1, ddof=1), part.shape[-1]) for part in parts]
-        found = follow(estimates, np.ones((*noise.shape[:-1], len(seeds)), np.bool_), paper, looks, family=family)
+    of_cells, of_rows, decided = np.zeros(len(printed.delta)), np.zeros(len(firsts)), 0.0
+    for noise in blocks(paper_deltas, looks.seeds[-1], GUESSED_RUN_STD, COURSE_DRAWS):
+        rows = with_effects(noise, paper_deltas, scale)
+        measured = [measured_cells(rows, n, others_before=looks.seeds[0]) for n in looks.seeds]
+        reached = np.ones((*measured[0].pooled.value.shape, len(seeds)), np.bool_)
+        found = follow(measured, reached, printed, looks, others=elsewhere, rule=rule)
         stopped: Floats = seeds[found.look]
         of_cells += stopped.sum(axis=0)
         of_rows += np.maximum.reduceat(stopped, firsts, axis=1).sum(axis=0)
-        decided += float((found.verdict != Verdict.UNDERPOWERED.value).sum())
+        decided += float((found.verdict != Verdict.UNDECIDED.value).sum())
     return Course(
         tuple(tuple(row.tolist()) for row in np.split(of_cells / COURSE_DRAWS, firsts[1:])),
         tuple((of_rows / COURSE_DRAWS).tolist()),
-        decided / COURSE_DRAWS / len(paper),
+        decided / COURSE_DRAWS / len(printed.delta),
     )
 
 
-def verdict_chances(paper_deltas: Sequence[Sequence[float]], seeds: int, *, run_std: float) -> tuple[Floats, Floats]:
+def verdict_chances(paper_deltas: Rows, seeds: int, *, run_std: float, unit: float = 0.1) -> tuple[Floats, Floats]:
     """The chances of two verdicts on each cell after a fixed number of seeds, (cells,) each.
 
     Of "reproduced" if every true delta is the printed one, and of "not reproduced" if every one is zero. The cells of
     ``paper_deltas`` are the whole family.
     """
-    paper = _in_line(paper_deltas)
-    cases = ((paper, Verdict.REPRODUCED), (0 * paper, Verdict.NOT_REPRODUCED))
-    counts = np.zeros((len(cases), len(paper)))
-    for noise in _blocks(paper_deltas, seeds, run_std, VERDICT_DRAWS):
-        mean, std = noise.mean(-1), noise.std(-1, ddof=1)
-        for count, (truth, verdict) in zip(counts, cases, strict=True):
-            estimate = paired(mean + truth, std, seeds)
-            judged = judge(estimate, np.broadcast_to(paper, estimate.value.shape), holm(cell_p(estimate, paper)))
-            count += (judged == verdict.value).sum(axis=0)
+    printed = Printed.of(_in_line(paper_deltas), unit)
+    cases = ((1.0, Verdict.REPRODUCED), (0.0, Verdict.NOT_REPRODUCED))
+    counts = np.zeros((len(cases), len(printed.delta)))
+    for noise in blocks(paper_deltas, seeds, run_std, VERDICT_DRAWS):
+        for count, (scale, verdict) in zip(counts, cases, strict=True):
+            verdicts, _ = judged(measured_cells(with_effects(noise, paper_deltas, scale), seeds), printed)
+            count += (verdicts == verdict.value).sum(axis=0)
     reproduced, refuted = counts / VERDICT_DRAWS
     return reproduced, refuted
 
 
-def _in_line(rows: Sequence[Sequence[float]]) -> Floats:
-    return np.array([delta for row in rows for delta in row], np.float64)
+def judged(measured: Measured, printed: Printed, rule: Rule = THREE_ANSWERS) -> tuple[NDArray[np.str_], Floats]:
+    """The verdict and the adjusted p-values of every cell, the cells given being the whole family."""
+    p_adjusted = holm(rule.p(measured, printed))
+    return rule.judge(measured, printed, p_adjusted, ALPHA, CONFIDENCE), p_adjusted
 
 
-def _blocks(rows: Sequence[Sequence[float]], seeds: int, run_std: float, draws: int) -> Iterator[Floats]:
-    """Differences from cross-entropy if there is no effect, in points: (draws of this block, cells, seeds).
+def blocks(paper_deltas: Rows, seeds: int, run_std: float, draws: int) -> Iterator[list[Floats]]:
+    """The accuracies of each row if there is no effect, in points from their mean: (draws of this block, arms, seeds).
 
-    Runs are normal with ``run_std`` points over seeds, the arms of a row independent but for the cross-entropy that
-    they share. In the stream of random numbers all draws of a row's losses come first, then those of its cross-entropy,
-    then the next row: a first pass notes where each begins, so that no number depends on the size of a block.
+    Runs are independent and normal with ``run_std`` points over seeds. Each row has a stream of random numbers of its
+    own, draw after draw, so that no number depends on the size of a block.
     """
-    size = max(1, BLOCK_RUNS // (seeds * (sum(map(len, rows)) + len(rows))))
-    sizes = [min(size, draws - start) for start in range(0, draws, size)]
-    stream = np.random.default_rng(0)
-    arms = []
-    for width in (width for row in rows for width in (len(row), 1)):
-        arms.append((width, copy.deepcopy(stream)))
-        for count in sizes:
-            stream.standard_normal((count, width, seeds))
-    for count in sizes:
-        runs = iter([run_std * own.standard_normal((count, width, seeds)) for width, own in arms])
-        yield np.concatenate([losses - baseline for losses, baseline in zip(runs, runs, strict=True)], axis=1)
+    size = max(1, BLOCK_RUNS // (seeds * (sum(map(len, paper_deltas)) + len(paper_deltas))))
+    streams = [np.random.default_rng([0, index]) for index in range(len(paper_deltas))]
+    for start in range(0, draws, size):
+        count, rows = min(size, draws - start), []
+        for row, stream in zip(paper_deltas, streams, strict=True):
+            rows.append(run_std * stream.standard_normal((count, len(row) + 1, seeds)))
+        yield rows
+
+
+def with_effects(noise: Sequence[Floats], paper_deltas: Rows, scale: float) -> list[Floats]:
+    """Rows whose true deltas are ``scale`` times the paper's; cross-entropy comes first."""
+    shifts = (scale * np.array([0.0, *row])[:, None] for row in paper_deltas)
+    return [row + shift for row, shift in zip(noise, shifts, strict=True)]
+
+
+def measured_cells(rows: Sequence[Floats], seeds: int, others_before: int | None = None) -> Measured:
+    """Every cell from its first ``seeds``, fields (draws, cells); of a row's other arms those ``others_before``."""
+    cells = []
+    for row in rows:
+        seen = row[..., :seeds]
+        for arm in range(1, row.shape[-2]):
+            others = [index for index in range(1, row.shape[-2]) if index != arm]
+            pair_first = seen[..., [0, arm, *others], :]
+            pair_first[..., 2:, slice(others_before, None) if others_before else slice(0, 0)] = np.nan
+            cells.append(measure(pair_first))
+    return Measured.stack(cells)
+
+
+def _in_line(rows: Rows) -> Floats:
+    return np.array([delta for row in rows for delta in row], np.float64)

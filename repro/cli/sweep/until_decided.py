@@ -5,6 +5,7 @@ Only records are kept: after an interruption the same records are analysed again
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from repro.analysis.assessment import Assessment
 from repro.analysis.preregistration import Declaration, read_declaration, tested_cells
 from repro.analysis.sample_size import HoursPerRun, next_runs, runs_to_last_look
 from repro.analysis.stats.alpha_spending import look_levels
+from repro.analysis.stats.decision_rule import THREE_ANSWERS
+from repro.analysis.stats.half_delta_rule import HALF_DELTA
 from repro.analysis.stats.simulation import expected_course
 from repro.cli.console import say, show_table
 from repro.cli.output import fail_if_unread
@@ -24,7 +27,7 @@ from repro.errors import UserError
 from repro.experiment.schema import BASELINE, Cell, Table
 from repro.results.store import records_without_epochs
 from repro.sweep.cost.estimate import hours_in_records
-from repro.wording import counted
+from repro.wording import counted, signed
 
 PROPOSED_LOOKS = "5,10,20"
 
@@ -130,9 +133,15 @@ def _show_cost(table: Table, assessment: Assessment, preregistration: Declaratio
         results = [assessment.cells[table.id, cell.row.id, cell.column.id] for cell in cells]
         deltas.append([result.paper_delta or 0.0 for result in results])
     baselines = {cell.row.id: cell for cell in table.cells if cell.column.id == BASELINE}
-    family = sum(key[2] != BASELINE and assessment.families[key[0]] == table.family for key in assessment.cells)
+    tested = {(table.id, cell.row.id, cell.column.id) for cell in tested_cells(table)}
+    others = [
+        math.nan if cell.paper_delta is None else cell.paper_delta
+        for key, cell in assessment.cells.items()
+        if key[2] != BASELINE and key not in tested and assessment.families[key[0]] == table.family
+    ]
+    rule = HALF_DELTA if preregistration.rule == "half_delta" else THREE_ANSWERS
     for scale, what in ((1.0, "the paper's"), (0.0, "zero")):
-        course = expected_course(deltas, preregistration.looks, family=family, scale=scale)
+        course = expected_course(deltas, preregistration.looks, others=others, scale=scale, rule=rule)
         needed: list[float | None] = []
         for row, cell_seeds, baseline_seeds in zip(by_row, course.cell_seeds, course.baseline_seeds, strict=True):
             cells = [*by_row[row], baselines[row]]
@@ -182,8 +191,10 @@ def _show_verdicts(table: Table, assessment: Assessment, preregistration: Declar
     for cell in preregistration.cells:
         _, row, column = cell.split("/")
         result = assessment.cells[table.id, row, column]
-        verdict = result.verdict or "not run"
+        verdict = result.verdict_words or "not run"
         if not result.decided:
             verdict = f"{verdict} after the last analysis"
-        delta = "" if result.delta is None else f"  {result.delta.mean:+.2f} (paper: {result.paper_delta:+.2f})"
+        delta = ""
+        if result.delta is not None and result.paper_delta is not None:
+            delta = f"  {signed(result.delta.mean)} (paper: {signed(result.paper_delta)})"
         say(f"{verdict}  {cell}  at {result.look or 0} seeds{delta}")

@@ -6,159 +6,168 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from repro.analysis.stats.decision_rule import MARGIN, Verdict, cell_p, judge
-from repro.analysis.stats.estimates import Estimate, interval, p_two_sided, paired
+from repro.analysis.stats.decision_rule import (
+    SMALLEST_EFFECT,
+    Asked,
+    Printed,
+    Verdict,
+    cell_p,
+    judge,
+    main_test,
+    prediction_interval,
+)
+from repro.analysis.stats.estimates import Estimate, paired
+from repro.analysis.stats.holm import holm
+from repro.analysis.stats.row import Measured, measure
 
-RUN_STD = 0.25
-STD = RUN_STD * math.sqrt(2)  # of a difference of independent runs
-
-# mean, std, n, the paper's delta, adjusted p: one case for each branch
+NEVER = 1.0
+# mean, sd of a single difference, the paper's delta, adjusted p of effect, opposite, small, incompatible: every branch
 CASES = [
-    (1.0, 0.3, 5, 1.0, 0.01, "reproduced"),
-    (0.6, 0.3, 5, 1.0, 0.01, "reproduced"),
-    (0.4, 0.1, 5, 0.9, 0.01, "partly"),  # significant, but under half
-    (2.0, 0.1, 5, 1.0, 0.01, "partly"),  # significant, but the paper's delta lies outside what a run would show
-    (0.4, 0.6, 5, 1.0, 0.20, "underpowered"),
-    (0.0, 0.2, 5, 1.0, 1.00, "not reproduced"),
-    (-1.0, 0.2, 5, 1.0, 0.01, "not reproduced"),  # significant the wrong way
-    (0.3, 0.1, 5, 1.0, 0.06, "not reproduced"),  # not significant after Holm, and half of the paper's excluded
-    (0.9, 0.1, 5, 1.0, 0.06, "underpowered"),
-    (math.nan, math.nan, 0, 1.0, 1.00, "underpowered"),
-    (1.0, 0.0, 5, 1.0, 1.00, "underpowered"),  # no spread, no test
+    (1.0, 0.4, 1.0, (0.01, 1.0, 1.0, 1.0), "reproduced"),
+    (0.3, 0.4, 1.0, (0.01, 1.0, 0.02, 0.4), "reproduced"),  # small and found, and the paper's single runs may be so
+    (0.1, 0.3, 1.0, (0.01, 1.0, 0.01, 0.3), "partly"),  # the paper's delta outside what two runs would show
+    (2.0, 0.3, 1.0, (0.01, 1.0, 1.0, 0.01), "partly"),
+    (-0.6, 0.4, 1.0, (1.0, 0.01, 1.0, 0.01), "opposite"),
+    (-0.2, 0.4, 1.0, (1.0, 0.01, 0.01, 0.3), "opposite"),
+    (0.0, 0.4, 1.0, (0.6, 1.0, 0.01, 0.2), "not reproduced"),  # smaller than what matters, and more is printed
+    (-0.4, 0.4, 1.0, (1.0, 0.2, 0.4, 0.01), "not reproduced"),  # the printed number is rejected
+    (0.0, 0.4, 0.4, (0.6, 1.0, 0.01, 1.0), "undecided"),  # small, as what is printed
+    (0.0, 0.4, 1.0, (0.6, 1.0, 0.06, 0.06), "undecided"),  # outside two runs' range, but not after the adjustment
+    (0.9, 0.4, 1.0, (0.06, 1.0, 1.0, 1.0), "undecided"),
+    (math.nan, math.nan, 1.0, (1.0, 1.0, 1.0, 1.0), "undecided"),
 ]
-AT_ZERO = [
-    (0.1, 0.2, 8, 0.01, "reproduced"),
-    (0.25, 0.05, 8, 0.01, "partly"),  # a difference, though within the margin
-    (0.9, 0.2, 8, 1.00, "not reproduced"),
-    (-0.9, 0.2, 8, 1.00, "not reproduced"),
-    (0.45, 0.2, 8, 0.30, "underpowered"),
-    (0.6, 0.2, 8, 1.00, "underpowered"),  # beyond the margin, but the interval reaches into it
+AT_NONE = [
+    (0.1, 0.4, 0.01, NEVER, "reproduced"),
+    (0.3, 0.05, 0.01, 0.2, "partly"),
+    (1.9, 0.4, 1.00, 0.01, "not reproduced"),
+    (0.9, 0.4, 1.00, 0.20, "undecided"),
 ]
 
 
-def verdict(mean: float, std: float, n: int, paper: float, p: float) -> str:
-    return str(judge(paired(mean, std, n), paper, p))
+def verdict(mean: float, single_std: float, paper: float, p: tuple[float, ...]) -> str:
+    df = np.asarray(8.0)
+    estimate = Estimate(np.asarray(mean), np.asarray(0.1), df)
+    measured = Measured(estimate, estimate, Estimate(np.asarray(mean), np.asarray(single_std), df))
+    return str(judge(measured, Printed.of(paper), np.array([*p, math.nan])))
 
 
-@pytest.mark.parametrize(("mean", "std", "n", "paper", "p", "expected"), CASES)
-def test_each_branch_is_reached(mean: float, std: float, n: int, paper: float, p: float, expected: str) -> None:
-    assert verdict(mean, std, n, paper, p) == expected
-
-
-@pytest.mark.parametrize(("mean", "std", "n", "paper", "p", "expected"), CASES)
-def test_a_negative_delta_is_the_mirror(mean: float, std: float, n: int, paper: float, p: float, expected: str) -> None:
-    assert verdict(-mean, std, n, -paper, p) == expected
-
-
-@pytest.mark.parametrize(("mean", "std", "n", "p", "expected"), AT_ZERO)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_where_the_paper_prints_none_none_is_what_is_shown(
-    mean: float, std: float, n: int, p: float, expected: str, sign: int
+@pytest.mark.parametrize(("mean", "std", "paper", "p", "expected"), CASES)
+def test_each_branch_is_reached(
+    mean: float, std: float, paper: float, p: tuple[float, ...], expected: str, sign: int
 ) -> None:
-    assert verdict(sign * mean, std, n, 0.0, p) == expected
-    assert verdict(sign * mean, std, n, -0.0, p) == expected
+    assert verdict(sign * mean, std, sign * paper, p) == expected
 
 
-def test_the_p_of_a_cell_asks_for_a_difference_or_for_none() -> None:
-    estimate = paired(np.full(3, 0.1), np.full(3, 0.2), np.full(3, 8))
-    difference, none, unprinted = cell_p(estimate, [1.0, 0.0, math.nan])
-    t = 0.1 / (0.2 / math.sqrt(8))
-    assert difference == unprinted == pytest.approx(2 * scipy.stats.t.sf(t, 7))
-    assert none == pytest.approx(scipy.stats.t.sf((MARGIN - 0.1) / (0.2 / math.sqrt(8)), 7))
+@pytest.mark.parametrize("paper", [0.0, 0.1, -0.1])
+@pytest.mark.parametrize(("mean", "std", "small", "incompatible", "expected"), AT_NONE)
+def test_where_the_difference_is_within_its_rounding_none_is_what_is_shown(
+    mean: float, std: float, small: float, incompatible: float, expected: str, paper: float
+) -> None:
+    assert verdict(mean, std, paper, (math.nan, math.nan, small, incompatible)) == expected
 
 
-def rule(mean: np.ndarray, std: np.ndarray, n: int, paper: float, cells: int) -> np.ndarray:
-    """The protocol written a second time, for a positive delta and Bonferroni's adjustment over ``cells``."""
-    t = scipy.stats.t(n - 1)
-    p = np.minimum(1, cells * 2 * t.sf(np.abs(mean) / std * math.sqrt(n)))
-    found = (p < 0.05) & (mean > 0)
-    fits = np.abs(mean - paper) <= t.ppf(0.975) * std * math.sqrt(1 + 1 / n)
-    upper = mean + t.ppf(0.975) * std / math.sqrt(n)
-    verdicts = np.full(mean.shape, "underpowered", dtype="U14")
-    verdicts[~found & (upper < paper / 2)] = "not reproduced"
-    verdicts[found] = "partly"
-    verdicts[found & (mean >= paper / 2) & fits] = "reproduced"
+def test_the_tests_of_a_cell() -> None:
+    row = np.random.default_rng(0).normal(70, 0.3, (4, 6))
+    measured = measure(row)
+    papers = Printed.of([1.0, -1.0, 0.1, math.nan])
+    p = cell_p(Measured(*(_repeat(part, 4) for part in (measured.pooled, measured.paired, measured.single))), papers)
+    t = float(measured.pooled.value / measured.pooled.standard_error)
+    df = float(measured.pooled.df)
+    assert df == 15
+    assert p[Asked.EFFECT, 0] == pytest.approx(scipy.stats.t.sf(t, df))
+    assert p[Asked.EFFECT, 1] == p[Asked.OPPOSITE, 0] == pytest.approx(scipy.stats.t.cdf(t, df))
+    near = (SMALLEST_EFFECT - abs(float(measured.pooled.value))) / float(measured.pooled.standard_error)
+    assert p[Asked.SMALL, :3] == pytest.approx([scipy.stats.t.sf(near, df)] * 3)
+    single = measured.single
+    spread = math.hypot(float(single.standard_error), 0.1 / math.sqrt(6))  # two roundings, uniform within 0.1
+    expected = 2 * scipy.stats.t.sf(abs(1.0 - float(single.value)) / spread, float(single.df))
+    assert p[Asked.INCOMPATIBLE, 0] == pytest.approx(expected)
+    assert p[Asked.DIFFERENCE, 3] == pytest.approx(scipy.stats.ttest_rel(row[1], row[0]).pvalue)
+    # what is not asked is of no family
+    assert np.isnan(p[Asked.DIFFERENCE, :3]).all()
+    assert np.isnan(p[: Asked.DIFFERENCE, 3]).all()
+    assert np.isnan(p[[Asked.EFFECT, Asked.OPPOSITE], 2]).all()
+    assert list(main_test(papers)) == [Asked.EFFECT, Asked.EFFECT, Asked.SMALL, Asked.DIFFERENCE]
+    low, high = prediction_interval(measured, Printed.of(1.0))
+    assert (p[Asked.INCOMPATIBLE, 0] < 0.05) == (not low <= 1.0 <= high)
+
+
+def _repeat(estimate: Estimate, times: int) -> Estimate:
+    return Estimate(*(np.repeat(part, times) for part in (estimate.value, estimate.standard_error, estimate.df)))
+
+
+def test_a_rounding_to_hundredths_has_a_smaller_unit() -> None:
+    assert list(Printed.of([0.1, 0.1, 0.02], [0.1, 0.01, 0.01]).is_none) == [True, False, False]
+    assert Printed.of(78.9 - 78.8).is_none  # 0.10000000000000853
+
+
+def rule(rows: list[np.ndarray], papers: list[list[float]]) -> list[str]:
+    """The rule written a second time, cell by cell, for one simulated table."""
+    cells = [(row, arm, papers[index][arm - 1]) for index, row in enumerate(rows) for arm in range(1, len(row))]
+    p: dict[str, list[float]] = {"effect": [], "opposite": [], "small": [], "incompatible": []}
+    for row, arm, paper in cells:
+        arms, n = row.shape
+        mean = (row[arm] - row[0]).mean()
+        residual = row - row.mean(1, keepdims=True) - row.mean(0, keepdims=True) + row.mean()
+        noise = scipy.stats.t((arms - 1) * (n - 1), 0, math.sqrt(2 * (residual**2).sum() / (arms - 1) / (n - 1) / n))
+        within = row.var(axis=1, ddof=1).mean()
+        squares = [(residual**2).sum(), arms * ((row.mean(0) - row.mean()) ** 2).sum()]
+        df = sum(squares) ** 2 / (squares[0] ** 2 / ((arms - 1) * (n - 1)) + squares[1] ** 2 / (n - 1))
+        single = scipy.stats.t(df, mean, math.sqrt(2 * within + noise.kwds.get("scale", noise.args[2]) ** 2 + 0.01 / 6))
+        has_direction = abs(paper) > 0.1001
+        side = math.copysign(1, paper)
+        p["effect"].append(noise.sf(side * mean) if has_direction else math.nan)
+        p["opposite"].append(noise.sf(-side * mean) if has_direction else math.nan)
+        p["small"].append(max(noise.sf(0.5 - mean), noise.sf(0.5 + mean)))
+        p["incompatible"].append(2 * min(single.sf(paper), single.cdf(paper)))
+    adjusted = {name: holm(values) for name, values in p.items()}
+    verdicts = []
+    for index, (_, _, paper) in enumerate(cells):
+        effect, opposite, small, incompatible = (adjusted[name][index] < 0.05 for name in p)
+        if small if abs(paper) < 0.1001 else effect:
+            verdicts.append("reproduced" if p["incompatible"][index] >= 0.05 else "partly")
+        elif opposite:
+            verdicts.append("opposite")
+        elif incompatible or (small and abs(paper) > 0.5):
+            verdicts.append("not reproduced")
+        else:
+            verdicts.append("undecided")
     return verdicts
 
 
-def expected_rates(truth: float, n: int, paper: float, cells: int) -> dict[str, float]:
-    """The rate of each verdict by quadrature over the mean (normal) and the spread (chi), which are independent."""
-    quantiles = (np.arange(600) + 0.5) / 600
-    mean = truth + scipy.stats.norm.ppf(quantiles) * STD / math.sqrt(n)
-    std = STD * np.sqrt(scipy.stats.chi2.ppf((np.arange(120) + 0.5) / 120, n - 1) / (n - 1))
-    verdicts = rule(*np.meshgrid(mean, std), n, paper, cells)
-    return {name: float(np.mean(verdicts == name)) for name in Verdict}
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.3, 1.0])
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_the_rule_is_the_one_written_a_second_time(seeds: int, scale: float) -> None:
+    papers = [[1.0], [-0.9], [-0.6, 0.7, 1.5], [-0.4, 0.1, 1.0], [-0.8, 0.0, 1.0]]
+    rng = np.random.default_rng([seeds, int(10 * scale) + 10])
+    for _ in range(3):
+        rows = []
+        for paper in papers:
+            rows.append(rng.normal(0, 0.25, (len(paper) + 1, seeds)) + scale * np.array([0.0, *paper])[:, None])
+        found = []
+        for row, paper in zip(rows, papers, strict=True):
+            for arm in range(1, len(paper) + 1):
+                others = [index for index in range(1, len(row)) if index != arm]
+                found.append(measure(row[[0, arm, *others]]))
+        parts = []
+        for name in ("pooled", "paired", "single"):
+            of_cells = [getattr(cell, name) for cell in found]
+            parts.append(Estimate(*np.array([(one.value, one.standard_error, one.df) for one in of_cells]).T))
+        measured, printed = Measured(*parts), Printed.of([delta for paper in papers for delta in paper])
+        assert list(judge(measured, printed, holm(cell_p(measured, printed)))) == rule(rows, papers)
 
 
-def simulated_rates(truth: float, n: int, paper: float, cells: int, draws: int, seed: int) -> dict[str, float]:
-    differences = np.random.default_rng(seed).normal(truth, STD, (draws, n))
-    estimate = paired(differences.mean(-1), differences.std(-1, ddof=1), np.full(draws, n))
-    verdicts = judge(estimate, np.full(draws, paper), np.minimum(1, cells * cell_p(estimate, paper)))
-    return {name: float(np.mean(verdicts == name)) for name in Verdict}
+def test_the_estimate_of_a_cell_with_three_differences_is_not_that_of_another() -> None:
+    """A cell without a printed difference is tested from its own differences alone, whatever the row has."""
+    row = np.random.default_rng(3).normal(0, 0.3, (4, 5))
+    alone, beside = measure(row[:2]), measure(row)
+    nothing = Printed.of(math.nan)
+    assert cell_p(alone, nothing)[Asked.DIFFERENCE] == cell_p(beside, nothing)[Asked.DIFFERENCE]
+    theirs = paired((row[1] - row[0]).mean(), (row[1] - row[0]).std(ddof=1), 5)
+    assert float(beside.paired.standard_error) == pytest.approx(float(theirs.standard_error))
+    assert float(beside.pooled.standard_error) != float(alone.pooled.standard_error)
 
 
-def assert_rates_as_implied(share: float, paper: float, n: int, cells: int, draws: int) -> None:
-    for name, rate in expected_rates(share * paper, n, paper, cells).items():
-        tolerance = 4 * math.sqrt(max(rate * (1 - rate), 1e-4) / draws) + 0.003  # 0.003: the quadrature's own
-        for sign in (1, -1):
-            simulated = simulated_rates(sign * share * paper, n, sign * paper, cells, draws, seed=n)
-            assert abs(simulated[name] - rate) < tolerance, (name, sign)
-
-
-@pytest.mark.parametrize("cells", [1, 21])
-@pytest.mark.parametrize("n", [3, 5, 10])
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_the_rate_of_each_verdict_is_what_the_protocol_implies(share: float, n: int, cells: int) -> None:
-    assert_rates_as_implied(share, 1.0, n, cells, draws=4_000)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [3, 5, 10])
-@pytest.mark.parametrize("paper", [0.4, 0.7, 1.5])
-def test_and_so_it_is_for_small_and_large_deltas(paper: float, n: int) -> None:
-    for share in (0.0, 0.5, 1.0):
-        for cells in (1, 21):
-            assert_rates_as_implied(share, paper, n, cells, draws=20_000)
-
-
-def test_the_measured_properties_of_the_protocol_hold() -> None:
-    """An effect as large as the paper's is called reproduced 99% of the time, an absent one at most 1%."""
-    assert simulated_rates(1.2, 5, 1.2, 1, 20_000, seed=0)["reproduced"] > 0.99
-    for paper in (0.1, 0.6, 1.5):
-        for n in (3, 5, 10):
-            assert simulated_rates(0.0, n, paper, 21, 10_000, seed=n)["reproduced"] < 0.01
-
-
-def test_an_effect_that_is_there_is_hardly_ever_called_absent_and_the_other_way_round() -> None:
-    for n in (3, 5, 10):
-        assert simulated_rates(1.0, n, 1.0, 21, 20_000, seed=n)["not reproduced"] < 0.01
-        at_half = simulated_rates(0.5, n, 1.0, 21, 20_000, seed=n)["not reproduced"]
-        assert at_half < 0.025 + 4 * math.sqrt(0.025 / 20_000)
-
-
-def test_where_the_paper_prints_none_the_error_rates_hold_too() -> None:
-    draws, n = 20_000, 10
-
-    def rates(truth: float) -> dict[str, float]:
-        return simulated_rates(truth, n, 0.0, 1, draws, seed=1)
-
-    error = 4 * math.sqrt(0.05 * 0.95 / draws)
-    at_the_margin = rates(MARGIN)
-    assert at_the_margin["reproduced"] + at_the_margin["partly"] < 0.05 + error
-    assert at_the_margin["not reproduced"] < 0.025 + error
-    none = rates(0.0)
-    assert none["reproduced"] > 0.95
-    assert none["not reproduced"] < 0.001
-    assert rates(2 * MARGIN)["not reproduced"] > 0.95
-
-
-def test_significance_alone_and_the_interval_agree() -> None:
-    differences = np.random.default_rng(2).normal(0.3, STD, (2_000, 5))
-    estimate = Estimate(
-        *(
-            np.asarray(part)
-            for part in (differences.mean(-1), differences.std(-1, ddof=1) / math.sqrt(5), np.full(2_000, 4.0))
-        )
-    )
-    low, high = interval(estimate)
-    assert ((p_two_sided(estimate) < 0.05) == ((low > 0) | (high < 0))).all()
+def test_every_verdict_has_a_word() -> None:
+    assert {case[-1] for case in CASES} == {verdict.value for verdict in Verdict} - {"chance level"}

@@ -64,3 +64,10 @@ def test_a_cell_that_was_not_run_changes_no_other() -> None:
     # Run later, whatever it shows, it can only lower what stands for the others.
     for later in (0.9, 0.05, 1e-6):
         assert (holm([*p, later])[:3] <= with_missing[:3]).all()
+
+
+def test_a_cell_that_is_not_asked_is_not_of_the_family() -> None:
+    of_three = holm([0.01, 0.03, 0.04])
+    with_others = holm([0.01, np.nan, 0.03, np.nan, 0.04])
+    assert list(with_others[[0, 2, 4]]) == list(of_three)
+    assert np.isnan(with_others[[1, 3]]).all()
