@@ -119,5 +119,6 @@ def test_joined_letters_and_emoji_are_shown() -> None:
 
 
 def test_control_characters_become_escapes() -> None:
-    assert one_line("a\x1b[2J\x9b\u202e\u2028\ufeff\nb\udcff") == r"a\x1b[2J\u009b\u202e\u2028\ufeff\nb\xff"
+    assert one_line("a\x1b[2J\x9b\u202e\u2028\ufeff\nb") == r"a\x1b[2J\u009b\u202e\u2028\ufeff\nb"
+    assert one_line("b\udcff") == r"b\xff"
     assert printable("a\n\tb\x07") == "a\n\tb\\x07"
