@@ -102,12 +102,12 @@ Compare = Callable[[str, str, str], Differences]  # the ids of a table, a column
 
 def compact_gain(compare: Compare) -> Evidence:
     """The mean delta of the bias loss over the compact rows of Table 1 above 0, and one point in its interval."""
-    return _mean_effect(compare("table1", "bias", BASELINE).of_size(0, COMPACT_UP_TO), 1, claimed=CLAIMED_GAIN)
+    return mean_effect(compare("table1", "bias", BASELINE).of_size(0, COMPACT_UP_TO), 1, claimed=CLAIMED_GAIN)
 
 
 def large_loss(compare: Compare) -> Evidence:
     """The mean delta of the bias loss over the large rows of Table 1, below 0."""
-    return _mean_effect(compare("table1", "bias", BASELINE).of_size(LARGE_FROM, math.inf), -1)
+    return mean_effect(compare("table1", "bias", BASELINE).of_size(LARGE_FROM, math.inf), -1)
 
 
 def crossing(compare: Compare) -> Evidence:
@@ -231,7 +231,7 @@ def _unfinished(*of: Differences) -> Evidence:
     return Evidence(findings, tuple(missing))
 
 
-def _mean_effect(rows: Differences, side: int, claimed: float | None = None) -> Evidence:
+def mean_effect(rows: Differences, side: int, claimed: float | None = None) -> Evidence:
     """The mean over ``rows`` on the claimed side of 0; with a reservation if ``claimed`` is not in its interval."""
     if not rows.complete:
         return _unfinished(rows)
@@ -244,6 +244,17 @@ def _mean_effect(rows: Differences, side: int, claimed: float | None = None) -> 
     return Evidence(
         (found, *rows.findings()), (), (_p_on_side(mean, side),), (against,), str(found), tuple(reservations)
     )
+
+
+def mean_equivalence(rows: Differences) -> Evidence:
+    """The mean over ``rows`` within what matters of 0, by two one-sided tests; against it, an effect either way."""
+    if not rows.complete:
+        return _unfinished(rows)
+    mean, found = rows.mean(), _mean_finding(rows)
+    against = (Tested("there is a gain", _p_on_side(mean, 1)), Tested("there is a loss", _p_on_side(mean, -1)))
+    p = max(_p_short_of(mean, 1), _p_short_of(mean, -1))
+    differing = Tested("on average, but the networks differ", p_heterogeneous(rows.estimates))
+    return Evidence((found, *rows.findings()), (), (p,), against, str(found), (differing,))
 
 
 def _differing(rows: Differences, side: int, what: str) -> Tested:

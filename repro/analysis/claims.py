@@ -70,7 +70,7 @@ class Claim(Question):
     words: str
 
 
-_WHOLE = ("the claim",)
+WHOLE = ("the claim",)
 _SECTION_1 = "supplement, section 1 and Table 1"
 _SECTION_2 = "supplement, section 2 and Table 2"
 
@@ -81,7 +81,7 @@ QUESTIONS = (
         _SECTION_1,
         "Mean delta over the networks of Table 1 up to 11M parameters, above 0, and one point in its 95% interval.",
         claim_tests.compact_gain,
-        _WHOLE,
+        WHOLE,
     ),
     Question(
         "large_loss",
@@ -89,7 +89,7 @@ QUESTIONS = (
         _SECTION_1,
         "Mean delta over the networks of Table 1 from 19M parameters on, below 0.",
         claim_tests.large_loss,
-        _WHOLE,
+        WHOLE,
     ),
     Question(
         "crossing",
@@ -97,7 +97,7 @@ QUESTIONS = (
         _SECTION_1,
         "Every network of Table 1 up to 11M parameters gains and every one from 19M on loses (largest p of the six).",
         claim_tests.crossing,
-        _WHOLE,
+        WHOLE,
     ),
     Question(
         "gain_against_size",
@@ -105,7 +105,7 @@ QUESTIONS = (
         _SECTION_1,
         "Slope of the delta over the logarithm of the printed parameters in Table 1, below 0.",
         claim_tests.slope,
-        _WHOLE,
+        WHOLE,
     ),
     Question(
         "inverse_below_ce",
@@ -138,7 +138,7 @@ QUESTIONS = (
         "supplement, section 2, last paragraph (no numbers printed)",
         f"Mean gain of the product over the bias loss, networks of Table 2, below {SMALLEST_EFFECT} points.",
         claim_tests.product_adds_nothing,
-        _WHOLE,
+        WHOLE,
     ),
 )
 
@@ -150,6 +150,11 @@ def assess_claims(tables: Sequence[Table], assessment: Assessment) -> tuple[Clai
     decided later, so that their number does not depend on the results. A table that may borrow runs keeps to the
     earliest first analysis of all.
     """
+    return answer_claims(comparison(tables, assessment), assessment.alpha)
+
+
+def comparison(tables: Sequence[Table], assessment: Assessment) -> Compare:
+    """What gives the differences of two columns of a table in each row, from ``assessment`` of ``tables``."""
     by_id = {table.id: table for table in tables}
     first = {name: declaration.seeds[0] for name, declaration in assessment.looks.items()}
 
@@ -166,19 +171,21 @@ def assess_claims(tables: Sequence[Table], assessment: Assessment) -> tuple[Clai
             rows.append((row, None if dead or np.isnan(estimate.standard_error) else estimate))
         return Differences(tuple(rows))
 
-    return answer_claims(compare, assessment.alpha)
+    return compare
 
 
-def answer_claims(compare: Compare, alpha: float = ALPHA) -> tuple[Claim, ...]:
-    """Every claim, from the differences of rows that ``compare`` gives."""
-    evidence = [question.evidence(compare) for question in QUESTIONS]
-    p = [found.p or (1.0,) * len(question.parts) for question, found in zip(QUESTIONS, evidence, strict=True)]
+def answer_claims(
+    compare: Compare, alpha: float = ALPHA, questions: Sequence[Question] = QUESTIONS
+) -> tuple[Claim, ...]:
+    """Every claim of ``questions``, a family of tests, from the differences of rows that ``compare`` gives."""
+    evidence = [question.evidence(compare) for question in questions]
+    p = [found.p or (1.0,) * len(question.parts) for question, found in zip(questions, evidence, strict=True)]
     adjusted = iter(holm(list(chain.from_iterable(p))).tolist())
     contradicting = [_strongest(found.against) for found in evidence]
     opposite = holm([against.p for against in contradicting]).tolist()
     reserved = iter(holm([1.0, *(one.p for found in evidence for one in found.reservations)]).tolist()[1:])
     claims = []
-    for question, found, ps, against, p_against in zip(QUESTIONS, evidence, p, contradicting, opposite, strict=True):
+    for question, found, ps, against, p_against in zip(questions, evidence, p, contradicting, opposite, strict=True):
         of_parts = tuple(next(adjusted) for _ in ps)
         reservations = [one.words for one in found.reservations if next(reserved) < alpha]
         tested = _Parts(of_parts, reservations, Tested(against.words, p_against))

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import repro
+from repro.analysis import controls
 from repro.analysis.claims import Answer, Claim
 from repro.analysis.stats.decision_rule import Verdict
 from repro.experiment.papers import PAPERS
@@ -85,6 +86,7 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         meanings=MEANINGS,
         chips=CHIPS,
         claims=report.claims,
+        meanings_of_controls=controls.MEANINGS,
         sections=[_section(table, f"table-{index}") for index, table in enumerate(sections)],
         figure_1=inline_figure(draw_figure("1", []), "figure-1", "Figure 1 of the supplement"),
         facts=facts(records),
@@ -122,6 +124,7 @@ def _section(table: Recorded, section_id: str) -> dict[str, Any]:
         "usual_n": usual_n,
         "accuracies": accuracy_rows(table),
         "deltas": delta_rows(table),
+        "controls": controls.assess_controls(table.table, table.assessment),
         "legend": legend(shown, usual_n=usual_n),
         "notes": shown.notes,
         "left_out": shown.left_out,

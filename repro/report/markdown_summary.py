@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from repro.analysis.claims import Claim
+from repro.analysis.controls import MEANINGS as CONTROLS_MEAN
+from repro.analysis.controls import assess_controls
 from repro.analysis.runs import Reason
 from repro.figures import Recorded
 from repro.report.assumptions import assumed_settings, reproducing_document
@@ -158,6 +161,11 @@ def _results(report: Report) -> Iterator[str]:
         yield ""
         yield markdown.render([table.shown], "").rstrip()
         yield from _differences(table)
+        if claims := assess_controls(table.table, table.assessment):
+            yield ""
+            yield from CONTROLS_MEAN
+            yield ""
+            yield from _answers(claims)
 
 
 def _verdict_and_claims(report: Report) -> Iterator[str]:
@@ -168,9 +176,13 @@ def _verdict_and_claims(report: Report) -> Iterator[str]:
     yield ""
     yield from paper_remarks(report.papers)
     yield ""
+    yield from _answers(report.claims)
+
+
+def _answers(claims: Iterable[Claim]) -> Iterator[str]:
     yield "| Claim | Answer |"
     yield "| :--- | :--- |"
-    yield from (f"| {escape(claim.statement)} | {escape(claim.words)} |" for claim in report.claims)
+    yield from (f"| {escape(claim.statement)} | {escape(claim.words)} |" for claim in claims)
 
 
 def _differences(table: Recorded) -> Iterator[str]:

@@ -100,3 +100,13 @@ def test_what_cannot_be_done_is_refused_with_the_way_out(
     assert said.code == 2
     assert expected in said.err
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_study_of_the_controls_says_what_they_tell(say: Callable[..., Any], tmp_path: Path) -> None:
+    committed = Path(__file__).parents[2] / "results"
+    for name in ("controls.html", "controls.md"):
+        assert say("report", "controls20", "--results", committed, "-o", tmp_path / name).code == 0
+        text = (tmp_path / name).read_text()
+        assert "any weights of that spread would do" in text
+        assert "Weights that follow the features gain over the same weights dealt out at random." in text
+        assert "any weights of that spread would do" not in say("report", "tiny20", "-f", "markdown").out
