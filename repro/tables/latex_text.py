@@ -96,7 +96,7 @@ def wrapped(text: str, width: int) -> list[str]:
     """The lines of a title. What LaTeX cannot set is replaced first, so that its width counts; it is never broken."""
     lines = [""]
     for word in text.split():
-        units = [unit if _command(unit) else "".join(map(_code_point, unit)) for unit in _characters(word)]
+        units = [unit if _command(unit) else _code_point(unit) for unit in _characters(word)]
         if lines[-1] and len(lines[-1]) + 1 + sum(map(len, units)) > width:
             lines.append("")
         lines[-1] += " " if lines[-1] else ""
@@ -124,13 +124,13 @@ def _typewritten(character: str) -> str:
 
 
 def _characters(text: str) -> list[str]:
-    """The characters of ``text``, each with its marks."""
-    return _CHARACTER.findall(unicodedata.normalize("NFC", text))
+    """The characters of ``text``, each with its marks if it can be set with them."""
+    found = _CHARACTER.findall(unicodedata.normalize("NFC", text))
+    return [part for whole in found for part in ([whole] if _command(whole) else whole)]
 
 
 def _character(character: str) -> str:
-    command = _command(character)
-    return command or "".join(rf"{{{_code_point(part)}}}\allowbreak{{}}" for part in character)
+    return _command(character) or rf"{{{_code_point(character)}}}\allowbreak{{}}"
 
 
 def _command(character: str) -> str | None:
@@ -144,9 +144,10 @@ def _command(character: str) -> str | None:
         parts = [_command(chr(int(code, 16))) for code in codes]
         return None if None in parts else rf"{_COMPATIBLE[kind]}{{{''.join(map(str, parts))}}}"
     base, *accents = list(unicodedata.normalize("NFD", character))
-    command = _command(base) if accents else None
+    is_letter = base.isalpha() and (base.isascii() or base in _COMMANDS)
+    command = _command(base) if accents and is_letter else None
     for accent in accents:
-        if command is None or (base not in "ij" and not base.isalpha()):
+        if command is None:
             return None
         if accent == _OGONEK:
             command = rf"{command}\llap{{\raisebox{{-.6ex}}{{,}}}}"

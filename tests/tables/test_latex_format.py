@@ -192,6 +192,8 @@ def test_it_is_ascii_with_balanced_braces_and_one_anchor_a_table(situation: tupl
         ("a → b ⇔ c", r"a $\to$ b $\Leftrightarrow$ c"),
         ("10⁻³ x₂ ™ ½", r"10\textsuperscript{$-$}\textsuperscript{3} x\textsubscript{2} \textsuperscript{TM} {1/2}"),
         ("Łódź ő ş ğ İ ř ů œ", r"\L{}\'{o}d\'{z} \H{o} \c{s} \u{g} \.{I} \v{r} \r{u} \oe{}"),
+        ("q\u0337", r"q{[U+0337]}\allowbreak{}"),
+        ("ϔ", r"{[U+03D4]}\allowbreak{}"),
         ("`ź`", r"\texttt{\textrm{\'{z}}}"),
         ("` a_b", r"\`{} a\_b"),
         ("`a/b_c`", r"\texttt{a/\allowbreak{}b\_\allowbreak{}c}"),
