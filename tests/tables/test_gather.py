@@ -36,7 +36,8 @@ def test_records_are_found_and_damaged_ones_named_by_their_path(fakes: ModuleTyp
     assert [one.path for one in shown.left_out] == [str(path) for path in paths[:3]]
     assert {one.why for one in shown.left_out} == {"unusable"}
     text = " ".join(note.text for note in shown.notes)
-    assert all(f"`{path}`" in text for path in paths[:3])
+    assert all("`" + "/".join(path.parts[-6:]) + "`" in text for path in paths[:3])
+    assert str(tmp_path) not in text  # a table may be shown to anybody
     assert [row.id for row in shown.rows if row.variant] == ["resnet18_stride1"]
 
 
