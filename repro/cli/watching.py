@@ -36,7 +36,7 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
     from repro.cli.train_view import epoch_line
     from repro.results import RunFolder
     from repro.results.files import file_time
-    from repro.results.ownership import last_owner
+    from repro.results.ownership import last_owner, stopped_process
     from repro.results.progress_file import read_progress
     from repro.sweep.survey import Stage
 
@@ -56,6 +56,8 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
         where = f"on {place}, last heartbeat {owner.silent_seconds:.0f} s ago"
         stands = f"  {epoch_line(live.progress)}" if live is not None and live.progress.epoch else ""
         say(f"running  {run_id}  {where}{stands}")
+        if owner.is_here and owner.silence:
+            say(f"         {stopped_process(owner.pid)}", "yellow")
     if len(runs) > MOST_SHOWN:
         say(f"… and {len(runs) - MOST_SHOWN} more in training")
     return any(state.stage is Stage.RUNNING for _, state in runs)

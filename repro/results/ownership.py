@@ -148,7 +148,8 @@ class Ownership:
         self._heart.join()
         with contextlib.suppress(OSError):  # without a note, the end of this process releases the run
             if self.folder.record.exists():
-                for path in (*self.folder.path.glob("owner-*.json"), *self.folder.path.glob(".owner-*.part")):
+                owners = [_file(self.folder, term) for term in _terms(self.folder)]
+                for path in (*owners, *self.folder.path.glob(".owner-*.part")):
                     path.unlink(missing_ok=True)
             elif (found := _read(self.path)) is not None and found.token == self.owner.token:
                 write_durably(self.path, self.owner.model_copy(update={"released": True}).to_bytes())

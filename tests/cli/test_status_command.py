@@ -129,3 +129,11 @@ def test_a_leading_tilde_is_the_home_folder(say: Say, tmp_path: Path, monkeypatc
     said = say("status", "--results=~nobody-of-this-name/r")
     assert said.code == 2
     assert "the home folder in this path is not known" in said.err
+
+
+def test_a_suspended_owner_of_this_machine_is_told_how_to_continue(say: Say, results: Path, runs: list[Run]) -> None:
+    with own_run(RunFolder.of(results, runs[0])) as ownership:
+        os.utime(ownership.path, (1.0, 1.0))
+        shown = say("status", "demo", "--results", results).out
+    assert f"it is suspended or stuck; kill -CONT {os.getpid()} continues it" in shown
+    assert "taken over" not in shown

@@ -279,6 +279,8 @@ def test_a_file_that_no_owner_made_is_no_owner(tmp_path: Path, name: str) -> Non
     with own(folder) as ownership:
         assert ownership.path.name == "owner-1.json"
         ownership.check()
+        write_record(folder, a_record(), ownership.write)
+    assert {path.name for path in folder.path.iterdir()} == {name, "run.json"}
 
 
 @pytest.mark.timeout(20)
