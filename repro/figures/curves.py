@@ -29,7 +29,8 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     heights = [_PANEL_INCHES if isinstance(row, Row) else _SENTENCE_INCHES for _, row in lines]
     columns = list({column.id: column for table in tables for column in table.table.columns}.values())
     looks = series_of(columns)
-    figure = new_figure(COLUMN_INCHES, sum(heights) + 0.7)
+    legend_lines = max(2, -(-len(columns) // 2))
+    figure = new_figure(COLUMN_INCHES, sum(heights) + 0.4 + 0.15 * legend_lines)
     grid = figure.add_gridspec(len(lines), 2, width_ratios=[1.5, 1], height_ratios=heights)
     drawn: list[Panel] = []
     for index, (table, row) in enumerate(lines):

@@ -95,6 +95,13 @@ def test_long_titles_are_shortened_and_nothing_is_cut(name: str, title: str, fak
             assert box.x1 <= figure.bbox.width + 1, text
 
 
+def test_a_legend_of_many_losses_has_room(fake_runs: Any) -> None:
+    table = find_table("demo")
+    more = [table.columns[1].model_copy(update={"id": f"c{i}", "title": f"Loss {i}"}) for i in range(40)]
+    table = table.model_copy(update={"columns": (table.columns[0], *more), "rows": table.rows[:1]})
+    draw_figure("curves", [recorded(table, Evidence(fake_runs.of(table, [0])))]).to_bytes("png")
+
+
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_invisible_characters_are_shown(fake_runs: Any, format_name: str) -> None:
     table = find_table("demo")
