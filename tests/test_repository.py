@@ -65,6 +65,12 @@ def test_the_citation_is_valid() -> None:
     assert "valid" in done.stdout + done.stderr
 
 
+def test_the_citation_has_what_readers_and_indexes_ask_for() -> None:
+    citation = yaml.safe_load((TOP / "CITATION.cff").read_text())
+    asked = {"abstract", "authors", "date-released", "keywords", "license", "message", "title", "type", "version"}
+    assert asked <= citation.keys()
+
+
 def test_version_and_licence_agree_everywhere() -> None:
     citation = yaml.safe_load((TOP / "CITATION.cff").read_text())
     assert citation["version"] == repro.__version__
