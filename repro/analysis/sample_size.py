@@ -7,7 +7,7 @@ is greedy, the cheapest answer next: not an exact optimum, but answers come soon
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, count, islice
@@ -226,13 +226,21 @@ def _cheapest_first(
 
     Unknown costs come last, in the order given.
     """
-    while left:
-        hours = [_hours(runs.values(), hours_per_run) for _, runs in left]
-        wanted, runs = left.pop(hours.index(min(hours)))
-        yield wanted, tuple(runs.values()), min(hours)
-        for _, others in left:
-            for name in runs.keys() & others.keys():
-                del others[name]
+    hours: dict[int, float] = {}
+    needing: dict[str, list[int]] = defaultdict(list)
+    for index, (_, runs) in enumerate(left):
+        hours[index] = _hours(runs.values(), hours_per_run)
+        for name in runs:
+            needing[name].append(index)
+    while hours:
+        cheapest = min(hours, key=hours.__getitem__)
+        wanted, runs = left[cheapest]
+        yield wanted, tuple(runs.values()), hours.pop(cheapest)
+        others = [(other, name) for name in runs for other in needing[name] if other in hours]
+        for other, name in others:
+            del left[other][1][name]
+        for other in {other for other, _ in others}:
+            hours[other] = _hours(left[other][1].values(), hours_per_run)
 
 
 def _hours(runs: Collection[Run], hours_per_run: HoursPerRun) -> float:

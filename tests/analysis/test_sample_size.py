@@ -52,6 +52,12 @@ def test_more_power_or_more_spread_takes_more_seeds(papers: list[Table]) -> None
     assert plan_seeds(papers, assessment, one_hour, guessed_run_std=0.3).hours > plain
 
 
+def test_a_cost_is_asked_for_again_only_where_runs_were_taken(papers: list[Table]) -> None:
+    asked: list[str] = []
+    planned = plan_seeds(papers, assess(papers, []), lambda cell: asked.append(cell.id) or 1.0)  # type: ignore[func-returns-value]
+    assert len(asked) < 10 * len(planned.steps), "for 2,000 cells, asking all of them at each step takes minutes"
+
+
 def test_no_run_is_planned_twice_and_each_cell_gets_its_pairs(papers: list[Table]) -> None:
     planned = plan_seeds(papers, assess(papers, []), one_hour)
     ids = [run.id for step in planned.steps for run in step.runs]

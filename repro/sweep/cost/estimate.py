@@ -85,11 +85,13 @@ def costs_in_records(records: Iterable[RunRecord], slot: Slot, device_name: str 
 def hours_in_records(records: Iterable[RunRecord], device: str) -> Callable[[Cell], float | None]:
     """Hours of a run of a cell on this kind of device (``cuda``, ``cpu``), whatever loss and seed; None if unknown."""
     costs = _median_costs(record for record in records if record.provenance.device == device)
+    by_cell: dict[str, float | None] = {}
 
     def hours(cell: Cell) -> float | None:
-        cost = costs.get(cost_key(cell), UNKNOWN)
-        seconds = cost.run_seconds(cell.recipe.epochs)
-        return None if seconds is None else seconds / 3600
+        if cell.id not in by_cell:
+            seconds = costs.get(cost_key(cell), UNKNOWN).run_seconds(cell.recipe.epochs)
+            by_cell[cell.id] = None if seconds is None else seconds / 3600
+        return by_cell[cell.id]
 
     return hours
 

@@ -33,6 +33,11 @@ def test_the_chances_and_the_course_are_the_same_at_every_call() -> None:
     assert 5 * 7 <= courses[0].runs <= 10 * 7
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_seeds_for_a_spread_decide_nothing(seeds: int) -> None:
+    assert not np.any(verdict_chances(DELTAS, seeds, run_std=0.25))
+
+
 @pytest.mark.parametrize("seeds", [400, 2_000])
 def test_memory_does_not_grow_with_the_number_of_seeds(seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "VERDICT_DRAWS", 400)
