@@ -138,7 +138,7 @@ def say_result(record: RunRecord, folder: RunFolder, reference: str, *, trained_
         best = f"(best {percent(record.best_top1_percent)} at epoch {record.best_epoch}, selected on the test set)"
         say(f"{record.id}: {percent(record.last_top1_percent)} top-1 after the last epoch {best}", "bold green")
     if record.provenance.git_commit is None and (package_path() / ".git").exists():
-        say("the commit of the code is not recorded: git did not report it", "yellow")
+        say("the commit of the code is not recorded: git did not report it", "yellow", stderr=True)
     if record.provenance.git_commit and record.provenance.git_dirty is None:
         say("whether the code had uncommitted changes is not recorded: git did not report it", "yellow")
     table = reference.rsplit("/", 2)[0]

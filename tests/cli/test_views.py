@@ -240,6 +240,6 @@ def test_what_git_did_not_report_is_said(
     record = fake_runs.record(selected_runs(find_table("demo"), (0,))[0])
     record = record.model_copy(update={"provenance": record.provenance.model_copy(update=known)})
     say_result(record, RunFolder(tmp_path / record.id), "demo/shufflenetv2/ce", trained_before=False)
-    out = capsys.readouterr().out
-    assert said in out
-    assert ("git did not report" in out) is bool(said)
+    shown = "".join(capsys.readouterr())
+    assert said in shown
+    assert ("git did not report" in shown) is bool(said)
