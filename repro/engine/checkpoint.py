@@ -73,6 +73,7 @@ def _read(path: Path, run_id: str) -> tuple[Header, dict[str, Any]]:
             entries = archive.infolist()
         if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > len(payload):
             raise DataError("the checkpoint holds more than its size: biasrepro did not write it", where=str(path))
+        stream.seek(0)
         state = torch.load(stream, map_location="cpu", weights_only=True)  # noqa: TID251
     except (DataError, OSError, MemoryError):
         raise

@@ -33,8 +33,8 @@ def record_of(run: Run, **fields: Any) -> RunRecord:
     cell = run.cell
     provenance = Provenance(
         biasrepro="0.1.0",
-        git_commit=None,
-        git_dirty=None,
+        git_commit="0" * 40,
+        git_dirty=False,
         code_hash="0" * 64,
         python="3.11",
         packages={},
