@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from repro.analysis.sample_size import ExpectedVerdict, HoursPerRun, Need, SeedPlan, Step
     from repro.analysis.stats.alpha_spending import Looks
     from repro.experiment.schema import Table
+    from repro.results import Found
 
 MOST_COMMANDS = 3
 LARGE_POINTS = 1.0
@@ -104,8 +105,8 @@ def plan(
         return declare_looks(names or [], shown, unseen=unseen, results=results)
     refuse_unused(context, "unseen", because="is for --declare", hint=ADD_OR_LEAVE_OUT)
     tables = chosen_tables(names or [], [])
-    assessment = _assess(tables, results)
-    hours = _hours(hours_per_run, results)
+    assessment, read = _assess(tables, results)
+    hours = _hours(hours_per_run, results, read)
     planned = plan_seeds(tables, assessment, hours, power=power, gpu_hours=gpu_hours, guessed_run_std=spread)
     if not (planned.needs or planned.decided):
         raise UserError(
@@ -126,8 +127,8 @@ def plan(
         say(line)
 
 
-def _assess(tables: Sequence[Table], results: Path) -> Assessment:
-    """What is known of ``tables`` and of the paper's: the spread of its cells serves for others without runs."""
+def _assess(tables: Sequence[Table], results: Path) -> tuple[Assessment, Sequence[Found]]:
+    """What is known of ``tables`` and the paper's, whose spread serves for cells without runs; and the records read."""
     from repro.analysis.evidence import family_of, gather_evidence
     from repro.cli.output import fail_if_unread
     from repro.cli.references import chosen_tables
@@ -137,7 +138,7 @@ def _assess(tables: Sequence[Table], results: Path) -> Assessment:
         judged += chosen_tables([], [])
     evidence = gather_evidence(results, judged)
     fail_if_unread(evidence.unread)
-    return evidence.assess(judged)
+    return evidence.assess(judged), evidence.found
 
 
 def _numbers(at: str) -> tuple[int, ...]:
@@ -150,14 +151,14 @@ def _numbers(at: str) -> tuple[int, ...]:
         raise UserError(f"--at {at} is not a list of seed counts", hint=error.hint) from error
 
 
-def _hours(hours_per_run: float | None, results: Path) -> HoursPerRun:
+def _hours(hours_per_run: float | None, results: Path, read: Sequence[Found]) -> HoursPerRun:
     """Hours of a run of a cell: the number given, or what such runs took on a GPU, whatever their loss and seed."""
     from repro.results.store import records_without_epochs
     from repro.sweep.cost.estimate import hours_in_records
 
     if hours_per_run is not None:
         return lambda cell: hours_per_run
-    return hours_in_records(records_without_epochs(results), "cuda")
+    return hours_in_records(records_without_epochs(results, read), "cuda")
 
 
 def _show_cells(planned: SeedPlan) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -168,9 +168,14 @@ def each_record(paths: Iterable[Path]) -> Iterator[Found]:
     return read_each(partial(_found, epochs=True), paths)
 
 
-def records_without_epochs(results: Path) -> Iterator[RunRecord]:
-    """Every whole record under ``results`` without its epochs, one after another: thousands need little memory."""
-    found = read_each(partial(_found, epochs=False), record_paths(results))
+def records_without_epochs(results: Path, read: Sequence[Found] = ()) -> Iterator[RunRecord]:
+    """Every whole record under ``results`` without its epochs, one after another: thousands need little memory.
+
+    Those that were ``read`` already are not read again.
+    """
+    known = {entry.path for entry in read}
+    others = (path for path in record_paths(results) if path not in known)
+    found = chain(read, read_each(partial(_found, epochs=False), others))
     return (entry.record for entry in found if entry.record is not None)
 
 

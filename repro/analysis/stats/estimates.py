@@ -34,6 +34,12 @@ class Estimate:
         fields = zip(*((part.value, part.standard_error, part.df) for part in parts), strict=True)
         return cls(*(np.stack(np.broadcast_arrays(*of_all), axis=-1) for of_all in fields))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Estimate]) -> Estimate:
+        """Those of several in one, along their last axis."""
+        fields = zip(*((part.value, part.standard_error, part.df) for part in parts), strict=True)
+        return cls(*(np.concatenate(of_all, axis=-1) for of_all in fields))
+
     def where(self, chosen: NDArray[np.bool_], other: Estimate) -> Estimate:
         """This where ``chosen``, ``other`` elsewhere."""
         parts = zip(

@@ -37,6 +37,12 @@ class Measured:
         parts = zip(*((cell.pooled, cell.paired, cell.single) for cell in cells), strict=True)
         return cls(*map(Estimate.stack, parts))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Measured]) -> Measured:
+        """The cells of several in one, along their last axis."""
+        kinds = zip(*((part.pooled, part.paired, part.single) for part in parts), strict=True)
+        return cls(*map(Estimate.joined, kinds))
+
     def where(self, chosen: NDArray[np.bool_], other: Measured) -> Measured:
         """This where ``chosen``, ``other`` elsewhere."""
         return Measured(

@@ -17,6 +17,7 @@ from repro.analysis.stats.row import Measured, measure
 from repro.analysis.stats.sequential import follow
 
 COURSE_DRAWS, VERDICT_DRAWS = 1_000, 4_000  # simulated tables
+BLOCK_CELLS = 2**17  # simulated cells judged at a time, and
 BLOCK_RUNS = 2**19  # simulated runs in memory at a time
 Rows = Sequence[Sequence[float]]  # the paper's deltas, row by row
 
@@ -97,7 +98,8 @@ def blocks(paper_deltas: Rows, seeds: int, run_std: float, draws: int) -> Iterat
     Runs are independent and normal with ``run_std`` points over seeds. Each row has a stream of random numbers of its
     own, draw after draw, so that no number depends on the size of a block.
     """
-    size = max(1, BLOCK_RUNS // (seeds * (sum(map(len, paper_deltas)) + len(paper_deltas))))
+    cells = sum(map(len, paper_deltas))
+    size = max(1, min(BLOCK_RUNS // (seeds * (cells + len(paper_deltas))), BLOCK_CELLS // cells))
     streams = [np.random.default_rng([0, index]) for index in range(len(paper_deltas))]
     for start in range(0, draws, size):
         count, rows = min(size, draws - start), []
@@ -114,15 +116,17 @@ def with_effects(noise: Sequence[Floats], paper_deltas: Rows, scale: float) -> l
 
 def measured_cells(rows: Sequence[Floats], seeds: int, others_before: int | None = None) -> Measured:
     """Every cell from its first ``seeds``, fields (draws, cells); of a row's other arms those ``others_before``."""
-    cells = []
+    measured = []
     for row in rows:
-        seen = row[..., :seeds]
-        for arm in range(1, row.shape[-2]):
-            others = [index for index in range(1, row.shape[-2]) if index != arm]
-            pair_first = seen[..., [0, arm, *others], :]
-            pair_first[..., 2:, slice(others_before, None) if others_before else slice(0, 0)] = np.nan
-            cells.append(measure(pair_first))
-    return Measured.stack(cells)
+        arms = list(range(1, row.shape[-2]))
+        pair_first = [[0, *arms[index:], *arms[:index]] for index in range(len(arms))]
+        at_a_time = max(1, BLOCK_RUNS // row.size)
+        for start in range(0, len(arms), at_a_time):
+            each = row[..., pair_first[start : start + at_a_time], :seeds]  # (draws, cells, arms, seeds)
+            if others_before:
+                each[..., 2:, others_before:] = np.nan
+            measured.append(measure(each))
+    return Measured.joined(measured)
 
 
 def _in_line(rows: Rows) -> Floats:
