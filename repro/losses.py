@@ -75,7 +75,12 @@ class CrossEntropy(nn.Module):
 
 
 class BiasLoss(nn.Module):
-    """z from the scaled ``measures``: ``variance``, ``mean``, or both. ``inverse`` takes 1 / z."""
+    """z from the scaled ``measures``: ``variance``, ``mean``, or both. ``inverse`` takes 1 / z.
+
+    ``measured`` (2, N), float32, are the variance and the mean of the features of each sample of the last batch.
+    """
+
+    measured: Tensor | None = None
 
     def __init__(
         self, measures: tuple[str, ...], alpha: float, beta: float, normalization: str, *, inverse: bool = False
@@ -103,6 +108,7 @@ class BiasLoss(nn.Module):
         if activations.shape[1] < 2:
             raise ValueError(f"features of shape {tuple(features.shape)} have no variance within a sample")
         variance, mean = _variance_and_mean(activations)
+        self.measured = torch.stack([variance, mean])
         measured = {"variance": variance, "mean": mean}
         z = torch.ones_like(mean)
         for name, scale in self.scales.items():

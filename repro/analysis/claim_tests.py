@@ -3,101 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import chain
 from statistics import fmean
-from typing import NamedTuple
 
+from repro.analysis.claim_evidence import CORRELATION, Compare, Differences, Evidence, Finding, Tested, millions
 from repro.analysis.stats.decision_rule import ALPHA, SMALLEST_EFFECT
-from repro.analysis.stats.estimates import Estimate, contrast, interval, p_greater, p_heterogeneous
-from repro.experiment.schema import BASELINE, Row
-from repro.wording import signed
+from repro.analysis.stats.estimates import Estimate, contrast, p_greater, p_heterogeneous
+from repro.experiment.schema import BASELINE
 
 # Where the supplement sees the sign change: gains up to the first, losses from the second on, in millions.
 COMPACT_UP_TO = 11.0
 LARGE_FROM = 19.0
+STRONG, NEGLIGIBLE = 0.5, 0.1  # correlations: Cohen's (1988) large and small
 CLAIMED_GAIN = 1.0  # points: "by approximately 1%"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One estimated difference in points (of a slope: points for a tenfold size), with its 95% interval."""
-
-    what: str
-    estimate: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, what: str, estimate: Estimate) -> Finding:
-        """The value of ``estimate`` and its interval."""
-        low, high = interval(estimate)
-        return cls(what, float(estimate.value), float(low), float(high))
-
-    def __str__(self) -> str:
-        return f"{self.what}: {signed(self.estimate)} points ({signed(self.low)} to {signed(self.high)})"
-
-
-class Tested(NamedTuple):
-    """What would contradict or weaken a claim, in words, and its p."""
-
-    words: str
-    p: float
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a test found.
-
-    ``p`` are those of the claim's parts, in the order of ``Question.parts``; ``against`` is what contradicts the claim.
-    ``summary`` is what was found in a sentence. ``reservations`` weaken a claim that is shown, if they are shown too.
-    ``missing`` names the networks without three paired seeds; with any, there is no p.
-    """
-
-    findings: tuple[Finding, ...] = ()
-    missing: tuple[str, ...] = ()
-    p: tuple[float, ...] = ()
-    against: tuple[Tested, ...] = ()
-    summary: str = ""
-    reservations: tuple[Tested, ...] = ()
-
-
-@dataclass(frozen=True)
-class Differences:
-    """One column minus another for rows of a table; the estimate is None without three paired seeds."""
-
-    rows: tuple[tuple[Row, Estimate | None], ...] = ()
-
-    @property
-    def estimates(self) -> tuple[Estimate, ...]:
-        """Those that there are."""
-        return tuple(estimate for _, estimate in self.rows if estimate)
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The titles of the rows without one."""
-        return tuple(row.title for row, estimate in self.rows if estimate is None)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every row has one, and there are rows."""
-        return bool(self.rows) and not self.missing
-
-    def of_size(self, at_least: float, at_most: float) -> Differences:
-        """The rows of so many printed parameters, in millions."""
-        return Differences(tuple(entry for entry in self.rows if at_least <= _millions(entry[0]) <= at_most))
-
-    def mean(self) -> Estimate:
-        """The mean over the rows, each counting the same."""
-        return contrast([1 / len(self.estimates)] * len(self.estimates), self.estimates)
-
-    def findings(self) -> tuple[Finding, ...]:
-        """Each row that has an estimate."""
-        return tuple(Finding.of(row.title, estimate) for row, estimate in self.rows if estimate)
-
-
-Compare = Callable[[str, str, str], Differences]  # the ids of a table, a column and the one that is subtracted
 
 
 def compact_gain(compare: Compare) -> Evidence:
@@ -118,7 +37,7 @@ def crossing(compare: Compare) -> Evidence:
     rows = compare("table1", "bias", BASELINE)
     if not rows.complete:
         return _unfinished(rows)
-    sides = [1 if _millions(row) <= COMPACT_UP_TO else -1 for row, _ in rows.rows]
+    sides = [1 if millions(row) <= COMPACT_UP_TO else -1 for row, _ in rows.rows]
     against = [
         Tested(f"the effect on {row.title} is smaller than what matters, or the opposite", _p_short_of(estimate, side))
         for (row, estimate), side in zip(rows.rows, sides, strict=True)
@@ -135,7 +54,7 @@ def slope(compare: Compare) -> Evidence:
     rows = compare("table1", "bias", BASELINE)
     if not rows.complete:
         return _unfinished(rows)
-    x = [math.log10(_millions(row)) for row, _ in rows.rows]
+    x = [math.log10(millions(row)) for row, _ in rows.rows]
     centred = [value - fmean(x) for value in x]
     squares = sum(value * value for value in centred)
     estimate = contrast([value / squares for value in centred], rows.estimates)
@@ -224,6 +143,30 @@ def product_adds_nothing(compare: Compare) -> Evidence:
     )
 
 
+def mean_and_variance(compare: Compare) -> Evidence:
+    """The mean and the variance of the features correlate in every network of Table 2 (under the bias loss)."""
+    rows = compare("table2", "bias", CORRELATION)
+    findings = tuple(Finding.of_correlation(row.title, estimate) for row, estimate in rows.rows if estimate)
+    if not rows.complete:
+        return Evidence(findings, rows.missing if findings else ())
+    mean = rows.mean()
+    against = [Tested("on average, they hardly correlate", _p_below(mean, NEGLIGIBLE))]
+    weak = min(1.0, len(findings) * min(_p_below(estimate, STRONG) for estimate in rows.estimates))
+    return Evidence(
+        findings=findings,
+        p=(_every(rows, [1] * len(findings)),),
+        against=(*against, *(Tested(f"not in {row.title}", _p_below(one, 0.0)) for row, one in rows.rows if one)),
+        summary=str(Finding.of_correlation(f"Mean of the {len(findings)} networks", mean)),
+        reservations=(Tested(f"below {STRONG} in at least one network", weak),),
+    )
+
+
+def _p_below(fisher_z: Estimate, correlation: float) -> float:
+    """One-sided p of a correlation below this."""
+    mirrored = Estimate(-fisher_z.value, fisher_z.standard_error, fisher_z.df)
+    return float(p_greater(mirrored, -math.atanh(correlation)))
+
+
 def _unfinished(*of: Differences) -> Evidence:
     """What there is while networks lack runs."""
     findings = tuple(chain.from_iterable(rows.findings() for rows in of))
@@ -289,7 +232,3 @@ def _p_short_of(estimate: Estimate, side: int) -> float:
     """One-sided p of a difference on that side that is smaller than what matters, or on the other side."""
     mirrored = Estimate(-side * estimate.value, estimate.standard_error, estimate.df)
     return float(p_greater(mirrored, -SMALLEST_EFFECT))
-
-
-def _millions(row: Row) -> float:
-    return (row.published.parameters_millions if row.published else None) or math.nan

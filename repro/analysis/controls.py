@@ -7,7 +7,8 @@ takes one of these away (``losses.BiasControl``), so that differences between co
 from __future__ import annotations
 
 from repro.analysis.assessment import Assessment
-from repro.analysis.claim_tests import Compare, Evidence, mean_effect, mean_equivalence
+from repro.analysis.claim_evidence import Compare, Evidence
+from repro.analysis.claim_tests import mean_effect, mean_equivalence
 from repro.analysis.claims import WHOLE, Claim, Question, answer_claims, comparison
 from repro.analysis.stats.decision_rule import SMALLEST_EFFECT
 from repro.experiment.schema import BASELINE, Table

@@ -92,6 +92,7 @@ def finished_epoch(state: TrainingState, **measured: float) -> EpochRecord:
     loss, top1, top5, count, z, z_squared = state.totals.sums.tolist()
     low, high = state.totals.extremes.tolist()
     mean = z / count
+    correlation = _correlation([moment / count for moment in state.totals.moments.tolist()])
     return EpochRecord(
         epoch=state.epoch,
         train_loss=loss / count,
@@ -101,5 +102,13 @@ def finished_epoch(state: TrainingState, **measured: float) -> EpochRecord:
         weight_std=max(0.0, z_squared / count - mean * mean) ** 0.5,
         weight_min=low,
         weight_max=high,
+        feature_correlation=correlation,
         **measured,
     )
+
+
+def _correlation(means: list[float]) -> float | None:
+    """Pearson's correlation from the means of x, y, x squared, y squared and x y; None without spread or values."""
+    x, y, xx, yy, xy = means
+    spread = (xx - x * x) * (yy - y * y)
+    return max(-1.0, min(1.0, (xy - x * y) / spread**0.5)) if spread > 0 else None

@@ -27,6 +27,7 @@ def record_of(cell: Cell, seed: int, last: float | None, **fields: Any) -> RunRe
         "status": "completed",
         "reason": None,
         "configuration_hash": run.hash,
+        "epochs": (),
         "last_top1_percent": last,
         "best_top1_percent": None if last is None else last + 0.2,
     }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,9 @@ def judged(tables: list[Table], records: list[RunRecord], **looks: Any) -> Asses
 
 
 def answers(tables: list[Table], records: list[RunRecord]) -> dict[str, Claim]:
-    return {claim.id: claim for claim in assess_claims(tables, judged(tables, records))}
+    """The claims that are about accuracies."""
+    claims = assess_claims(tables, judged(tables, records))
+    return {claim.id: claim for claim in claims if claim.id != "mean_and_variance"}
 
 
 def homogeneous(tables: list[Table]) -> Deltas:
@@ -249,7 +252,7 @@ def test_the_p_of_every_is_the_largest_of_the_rows_one_sided_ones(tables: list[T
 
 
 def test_the_parts_of_all_claims_are_adjusted_as_one_family(tables: list[Table], make_record: MakeRecord) -> None:
-    claims = list(answers(tables, runs(tables, make_record, as_published(tables), seeds=3, std=0.4)).values())
+    claims = assess_claims(tables, judged(tables, runs(tables, make_record, as_published(tables), seeds=3, std=0.4)))
     assert len(claims) == len(QUESTIONS)
     p = [p for claim in claims for p in claim.p]
     assert len(p) == sum(len(question.parts) for question in QUESTIONS)
@@ -264,3 +267,29 @@ def test_with_declared_looks_only_the_first_looks_seeds_count(
     looked = assess_claims(tables, judged(tables, records, looks=declared(tables[:2], Looks((4, 8)))))
     first = assess_claims(tables, judged(tables, [record for record in records if record.seed < 4]))
     assert looked == first
+
+
+@pytest.mark.parametrize(
+    ("correlations", "answer", "words"),
+    [
+        ([0.8] * 5, Answer.SUPPORTED, "Mean of the 5 networks: +0.80"),
+        ([0.3] * 5, Answer.PARTLY, "below 0.5 in at least one network"),
+        ([0.0] * 5, Answer.CONTRADICTED, "on average, they hardly correlate"),
+        ([0.9, 0.9, 0.9, 0.9, -0.9], Answer.CONTRADICTED, "not in DenseNet (k = 12)"),
+    ],
+)
+def test_the_correlation_of_mean_and_variance_is_tested_on_what_training_recorded(
+    tables: list[Table], make_record: MakeRecord, correlations: list[float], answer: Answer, words: str
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.02, (5, 4))
+    records = []
+    for row, correlation, of_seeds in zip(tables[1].rows, correlations, noise, strict=True):
+        cell = next(cell for cell in tables[1].cells if (cell.row.id, cell.column.id) == (row.id, "bias"))
+        for seed, one in enumerate(of_seeds):
+            last = SimpleNamespace(feature_correlation=correlation + float(one))
+            records.append(make_record(cell, seed, 70.0, epochs=(last,)))
+    claim = assess_claims(tables, judged(tables, records))[-1]
+    assert (claim.id, claim.answer) == ("mean_and_variance", answer)
+    assert words in claim.words
+    older = [record.model_copy(update={"epochs": ()}) for record in records]
+    assert assess_claims(tables, judged(tables, older))[-1].answer is Answer.NOT_RUN

@@ -86,6 +86,8 @@ def test_the_record_is_written_and_complete(make_run: MakeRun, tmp_path: Path) -
 def test_cross_entropy_weights_are_one_and_others_are_not(make_run: MakeRun, tmp_path: Path, column: str) -> None:
     epoch = run_it(make_run("recipe.epochs=1", column=column), tmp_path).epochs[0]
     assert (epoch.weight_mean == 1 and epoch.weight_std == 0) == (column == "ce")
+    # cross-entropy measures no features, and is not slowed down to do so
+    assert (epoch.feature_correlation is None) == (column == "ce")
 
 
 @pytest.mark.parametrize("asked", range(1, 9))
