@@ -84,7 +84,7 @@ def fake_record(run: Run, **changes: Any) -> RunRecord:
 
 def _epoch(number: int, accuracy_percent: float) -> EpochRecord:
     figures = dict.fromkeys(EpochRecord.model_fields, number / 7) | {"test_top1_percent": accuracy_percent}
-    return EpochRecord(**(figures | {"epoch": number}))
+    return EpochRecord(**(figures | {"epoch": number, "feature_correlation": None}))
 
 
 def found(record: RunRecord) -> Found:
