@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ from repro.wording import signed
 
 _LINE_INCHES, _NAME_INCHES = 0.15, 1.35
 _ABOVE, _BELOW = -0.2, 0.16  # the paper's figure and ours, apart, in lines
+_WORDS = 28  # characters of a line beside the panel
 _DIAMOND: dict[str, Any] = {"marker": "D", "markersize": 4, "markerfacecolor": "none"}
 
 _Line = tuple[str, Row, Column | None]  # its label and its cell; without a column, it is a network's name
@@ -130,7 +132,10 @@ def _panel(axes: Axes, table: Recorded, lines: Sequence[_Line]) -> Panel:
         result = table.result(row, column)
         results.append((f"{row.title}, {column.title}", result, place, looks[column.id]))
         outcome = (result.verdict_words or "") if result.delta else "no pair of runs"
-        axes.text(1.02, place, outcome, transform=axes.get_yaxis_transform(), va="center", fontsize=6)
+        # A qualified verdict has two smaller lines, so that it leaves room for the differences.
+        points = 6 if len(outcome) < _WORDS else 5
+        words = fill(outcome, _WORDS)
+        axes.text(1.02, place, words, transform=axes.get_yaxis_transform(), va="center", fontsize=points, linespacing=1)
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     return Panel(axes, table.label, "y", draw_results(axes, results))
