@@ -22,7 +22,8 @@ from repro.errors import DataError, UserError
 from repro.experiment.schema import BASELINE, Cell, Table
 from repro.results.durable import make_folder, write_durably
 from repro.results.files import read_file, reading_failed
-from repro.results.record import Text, sealed, unsealed
+from repro.results.record import sealed, unsealed
+from repro.results.record_fields import Text
 from repro.results.store import PREREGISTRATION
 
 _MOST_NAMED = 3

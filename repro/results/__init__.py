@@ -1,6 +1,7 @@
 """Records of runs, and the folder that keeps them."""
 
-from repro.results.record import EpochRecord, Provenance, RunRecord
+from repro.results.epochs import EpochRecord
+from repro.results.record import Provenance, RunRecord
 from repro.results.store import (
     Failure,
     Found,

@@ -32,7 +32,7 @@ from repro.errors import UserError
 from repro.results.durable import create_file, link_new, make_folder, write_durably
 from repro.results.files import file_time, permission_hint, read_file
 from repro.results.process import is_alive, process_start, this_place
-from repro.results.record import Printable
+from repro.results.record_fields import Printable
 from repro.results.store import RunFolder
 
 HEARTBEAT_SECONDS = 10.0

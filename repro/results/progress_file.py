@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from repro.progress import Progress
 from repro.results.durable import replace_file
 from repro.results.files import read_file
-from repro.results.record import Printable
+from repro.results.record_fields import Printable
 from repro.results.store import RunFolder
 
 SECONDS_BETWEEN = 2.0

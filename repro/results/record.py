@@ -7,42 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
-from operator import attrgetter
-from typing import Annotated, Any, Literal, overload
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, core_schema
+from pydantic import ConfigDict, Field, ValidationError
 
 from repro.errors import DataError, NewerVersion
 from repro.experiment.schema import digest
-from repro.wording import one_line
+from repro.results.epochs import Epochs
+from repro.results.record_fields import AtLeastOne, Count, Percent, Positive, Seconds, Seed, StrictRecord, Text
 
 SCHEMA_VERSION = 1
 _SEAL_KEY = b',\n  "seal": "'
 _LINE_ENDINGS = "convert them back (dos2unix), or check out again with `*.json -text` in .gitattributes"
 
-Percent = Annotated[float, Field(ge=0, le=100)]
-# As large as float32 goes: sums and squares of such numbers are finite.
-Number = Annotated[float, Field(ge=-1e39, le=1e39)]
-Positive = Annotated[float, Field(ge=0, le=1e39)]
-Seconds = Annotated[float, Field(ge=0, le=1e10)]  # three centuries
-Count = Annotated[int, Field(ge=0, le=10**15)]
-AtLeastOne = Annotated[int, Field(ge=1, le=10**9)]
-# A text of somebody's record is shown on terminals and in lines of documents: control characters become escapes.
-Text = Annotated[str, AfterValidator(one_line)]
-Printable = Annotated[str, Field(pattern=r"^\P{C}*$")]  # without control characters
 
-
-class _Strict(BaseModel):
-    # A non-finite epoch ends its run and is not recorded, so a record never holds a NaN.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Open(_Strict):
+class _Open(StrictRecord):
     model_config = ConfigDict(extra="allow")  # compared and shown, but not used
 
 
@@ -68,82 +47,7 @@ class _Configuration(_Open):
     seed: int
 
 
-class EpochRecord(_Strict):
-    """One epoch: losses are batch-weighted means, accuracies in percent, weights are the z of the loss.
-
-    ``feature_correlation`` is between the mean and the variance of each sample's last features, over the training
-    images of the epoch; None if the loss measures neither, and in records older than it.
-    """
-
-    epoch: AtLeastOne
-    learning_rate: Number
-    train_loss: Number
-    train_top1_percent: Percent
-    train_top5_percent: Percent
-    weight_mean: Number
-    weight_std: Positive
-    weight_min: Number
-    weight_max: Number
-    test_loss: Number
-    test_top1_percent: Percent
-    test_top5_percent: Percent
-    train_seconds: Seconds
-    test_seconds: Seconds
-    images_per_second: Positive
-    feature_correlation: Annotated[float, Field(ge=-1, le=1)] | None = None
-
-
-_EPOCH_KEYS = tuple(EpochRecord.model_fields)
-
-
-class Epochs(Sequence[EpochRecord]):
-    """The epochs of a run, kept as bare numbers: as objects, those of 2,000 records take 0.7 GB."""
-
-    def __init__(self, epochs: Iterable[EpochRecord] = ()) -> None:
-        values = chain.from_iterable(map(attrgetter(*_EPOCH_KEYS), epochs))
-        self._numbers = array("d", (math.nan if value is None else value for value in values))
-
-    def column(self, key: str) -> array[float]:
-        """The values of ``key`` by epoch."""
-        return self._numbers[_EPOCH_KEYS.index(key) :: len(_EPOCH_KEYS)]
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Each epoch as plain data."""
-        for start in range(0, len(self._numbers), len(_EPOCH_KEYS)):
-            row: dict[str, Any] = dict(zip(_EPOCH_KEYS, self._numbers[start : start + len(_EPOCH_KEYS)], strict=True))
-            row["epoch"] = int(row["epoch"])
-            row["feature_correlation"] = None if math.isnan(row["feature_correlation"]) else row["feature_correlation"]
-            yield row
-
-    def __len__(self) -> int:
-        return len(self._numbers) // len(_EPOCH_KEYS)
-
-    def __iter__(self) -> Iterator[EpochRecord]:
-        return (EpochRecord.model_construct(**row) for row in self.rows())
-
-    @overload
-    def __getitem__(self, index: int) -> EpochRecord: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[EpochRecord, ...]: ...
-    def __getitem__(self, index: int | slice) -> EpochRecord | tuple[EpochRecord, ...]:
-        return tuple(self)[index]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Epochs) and self._numbers.tobytes() == other._numbers.tobytes()
-
-    def __hash__(self) -> int:
-        return hash(self._numbers.tobytes())
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        objects = handler.generate_schema(tuple[EpochRecord, ...])
-        as_objects = core_schema.wrap_serializer_function_ser_schema(
-            lambda epochs, write: write(tuple(epochs)), schema=objects
-        )
-        return core_schema.no_info_after_validator_function(cls, objects, serialization=as_objects)
-
-
-class Provenance(_Strict):
+class Provenance(StrictRecord):
     """Where, when and with what a run was made.
 
     ``start_seconds`` are those of the last process: ``imports`` (processor time), ``data`` and ``network``, which
@@ -169,13 +73,13 @@ class Provenance(_Strict):
     started_at: Text
     finished_at: Text
     duration_seconds: Seconds
-    start_seconds: dict[Text, Seconds] = {}
+    start_seconds: dict[Text, Seconds] = Field({})
     images_per_second: Positive
     resumptions: Count = 0
     changes_accepted: tuple[Text, ...] = Field(default=(), strict=False)
 
 
-class RunRecord(_Strict):
+class RunRecord(StrictRecord):
     """A finished run: completed, or diverged (a non-finite loss stopped it; ``reason`` names the step).
 
     ``state_hash`` is the SHA-256 over the final weights, buffers, momentum and loss state: equal for two runs that end
@@ -187,7 +91,7 @@ class RunRecord(_Strict):
     table: Text
     row: Text
     column: Text
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Seed
     status: Literal["completed", "diverged"]
     reason: Text | None = None
     configuration: dict[str, Any]
