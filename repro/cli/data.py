@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repro.cli.options import ROOT_DEFAULT, Root, refuse_unused
+from repro.errors import UserError
 from repro.experiment.catalog import DATASETS, DatasetFacts, dataset_facts, fetch_command
 
 if TYPE_CHECKING:
@@ -25,23 +26,38 @@ Name = Annotated[str, typer.Argument(help="A data set; biasrepro data info lists
 def fetch(
     context: typer.Context,
     name: Name,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files of --from.")] = None,
     root: Root = ROOT_DEFAULT,
     source: Annotated[
-        Path | None,
-        typer.Option("--from", help="A local archive or unpacked folder to decode instead of downloading."),
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            metavar="FILE...",
+            help="A local archive or unpacked folder to decode instead of downloading; or the Parquet files of a "
+            "data set of the Hugging Face hub, or a folder of them.",
+        ),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Download the archive from here instead of its own addresses.")
     ] = None,
 ) -> None:
     """Download a data set (resuming a broken download), verify it, decode it."""
     from repro.cli.console import say, size
     from repro.data import prepare
+    from repro.data.fetch import fetch as fetch_data
 
     facts = dataset_facts(name)
+    if more and not source:
+        raise UserError(f"unexpected argument: {more[0]}", hint="Give files to decode as --from FILE...")
+    if source:
+        refuse_unused(context, "url", because="has no effect with --from")
     if facts.included:
-        refuse_unused(context, "source", because=f"has no effect: {facts.title} is included in biasrepro")
+        because = f"has no effect: {facts.title} is included in biasrepro"
+        refuse_unused(context, "more", "source", "url", because=because)
         say(f"{facts.title} is included in biasrepro: nothing to fetch.")
     else:
         with _progress() as report:
-            cached = prepare.fetch(facts, root, source, report)
+            cached = fetch_data(facts, root, [*(source or ()), *(more or ())], report, url=url)
         say(f"{facts.title} is ready: {_images(facts)}")
         say(f"  {prepare.cache_path(facts, root)} ({size(facts.decoded_bytes)}), verified")
         say(f"  decoded from {cached.source}")
@@ -102,7 +118,8 @@ def _describe(facts: DatasetFacts, root: Path) -> None:
     for archive in facts.archives:
         checksum = f", MD5 {archive.md5}" if archive.md5 else ""
         published_size = f", {size(archive.size_bytes)}" if archive.size_bytes else ""
-        say(f"  {'download' if archive.url else 'or'}: {archive.url or archive.file_name}{published_size}{checksum}")
+        places = ", or ".join(archive.urls) or archive.file_name
+        say(f"  {'download' if archive.urls else 'or'}: {places}{published_size}{checksum}")
     say(f"  decoded: {size(facts.decoded_bytes)}")
     say(f"  here: {_state(facts, root)}")
     with suppress(FileNotFoundError, DamagedCache):  # also for included data, which have no such file

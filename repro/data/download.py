@@ -11,8 +11,9 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request
@@ -29,6 +30,28 @@ _PASSING_STATUS = (408, 425, 429)
 _ENOUGH_BYTES = 100_000  # an attempt that brings so much counts as progress
 _START_BYTES = 64  # of a file: they tell an archive from a text
 _GET_IT_ELSEWHERE = "Try again later, or get the file elsewhere and give it with --from FILE."
+
+
+def download_from_any(urls: Sequence[str], destination: Path, **how: Any) -> None:
+    """Downloads from the first of ``urls`` that gives the file; the arguments ``how`` are those of ``download``.
+
+    An address is tried only after those before it have failed. Raises DataError, which names every failure if there
+    are several addresses.
+    """
+    failures: list[DataError] = []
+    for url in urls:
+        try:
+            return download(url, destination, **how)
+        except DataError as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    reasons = "; ".join(f"{url}: {error.what}" for url, error in zip(urls, failures, strict=True))
+    raise DataError(
+        f"none of {len(urls)} addresses gave the file: {reasons}",
+        where=str(destination),
+        hint="Try again later, give another address with --url, or a local copy with --from FILE.",
+    )
 
 
 def download(

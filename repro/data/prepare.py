@@ -1,4 +1,4 @@
-"""From a published archive to verified images on disk: find or download it, decode it once, open the result.
+"""From a published archive to verified images on disk: find it, decode it once, open the result.
 
 A data set is downloaded to ``<root>/<name>/`` and decoded there. An archive or unpacked folder is also found in
 ``<root>`` itself, where torchvision puts it.
@@ -6,20 +6,22 @@ A data set is downloaded to ``<root>/<name>/`` and decoded there. An archive or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from repro.data.archives import file_md5
 from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache, write_cache
 from repro.data.decoded import DecodedImages
-from repro.data.download import download
+from repro.data.parquet import decode_parquet, parquet_files
+from repro.data.published_content import PUBLISHED, difference_from_published
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts, fetch_command, imported
 from repro.results.disk_space import free_bytes
 from repro.results.files import file_lock
 from repro.wording import readable_size
 
+_BY_CONTENT = "accepted by its pixels and labels"
 LOCK_SECONDS = 1800.0  # for another process to download and decode a data set
 
 Report = Callable[[str, int, int], None]
@@ -70,24 +72,31 @@ def find_source(facts: DatasetFacts, root: Path) -> Path | None:
     for archive in facts.archives:
         for folder in (root / facts.name, root):
             if (path := folder / archive.file_name).exists():
-                _require_plain(path)
+                require_plain(path)
                 return path
     return None
 
 
-def _require_plain(source: Path) -> None:
+def require_plain(source: Path) -> None:
     """Raises DataError for what is neither a file nor a folder: reading a device or a pipe may never end."""
     if not (source.is_file() or source.is_dir()):
         raise DataError("not a file or a folder", where=str(source), hint="Move it away.")
 
 
-def describe_source(source: Path, facts: DatasetFacts) -> str:
-    """The source as records name it: the file's name, its MD5, and whether that is the published one."""
+def describe_source(source: Path, facts: DatasetFacts, images: DecodedImages | None = None) -> str:
+    """The source as records name it: the file's name, its MD5, and whether that is the published one.
+
+    With the ``images`` in it, a copy with another MD5 is also compared with the published pixels and labels.
+    """
     if source.is_dir():
         return f"folder {source.name}"
     md5 = file_md5(source)
-    published = any(archive.md5 == md5 for archive in facts.archives)
-    return f"{source.name}, MD5 {md5}, {'as published' if published else 'another copy, accepted by its structure'}"
+    if any(archive.md5 == md5 for archive in facts.archives):
+        return f"{source.name}, MD5 {md5}, as published"
+    accepted = "accepted by its structure"
+    if images is not None and facts.name in PUBLISHED and difference_from_published(facts.name, images) is None:
+        accepted = _BY_CONTENT
+    return f"{source.name}, MD5 {md5}, another copy, {accepted}"
 
 
 def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> CachedImages:
@@ -96,14 +105,14 @@ def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> Ca
     Without an archive, raises DataError that names the missing data, their size, and the command to get them.
     """
     path = cache_path(facts, root)
-    cached, damage = _open(path, facts)
+    cached, damage = open_if_whole(path, facts)
     if cached is not None:
         return cached
     source = find_source(facts, root)
     if source is None:
         raise _missing(facts, root, damage) from damage
     try:
-        return _decode_once(source, facts, path, report)
+        return decode_once([source], facts, path, report)
     except DataError as error:
         if damage is None:
             raise
@@ -121,53 +130,15 @@ def require_images(facts: DatasetFacts, root: Path) -> None:
         raise _missing(facts, root, None)
 
 
-def fetch(facts: DatasetFacts, root: Path, source: Path | None = None, report: Report = silent) -> CachedImages:
-    """Downloads a data set to ``root`` if it is not there, decodes and verifies it.
-
-    source: a local archive or folder to decode instead; it is not copied.
-    """
-    if facts.included:
-        raise DataError(f"{facts.title} needs no fetching: it is included in biasrepro")
-    path = cache_path(facts, root)
-    if source is not None:
-        if not source.exists():
-            raise DataError("no such file or folder", where=str(source))
-        _require_plain(source)
-        return _decode_once(source, facts, path, report, again=True)
-    archive = facts.download
-    found = find_source(facts, root)
-    if found is None and _open(path, facts)[0] is None:
-        if archive is None or archive.url is None:
-            raise DataError(f"{facts.title} has no download address", hint="Give a local copy with --from.")
-        destination = path.with_name(archive.file_name)
-        with folder_lock(destination.parent, report):
-            if not destination.exists():
-                require_space(destination.parent, (archive.size_bytes or 0) + facts.decoded_bytes)
-                download(
-                    archive.url,
-                    destination,
-                    md5=archive.md5,
-                    size_bytes=archive.size_bytes,
-                    progress=lambda done, total: report("downloading", done, total),
-                )
-    try:
-        return open_decoded(facts, root, report)
-    except DataError as error:
-        if found is None or error.where != str(found) or archive is None or archive.url is None:
-            raise
-        away = f"Move {found} away, and the same command downloads the data."
-        raise DataError(error.what, where=error.where, hint=f"{error.hint} {away}" if error.hint else away) from error
-
-
 def verify(facts: DatasetFacts, root: Path) -> CachedImages:
     """Opens the decoded images and changes nothing; raises DataError if they are missing or damaged."""
-    cached, damage = _open(cache_path(facts, root), facts)
+    cached, damage = open_if_whole(cache_path(facts, root), facts)
     if cached is None:
         raise _missing(facts, root, damage) from damage
     return cached
 
 
-def _open(path: Path, facts: DatasetFacts) -> tuple[CachedImages | None, DamagedCache | None]:
+def open_if_whole(path: Path, facts: DatasetFacts) -> tuple[CachedImages | None, DamagedCache | None]:
     """The decoded images, None if they are missing or damaged; and what the damage is."""
     try:
         cached = open_cache(path)
@@ -181,11 +152,13 @@ def _open(path: Path, facts: DatasetFacts) -> tuple[CachedImages | None, Damaged
     return cached, None
 
 
-def _decode_once(source: Path, facts: DatasetFacts, path: Path, report: Report, *, again: bool = False) -> CachedImages:
+def decode_once(
+    sources: Sequence[Path], facts: DatasetFacts, path: Path, report: Report, *, again: bool = False
+) -> CachedImages:
     """Decodes under the folder's lock, unless another process just did; with ``again`` it decodes in any case."""
     with folder_lock(path.parent, report):
         if not again:
-            cached, damage = _open(path, facts)
+            cached, damage = open_if_whole(path, facts)
             if cached is not None:
                 return cached
             if damage is not None:
@@ -193,17 +166,37 @@ def _decode_once(source: Path, facts: DatasetFacts, path: Path, report: Report, 
         for left_over in path.parent.glob(f"{path.name}.*.tmp"):  # of a process that was killed
             left_over.unlink(missing_ok=True)
         require_space(path.parent, facts.decoded_bytes)
-        decode = decoder_of(facts)
         try:
-            images = decode(source, facts, lambda done, total: report("decoding", done, total))
+            images, description = _decoded(sources, facts, lambda done, total: report("decoding", done, total))
         except OSError as error:
-            raise DataError(f"this cannot be read ({error.strerror})", where=str(source)) from error
+            raise DataError(f"this cannot be read ({error.strerror})", where=str(sources[0])) from error
         images.check(facts)
         try:
-            write_cache(path, facts.name, images, describe_source(source, facts))
+            write_cache(path, facts.name, images, description)
         except OSError as error:
             raise DataError(f"the decoded images cannot be written ({error.strerror})", where=str(path)) from error
         return open_cache(path)
+
+
+def _decoded(
+    sources: Sequence[Path], facts: DatasetFacts, progress: Callable[[int, int], None]
+) -> tuple[DecodedImages, str]:
+    """The images in an archive, a folder or Parquet files, and the sources as records name them."""
+    files = [file for source in sources for file in parquet_files(source)]
+    if files:
+        if strangers := [source for source in sources if not parquet_files(source)]:
+            raise DataError("not a Parquet file, as the others are", where=str(strangers[0]))
+        images = decode_parquet(files, facts, progress)
+        named = "; ".join(f"{file.name}, MD5 {file_md5(file)}" for file in files)
+        return images, f"{named}, another copy, {_BY_CONTENT}"
+    if len(sources) > 1:
+        raise DataError(
+            f"{len(sources)} files, which are not Parquet",
+            where=str(sources[0]),
+            hint="Give one archive or folder, or all the Parquet files.",
+        )
+    images = decoder_of(facts)(sources[0], facts, progress)
+    return images, describe_source(sources[0], facts, images)
 
 
 def decoder_of(facts: DatasetFacts) -> Callable[..., DecodedImages]:

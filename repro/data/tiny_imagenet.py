@@ -15,34 +15,26 @@ every image, every validation image with its label. Labels are indices of the so
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import signal
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from repro.data.archives import ReadLimits, read_members
-from repro.data.decoded import DecodedImages, Images, Labels
+from repro.data.decoded import DecodedImages, Labels
+from repro.data.image_files import BATCH_IMAGES, decode_into, decode_square
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts
-from repro.machine import usable_cores
 
 _LIMITS = ReadLimits(member_bytes=16_000_000, total_bytes=2_000_000_000, members=500_000)
 _ANNOTATIONS = "val/val_annotations.txt"
 _TEXTS = ("wnids.txt", "words.txt", _ANNOTATIONS)
 _TRAIN_IMAGE = re.compile(r"(.*/)?train/(n\d{8})/(?:images/)?\2_(\d{1,6})\.JPEG")
 _TEST_IMAGE = re.compile(r"(?:.*/)?val/(?:(n\d{8})/)?(?:images/)?(val_(\d{1,6})\.JPEG)")
-_BATCH_IMAGES = 256
 
 
 def decode_tiny_imagenet(
@@ -53,54 +45,17 @@ def decode_tiny_imagenet(
     ``progress`` is called with the number of images decoded so far and their total. Raises DataError that names the
     first file that is missing, damaged or not 64x64.
     """
-    total = facts.train_count + facts.test_count
-    batches: list[tuple[list[str], Future[Images]]] = []
-    executor = _executor(total)
+    images = np.empty((facts.train_count + facts.test_count, 3, facts.image_size, facts.image_size), np.uint8)
     try:
         layout = _layout_of(source, facts)
-        for names, contents in _image_batches(_members(source, layout.rows.__contains__)):
-            batches.append((names, executor.submit(decode_jpegs, names, contents, facts.image_size)))
-            progress(min(total, _decoded(batches)), total)
-        return _assemble(layout, batches, facts, progress)
+        batches = _image_batches(_members(source, layout.rows.__contains__), layout, facts.image_size)
+        if decode_into(images, batches, decode_square, progress) != len(images):
+            raise DataError("the files changed while they were read")
     except DataError as error:
         raise DataError(error.what, where=error.where or str(source), hint=error.hint) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _executor(image_count: int) -> Executor:
-    """Processes, because threads hardly decode small JPEGs faster (measured: 3.7 s with 1, 3.5 s with 2)."""
-    if image_count <= 4 * _BATCH_IMAGES:
-        return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(
-        min(16, usable_cores()), mp_context=get_context("spawn"), initializer=_follow, initargs=(os.getpid(),)
-    )
-
-
-def _follow(parent: int) -> None:
-    """In a worker: leave Ctrl-C to ``parent``, and exit once it is gone, for whatever reason."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def decode_jpegs(names: list[str], contents: list[bytes], size: int) -> Images:
-    """Decodes square JPEGs of ``size`` pixels to uint8 (N, 3, size, size). Raises DataError that names a bad one."""
-    images = np.empty((len(contents), 3, size, size), np.uint8)
-    for i, content in enumerate(contents):
-        try:
-            with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
-                if picture.size != (size, size):
-                    raise DataError(f"{names[i]} has {picture.width}x{picture.height} pixels, not {size}x{size}")
-                images[i] = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises each of these on damaged files
-            raise DataError(f"{names[i]} is not a readable JPEG ({error})") from error
-    return images
+    train_labels = np.arange(facts.num_classes).repeat(facts.train_count // facts.num_classes)
+    train_images, test_images = images[: facts.train_count], images[facts.train_count :]
+    return DecodedImages(train_images, train_labels, test_images, layout.test_labels, layout.classes)
 
 
 def _members(source: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
@@ -120,21 +75,13 @@ def _members(source: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                 yield name, path.read_bytes()
 
 
-def _image_batches(members: Iterator[tuple[str, bytes]]) -> Iterator[tuple[list[str], list[bytes]]]:
-    """The images in batches of names and contents."""
-    names, contents = [], []
-    for name, content in members:
-        names.append(name)
-        contents.append(content)
-        if len(names) == _BATCH_IMAGES:
-            yield names, contents
-            names, contents = [], []
-    if names:
-        yield names, contents
-
-
-def _decoded(batches: list[tuple[list[str], Future[Images]]]) -> int:
-    return sum(len(names) for names, images in batches if images.done())
+def _image_batches(
+    members: Iterator[tuple[str, bytes]], layout: _Layout, size: int
+) -> Iterator[tuple[list[int], tuple[list[str], list[bytes], int]]]:
+    """The images in batches: their rows, and the arguments of ``decode_square``."""
+    while batch := list(islice(members, BATCH_IMAGES)):
+        names, contents = [name for name, _ in batch], [content for _, content in batch]
+        yield [layout.rows[name] for name in names], (names, contents, size)
 
 
 @dataclass(frozen=True)
@@ -221,25 +168,3 @@ def _test_rows(
     if len(rows) != test_count:
         raise DataError(f"there are {len(rows)} validation images, not {test_count}")
     return rows, labels
-
-
-def _assemble(
-    layout: _Layout,
-    batches: list[tuple[list[str], Future[Images]]],
-    facts: DatasetFacts,
-    progress: Callable[[int, int], None],
-) -> DecodedImages:
-    """Puts every image in its row."""
-    images = np.empty((facts.train_count + facts.test_count, 3, facts.image_size, facts.image_size), np.uint8)
-    done = 0
-    batches.reverse()
-    while batches:  # free each batch once it is copied: together they are as large as the result
-        names, decoded = batches.pop()
-        images[[layout.rows[name] for name in names]] = decoded.result()
-        done += len(names)
-        progress(done + _decoded(batches), len(images))
-    if done != len(images):
-        raise DataError("the files changed while they were read")
-    train_labels = np.arange(facts.num_classes).repeat(facts.train_count // facts.num_classes)
-    train_images, test_images = images[: facts.train_count], images[facts.train_count :]
-    return DecodedImages(train_images, train_labels, test_images, layout.test_labels, layout.classes)

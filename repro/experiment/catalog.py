@@ -61,11 +61,12 @@ class Loss:
 class Archive:
     """A published file or folder that holds a whole data set.
 
-    ``url`` is None for one that is read if it is found but never downloaded, ``md5`` if no checksum is published.
+    ``urls``: its addresses, tried in turn; none for one that is read if it is found but never downloaded. ``md5`` is
+    None if no checksum is published.
     """
 
     file_name: str
-    url: str | None = None
+    urls: tuple[str, ...] = ()
     md5: str | None = None
     size_bytes: int | None = None
 
@@ -93,7 +94,7 @@ class DatasetFacts:
     @property
     def download(self) -> Archive | None:
         """The archive that ``biasrepro data fetch`` downloads; None if there is none."""
-        return next((archive for archive in self.archives if archive.url is not None), None)
+        return next((archive for archive in self.archives if archive.urls), None)
 
     @property
     def included(self) -> bool:
@@ -171,7 +172,10 @@ DATASETS: dict[str, DatasetFacts] = {
             archives=(
                 Archive(
                     "cifar-100-binary.tar.gz",
-                    url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+                    urls=(
+                        "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+                        "http://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+                    ),
                     md5="03b5dce01913d631647c71ecec9e9cb8",
                     size_bytes=168_513_733,
                 ),
@@ -191,7 +195,10 @@ DATASETS: dict[str, DatasetFacts] = {
             archives=(
                 Archive(
                     "tiny-imagenet-200.zip",
-                    url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+                    urls=(
+                        "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+                        "https://cs231n.stanford.edu/tiny-imagenet-200.zip",
+                    ),
                     md5="90528d7ca1a48142e341f4ef8d21d0de",
                     size_bytes=248_100_043,
                 ),

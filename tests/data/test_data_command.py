@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from repro.cli.data import _progress, app
-from repro.errors import DataError
+from repro.errors import DataError, UserError
 from repro.experiment.catalog import DATASETS
 
 
@@ -78,3 +78,16 @@ def test_progress_without_a_total_is_its_name_alone(capsys: pytest.CaptureFixtur
         report("waiting for another process", 0, 0)
         report("decoding", 5, 10)
     assert capsys.readouterr().err == "waiting for another process\ndecoding 50 %: 5 of 10 images\n"
+
+
+def test_files_without_from_and_an_address_beside_files_are_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unexpected argument: a\.parquet\n.*--from FILE"):
+        said("fetch", "cifar100", "a.parquet")
+    with pytest.raises(UserError, match="--url has no effect with --from"):
+        said("fetch", "cifar100", "--url", "https://example.org/x", "--from", tmp_path)
+    with pytest.raises(DataError, match="no such file or folder"):
+        said("fetch", "cifar100", "--from", tmp_path, tmp_path / "test.parquet")
+    with pytest.raises(DataError, match=r"ftp://example\.org/x is not an http or https address"):
+        said("fetch", "cifar100", "--root", root, "--url", "ftp://example.org/x")
+    with pytest.raises(UserError, match="--url has no effect: UCI digits"):
+        said("fetch", "digits", "--url", "https://example.org/x")

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from repro.data.cache import CACHE_FILE
-from repro.data.prepare import cache_path, fetch, find_source, folder_lock, open_decoded, require_images, verify
+from repro.data.fetch import fetch
+from repro.data.prepare import cache_path, find_source, folder_lock, open_decoded, require_images, verify
 from repro.errors import DataError
 from repro.experiment.catalog import DATASETS, Archive, DatasetFacts
 
@@ -115,7 +116,7 @@ def test_a_folder_that_cannot_be_written_is_a_data_error(tmp_path: Path, small_c
     (tmp_path / "cifar-100-binary.tar.gz").write_bytes(small_cifar.binary_archive)
     (tmp_path / "cifar100").write_text("a file where the folder should be")
     with pytest.raises(DataError, match="cannot write to this folder") as error:
-        fetch(small_cifar.facts, tmp_path / "cifar100", tmp_path / "cifar-100-binary.tar.gz")
+        fetch(small_cifar.facts, tmp_path / "cifar100", [tmp_path / "cifar-100-binary.tar.gz"])
     assert "--root" in str(error.value)
 
 
@@ -143,17 +144,17 @@ def test_fetch_from_a_local_file_reads_it_where_it_lies(tmp_path: Path, small_ci
     local = tmp_path / "elsewhere.tgz"
     local.write_bytes(small_cifar.python_archive)
     stages: list[tuple[str, int, int]] = []
-    fetch(small_cifar.facts, tmp_path / "data", local, lambda *seen: stages.append(seen))
+    fetch(small_cifar.facts, tmp_path / "data", [local], lambda *seen: stages.append(seen))
     assert sorted(path.name for path in (tmp_path / "data" / "cifar100").iterdir()) == [".lock", CACHE_FILE]
     assert verify(small_cifar.facts, tmp_path / "data").source.startswith("elsewhere.tgz, MD5 ")
     with pytest.raises(DataError, match="no such file or folder"):
-        fetch(small_cifar.facts, tmp_path / "data", tmp_path / "nowhere")
+        fetch(small_cifar.facts, tmp_path / "data", [tmp_path / "nowhere"])
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device here")
 def test_a_device_is_no_copy_of_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a file or a folder"):
-        fetch(DATASETS["cifar100"], tmp_path, Path("/dev/zero"))
+        fetch(DATASETS["cifar100"], tmp_path, [Path("/dev/zero")])
 
 
 def test_fetch_of_a_tiny_imagenet_folder_with_another_checksum(
@@ -164,7 +165,7 @@ def test_fetch_of_a_tiny_imagenet_folder_with_another_checksum(
 ) -> None:
     folder = write_folder(tiny_members) / "tiny-imagenet-200"
     stages: list[tuple[str, int, int]] = []
-    cached = fetch(tiny_facts, tmp_path / "data", folder, lambda *seen: stages.append(seen))
+    cached = fetch(tiny_facts, tmp_path / "data", [folder], lambda *seen: stages.append(seen))
     assert cached.source == "folder tiny-imagenet-200"
     assert stages[-1] == ("decoding", 18, 18)
 
@@ -217,7 +218,7 @@ def served(small_cifar: Any, tmp_path: Path) -> Iterator[tuple[DatasetFacts, lis
         thread.start()
         url = f"http://127.0.0.1:{server.server_address[1]}/cifar.tar.gz"
         first, *others = small_cifar.facts.archives
-        yield replace(small_cifar.facts, archives=(replace(first, url=url), *others)), asked
+        yield replace(small_cifar.facts, archives=(replace(first, urls=(url,)), *others)), asked
         server.shutdown()
         thread.join()
 
@@ -237,6 +238,41 @@ def test_fetch_downloads_decodes_and_does_neither_twice(served: tuple[DatasetFac
     flip_byte(cache_path(facts, tmp_path / "data"))
     assert fetch(facts, tmp_path / "data").fingerprint == first.fingerprint
     assert len(asked) == 2
+
+
+def test_an_address_is_tried_after_those_before_it_failed(
+    served: tuple[DatasetFacts, list[str]], tmp_path: Path, small_cifar: Any
+) -> None:
+    facts, asked = served
+    (url,), others = facts.archives[0].urls, facts.archives[1:]
+    wrong = url.replace("cifar.tar.gz", "missing.tar.gz")
+    (tmp_path / "server" / "other.tar.gz").write_bytes(b"\x1f\x8b" + bytes(len(small_cifar.binary_archive) - 2))
+    other = url.replace("cifar", "other")
+    first = replace(facts.archives[0], urls=(wrong, other, url))
+    fetched = fetch(replace(facts, archives=(first, *others)), tmp_path / "data")
+    assert np.array_equal(fetched.images.train_images, small_cifar.images.train_images)
+    assert asked == ["/missing.tar.gz", "/other.tar.gz", "/cifar.tar.gz"]
+    with pytest.raises(DataError) as failed:
+        fetch(replace(facts, archives=(replace(first, urls=(wrong, other)), *others)), tmp_path / "none")
+    assert f"none of 2 addresses gave the file: {wrong}: the server answers 404" in failed.value.what
+    assert f"{other}: the server sent another file than expected" in failed.value.what
+
+
+def test_the_user_s_own_address_is_the_only_one_and_its_file_is_verified(
+    served: tuple[DatasetFacts, list[str]], tmp_path: Path, small_cifar: Any
+) -> None:
+    facts, asked = served
+    (url,) = facts.archives[0].urls
+    (tmp_path / "server" / "cifar-100-python.tar.gz").write_bytes(small_cifar.python_archive)
+    elsewhere = url.replace("cifar.tar.gz", "cifar-100-python.tar.gz")
+    fetched = fetch(facts, tmp_path / "data", url=elsewhere)
+    assert fetched.source.startswith("cifar-100-python.tar.gz, MD5 ")
+    assert asked == ["/cifar-100-python.tar.gz"]
+    unknown = fetch(facts, tmp_path / "unknown", url=url)
+    assert unknown.source.endswith("as published")
+    (tmp_path / "server" / "cifar.tar.gz").write_bytes(b"\x1f\x8b" + bytes(1000))
+    with pytest.raises(DataError, match="not a published archive of CIFAR-100"):
+        fetch(facts, tmp_path / "changed", url=url)
 
 
 def test_another_process_that_prepares_the_data_is_waited_for_so_long_and_that_is_said(tmp_path: Path) -> None:

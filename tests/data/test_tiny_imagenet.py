@@ -120,7 +120,7 @@ def test_layouts_that_people_have_give_the_same_images(
 def test_what_contradicts_itself_is_named_before_an_image_is_decoded(
     tiny_members: Members, tiny_facts: DatasetFacts, tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("repro.data.tiny_imagenet.decode_jpegs", None)
+    monkeypatch.setattr("repro.data.tiny_imagenet.decode_square", None)
     arranged = sorted_into_classes(tiny_members, keep=True)
     wrong = {name.replace("val/n01443537/val_0", "val/n01629819/val_0"): content for name, content in arranged.items()}
     twice = {**tiny_members, f"{TOP}/val/n01443537/val_0.JPEG": b""}
