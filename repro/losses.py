@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repro.errors import UserError, nearest
-from repro.experiment.catalog import LOSSES, imported
+from repro.experiment import catalog
 from repro.experiment.schema import Normalization
 
 NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
@@ -179,9 +179,7 @@ def build_loss(name: str, alpha: float = 0.3, beta: float = 0.3, normalization: 
     """The loss of that name. Raises UserError for an unknown name or normalization."""
     if normalization not in NORMALIZATIONS:
         raise UserError(f"unknown normalization '{normalization}'", hint=nearest(normalization, NORMALIZATIONS))
-    if name not in LOSSES:
-        raise UserError(f"unknown loss '{name}'", hint=nearest(name, LOSSES))
-    loss = LOSSES[name]
+    loss = catalog.loss(name)
     weighting = {"alpha": alpha, "beta": beta, "normalization": normalization} if loss.weighted else {}
-    built: nn.Module = imported(loss.builder)(**loss.arguments, **weighting)
+    built: nn.Module = catalog.builder_of(loss)(**loss.arguments, **weighting)
     return built

@@ -19,7 +19,7 @@ import repro
 from repro.analysis.stats.alpha_spending import Looks, Spending
 from repro.analysis.stats.decision_rule import ALPHA
 from repro.errors import DataError, UserError
-from repro.experiment.schema import BASELINE, Cell, Table
+from repro.experiment.schema import BASELINE, Cell, Table, digest
 from repro.results.durable import make_folder, write_durably
 from repro.results.files import read_file, reading_failed
 from repro.results.record import sealed, unsealed
@@ -36,6 +36,7 @@ class Declaration(BaseModel):
 
     ``configurations``: the hash of each of these cells and of their cross-entropy cells. ``recorded_before``: their
     runs that already had a record; ``unseen``: its author stated that nobody had seen these. ``declared_at``: ISO, UTC.
+    ``sources``: what only a machine that has it knows of these cells, such as the SHA-256 of a plugin.
     ``rule`` is what judges the cells: a file without one keeps the rule of its time.
     """
 
@@ -52,6 +53,7 @@ class Declaration(BaseModel):
     biasrepro: Text
     recorded_before: Annotated[tuple[Text, ...], Field(strict=False)] = ()
     unseen: bool = False
+    sources: dict[Text, Text] = Field({})
     rule: Literal["half_delta", "three_answers"] = "half_delta"
 
     @property
@@ -99,6 +101,7 @@ def draw_up(table: Table, looks: Looks, *, recorded_before: Sequence[str] = (), 
         biasrepro=repro.__version__,
         recorded_before=tuple(recorded_before),
         unseen=unseen,
+        sources={name: known for cell in cells for name, known in cell.sources.items() if known is not None},
         rule="three_answers",
     )
 
@@ -173,7 +176,7 @@ def read_declaration(results: Path, table: Table) -> Declaration | None:
         raise DataError(f"this preregistration is for another table, {declaration.table}", where=str(path))
     if declaration.alpha != ALPHA:
         raise DataError(f"{looks_text(looks)} use alpha {declaration.alpha:g}, not {ALPHA:g}", where=str(path))
-    now = {cell.id: cell.hash for cell in table.cells}
+    now = {cell.id: digest(cell.determinants(declaration.sources)) for cell in table.cells}
     changed = [cell for cell, digest in declaration.configurations.items() if now.get(cell) != digest]
     if changed:
         raise DataError(

@@ -8,13 +8,11 @@ product's cross-entropy column is Table 2's, trained once. Such a record is read
 table borrows nothing, since its numbers are to be reproduced by runs of its own. Neither does a table with a
 preregistration, whose sample sizes were declared for its own runs.
 
-A completed run counts even at chance level, where it does no better than guessing; it is marked wherever it is shown,
-and nothing is concluded from its cell.
+A completed run counts even at chance level (``chance.py``).
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +21,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal, get_args
 
-from repro.experiment.catalog import DATASETS
-from repro.experiment.schema import Cell, DatasetChoice, Run, Table
+from repro.analysis.chance import is_at_chance
+from repro.analysis.sources import assumed_sources, unlike_assumed
+from repro.experiment.schema import NOTHING, Cell, Run, Table
 from repro.results import Found, RunRecord
 
 Metric = Literal["last", "best"]
@@ -129,36 +128,22 @@ def borrows(table: Table, declared: Collection[str]) -> bool:
 
 
 def equal_cells(table: Table, others: Iterable[Table]) -> dict[str, list[Cell]]:
-    """For the id of each cell of ``table``, the cells of ``others`` with the very same configuration, by id."""
+    """For the id of each cell of ``table``, the cells of ``others`` with the very same configuration, by id.
+
+    A cell of which something is not known on this machine has none.
+    """
     by_hash = defaultdict(list)
     for cell in chain.from_iterable(other.cells for other in others if other.id != table.id):
         by_hash[cell.hash].append(cell)
-    equal = {cell.id: by_hash.get(cell.hash, []) for cell in table.cells}
+    equal = {cell.id: by_hash.get(cell.hash, []) for cell in table.cells if None not in cell.sources.values()}
     return {cell: sorted(found, key=lambda lender: lender.id) for cell, found in equal.items() if found}
 
 
-def why_left_out(run: Run, record: RunRecord) -> Reason | None:
-    """Why a whole record at the place of ``run`` is left out, None if it counts."""
-    if record.configuration_hash != run.hash:
+def why_left_out(run: Run, record: RunRecord, assumed: Mapping[str, str] = NOTHING) -> Reason | None:
+    """Why a whole record at the place of ``run`` is left out, None if it counts; ``assumed`` as in ``count_runs``."""
+    if not record.is_of(run) or unlike_assumed(record.sources, assumed):
         return "configuration"
     return "diverged" if record.status == "diverged" else None
-
-
-def chance_level_percent(dataset: DatasetChoice) -> float:
-    """The top-1 in percent that guessing reaches by luck: p + 3 sqrt(p (1 - p) / n), p = 1 / classes, n test images.
-
-    The number of right guesses is binomial, and above three standard errors in about 1 of 700 runs. On CIFAR-100 this
-    is 1.30 %, far below what any network reaches that learns at all.
-    """
-    facts, p = DATASETS[dataset.name], 1 / dataset.num_classes
-    test_images = facts.test_count * dataset.num_classes / facts.num_classes
-    return 100 * (p + 3 * math.sqrt(p * (1 - p) / test_images))
-
-
-def is_at_chance(record: RunRecord, cell: Cell) -> bool:
-    """Whether a completed run of ``cell`` ended at chance level: no better than guessing at its last epoch."""
-    last = record.last_top1_percent
-    return record.status == "completed" and last is not None and last <= chance_level_percent(cell.dataset)
 
 
 def count_runs(
@@ -170,7 +155,8 @@ def count_runs(
     """The runs of every cell of ``tables``, and the records under rows or columns that those tables do not have.
 
     The order of ``found`` does not matter. A table counts the seeds that it plans and those that it has a record of. A
-    run without a record takes that of a cell that is ``lending`` to its cell (``evidence.lending_cells``).
+    run without a record takes that of a cell that is ``lending`` to its cell (``evidence.lending_cells``). Where the
+    records of a table disagree on something that is not known here, those that most of them agree on count.
     """
     by_cell: dict[CellKey, dict[str, list[Found]]] = defaultdict(dict)
     for (table_id, row, column, seed_name), entry in sorted(_placed(found), key=lambda placed: placed[0]):
@@ -181,13 +167,15 @@ def count_runs(
         own = {key: seeds for key, seeds in by_cell.items() if key[0] == table.id}
         numbers = {seed_of(name) for name in chain.from_iterable(own.values())}
         seeds = sorted({*range(table.seeds), *(number for number in numbers if number is not None)})
+        records = [entry.record for of_cell in own.values() for entry in chain.from_iterable(of_cell.values())]
+        assumed = assumed_sources(table.cells, [record.sources for record in records if record is not None])
         for cell in table.cells:
             key = (table.id, cell.row.id, cell.column.id)
             lenders = [
                 (lender, by_cell.get((lender.table, lender.row.id, lender.column.id), {}))
                 for lender in (lending or {}).get(cell.id, ())
             ]
-            counted[key] = _count_cell(cell, seeds, own.pop(key, {}), lenders, metric)
+            counted[key] = _count_cell(cell, seeds, own.pop(key, {}), lenders, metric, assumed)
         for entry in chain.from_iterable(chain.from_iterable(of_cell.values()) for of_cell in own.values()):
             why: Reason = "unreadable" if _problem_of(entry) == "unreadable" else "unknown"
             unplaced.append(_left_out(entry, why, entry.problem or "the table has no such row or column"))
@@ -205,6 +193,7 @@ def _count_cell(
     recorded: Mapping[str, Sequence[Found]],
     lenders: Sequence[tuple[Cell, Mapping[str, Sequence[Found]]]],
     metric: Metric,
+    assumed: Mapping[str, str],
 ) -> CellRuns:
     """The runs of ``cell``: its own records by the names of their folders, else the first finished one of a lender."""
     completed, figures, diverged, left_out, missing, lost = [], [], [], [], [], []
@@ -218,7 +207,7 @@ def _count_cell(
             missing.append(seed)
             continue
         record = entries[0].record
-        reason, detail = _judge(run, entries, metric)
+        reason, detail = _judge(run, entries, metric, assumed)
         if reason is not None:
             left_out.append(_left_out(entries[0], reason, detail))
         if record is None or reason == "configuration":
@@ -248,14 +237,17 @@ def _lent(seed: int, lenders: Sequence[tuple[Cell, Mapping[str, Sequence[Found]]
     return ()
 
 
-def _judge(run: Run, entries: Sequence[Found], metric: Metric) -> tuple[Reason | None, str]:
+def _judge(
+    run: Run, entries: Sequence[Found], metric: Metric, assumed: Mapping[str, str] = NOTHING
+) -> tuple[Reason | None, str]:
     """Why the records found for ``run`` are left out, in a word and in words; None if they count."""
     records = [entry.record for entry in entries if entry.record]
     if bad := next((entry for entry in entries if entry.record is None), None):
         return _problem_of(bad), bad.problem or "cannot be used"
-    reasons = {why_left_out(run, record) for record in records}
+    reasons = {why_left_out(run, record, assumed) for record in records}
     if "configuration" in reasons:
-        return "configuration", "recorded under another configuration"
+        unlike = next((why for record in records if (why := unlike_assumed(record.sources, assumed))), None)
+        return "configuration", unlike or "recorded under another configuration"
     if len({(record.status, top1(record, metric)) for record in records}) > 1:
         return "unusable", f"{len(records)} records of this run disagree"
     if "diverged" in reasons:

@@ -13,8 +13,7 @@ from repro.bench.compare import ArmResult, compare, measure_bound, ratio, whole_
 from repro.bench.configurations import Setting, with_execution
 from repro.engine.device import choose_device
 from repro.engine.provenance import machine_facts
-from repro.errors import UserError, nearest
-from repro.experiment.catalog import NETWORKS, dataset_facts
+from repro.experiment.catalog import dataset_facts, network
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Execution, Run
 
@@ -40,7 +39,7 @@ class Options:
 def benchmark(
     models: Sequence[str], options: Options, tell: Callable[[str], None], save: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Compare the arms for each network; ``tell`` gets progress messages. Raises UserError for an unknown network.
+    """Compare the arms for each network; ``tell`` gets progress messages. Raises ConfigError for an unknown network.
 
     ``save`` gets the record after each round, with ``finished`` false until the end and each network's rounds so far.
     """
@@ -80,8 +79,7 @@ def benchmark(
 
 def cell_of(model: str, options: Options) -> Cell:
     """The cell whose steps are timed: ``model`` in the recipe of the table with such images, with the bias loss."""
-    if model not in NETWORKS:
-        raise UserError(f"unknown model '{model}'", hint=nearest(model, NETWORKS))
+    network(model)
     table = find_table(f"{_TABLE_OF_SIZE[options.image_size]}+recipe.batch_size={options.batch_size}")
     execution = Execution(recompute=options.recompute)
     row = table.rows[0].model_copy(update={"model": model, "id": model, "published": None, "execution": execution})

@@ -65,10 +65,9 @@ def report(
 
 def _commands(found: Report, again: Sequence[str]) -> list[str]:
     """The commands that fetch the data, train the runs of every table shown and make the report, on any machine."""
-    from repro.experiment.catalog import DATASETS
-
     tables = [section.table for section in found.sections]
-    data = dict.fromkeys(table.dataset.name for table in tables if DATASETS[table.dataset.name].archives)
+    facts = [table.dataset.facts for table in tables]
+    data = dict.fromkeys(known.name for known in facts if known is not None and known.archives)
     commands = [["data", "fetch", name] for name in data]
     commands += [["sweep", _shown_reference(table), "--seeds", str(table.seeds)] for table in tables]
     return [shell_line(["biasrepro", *words]) for words in (*commands, again)]

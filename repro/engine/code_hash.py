@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repro.experiment.catalog import LOSSES, NETWORKS, dataset_facts
+from repro.experiment import catalog
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -48,7 +48,7 @@ WHOLE = "*"
 @cache
 def code_hash(model: str, loss: str, dataset: str) -> str:
     """SHA-256 (hex) of the code that trains network ``model`` with ``loss`` on ``dataset``."""
-    network, chosen_loss, facts = NETWORKS[model], LOSSES[loss], dataset_facts(dataset)
+    network, chosen_loss, facts = catalog.network(model), catalog.loss(loss), catalog.dataset_facts(dataset)
     entries = (network.builder, chosen_loss.builder, facts.decoder)
     layouts = (network.cpu_memory_format, network.cuda_memory_format)
     choices = (*layouts, sorted(chosen_loss.arguments.items()), chosen_loss.weighted)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from repro.errors import ConfigError, UserError
-from repro.experiment.catalog import NETWORKS
+from repro.experiment.catalog import network
 from repro.experiment.schema import Execution
 
 # The first so many of cuDNN's list for a convolution, which has those it expects to be fast first. torch tries 10, for
@@ -130,7 +130,7 @@ def set_up_device(device: torch.device, execution: Execution, threads: int | Non
         compile=execution.compile,
         cuda_graph=on_cuda and execution.cuda_graph,
         deterministic=execution.deterministic,
-        recompute=execution.recompute and "recompute" in NETWORKS[model].options,
+        recompute=execution.recompute and "recompute" in network(model).options,
         threads=torch.get_num_threads(),
     )
 
@@ -140,12 +140,12 @@ def memory_format(execution: Execution, model: str, device_type: str) -> str:
     if execution.memory_format != "auto":
         return execution.memory_format
     if device_type == "cpu":
-        return NETWORKS[model].cpu_memory_format
+        return network(model).cpu_memory_format
     # fp32 is torch's default, its layout included. The gradient of max-pooling in channels_last adds up in another
     # order in every run.
     if execution.precision not in ("tf32", "bf16") or execution.deterministic:
         return "contiguous"
-    return NETWORKS[model].cuda_memory_format
+    return network(model).cuda_memory_format
 
 
 def keep_freed_memory() -> bool:

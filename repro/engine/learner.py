@@ -17,7 +17,7 @@ from repro.engine.randomness import derived_seed, seed_device
 from repro.engine.schedule import learning_rate
 from repro.engine.state import TrainingState
 from repro.engine.step import Totals, make_optimizer, set_learning_rate, train_step
-from repro.experiment.catalog import NETWORKS
+from repro.experiment.catalog import network
 from repro.experiment.schema import Run
 from repro.losses import build_loss
 from repro.models import build_model
@@ -84,7 +84,7 @@ def fresh_state(run: Run, device: torch.device, memory_format: torch.memory_form
     seed_device(torch.device("cpu"), derived_seed(run.seed, "initialization"))
     options = cell.row.options.model_dump()
     # A table may set it for all rows: it applies to the networks that have it.
-    if cell.execution.recompute and "recompute" in NETWORKS[cell.row.model].options:
+    if cell.execution.recompute and "recompute" in network(cell.row.model).options:
         options["recompute"] = True
     model = build_model(cell.row.model, cell.dataset.num_classes, cell.dataset.image_size, **options)
     model = model.to(device).to(memory_format=memory_format).train()

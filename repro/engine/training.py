@@ -255,7 +255,7 @@ class Training:
 
 
 def _same_configuration(record: RunRecord, run: Run, folder: RunFolder) -> RunRecord:
-    if record.configuration_hash == run.hash:
+    if record.is_of(run):
         return record
     raise ConfigError(
         "a run of another configuration is recorded here",

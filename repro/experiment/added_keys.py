@@ -15,6 +15,7 @@ from typing import Any
 # Example: ("recipe", "label_smoothing", 0.0)
 ADDED_KEYS: list[tuple[str, str, Any]] = [
     ("options", "initialization", "network"),
+    ("", "sources", {}),
 ]
 
 

@@ -2,6 +2,9 @@
 
 An entry names its code as ``module:function``; ``imported`` imports it when it is needed. ``register`` adds an entry
 in this process only: the workers of a sweep know the entries of this file.
+
+A plain name is an entry of this file. A name with a slash, ``my_study/tinynet``, is of the plugin ``my_study``, whose
+entries are known once its file is loaded. Its tables can be read, and its records shown, without the file.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from repro.errors import ConfigError, DataError, nearest
+from repro.errors import ConfigError
+from repro.experiment.plugins import checked_name, missing
 from repro.wording import shell_line
 
 Precision = Literal["fp32", "ieee", "tf32", "bf16"]
@@ -221,6 +225,31 @@ DATASETS: dict[str, DatasetFacts] = {
 }
 
 
+def network(name: str) -> Network:
+    """The network of that name; one without a builder if its plugin is not loaded. Raises ConfigError for no name."""
+    return NETWORKS.get(name) or Network(checked_name("network", name, NETWORKS), builder="")
+
+
+def loss(name: str) -> Loss:
+    """The loss of that name; one without a builder if its plugin is not loaded. Raises ConfigError for no name."""
+    return LOSSES.get(name) or Loss(checked_name("loss", name, LOSSES), builder="", weighted=True)
+
+
+def dataset_facts(name: str) -> DatasetFacts:
+    """The facts of a data set. Raises ConfigError for no name, and if its plugin is not loaded."""
+    if name not in DATASETS:
+        raise missing("data set", checked_name("data set", name, DATASETS), DATASETS)
+    return DATASETS[name]
+
+
+def builder_of(entry: Network | Loss) -> Any:
+    """What builds a network or a loss. Raises ConfigError if its plugin is not loaded."""
+    if not entry.builder:
+        is_network = isinstance(entry, Network)
+        raise missing("network" if is_network else "loss", entry.name, NETWORKS if is_network else LOSSES)
+    return imported(entry.builder)
+
+
 def register(entry: Network | Loss | DatasetFacts) -> None:
     """Add an entry under its name. Raises ConfigError if another entry has that name."""
     catalogs: dict[type, dict[str, Any]] = {Network: NETWORKS, Loss: LOSSES, DatasetFacts: DATASETS}
@@ -235,13 +264,6 @@ def imported(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"cannot import '{path}': {error}", hint="Write module:function.") from error
-
-
-def dataset_facts(name: str) -> DatasetFacts:
-    """The facts of a data set. Raises DataError with the nearest name for an unknown one."""
-    if name not in DATASETS:
-        raise DataError(f"unknown data set '{name}'", hint=nearest(name, DATASETS))
-    return DATASETS[name]
 
 
 def default_root() -> Path:

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from repro.errors import ConfigError, UserError, nearest
-from repro.experiment.catalog import DATASETS, NETWORKS
+from repro.experiment.catalog import NETWORKS, network
 from repro.experiment.diagnosis import Problem, describe, key_model, problems_of
 from repro.experiment.papers import PAPERS
 from repro.experiment.schema import BASELINE, Cell, ModelOptions, Run, Table
@@ -254,24 +254,24 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
             reason = f"the column '{BASELINE}' is the baseline of every difference, but its loss is {column.loss}"
             yield Problem(("columns", index, "loss"), reason, f"Give it 'loss: {BASELINE}', or another id.")
     for index, row in enumerate(table.rows):
-        for option in sorted(row.options.model_fields_set - set(NETWORKS[row.model].options)):
+        for option in sorted(row.options.model_fields_set - set(network(row.model).options)):
             if getattr(row.options, option) != ModelOptions.model_fields[option].default:
-                having = [name for name, network in NETWORKS.items() if option in network.options]
+                having = [other.name for other in NETWORKS.values() if option in other.options]
                 reason, hint = f"{row.model} has no option '{option}'", f"Only {', '.join(having)}."
                 yield Problem(("rows", index, "options", option), reason, hint)
         for name in row.published.top1_percent if row.published else ():
             if name not in columns:
                 place = ("rows", index, "published", "top1_percent", name)
                 yield Problem(place, f"no column is called {quoted(name)}", nearest(name, columns))
-    facts, wanted = DATASETS[table.dataset.name], table.dataset.classes
-    available = facts.num_classes
-    if wanted is not None and wanted > available:
-        yield Problem(("dataset", "classes"), f"{table.dataset.name} has {available} classes, not {wanted}")
-    recipe = table.recipe
-    images = facts.train_count * (wanted or available) // available
-    if recipe.drop_last and recipe.batch_size > images:
-        reason = f"{images:,} images are less than a batch of {recipe.batch_size:,}, and drop_last is true"
-        yield Problem(("recipe", "batch_size"), reason)
+    recipe, wanted = table.recipe, table.dataset.classes
+    if (facts := table.dataset.facts) is not None:
+        available = facts.num_classes
+        if wanted is not None and wanted > available:
+            yield Problem(("dataset", "classes"), f"{table.dataset.name} has {available} classes, not {wanted}")
+        images = facts.train_count * (wanted or available) // available
+        if recipe.drop_last and recipe.batch_size > images:
+            reason = f"{images:,} images are less than a batch of {recipe.batch_size:,}, and drop_last is true"
+            yield Problem(("recipe", "batch_size"), reason)
     if list(recipe.decay_epochs) != sorted(set(recipe.decay_epochs)):
         yield Problem(("recipe", "decay_epochs"), "the epochs must increase")
     if recipe.warmup_epochs > recipe.epochs:

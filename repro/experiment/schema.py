@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from repro.experiment import catalog
 from repro.experiment.added_keys import without_neutral
-from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, Precision
+from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, DatasetFacts, Precision, dataset_facts
 from repro.experiment.fields import Identifier, Strict, Title, known, whole_number
 from repro.experiment.papers import PaperChoice
+from repro.experiment.plugins import known_sources
 
 LossName = Annotated[str, AfterValidator(known("loss", LOSSES))]
 DatasetName = Annotated[str, AfterValidator(known("data set", DATASETS))]
@@ -26,6 +30,7 @@ Normalization = Literal["batch", "running", "activation"]
 TableKind = Literal["paper", "released", "variants", "study", "demo"]
 
 BASELINE = "ce"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class DatasetChoice(Strict):
@@ -35,14 +40,19 @@ class DatasetChoice(Strict):
     classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
 
     @property
+    def facts(self) -> DatasetFacts | None:
+        """What is known of the data set; None if it is of a plugin that is not loaded."""
+        return DATASETS.get(self.name)
+
+    @property
     def num_classes(self) -> int:
-        """The number of classes trained on."""
-        return self.classes or DATASETS[self.name].num_classes
+        """The number of classes trained on. Raises ConfigError if the data set is of a plugin that is not loaded."""
+        return self.classes or dataset_facts(self.name).num_classes
 
     @property
     def image_size(self) -> int:
-        """Height and width of the images in pixels."""
-        return DATASETS[self.name].image_size
+        """Height and width of the images in pixels. Raises ConfigError as ``num_classes`` does."""
+        return dataset_facts(self.name).image_size
 
 
 class Augmentation(Strict):
@@ -141,12 +151,20 @@ class Cell(Strict):
         """``table/row/column``."""
         return f"{self.table}/{self.row.id}/{self.column.id}"
 
-    def determinants(self) -> dict[str, Any]:
+    @property
+    def sources(self) -> dict[str, str | None]:
+        """What only a machine that has it knows: the SHA-256 of each plugin, by name. None if it is not known here."""
+        return known_sources((self.row.model, self.column.loss, self.dataset.name))
+
+    def determinants(self, recorded: Mapping[str, str] = NOTHING) -> dict[str, Any]:
         """What determines the numbers of this cell's runs except the seed, as plain JSON data.
 
-        Keys of ``ADDED_KEYS`` are left out at their neutral value.
+        Keys of ``ADDED_KEYS`` are left out at their neutral value. ``recorded`` are the sources of a record, used for
+        those that are not known here.
         """
-        return without_neutral(self._sections())
+        sources = {name: known or recorded.get(name) for name, known in self.sources.items()}
+        known = {name: sha256 for name, sha256 in sources.items() if sha256 is not None}
+        return without_neutral({**self._sections(), "sources": known})
 
     def _sections(self) -> dict[str, Any]:
         return {
@@ -154,7 +172,7 @@ class Cell(Strict):
             "recipe": self.recipe.model_dump(mode="json"),
             "loss": self.column.loss,
             # A loss without weights gives the same runs under every weighting.
-            "weighting": self.weighting.model_dump(mode="json") if LOSSES[self.column.loss].weighted else None,
+            "weighting": self.weighting.model_dump(mode="json") if catalog.loss(self.column.loss).weighted else None,
             "model": self.row.model,
             "options": self.row.options.model_dump(mode="json"),
             "execution": self.execution.model_dump(mode="json"),
@@ -177,9 +195,9 @@ class Run(Strict):
         """``table/row/column/seed-n``, also its folder under the results."""
         return f"{self.cell.id}/seed-{self.seed}"
 
-    def configuration(self) -> dict[str, Any]:
-        """The resolved configuration as plain JSON data, as in ``run.json``."""
-        return {**self.cell.determinants(), "seed": self.seed}
+    def configuration(self, recorded: Mapping[str, str] = NOTHING) -> dict[str, Any]:
+        """The resolved configuration as plain JSON data, as in ``run.json``; ``recorded`` as in ``determinants``."""
+        return {**self.cell.determinants(recorded), "seed": self.seed}
 
     @property
     def hash(self) -> str:
@@ -232,7 +250,7 @@ class Table(Strict):
     @property
     def proposed(self) -> Column:
         """The column that represents the table: the first whose loss a paper proposes, else the last."""
-        return next((column for column in self.columns if LOSSES[column.loss].proposed), self.columns[-1])
+        return next((column for column in self.columns if catalog.loss(column.loss).proposed), self.columns[-1])
 
     @property
     def cells(self) -> tuple[Cell, ...]:

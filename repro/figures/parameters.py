@@ -9,7 +9,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 
 from repro.analysis.claim_tests import COMPACT_UP_TO, LARGE_FROM
-from repro.experiment.catalog import LOSSES
+from repro.experiment.catalog import loss
 from repro.experiment.papers import PAPERS
 from repro.experiment.schema import Column, Row
 from repro.figures.deltas import add_legend, and_the_papers, draw_results
@@ -71,7 +71,7 @@ def _start(group: Sequence[float], gap: float) -> float:
 
 def _proposed(table: Recorded) -> Column | None:
     """The column of the loss that the paper proposes."""
-    return next((column for column in table.compared if LOSSES[column.loss].proposed), None)
+    return next((column for column in table.compared if loss(column.loss).proposed), None)
 
 
 def _printed(row: Row) -> float | None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from repro.experiment.catalog import LOSSES
+from repro.experiment import catalog
 from repro.experiment.schema import Column
 
 FORMATS = ("pdf", "svg", "png")
@@ -80,7 +80,7 @@ def series_of(columns: Sequence[Column]) -> dict[str, Series]:
     """The style of each column, by id: its loss's own, or the next unused one."""
     chosen: dict[str, Series] = {}
     for column in columns:
-        loss = LOSSES[column.loss]
+        loss = catalog.loss(column.loss)
         own = [Series(loss.colour, loss.dashes, loss.marker or "o")] if loss.colour else []
         unused = (series for series in (*own, *_MORE) if series not in chosen.values())
         chosen[column.id] = next(unused, _MORE[len(chosen) % len(_MORE)])

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from repro.errors import UserError, nearest
-from repro.experiment.catalog import NETWORKS, imported
+from repro.experiment.catalog import NETWORKS, builder_of, network
 
 __all__ = ["build_model"]
 
@@ -43,15 +43,15 @@ def build_model(name: str, num_classes: int, image_size: int = 32, **options: ob
     "layers", PyTorch's default of each layer, as in the authors' code and its base). Raises UserError for an unknown
     name, option or value, and for an option that the network does not have.
     """
-    if name not in NETWORKS:
-        raise UserError(f"unknown model {name!r}", hint=nearest(name, NETWORKS))
+    entry = network(name)
+    build = builder_of(entry)
     if num_classes < 1:
         raise UserError(f"cannot build a classifier of {num_classes} classes", hint="num_classes must be at least 1.")
     chosen = _chosen(name, options)
-    if "stem_stride" in NETWORKS[name].options and "stem_stride" not in chosen:
+    if "stem_stride" in entry.options and "stem_stride" not in chosen:
         chosen["stem_stride"] = 1 if image_size <= LARGEST_WITH_FULL_STEM else 2
     initialization = chosen.pop("initialization", "network")
-    model: nn.Module = imported(NETWORKS[name].builder)(num_classes, **chosen)
+    model: nn.Module = build(num_classes, **chosen)
     if initialization == "layers":
         for layer in model.modules():
             if callable(reset := getattr(layer, "reset_parameters", None)):
@@ -70,8 +70,8 @@ def _chosen(name: str, options: Mapping[str, object]) -> dict[str, object]:
             raise UserError(f"unknown {option} {value!r}", hint=nearest(str(value), map(str, OPTIONS[option])))
         if value == OPTIONS[option][0]:
             continue
-        if option not in NETWORKS[name].options:
-            having = ", ".join(network.name for network in NETWORKS.values() if option in network.options)
+        if option not in network(name).options:
+            having = ", ".join(other.name for other in NETWORKS.values() if option in other.options)
             raise UserError(f"{name} has no {option} {value!r}", hint=f"Networks that have it: {having}.")
         chosen[option] = value
     return chosen

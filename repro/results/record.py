@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from repro.errors import DataError, NewerVersion
-from repro.experiment.schema import digest
+from repro.experiment.schema import Run, digest
 from repro.results.epochs import Epochs
 from repro.results.record_fields import AtLeastOne, Count, Percent, Positive, Seconds, Seed, StrictRecord, Text
 
@@ -45,6 +45,7 @@ class _Configuration(_Open):
     options: dict[str, Any]
     execution: dict[str, Any]
     seed: int
+    sources: dict[str, str] = Field({})
 
 
 class Provenance(StrictRecord):
@@ -104,6 +105,20 @@ class RunRecord(StrictRecord):
     execution_in_force: dict[str, Any]
     provenance: Provenance
     epochs: Epochs = Field(strict=False)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What the run used that only a machine which has it knows, by name: the SHA-256 of each plugin."""
+        sources: dict[str, str] = self.configuration.get("sources", {})
+        return sources
+
+    def is_of(self, run: Run) -> bool:
+        """Whether this is a record of the configuration of ``run``.
+
+        What of ``run`` is not known on this machine, such as the code of a plugin that is not loaded, is taken from the
+        record.
+        """
+        return self.configuration_hash == digest(run.configuration(self.sources))
 
     def outcome(self) -> dict[str, Any]:
         """The record as plain data without provenance and times: equal for two runs that computed the same."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from repro.analysis.runs import chance_level_percent, is_at_chance, why_left_out
+from repro.analysis.chance import chance_level_percent, is_at_chance
+from repro.analysis.runs import why_left_out
+from repro.analysis.sources import assumed_sources, unlike_assumed
 from repro.errors import DataError
 from repro.experiment.added_keys import with_neutral
-from repro.experiment.schema import Cell, Run
+from repro.experiment.schema import NOTHING, Cell, Run
 from repro.results import RunFolder, RunRecord, find_record, read_failure
 from repro.results.files import file_time, read_each
 from repro.results.ownership import last_owner
@@ -50,13 +52,14 @@ _WITHOUT_RECORD = (Stage.FAILED, Stage.LOST, Stage.INTERRUPTED, Stage.MISSING)
 class RunState:
     """A run's stage; ``detail`` says why it is not just done or to do; ``record``, if any, has no epochs.
 
-    ``lender`` is the table that recorded it, if that is another one.
+    ``lender`` is the table that recorded it, if that is another one; ``sources`` are those of its record.
     """
 
     stage: Stage
     detail: str | None = None
     record: RunRecord | None = None
     lender: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def survey(
@@ -77,9 +80,18 @@ def survey(
                 if found.stage in FINISHED:
                     state = replace(found, lender=cell.table)
                     break
-        return run.id, replace(state, record=None)
+        return run.id, replace(state, record=None, sources=state.record.sources if state.record else NOTHING)
 
-    return dict(read_each(stage_of, runs))
+    runs = list(runs)
+    states = dict(read_each(stage_of, runs))
+    cells = {run.cell.id: run.cell for run in runs}
+    assumed = assumed_sources(cells.values(), [state.sources for state in states.values()])
+    return {name: _as_assumed(state, assumed) for name, state in states.items()}
+
+
+def _as_assumed(state: RunState, assumed: Mapping[str, str]) -> RunState:
+    unlike = unlike_assumed(state.sources, assumed)
+    return RunState(Stage.FOREIGN, unlike) if unlike and state.stage in FINISHED else state
 
 
 def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None) -> RunState:
@@ -92,12 +104,13 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
         return _unfinished(folder, now)
     match why_left_out(run, record):
         case "configuration":
-            detail = _first_difference(with_neutral(record.configuration), with_neutral(run.configuration()))
+            wanted = run.configuration(record.sources)
+            detail = _first_difference(with_neutral(record.configuration), with_neutral(wanted))
             return RunState(Stage.FOREIGN, detail, record)
         case "diverged":
             return RunState(Stage.DIVERGED, record.reason, record)
-    if is_at_chance(record, run.cell):
-        level = chance_level_percent(run.cell.dataset)
+    level = chance_level_percent(run.cell.dataset)
+    if level is not None and is_at_chance(record, run.cell):
         detail = f"{record.last_top1_percent:.2f} % at the last epoch, and guessing reaches up to {level:.2f} %"
         return RunState(Stage.CHANCE, detail, record)
     return RunState(Stage.COMPLETED, None, record)

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from repro.analysis.chance import chance_level_percent
 from repro.analysis.runs import (
     CellKey,
     CellRuns,
     LeftOut,
     Metric,
     Reason,
-    chance_level_percent,
     count_runs,
     difference_points,
 )
@@ -144,7 +144,8 @@ class _Builder:
         accepted = [record for cell in cells for record in cell.completed if record.provenance.changes_accepted]
         self._accepted_text = accepted_text(accepted, table.id) if accepted else ""
         dead = [record for cell in cells for record in cell.at_chance]
-        self._chance_text = chance_text(dead, chance_level_percent(table.dataset), table.id) if dead else ""
+        level = chance_level_percent(table.dataset)
+        self._chance_text = chance_text(dead, level, table.id) if dead and level is not None else ""
         self._variants_text = variants_text(sorted({source.table.id for source in sources if source.variant}))
 
     def row(self, source: _Source) -> AssembledRow:

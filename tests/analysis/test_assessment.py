@@ -15,9 +15,10 @@ from statsmodels.stats.multitest import multipletests
 
 from repro.analysis.assessment import Assessment, assess
 from repro.analysis.cell import CellResult
+from repro.analysis.chance import chance_level_percent
 from repro.analysis.claims import Answer, assess_claims
 from repro.analysis.preregistration import Declaration
-from repro.analysis.runs import CellKey, chance_level_percent, equal_cells
+from repro.analysis.runs import CellKey, equal_cells
 from repro.analysis.sample_size import expected_verdicts, plan_seeds
 from repro.analysis.stats.alpha_spending import Looks, look_levels
 from repro.analysis.stats.decision_rule import SMALLEST_EFFECT, Printed, Verdict

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from repro.experiment.catalog import NETWORKS
+from repro.experiment.catalog import network
 from repro.experiment.schema import Cell, Run
 from repro.results import RunRecord
 from repro.sweep.devices.slots import Slot
@@ -126,7 +126,7 @@ def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Esti
         if (known := cost.run_seconds(epochs)) is not None:
             seconds.append(known)
             starts += cost.start_seconds
-        parameters = cost.parameters or NETWORKS[run.cell.row.model].parameters_at_most
+        parameters = cost.parameters or network(run.cell.row.model).parameters_at_most
         checkpoints.append(parameters * CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_AT_ONCE)
     disk += sum(sorted(checkpoints)[-slots:])
     wall = max(sum(seconds) / slots, *seconds) if seconds else 0.0
