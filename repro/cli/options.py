@@ -82,6 +82,13 @@ Anonymous = Annotated[
     bool,
     typer.Option("--anonymous", help="Leave host and command line out of the record, for double-blind review."),
 ]
+KeepWeights = Annotated[
+    bool,
+    typer.Option(
+        "--keep-weights",
+        help="Keep the final weights beside the record, as weights.safetensors (4 bytes a parameter).",
+    ),
+]
 
 TensorBoard = Annotated[
     Path | None,

@@ -41,14 +41,14 @@ def require_writable(results: Path, runs: Sequence[Run] = ()) -> None:
             )
 
 
-def require_space(results: Path, plan: Plan, at_once: int) -> None:
-    """Raise UserError if the records and checkpoints of the remaining runs do not fit on the disk."""
+def require_space(results: Path, plan: Plan, at_once: int, *, keep_weights: bool) -> None:
+    """Raise UserError if the records, checkpoints and kept weights of the remaining runs do not fit on the disk."""
     from repro.cli.console import size
     from repro.results.disk_space import free_bytes
     from repro.sweep.cost.estimate import estimate
     from repro.wording import counted
 
-    needed, free = estimate(plan.todo, {}, at_once).disk_bytes, free_bytes(results)
+    needed, free = estimate(plan.todo, {}, at_once, keep_weights=keep_weights).disk_bytes, free_bytes(results)
     if free < needed:
         raise UserError(
             f"not enough disk space: {counted(len(plan.todo), 'run')} may need {size(needed)}; {size(free)} free",

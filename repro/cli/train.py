@@ -14,6 +14,7 @@ from repro.cli import options
 from repro.cli.preflight import decode_with_progress
 from repro.cli.references import complete_cell, declared, find_target
 from repro.cli.tensorboard import TensorBoardLog
+from repro.engine.recording import Recording
 from repro.errors import Interrupted, UserError
 from repro.progress import Listener, Progress
 
@@ -52,6 +53,7 @@ def train(
     progress: Display = "auto",
     allow_changed: options.AllowChanged = False,
     anonymous: options.Anonymous = False,
+    keep_weights: options.KeepWeights = False,
     tensorboard: options.TensorBoard = None,
     stop_at_eof: StopAtEof = False,
 ) -> None:
@@ -80,12 +82,11 @@ def train(
 
                 if stop.asked():
                     raise Interrupted(f"{run.id}: training had not started")
-                train_here = partial(train_run, run, results=results, data_root=root, node_data=node_data)
-                record = train_here(
-                    device=device,
+                begin = partial(train_run, run, results=results, data_root=root, node_data=node_data, device=device)
+                record = begin(
                     threads=threads,
                     allow_changed=allow_changed,
-                    anonymous=anonymous,
+                    recording=Recording(anonymous=anonymous, keep_weights=keep_weights),
                     listen=listen,
                     should_stop=stop.asked,
                 )
@@ -94,7 +95,7 @@ def train(
                 say_how_to_resume(interruption, context.obj or ["train", reference])
             raise typer.Exit(stop.exit_code) from interruption
     if for_people:
-        say_result(record, folder, reference, trained_before=trained_before)
+        say_result(record, folder, reference, trained_before=trained_before, keep_weights=keep_weights)
     if record.status == "diverged":
         raise typer.Exit(1)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from repro.cli.console import console, duration, percent, rate, say, text_line
+from repro.cli.console import console, duration, percent, rate, say, size, text_line
 from repro.cli.options import ProgressStyle
 from repro.cli.references import command_line
 from repro.errors import Interrupted
@@ -128,7 +128,9 @@ def epoch_line(progress: Progress) -> str:
     return "  ".join(parts)
 
 
-def say_result(record: RunRecord, folder: RunFolder, reference: str, *, trained_before: bool) -> None:
+def say_result(
+    record: RunRecord, folder: RunFolder, reference: str, *, trained_before: bool, keep_weights: bool = False
+) -> None:
     """Print the result of the run, where its record is, and what to run next."""
     if trained_before:
         say(f"{record.id} was trained before, on {record.provenance.finished_at}; nothing was done.", "yellow")
@@ -143,6 +145,10 @@ def say_result(record: RunRecord, folder: RunFolder, reference: str, *, trained_
         say("whether the code had uncommitted changes is not recorded: git did not report it", "yellow")
     table = reference.rsplit("/", 2)[0]
     say(f"record  {folder.record}")
+    if record.weights is not None:
+        say(f"weights {folder.weights}  {size(record.weights.size_bytes)}")
+    elif keep_weights:
+        say("weights none: a diverged run keeps none", "yellow")
     say(f"next    {command_line('sweep', table, results=folder.results)}")
     say(f"        {command_line('table', table, results=folder.results)}")
 

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 _HINTS = {
     "unreadable": "not checked: fix that (permissions: chmod; open files: ulimit -n) and verify again",
     "newer": "update biasrepro to use it",
+    "missing": "copy it back if there is a copy; the record itself is whole",
     "misplaced": "keep it: rename it to checkpoint.pt in its run's folder, if there is none, to resume from it",
 }
 _DAMAGE_HINTS = {
     "run.json": "move it away; the next sweep trains the run again",
+    "weights.safetensors": "copy it back if there is a copy, or move it and run.json away and train the run again",
     "looks.json": "restore it from version control: no other preregistration can replace it",
 }
 _CHECKPOINT_HINT = "the next attempt quarantines it and resumes from the previous checkpoint"
@@ -37,7 +39,7 @@ def verify(
         ),
     ] = RESULTS_DEFAULT,
 ) -> None:
-    """Check every byte of every record and checkpoint; list damaged, quarantined, leftover and unrecognised files.
+    """Check every byte of records, weights and checkpoints; list damaged, missing, leftover and unrecognised files.
 
     Nothing is changed. Exit code 1 if a file is damaged or cannot be read.
     """
@@ -55,10 +57,11 @@ def verify(
     for finding in found.findings:
         _show(finding)
     damaged, unreadable = found.of_kind("damaged"), [*found.of_kind("unreadable"), *found.of_kind("newer")]
-    summary = (
-        f"{counted(found.records, 'record')} and {counted(found.checkpoints, 'checkpoint')} are whole; "
-        f"{len(damaged) or 'none'} damaged"
-    )
+    records, checkpoints = counted(found.records, "record"), counted(found.checkpoints, "checkpoint")
+    weights = f", {counted(found.weights, 'weights file')}" if found.weights else ""
+    summary = f"{records}{weights} and {checkpoints} are whole; {len(damaged) or 'none'} damaged"
+    if missing := found.of_kind("missing"):
+        summary += f", {len(missing)} missing"
     if unreadable:
         summary += f", {len(unreadable)} unreadable"
     say(summary, "bold red" if damaged or unreadable else "bold green")

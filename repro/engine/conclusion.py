@@ -9,9 +9,11 @@ from repro.data import Dataset
 from repro.engine.code_hash import shared_code_hash
 from repro.engine.device import DeviceSettings
 from repro.engine.provenance import environment_facts, hash_of_code
+from repro.engine.recording import Recording
 from repro.engine.state import TrainingState
 from repro.experiment.schema import Run
 from repro.results import Provenance, RunRecord
+from repro.results.weights_file import KeptWeights
 
 
 def conclude(
@@ -21,14 +23,13 @@ def conclude(
     reason: str | None,
     dataset: Dataset,
     start_seconds: Mapping[str, float],
-    *,
-    anonymous: bool = False,
+    recording: Recording,
+    weights: KeptWeights | None,
 ) -> RunRecord:
-    """The record of ``run``; ``reason`` says why it diverged, None if it completed.
-
-    An ``anonymous`` one has an empty host and command.
-    """
-    facts = environment_facts(settings.device) | (dict.fromkeys(("host", "command"), "") if anonymous else {})
+    """The record of ``run``; ``reason`` says why it diverged, None if it completed. ``weights`` is the file kept."""
+    facts = environment_facts(settings.device)
+    if recording.anonymous:
+        facts |= dict.fromkeys(("host", "command"), "")
     cell, history = run.cell, state.history
     best = max(history, key=lambda epoch: epoch.test_top1_percent) if history else None
     train_seconds = sum(epoch.train_seconds for epoch in history)
@@ -48,6 +49,7 @@ def conclude(
         best_top1_percent=best.test_top1_percent if best else None,
         best_epoch=best.epoch if best else None,
         state_hash=None if reason else state.hash(),
+        weights=weights,
         execution_in_force=settings.to_record(),
         provenance=Provenance(
             **facts,

@@ -16,9 +16,11 @@ from repro.engine import checkpoint
 from repro.engine.changes import check_changes
 from repro.engine.conclusion import conclude
 from repro.engine.device import DeviceSettings, choose_device, keep_freed_memory, set_up_device
+from repro.engine.final_weights import weights_to_bytes
 from repro.engine.finite_check import FiniteCheck
 from repro.engine.learner import Learner
 from repro.engine.provenance import device_name, fingerprint
+from repro.engine.recording import NUMBERS_ALONE, Recording
 from repro.engine.reporting import Reporter, StartTimes
 from repro.engine.schedule import learning_rate
 from repro.engine.state import finished_epoch
@@ -26,7 +28,7 @@ from repro.errors import ConfigError, Interrupted
 from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Run
 from repro.progress import Listener, Progress, ignore
-from repro.results import RunFolder, RunRecord, find_record, write_record
+from repro.results import RunFolder, RunRecord, find_record, require_weights, write_record, write_weights
 from repro.results.checkpoint_file import Header
 from repro.results.disk_space import failed_writes_explained, require_space
 from repro.results.ownership import Ownership, own
@@ -45,26 +47,27 @@ def train_run(
     device: str = "auto",
     threads: int | None = None,
     allow_changed: bool = False,
-    anonymous: bool = False,
+    recording: Recording = NUMBERS_ALONE,
     listen: Listener = ignore,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord:
     """Train ``run`` to its end, from its checkpoint if it has one, and write its record under ``results``.
 
-    ``node_data`` is a local folder for a copy of the decoded images; None opens those in ``data_root``. The record of
-    an ``anonymous`` run names neither host nor command. A run that has a record is not trained again. Raises:
+    ``node_data`` is a local folder for a copy of the decoded images; None opens those in ``data_root``. A run that has
+    a record is not trained again. Raises:
 
     - Interrupted once ``should_stop`` is true and a checkpoint is saved; OwnedElsewhere if another process trains the
       run;
     - ConfigError if the record or the checkpoint belongs to another configuration, or if configuration, code, torch,
       device or thread count changed since the checkpoint (unless ``allow_changed``, which marks the record);
-    - DataError for missing or damaged data; UserError if the disk is too full to start, RunFailure if it fills up.
+    - DataError for missing or damaged data; UserError if the disk is too full to start, and for a record without the
+      weights that ``recording`` keeps; RunFailure if the disk fills up.
     """
     # --- Already recorded? ---
     start = StartTimes()
     folder = RunFolder.of(results, run)
     if (finished := find_record(folder)) is not None:
-        return _same_configuration(finished, run, folder)
+        return _as_asked(finished, run, folder, recording)
 
     # --- Device. Report missing data before taking the lock, which creates the run's folder ---
     settings = set_up_device(choose_device(device), run.cell.execution, threads, run.cell.row.model)
@@ -72,7 +75,7 @@ def train_run(
 
     with own(folder) as ownership:
         if (finished := find_record(folder)) is not None:  # by another process, just now
-            return _same_configuration(finished, run, folder)
+            return _as_asked(finished, run, folder, recording)
 
         # --- Data ---
         keep_freed_memory()
@@ -86,16 +89,9 @@ def train_run(
         training.resume(ownership, allow_changed=allow_changed)
         start.done("network")
 
-        # --- Train ---
+        # --- Train, record ---
         reason = training.train(ownership)
-
-        # --- Record ---
-        start_seconds = start.seconds | training.learner.capture_seconds
-        record = conclude(run, training.state, settings, reason, dataset, start_seconds, anonymous=anonymous)
-        with failed_writes_explained(ownership.folder, "the record"):
-            write_record(ownership.folder, record, ownership.write)
-        training.reporter.report("diverged" if reason else "completed", reason)
-        return record
+        return training.record(ownership, reason, start, recording)
 
 
 def _load_images(run: Run, data_root: Path, node_data: Path | None, listen: Listener) -> Dataset:
@@ -119,6 +115,8 @@ class Training:
     ) -> None:
         self.run = run
         self.recipe = run.cell.recipe
+        self.dataset = dataset
+        self.settings = settings
         self.device = settings.device
         self.should_stop = should_stop
         self.learner = Learner(run, dataset, settings)
@@ -169,6 +167,20 @@ class Training:
                 self._save(ownership)
                 self._stop_if_asked()
         return None
+
+    def record(self, ownership: Ownership, reason: str | None, start: StartTimes, recording: Recording) -> RunRecord:
+        """Write the weights, if they are kept, then the record, which names them; ``reason`` says why it diverged."""
+        folder, weights = ownership.folder, None
+        if recording.keep_weights and reason is None:
+            raw = weights_to_bytes(self.state.model, self.run, self.dataset)
+            with failed_writes_explained(folder, "the weights file", len(raw)):
+                weights = write_weights(folder, raw, ownership.write)
+        start_seconds = start.seconds | self.learner.capture_seconds
+        record = conclude(self.run, self.state, self.settings, reason, self.dataset, start_seconds, recording, weights)
+        with failed_writes_explained(folder, "the record"):
+            write_record(folder, record, ownership.write)
+        self.reporter.report("diverged" if reason else "completed", reason)
+        return record
 
     def _train_epoch(self, ownership: Ownership) -> str | None:
         """Train the remaining steps of the epoch. Returns why the run diverged, or None."""
@@ -254,11 +266,14 @@ class Training:
             raise Interrupted(f"{self.run.id}: checkpoint saved at epoch {self.state.epoch}, step {self.state.step}")
 
 
-def _same_configuration(record: RunRecord, run: Run, folder: RunFolder) -> RunRecord:
-    if record.is_of(run):
-        return record
-    raise ConfigError(
-        "a run of another configuration is recorded here",
-        where=str(folder.record),
-        hint="Use another --results folder, or move this record away.",
-    )
+def _as_asked(record: RunRecord, run: Run, folder: RunFolder, recording: Recording) -> RunRecord:
+    """The record that is there already. Raises UserError if it is not what would be recorded now."""
+    if not record.is_of(run):
+        raise ConfigError(
+            "a run of another configuration is recorded here",
+            where=str(folder.record),
+            hint="Use another --results folder, or move this record away.",
+        )
+    if recording.keep_weights and record.status == "completed":
+        require_weights(folder, record)
+    return record

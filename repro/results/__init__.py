@@ -10,8 +10,10 @@ from repro.results.store import (
     load_records,
     read_failure,
     read_record,
+    require_weights,
     write_failure,
     write_record,
+    write_weights,
 )
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "load_records",
     "read_failure",
     "read_record",
+    "require_weights",
     "write_failure",
     "write_record",
+    "write_weights",
 ]

@@ -1,4 +1,4 @@
-"""Check every file of a results folder: whole, damaged, unreadable, quarantined, leftover or unrecognised.
+"""Check every file of a results folder: whole, damaged, unreadable, missing, quarantined, leftover or unrecognised.
 
 Nothing is changed. A file that cannot be read is a finding; the check continues with the rest.
 """
@@ -17,10 +17,11 @@ from repro.errors import DataError
 from repro.results.checkpoint_file import check_checkpoint
 from repro.results.files import read_file, reading_failed
 from repro.results.ownership import OWNER_FILE, owner_of
-from repro.results.record import unsealed
+from repro.results.record import RunRecord, unsealed
 from repro.results.store import PREREGISTRATION, RunFolder, find_record, read_record
+from repro.results.weights_file import read_weights
 
-Kind = Literal["damaged", "unreadable", "newer", "misplaced", "quarantined", "leftover", "unrecognised"]
+Kind = Literal["damaged", "unreadable", "newer", "missing", "misplaced", "quarantined", "leftover", "unrecognised"]
 
 _SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
 _OTHER_RUN_FILES = re.compile(rf"failure\.json|progress\.json|run\.log|{OWNER_FILE.pattern}")
@@ -41,9 +42,10 @@ class Finding:
 
 @dataclass
 class Inspection:
-    """Counts of whole records and checkpoints, the checkpoints' size, runs in training, and the findings."""
+    """Counts of whole records, weights and checkpoints, the checkpoints' size, runs in training, and the findings."""
 
     records: int = 0
+    weights: int = 0
     checkpoints: int = 0
     checkpoint_bytes: int = 0
     in_training: int = 0
@@ -83,11 +85,14 @@ def _inspect_run(folder: RunFolder, found: Inspection) -> None:
         return
     owned = owner_of(folder) is not None
     found.in_training += owned
+    record = None
     for path in paths:
         if path == folder.record:
             with _problems_noted(path, found):
-                read_record(path)
+                record = read_record(path)
                 found.records += 1
+        elif path == folder.weights:
+            continue
         elif path in (folder.checkpoint, folder.previous_checkpoint):
             if not owned:  # its owner may be replacing it
                 with _problems_noted(path, found):
@@ -99,6 +104,23 @@ def _inspect_run(folder: RunFolder, found: Inspection) -> None:
                 found.findings.append(Finding("leftover", path, "its writer was killed", _size(path)))
         elif not _OTHER_RUN_FILES.fullmatch(path.name):
             found.findings.append(Finding("unrecognised", path, "not a file of a run", _size(path)))
+    # Beside a record that is not whole there is nothing to check weights against; an owner may be replacing them.
+    if not owned and (record is not None or folder.record not in paths):
+        _inspect_weights(folder, record, folder.weights in paths, found)
+
+
+def _inspect_weights(folder: RunFolder, record: RunRecord | None, there: bool, found: Inspection) -> None:
+    path = folder.weights
+    if record is not None and record.weights is not None:
+        if not there:
+            found.findings.append(Finding("missing", path, "its record names these weights"))
+            return
+        with _problems_noted(path, found):
+            read_weights(path, record.weights)
+            found.weights += 1
+    elif there:
+        why = "its record names no weights" if record else "its run has no record"
+        found.findings.append(Finding("leftover", path, why, _size(path)))
 
 
 def _inspect_checkpoint(path: Path, folder: RunFolder, found: Inspection) -> None:

@@ -40,7 +40,7 @@ SILENT_SECONDS = 120.0
 FUTURE_SECONDS = 3600.0  # a heartbeat further ahead shows that the clock was set back; it counts as old
 
 OWNER_FILE = re.compile(r"owner-([1-9][0-9]{0,8})\.json")  # as `_file` names it: no other file is an owner's
-_COMMITS_UNDER_WAY = (".checkpoint.*.part", ".run.json.*.part", ".progress.*.part")
+_COMMITS_UNDER_WAY = (".checkpoint.*.part", ".run.json.*.part", ".weights.*.part", ".progress.*.part")
 
 
 class OwnedElsewhere(UserError):

@@ -15,6 +15,7 @@ from repro.errors import DataError, NewerVersion
 from repro.experiment.schema import Run, digest
 from repro.results.epochs import Epochs
 from repro.results.record_fields import AtLeastOne, Count, Percent, Positive, Seconds, Seed, StrictRecord, Text
+from repro.results.weights_file import KeptWeights
 
 SCHEMA_VERSION = 1
 _SEAL_KEY = b',\n  "seal": "'
@@ -84,7 +85,8 @@ class RunRecord(StrictRecord):
     """A finished run: completed, or diverged (a non-finite loss stopped it; ``reason`` names the step).
 
     ``state_hash`` is the SHA-256 over the final weights, buffers, momentum and loss state: equal for two runs that end
-    with the same bits. ``last`` and ``best`` are test accuracies; best is selected on the test set.
+    with the same bits. ``weights`` is the hash of the file beside the record, if the run keeps one. ``last`` and
+    ``best`` are test accuracies; best is selected on the test set.
     """
 
     schema_version: Literal[1] = 1
@@ -102,6 +104,7 @@ class RunRecord(StrictRecord):
     best_top1_percent: Percent | None
     best_epoch: Count | None
     state_hash: Text | None
+    weights: KeptWeights | None = None
     execution_in_force: dict[str, Any]
     provenance: Provenance
     epochs: Epochs = Field(strict=False)
@@ -121,14 +124,15 @@ class RunRecord(StrictRecord):
         return self.configuration_hash == digest(run.configuration(self.sources))
 
     def outcome(self) -> dict[str, Any]:
-        """The record as plain data without provenance and times: equal for two runs that computed the same."""
+        """The record without provenance, times and what was kept: equal for two runs that computed the same."""
         times = {"train_seconds", "test_seconds", "images_per_second"}
-        return self.model_dump(mode="json", exclude={"provenance": True, "epochs": {"__all__": times}})
+        return self.model_dump(mode="json", exclude={"provenance": True, "weights": True, "epochs": {"__all__": times}})
 
 
 def to_bytes(record: RunRecord) -> bytes:
     """The sealed JSON of a record, one line a field and one line an epoch."""
-    fields = record.model_dump(mode="json")
+    # A run that keeps no weights has the record that it had before there were any.
+    fields = record.model_dump(mode="json", exclude=None if record.weights else {"weights"})
     epochs = ",\n".join(f"    {_json(epoch)}" for epoch in fields.pop("epochs"))
     lines = [f'  "{key}": {_json(value)}' for key, value in fields.items()]
     lines.append(f'  "epochs": [\n{epochs}\n  ]' if epochs else '  "epochs": []')

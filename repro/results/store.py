@@ -2,7 +2,8 @@
 
 ``<results>/<table>/<row>/<column>/seed-<n>/`` holds ``run.json`` (the record, once the run has ended); in training
 ``checkpoint.pt``, ``checkpoint.previous.pt``, ``owner-<n>.json`` (who trains it) and ``progress.json``;
-``failure.json`` (why the last attempt failed, until one succeeds) and ``run.log`` (what the worker printed).
+``failure.json`` (why the last attempt failed, until one succeeds) and ``run.log`` (what the worker printed);
+``weights.safetensors`` (the final weights, if the run keeps them).
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from repro.errors import DataError
+from repro.errors import DataError, UserError
 from repro.experiment.schema import Run
 from repro.results.durable import Writer, make_folder, write_durably
 from repro.results.files import read_each, read_file, reading_failed
 from repro.results.record import RunRecord, from_bytes, to_bytes
+from repro.results.weights_file import KeptWeights
 
+TO_KEEP_WEIGHTS = (
+    "To get them, move run.json away and train the run again with --keep-weights. On the same machine and code, an "
+    "equal state_hash in both records shows that they are the same weights."
+)
 PREREGISTRATION = "looks.json"  # in the results folder of a table that has one
 
 
@@ -45,6 +51,11 @@ class RunFolder:
     def record(self) -> Path:
         """The sealed record, once the run has ended."""
         return self.path / "run.json"
+
+    @property
+    def weights(self) -> Path:
+        """The final weights, if the run keeps them."""
+        return self.path / "weights.safetensors"
 
     @property
     def checkpoint(self) -> Path:
@@ -92,15 +103,36 @@ class Found:
 
 
 def write_record(folder: RunFolder, record: RunRecord, write: Writer = write_durably) -> None:
-    """Commit a run's record, then remove its checkpoints and failure.
+    """Commit a run's record, then remove its checkpoints and failure, and weights that it does not name.
 
     Raises FileExistsError, with nothing changed, if there is a record already: none is ever replaced.
     """
     make_folder(folder.path, below=folder.results)
     write(folder.record, to_bytes(record), only_new=True)
     unneeded = [folder.checkpoint, folder.previous_checkpoint, folder.failure, folder.progress]
+    if record.weights is None:  # of an attempt that was to keep them, and was killed
+        unneeded.append(folder.weights)
     for path in (*unneeded, *folder.path.glob(".*.part")):  # killed writers leave .part files
         path.unlink(missing_ok=True)
+
+
+def write_weights(folder: RunFolder, raw: bytes, write: Writer = write_durably) -> KeptWeights:
+    """Commit the file of a run's final weights, for the record that is written next; replaces an earlier attempt's."""
+    make_folder(folder.path, below=folder.results)
+    write(folder.weights, raw)
+    return KeptWeights.of(raw)
+
+
+def require_weights(folder: RunFolder, record: RunRecord) -> KeptWeights:
+    """What the record in ``folder`` says of its weights file. Raises UserError if there is none, or no such file."""
+    if record.status == "diverged":
+        raise UserError("this run diverged, and keeps no weights", where=str(folder.record))
+    if record.weights is None:
+        raise UserError("this run was recorded without its weights", where=str(folder.record), hint=TO_KEEP_WEIGHTS)
+    if not folder.weights.exists():
+        hint = f"Copy it back if there is a copy. {TO_KEEP_WEIGHTS}"
+        raise UserError("the weights file that the record names is missing", where=str(folder.weights), hint=hint)
+    return record.weights
 
 
 def read_record(path: Path, *, epochs: bool = True) -> RunRecord:

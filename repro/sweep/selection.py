@@ -10,7 +10,7 @@ from typing import Literal
 from repro.errors import UserError
 from repro.experiment.config import MOST_RUNS, runs_of, select
 from repro.experiment.schema import Run, Table
-from repro.sweep.survey import BLOCKED, FINISHED, WAYS_OUT, RunState, Stage
+from repro.sweep.survey import BLOCKED, FINISHED, WAYS_OUT, WITH_ACCURACY, RunState, Stage
 from repro.wording import counted
 
 Only = Literal["failed", "missing"]
@@ -94,13 +94,30 @@ def make_plan(runs: Sequence[Run], states: Mapping[str, RunState], only: Only | 
     return Plan(blocked=tuple(blocked), borrowed=borrowed, **{kind: tuple(kept) for kind, kept in found.items()})
 
 
+def without_weights(runs: Sequence[Run], states: Mapping[str, RunState]) -> list[Run]:
+    """The completed ones of ``runs`` that have no weights beside their record. A diverged run keeps none."""
+    return [run for run in runs if states[run.id].stage in WITH_ACCURACY and not states[run.id].weights]
+
+
+def refuse_without_weights(finished: Sequence[Run], states: Mapping[str, RunState]) -> None:
+    """Raise UserError, naming each run, if completed runs have no weights beside their record."""
+    if not (without := without_weights(finished, states)):
+        return
+    lenders = {run.id: states[run.id].lender for run in without}
+    shown = [f"  {run}" + (f" (under table {lender})" if lender else "") for run, lender in lenders.items()]
+    raise UserError(
+        f"--keep-weights: {counted(len(without), 'run is', 'runs are')} recorded without weights:\n"
+        + "\n".join(_first_ten(shown)),
+        hint="Nothing was started. Move these run.json files away to train the runs again, or choose other --seeds, or "
+        "leave --keep-weights out.",
+    )
+
+
 def refuse_blocked(plan: Plan) -> None:
     """Raise UserError, naming each run, if a record is in its place that cannot be taken as its own."""
     if not plan.blocked:
         return
-    shown = [f"  {run.id}: {state.stage.value}: {state.detail}" for run, state in plan.blocked[:10]]
-    if len(plan.blocked) > 10:
-        shown.append(f"  … and {len(plan.blocked) - 10} more")
+    shown = _first_ten([f"  {run.id}: {state.stage.value}: {state.detail}" for run, state in plan.blocked])
     blocked = counted(len(plan.blocked), "run has", "runs have")
     stages = {state.stage for _, state in plan.blocked}
     hint = "Give another --results folder, or move these run.json files away; a run without a record is trained again."
@@ -111,3 +128,8 @@ def refuse_blocked(plan: Plan) -> None:
         + "\n".join(shown),
         hint=f"Nothing was started. {hint}",
     )
+
+
+def _first_ten(lines: list[str]) -> list[str]:
+    """The lines, of more than ten the first ten and how many more there are."""
+    return lines if len(lines) <= 10 else [*lines[:10], f"  … and {len(lines) - 10} more"]

@@ -52,7 +52,8 @@ _WITHOUT_RECORD = (Stage.FAILED, Stage.LOST, Stage.INTERRUPTED, Stage.MISSING)
 class RunState:
     """A run's stage; ``detail`` says why it is not just done or to do; ``record``, if any, has no epochs.
 
-    ``lender`` is the table that recorded it, if that is another one; ``sources`` are those of its record.
+    ``lender`` is the table that recorded it, if that is another one; ``sources`` are those of its record. ``weights``
+    says whether weights are kept beside it.
     """
 
     stage: Stage
@@ -60,6 +61,7 @@ class RunState:
     record: RunRecord | None = None
     lender: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    weights: bool = False
 
 
 def survey(
@@ -110,10 +112,11 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
         case "diverged":
             return RunState(Stage.DIVERGED, record.reason, record)
     level = chance_level_percent(run.cell.dataset)
+    weights = record.weights is not None and folder.weights.exists()
     if level is not None and is_at_chance(record, run.cell):
         detail = f"{record.last_top1_percent:.2f} % at the last epoch, and guessing reaches up to {level:.2f} %"
-        return RunState(Stage.CHANCE, detail, record)
-    return RunState(Stage.COMPLETED, None, record)
+        return RunState(Stage.CHANCE, detail, record, weights=weights)
+    return RunState(Stage.COMPLETED, None, record, weights=weights)
 
 
 def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:

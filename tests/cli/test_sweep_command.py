@@ -19,6 +19,7 @@ from repro.experiment.schema import Run
 from repro.machine import Gpu
 from repro.results import RunFolder, read_failure, write_failure, write_record
 from repro.results.ownership import own
+from repro.results.weights_file import KeptWeights
 from repro.sweep.devices.slots import VISIBLE
 from repro.sweep.registry import register, registered
 from repro.sweep.selection import selected_runs
@@ -85,12 +86,28 @@ def test_overrides_go_to_the_workers_and_into_a_folder_of_their_own(
     table = "demo+execution.precision=bf16+recipe.decay_epochs=[1]+recipe.epochs=2"
     fake_worker.prepare(results, selected_runs(find_table(table), (0,)))
     setting = ["--set", "recipe.epochs=2", "--set", "recipe.decay_epochs=[1]", "--set", "execution.precision=bf16"]
-    options = ["--seeds", "1", "--columns", "bias", "--allow-changed", "--anonymous"]
+    options = ["--seeds", "1", "--columns", "bias", "--allow-changed", "--anonymous", "--keep-weights"]
     said = say("sweep", "demo", *options, *setting, "--results", results)
     assert said.code == 0
     assert [note["run"] for note in started()] == [f"{table}/shufflenetv2/bias/seed-0"]
-    assert (started()[0]["allow_changed"], started()[0]["anonymous"]) == (True, True)
+    assert [started()[0][option] for option in ("allow_changed", "anonymous", "keep_weights")] == [True, True, True]
     assert (results / table / "shufflenetv2/bias/seed-0/run.json").exists()
+
+
+def test_runs_recorded_without_weights_are_not_said_to_be_done_if_weights_are_asked_for(
+    say: Say, results: Path, runs: list[Run], finish: Callable[..., None], started: Started
+) -> None:
+    finish(runs[0])
+    finish(runs[1], status="diverged", reason="not finite at step 3")
+    finish(runs[2], weights=KeptWeights.of(b"weights"))
+    RunFolder.of(results, runs[2]).weights.write_bytes(b"weights")
+    said = say("sweep", "demo", "--seeds", "1", "--keep-weights", "--results", results)
+    assert (said.code, started()) == (2, [])
+    assert f"error: --keep-weights: 1 run is recorded without weights:\n  {SEED_0[0]}\n" in said.err
+    assert "Nothing was started. Move these run.json files away to train the runs again" in said.err
+    assert say("sweep", "demo", "--seeds", "1", "--results", results).code == 0
+    said = say("sweep", "demo", "--seeds", "1", "--columns", "mean_bias", "--keep-weights", "--results", results)
+    assert (said.code, "All 1 runs are finished" in said.out) == (0, True)
 
 
 def test_a_file_of_the_user_s_own_is_swept_by_its_path(
@@ -343,6 +360,7 @@ def test_a_dry_run_without_measuring_counts_the_checkpoints_and_says_when_the_di
     said = say(*dry_run)
     assert "disk   up to 14.4 MB" in said.out  # three checkpoints of 600,000 weights and momenta, and four records
     assert "too little" not in said.out
+    assert "disk   up to 24.6 MB" in say(*dry_run, "--keep-weights").out  # and four times 600,000 weights
     monkeypatch.setattr("repro.cli.sweep.dry_run.free_bytes", lambda folder: 14_000_000)
     said = say(*dry_run)
     assert said.code == 0

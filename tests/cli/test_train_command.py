@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from repro.engine.recording import Recording
 from repro.errors import DataError, Interrupted
 from repro.experiment.config import find_cell
 from repro.experiment.schema import Run
@@ -136,12 +137,12 @@ def test_deterministic_is_a_setting_like_any_other(say: Say, engine: FakeEngine,
 
 
 def test_options_reach_the_engine(say: Say, engine: FakeEngine, results: Path, tmp_path: Path) -> None:
-    options = ["--seed", 7, "--device", "cuda:1", "--threads", 3, "--root", tmp_path, "--allow-changed", "--anonymous"]
-    say("train", *options, "--results", results)
+    options = ["--seed", 7, "--device", "cuda:1", "--threads", 3, "--root", tmp_path, "--allow-changed"]
+    say("train", *options, "--anonymous", "--keep-weights", "--results", results)
     called = engine.called
     assert called["run"].seed == 7
     assert (called["device"], called["threads"]) == ("cuda:1", 3)
-    assert (called["allow_changed"], called["anonymous"]) == (True, True)
+    assert (called["allow_changed"], called["recording"]) == (True, Recording(anonymous=True, keep_weights=True))
     assert (called["results"], called["data_root"]) == (results, tmp_path)
 
 

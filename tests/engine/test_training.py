@@ -15,6 +15,7 @@ import torch
 from repro.data import Dataset
 from repro.engine import training as train
 from repro.engine.batches import Feed
+from repro.engine.recording import Recording
 from repro.engine.training import train_run
 from repro.errors import ConfigError, Interrupted, UserError
 from repro.experiment.config import find_cell
@@ -53,7 +54,10 @@ def test_another_seed_gives_another_outcome(make_run: MakeRun, tmp_path: Path) -
 
 
 def test_the_record_of_an_anonymous_run_names_neither_host_nor_command(make_run: MakeRun, tmp_path: Path) -> None:
-    named, anonymous = run_it(make_run(), tmp_path / "a"), run_it(make_run(), tmp_path / "b", anonymous=True)
+    named, anonymous = (
+        run_it(make_run(), tmp_path / "a"),
+        run_it(make_run(), tmp_path / "b", recording=Recording(anonymous=True)),
+    )
     assert (anonymous.provenance.host, anonymous.provenance.command) == ("", "")
     assert named.provenance.host == socket.gethostname()
     written = (tmp_path / "b" / anonymous.id / "run.json").read_text()

@@ -10,9 +10,10 @@ import torch
 from repro.engine import checkpoint
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
-from repro.results import Provenance, RunFolder, RunRecord
+from repro.results import Provenance, RunFolder, RunRecord, find_record, write_record, write_weights
 from repro.results.checkpoint_file import Header
 from repro.results.durable import Writer, write_durably
+from repro.results.weights_file import read_weights
 
 
 def a_run(seed: int = 0, column: str = "bias") -> Run:
@@ -107,3 +108,17 @@ def a_record(run: Run = RUN, top1_percent: float = 61.25) -> RunRecord:
             for epoch in range(1, run.cell.recipe.epochs + 1)
         ),
     )
+
+
+def conclude(folder: RunFolder, write: Writer = write_durably, weights: bytes = b"final weights") -> None:
+    """Commit the run's weights, then the record that names them, as a run that keeps its weights does."""
+    kept = write_weights(folder, weights, write)
+    write_record(folder, a_record().model_copy(update={"weights": kept}), write)
+
+
+def found_whole(folder: RunFolder) -> RunRecord | None:
+    """The run's record, None without one; the weights that it names are there and whole."""
+    record = find_record(folder)
+    if record is not None and record.weights is not None:
+        read_weights(folder.weights, record.weights)
+    return record

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from repro.results import RunFolder, RunRecord, read_record
+from repro.results import RunFolder, RunRecord, read_record, require_weights
+from repro.results.weights_file import read_weights
 
 EXPERIMENT = """\
 table: tiny
@@ -150,7 +151,13 @@ def kill_and_compare(folder: Path, kills: int, seed: int, tally: Tally | None = 
     with zygote(folder) as commands:
         while tally.kills.total() < kills:
             cell = CELLS[tally.runs % len(CELLS)]
-            train = ["train", f"{experiment}/{cell}", "--device", "cpu", "--threads", "1", "--results"]
+            train = [
+                "train",
+                f"{experiment}/{cell}",
+                "--keep-weights",
+                *("--device", "cpu", "--threads", "1"),
+                "--results",
+            ]
             if cell not in whole:
                 began = time.monotonic()
                 assert commands.run(*train, str(folder / "whole")) == 0, commands.log.read_text()
@@ -194,7 +201,11 @@ def place_of(results: Path, cell: str) -> Path:
 
 
 def record_of(results: Path, cell: str) -> RunRecord:
-    return read_record(RunFolder(place_of(results, cell)).record)
+    """The record of the run, whose weights are those that it names."""
+    folder = RunFolder(place_of(results, cell))
+    record = read_record(folder.record)
+    read_weights(folder.weights, require_weights(folder, record))
+    return record
 
 
 def main() -> None:

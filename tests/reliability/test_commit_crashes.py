@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from commits import RUN, a_record, commit, folder_in, newest
+from commits import RUN, a_record, commit, conclude, folder_in, found_whole, newest
 from disk import Crash, Disk, How, installed, strike_everywhere
 
 from repro.errors import Unreadable
@@ -103,6 +103,30 @@ def test_a_crash_in_a_records_commit_leaves_the_checkpoint_or_the_record(
             write_record(folder, a_record())
             assert find_record(folder) == a_record()
     proved(f"commit of a record on {links}: struck at {struck} calls, 0 lost states")
+
+
+@pytest.mark.parametrize("how", CRASHES)
+def test_a_crash_in_the_commit_of_weights_and_record_leaves_the_checkpoint_or_both(
+    how: How, tmp_path: Path, proved: Prove
+) -> None:
+    struck = without_record = 0
+    crashes = strike_everywhere(tmp_path, two_commits, lambda place: conclude(folder_in(place)), how)
+    for place, disk, acknowledged in crashes:
+        folder = folder_in(place)
+        record = found_whole(folder)
+        assert record is not None or (not acknowledged and newest(folder) == 2), (disk.struck, disk.at, disk.how)
+        struck += 1
+        if record is None and struck % 2:  # the next attempt is to keep its weights, or not
+            without_record += folder.weights.exists()
+            conclude(folder)
+            assert found_whole(folder) is not None
+        elif record is None:
+            write_record(folder, a_record())
+            assert not folder.weights.exists()
+    assert without_record > 0  # else no crash came between the two
+    proved(
+        f"commit of weights and record: crashed {how} each of {struck} calls, 0 lost states, 0 records without weights"
+    )
 
 
 def test_a_crash_while_damage_is_put_aside_loses_neither_file(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from commits import a_record, commit, folder_in, newest
 from disk import Disk, installed
 
 from repro.errors import UserError
-from repro.results import find_record, write_record
+from repro.results import find_record, write_record, write_weights
 from repro.results import ownership as ownership_module
 from repro.results.durable import link_new
 from repro.results.inspection import inspect
@@ -429,7 +429,7 @@ def holds(ownership: Any) -> bool:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("what", ["checkpoint", "record"])
+@pytest.mark.parametrize("what", ["checkpoint", "record", "weights"])
 def test_an_owner_that_slept_through_its_succession_changes_nothing(
     what: str, tmp_path: Path, links: str, proved: Prove
 ) -> None:
@@ -458,12 +458,15 @@ def test_an_owner_that_slept_through_its_succession_changes_nothing(
                 found.append(newest(folder))
                 commit(folder, 50, successor.write)
                 commit(folder, 51, successor.write)
+                write_weights(folder, b"the successor's", successor.write)
 
             disk = Disk(place, at, meanwhile=succeed)
             with installed(disk):
                 try:
                     if what == "checkpoint":
                         commit(folder, 3, sleeper.write)
+                    elif what == "weights":
+                        write_weights(folder, b"the sleeper's", sleeper.write)
                     else:
                         write_record(folder, a_record(), sleeper.write)
                     acknowledged = True
@@ -476,6 +479,9 @@ def test_an_owner_that_slept_through_its_succession_changes_nothing(
             if what == "checkpoint":
                 # It counts if the successor saw it, and else it did not happen.
                 assert found == ([3] if acknowledged else [2]), where
+                assert newest(folder) == 51, where
+            elif what == "weights":
+                assert folder.weights.read_bytes() == b"the successor's", where
                 assert newest(folder) == 51, where
             elif found == [99]:
                 assert acknowledged, where

@@ -9,17 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import commits
 import pytest
-from commits import RUN, a_record, commit, folder_in, newest
+from commits import RUN, a_record, commit, conclude, folder_in, found_whole, newest
 from disk import Disk, Event, installed
 from power import Power, lay_out
 
 from repro.errors import DataError
-from repro.results import durable, find_record, store, write_failure, write_record
+from repro.results import durable, store, write_failure, write_record, write_weights
 from repro.results.ownership import own
+from repro.results.weights_file import KeptWeights
 
 Prove = Callable[[str], None]
-LOOKED_AT = ("checkpoint.pt", "checkpoint.previous.pt", "run.json")
+LOOKED_AT = ("checkpoint.pt", "checkpoint.previous.pt", "weights.safetensors", "run.json")
 ATTEMPTS = ((1, 2, 3), (4,), (5, 6))
 LAST = 6
 RECORD = LAST + 1  # the record counts as one more state
@@ -41,7 +43,7 @@ def life_of_a_run(disk: Disk, results: Path, acknowledge: Callable[[int], None])
                 commit(folder_in(results), number, ownership.write)
                 acknowledge(number)
             if LAST in numbers:
-                write_record(folder_in(results), a_record(), ownership.write)
+                conclude(folder_in(results), ownership.write)
                 acknowledge(RECORD)
             else:
                 write_failure(folder_in(results), "killed")
@@ -74,15 +76,15 @@ def power_cuts(place: Path, *, until_lost: bool = False) -> Verdict:
 
 
 def what_is_left(tree: dict[str, bytes], root: str, place: Path) -> int:
-    """The state that a resumed run finds: the record, else its newest good checkpoint's number."""
+    """The state that a resumed run finds: the record with its weights, else its newest good checkpoint's number."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     lay_out(tree, root, place)
     folder = folder_in(place / "new" / "results")
     try:
-        if find_record(folder) is not None:
+        if found_whole(folder) is not None:
             return RECORD
-    except DataError:  # damaged: said, and in the way of everything until somebody looks at it
+    except DataError:  # damaged, or without its weights: said, and in the way until somebody looks at it
         return -1
     return newest(folder) if folder.path.exists() else 0
 
@@ -144,7 +146,16 @@ def with_the_checkpoint_removed_before_the_record(patch: pytest.MonkeyPatch) -> 
         folder.previous_checkpoint.unlink()
         real(folder, record, writer)  # type: ignore[arg-type]
 
-    patch.setitem(globals(), "write_record", write)
+    patch.setattr(commits, "write_record", write)
+
+
+def with_the_record_before_its_weights(patch: pytest.MonkeyPatch) -> None:
+    def the_other_way(folder: store.RunFolder, writer: durable.Writer) -> None:
+        kept = KeptWeights.of(b"final weights")
+        write_record(folder, a_record().model_copy(update={"weights": kept}), writer)
+        write_weights(folder, b"final weights", writer)
+
+    patch.setitem(globals(), "conclude", the_other_way)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +166,7 @@ def with_the_checkpoint_removed_before_the_record(patch: pytest.MonkeyPatch) -> 
         without_the_sync_of_new_folders,
         without_rename,
         with_the_checkpoint_removed_before_the_record,
+        with_the_record_before_its_weights,
     ],
 )
 def test_a_variant_that_is_less_careful_is_caught(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commits import a_record, a_run, commit, folder_in
+from commits import a_record, a_run, commit, conclude, folder_in
 
 import repro.cli
 from repro.results import write_failure, write_record
@@ -184,6 +184,41 @@ def test_what_was_put_aside_is_checked_before_it_may_be_deleted(
     assert lines_with(said, "misplaced", str(closed))
     assert lines_with(said, "quarantined", str(damaged), "it is damaged")
     assert lines_with(said, f"Quarantined and leftover files take {size / 1000:.1f} kB and may be deleted")
+
+
+def test_weights_are_checked_against_their_record(tmp_path: Path, verify: Verify) -> None:
+    folder = folder_in(tmp_path)
+    conclude(folder)
+    code, said = verify(tmp_path)
+    assert (code, "1 record, 1 weights file and 0 checkpoints are whole; none damaged\n" in said) == (0, True)
+
+    folder.weights.write_bytes(b"final w8ights")
+    code, said = verify(tmp_path)
+    assert code == 1
+    assert lines_with(said, "damaged", str(folder.weights), "does not match the hash in its record")
+    assert "1 record and 0 checkpoints are whole; 1 damaged" in said
+
+    folder.weights.unlink()
+    code, said = verify(tmp_path)
+    assert code == 0  # the record is whole, and a copy of the records alone has no weights
+    assert lines_with(said, "missing", str(folder.weights), "its record names these weights")
+    assert "1 record and 0 checkpoints are whole; none damaged, 1 missing" in said
+
+
+def test_weights_that_no_record_names_are_leftovers(tmp_path: Path, verify: Verify) -> None:
+    write_record(folder_in(tmp_path), a_record())
+    other = folder_in(tmp_path, a_run(seed=1))
+    other.path.mkdir()
+    for folder in (folder_in(tmp_path), other):
+        folder.weights.write_bytes(b"final weights")
+    code, said = verify(tmp_path)
+    assert code == 0
+    assert lines_with(said, "leftover", str(folder_in(tmp_path).weights), "its record names no weights")
+    assert lines_with(said, "leftover", str(other.weights), "its run has no record")
+    with own(other):  # which may be about to write the record
+        assert not lines_with(verify(tmp_path)[1], str(other.weights))
+    other.record.write_bytes(b"damaged")  # it may have named them
+    assert not lines_with(verify(tmp_path)[1], str(other.weights))
 
 
 def test_results_that_are_not_there_are_a_users_error(tmp_path: Path, verify: Verify) -> None:

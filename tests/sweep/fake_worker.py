@@ -238,6 +238,7 @@ def main() -> int:
     parser.add_argument("--stop-at-eof", action="store_true")
     parser.add_argument("--allow-changed", action="store_true")
     parser.add_argument("--anonymous", action="store_true")
+    parser.add_argument("--keep-weights", action="store_true")
     given = parser.parse_args()
     known = json.loads((given.results / "prepared.json").read_text())
     worker = Worker(known[f"{given.reference}/seed-{given.seed}"], given.results)
@@ -250,6 +251,7 @@ def main() -> int:
         "omp": os.environ.get("OMP_NUM_THREADS"),
         "allow_changed": given.allow_changed,
         "anonymous": given.anonymous,
+        "keep_weights": given.keep_weights,
     }
     with (given.results / "started.jsonl").open("a") as file:
         file.write(json.dumps(note) + "\n")

@@ -6,12 +6,21 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from repro.experiment.catalog import NETWORKS
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
+from repro.models import build_model
 from repro.results import RunRecord
-from repro.sweep.cost.estimate import Cost, cost_key, costs_in_records, estimate, unknown_cells
+from repro.sweep.cost.estimate import (
+    WEIGHTS_BYTES_PER_PARAMETER,
+    Cost,
+    cost_key,
+    costs_in_records,
+    estimate,
+    unknown_cells,
+)
 from repro.sweep.devices.slots import Slot
 from repro.sweep.selection import selected_runs
 
@@ -102,6 +111,8 @@ def test_time_and_disk_add_up() -> None:
     assert whole.disk_bytes == records + 3 * 8 * (1_000 + 2_000)
     assert estimate(runs, costs, slots=1).wall_seconds == whole.run_seconds
     assert estimate(runs, costs, slots=1).disk_bytes == records + 3 * 8 * 2_000, "one checkpoint at a time"
+    kept = estimate(runs, costs, slots=2, keep_weights=True)
+    assert kept.disk_bytes == whole.disk_bytes + 4_250 + 8_500, "the weights of every run"
 
 
 def test_what_is_unknown_is_counted_and_sized_by_the_largest_of_its_kind() -> None:
@@ -118,6 +129,16 @@ def test_no_network_is_larger_than_what_is_taken_for_it_nor_much_smaller() -> No
         most = network.parameters_at_most
         counted = describe_model(name, num_classes=200, image_size=64).parameters
         assert counted <= most <= 1.15 * counted, name
+
+
+def test_no_weights_file_is_larger_than_what_is_taken_for_it() -> None:
+    for name in NETWORKS:
+        with torch.device("meta"):
+            model = build_model(name, 10)
+        bytes_of = [tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()]
+        described = 150 * len(bytes_of)  # name, type, shape and place of a tensor
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        assert sum(bytes_of) + described <= WEIGHTS_BYTES_PER_PARAMETER * parameters, name
 
 
 def test_one_cell_of_each_unknown_kind_is_to_be_measured() -> None:

@@ -13,6 +13,7 @@ from repro.experiment.schema import Run
 from repro.results import RunFolder, write_failure
 from repro.results.ownership import own
 from repro.results.store import records_without_epochs
+from repro.results.weights_file import KeptWeights
 from repro.sweep.selection import selected_runs
 from repro.sweep.survey import Stage, state_of, survey
 
@@ -37,6 +38,15 @@ def test_a_record_of_the_same_configuration_is_done(folder: RunFolder, run: Run,
     assert state.stage is Stage.COMPLETED
     assert state.record is not None
     assert state.record.last_top1_percent == 90.0
+
+
+def test_weights_are_kept_if_the_record_names_them_and_the_file_is_there(
+    folder: RunFolder, run: Run, finish: Callable[..., None]
+) -> None:
+    finish(run, weights=KeptWeights.of(b"weights"))
+    assert not state_of(folder, run).weights
+    folder.weights.write_bytes(b"weights")
+    assert state_of(folder, run).weights
 
 
 def test_a_record_at_chance_level_says_so(folder: RunFolder, run: Run, finish: Callable[..., None]) -> None:

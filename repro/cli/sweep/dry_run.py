@@ -54,7 +54,7 @@ def show_dry_run(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> No
         ["cell", "seeds to train", "finished", "epochs", "time per run", "estimated from"], lines, right=(2, 3, 4)
     )
     say("")
-    total = estimate(plan.todo, costs, len(slots))
+    total = estimate(plan.todo, costs, len(slots), keep_weights=request.keep_weights)
     _show_totals(plan, slots, total)
     _show_disk(total, results)
     _show_end(request)
@@ -76,7 +76,8 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
     elif unknown:
         on_a_node = command_line("sweep", request.table.reference, "--dry-run", results=results)
         say(f"time   unknown: no record of such runs on a {kind}; on a node, {on_a_node} measures it")
-    _show_disk(estimate(plan.todo, {}, max(1, len(plan.todo))), results)
+    total = estimate(plan.todo, {}, max(1, len(plan.todo)), keep_weights=request.keep_weights)
+    _show_disk(total, results)
 
     # Data
     facts = dataset_facts(request.table.dataset.name)

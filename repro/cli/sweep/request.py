@@ -19,6 +19,7 @@ from repro.cli.options import (
     AllowChanged,
     Anonymous,
     Deterministic,
+    KeepWeights,
     NodeData,
     Results,
     Root,
@@ -88,6 +89,7 @@ class SweepRequest:
     ] = False
     allow_changed: AllowChanged = False
     anonymous: Anonymous = False
+    keep_weights: KeepWeights = False
     tensorboard: TensorBoard = None
     until_decided: Annotated[
         bool,

@@ -24,7 +24,15 @@ from repro.sweep.driver import run_sweep
 from repro.sweep.executor import Job
 from repro.sweep.local.executor import LocalExecutor
 from repro.sweep.registry import StopPoller, forget_resumed, register
-from repro.sweep.selection import Plan, make_plan, parse_seeds, refuse_blocked, selected_runs
+from repro.sweep.selection import (
+    Plan,
+    make_plan,
+    parse_seeds,
+    refuse_blocked,
+    refuse_without_weights,
+    selected_runs,
+    without_weights,
+)
 from repro.sweep.survey import survey
 from repro.sweep.sweep_state import SweepState
 from repro.wording import counted
@@ -43,8 +51,11 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
 
     # Plan: which runs are left?
     lending = lending_cells(request.results, request.table)
-    plan = make_plan(runs, survey(request.results, runs, lending), request.only)
+    states = survey(request.results, runs, lending)
+    plan = make_plan(runs, states, request.only)
     refuse_blocked(plan)
+    if request.keep_weights:
+        refuse_without_weights(plan.finished, states)
 
     # Place: where are they trained?
     slots = choose_local_slots(request, plan.todo) if backend is None else ()
@@ -67,7 +78,7 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
     # Run
     make_data_ready(request.table.dataset.name, request.root)
     require_writable(request.results, plan.todo)
-    require_space(request.results, plan, len(slots) or len(plan.todo))
+    require_space(request.results, plan, len(slots) or len(plan.todo), keep_weights=request.keep_weights)
     if request.detach and backend is not None:
         leave(request, backend, jobs)
         return 0
@@ -75,7 +86,8 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
     state, stopped = _run(request, jobs, slots, finished_before=len(plan.finished))
 
     # Summarise
-    return _summarise(request, state, stopped)
+    lacking = _say_without_weights(request, plan.elsewhere)
+    return _summarise(request, state, stopped) or int(lacking)
 
 
 def job_of(request: SweepRequest, run: Run) -> Job:
@@ -91,6 +103,8 @@ def job_of(request: SweepRequest, run: Run) -> Job:
         arguments.append("--allow-changed")
     if request.anonymous:
         arguments.append("--anonymous")
+    if request.keep_weights:
+        arguments.append("--keep-weights")
     if request.tensorboard is not None:
         arguments += ["--tensorboard", shared(request.tensorboard)]
     if request.node_data is not None:
@@ -168,6 +182,16 @@ def _summarise(request: SweepRequest, state: SweepState, stopped: int) -> int:
         forget_resumed(request.results, request.command)
     say_summary(state, request.command, _next_command(request), interrupted=interrupted)
     return stopped if interrupted else int(bool(state.count("failed", "diverged")))
+
+
+def _say_without_weights(request: SweepRequest, runs: Sequence[Run]) -> bool:
+    """Say whether other processes recorded some of ``runs`` without the weights that this sweep was to keep."""
+    if not request.keep_weights:
+        return False
+    without = without_weights(runs, survey(request.results, runs))
+    if without:
+        say(f"{counted(len(without), 'run')} in training elsewhere ended without weights: {without[0].id}, …", "yellow")
+    return bool(without)
 
 
 def _next_command(request: SweepRequest) -> str:

@@ -22,6 +22,8 @@ EPOCH_BYTES = 450
 # A checkpoint holds weights and momentum, 4 bytes each; the newest, the one before, and one being written.
 CHECKPOINT_BYTES_PER_PARAMETER = 8
 CHECKPOINTS_AT_ONCE = 3
+# A weights file holds the weights, 4 bytes each, the statistics of batch normalization, and names: a test counts them.
+WEIGHTS_BYTES_PER_PARAMETER = 4.25
 # Of a record's start, what its duration leaves out.
 BEFORE_FIRST_EPOCH = ("imports", "data", "network")
 
@@ -115,8 +117,11 @@ def _median_costs(records: Iterable[RunRecord]) -> dict[str, Cost]:
     }
 
 
-def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Estimate:
-    """The cost of ``runs`` on ``slots`` slots that do not slow each other down (on a shared GPU they do)."""
+def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int, *, keep_weights: bool = False) -> Estimate:
+    """The cost of ``runs`` on ``slots`` slots that do not slow each other down (on a shared GPU they do).
+
+    With ``keep_weights`` the weights file of every run takes disk space too.
+    """
     seconds, checkpoints, disk, starts = list[float](), [], 0, 0.0
     by_cell = {cell.id: costs.get(cost_key(cell), UNKNOWN) for cell in _cells(runs)}
     for run in runs:
@@ -127,6 +132,7 @@ def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int) -> Esti
             seconds.append(known)
             starts += cost.start_seconds
         parameters = cost.parameters or network(run.cell.row.model).parameters_at_most
+        disk += int(parameters * WEIGHTS_BYTES_PER_PARAMETER) if keep_weights else 0
         checkpoints.append(parameters * CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_AT_ONCE)
     disk += sum(sorted(checkpoints)[-slots:])
     wall = max(sum(seconds) / slots, *seconds) if seconds else 0.0
