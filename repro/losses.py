@@ -66,12 +66,16 @@ class Scale(nn.Module):
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy of each sample."""
+    """Cross-entropy of each sample, with label smoothing (Szegedy et al., CVPR 2016) as torch's ``cross_entropy``."""
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
 
     def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:
         """Losses (N,), float32, of logits (N, K) and targets int64 (N,)."""
         # The softmax needs float32's precision under bf16.
-        return functional.cross_entropy(logits.float(), targets, reduction="none")
+        return functional.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing)
 
 
 class BiasLoss(nn.Module):
@@ -83,18 +87,28 @@ class BiasLoss(nn.Module):
     measured: Tensor | None = None
 
     def __init__(
-        self, measures: tuple[str, ...], alpha: float, beta: float, normalization: str, *, inverse: bool = False
+        self,
+        measures: tuple[str, ...],
+        alpha: float,
+        beta: float,
+        normalization: str,
+        *,
+        inverse: bool = False,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.alpha = alpha
         self.beta = beta
         self.inverse = inverse
+        self.label_smoothing = label_smoothing
         self.scales = nn.ModuleDict({measure: Scale(normalization) for measure in measures})
 
     def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Losses z * CE (N,) and weights z (N,), float32, of logits (N, K), features (N, C, H, W), targets (N,)."""
         # The softmax and the sums over a feature map need float32's precision under bf16.
-        cross_entropy = functional.cross_entropy(logits.float(), targets, reduction="none")
+        cross_entropy = functional.cross_entropy(
+            logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing
+        )
         with torch.no_grad():
             z = self.weights(features.detach())
         return z * cross_entropy, z
@@ -133,8 +147,9 @@ class BiasControl(BiasLoss):
         normalization: str,
         *,
         inverse: bool = False,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(measures, alpha, beta, normalization, inverse=inverse)
+        super().__init__(measures, alpha, beta, normalization, inverse=inverse, label_smoothing=label_smoothing)
         self.control = control
 
     def weights(self, features: Tensor) -> Tensor:
@@ -175,11 +190,23 @@ def per_sample(loss: nn.Module, *, logits: Tensor, features: Tensor, targets: Te
     return parts[0], parts[1] if len(parts) == 2 else torch.ones_like(parts[0])
 
 
-def build_loss(name: str, alpha: float = 0.3, beta: float = 0.3, normalization: str = "batch") -> nn.Module:
-    """The loss of that name. Raises UserError for an unknown name or normalization."""
+def build_loss(
+    name: str, alpha: float = 0.3, beta: float = 0.3, normalization: str = "batch", label_smoothing: float = 0.0
+) -> nn.Module:
+    """The loss of that name; with ``label_smoothing`` it weights the smoothed cross-entropy.
+
+    Raises UserError for an unknown name or normalization, and for label smoothing below 0, from 1 on, or of a loss
+    that has none.
+    """
     if normalization not in NORMALIZATIONS:
         raise UserError(f"unknown normalization '{normalization}'", hint=nearest(normalization, NORMALIZATIONS))
     loss = catalog.loss(name)
-    weighting = {"alpha": alpha, "beta": beta, "normalization": normalization} if loss.weighted else {}
-    built: nn.Module = catalog.builder_of(loss)(**loss.arguments, **weighting)
+    if not 0 <= label_smoothing < 1:
+        raise UserError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
+    if label_smoothing and not loss.label_smoothing:
+        raise UserError(f"the loss '{name}' has no label smoothing", hint="Leave label_smoothing out.")
+    options: dict[str, object] = {"label_smoothing": label_smoothing} if loss.label_smoothing else {}
+    if loss.weighted:
+        options |= {"alpha": alpha, "beta": beta, "normalization": normalization}
+    built: nn.Module = catalog.builder_of(loss)(**loss.arguments, **options)
     return built

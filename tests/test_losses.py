@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from repro.errors import UserError
-from repro.experiment.catalog import LOSSES
+from repro.experiment.catalog import LOSSES, Loss
 from repro.losses import NORMALIZATIONS, build_loss, per_sample
 
 ALPHA, BETA = 0.3, 0.3
@@ -182,6 +182,32 @@ def test_bf16_inputs_are_reduced_in_float32(name: str) -> None:
     assert loss.dtype == torch.float32
     rounded = {key: value.float().numpy() if value.is_floating_point() else value.numpy() for key, value in low.items()}
     assert float(loss) == pytest.approx(Reference(name, "batch").loss(**rounded), abs=1e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_label_smoothing_is_torchs_under_the_same_weights(name: str) -> None:
+    data = batch()
+    torch.manual_seed(0)
+    losses, weights = per_sample(build_loss(name, label_smoothing=0.2), **data)
+    assert torch.equal(weights, weights_of(build_loss(name), data["features"]))
+    smoothed = nn.functional.cross_entropy(data["logits"], data["targets"], reduction="none", label_smoothing=0.2)
+    torch.testing.assert_close(losses, weights * smoothed)
+    log_softmax = data["logits"].double().log_softmax(dim=1)
+    plain = -log_softmax[torch.arange(16), data["targets"]]
+    torch.testing.assert_close(smoothed.double(), 0.8 * plain - 0.2 * log_softmax.mean(dim=1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2])
+def test_smoothing_out_of_bounds_is_refused(smoothing: float) -> None:
+    with pytest.raises(UserError, match="label_smoothing must be at least 0 and below 1"):
+        build_loss("bias", label_smoothing=smoothing)
+
+
+def test_smoothing_of_a_loss_that_has_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOSSES, "plain", Loss("plain", "torch.nn:Identity"))
+    assert isinstance(build_loss("plain"), nn.Identity)
+    with pytest.raises(UserError, match="the loss 'plain' has no label smoothing"):
+        build_loss("plain", label_smoothing=0.1)
 
 
 @pytest.mark.parametrize("name", ["bias", "inverse_bias"])

@@ -56,7 +56,8 @@ class PlainLoop:
         self.model = build_model(
             cell.row.model, cell.dataset.num_classes, cell.dataset.image_size, **cell.row.options.model_dump()
         ).to(device)
-        self.loss = build_loss(cell.column.loss, **cell.weighting.model_dump()).to(device)
+        weighting = cell.weighting.model_dump()
+        self.loss = build_loss(cell.column.loss, **weighting, label_smoothing=recipe.label_smoothing).to(device)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=recipe.learning_rate,

@@ -9,8 +9,11 @@ from repro.errors import ConfigError
 from repro.experiment.added_keys import with_neutral
 from repro.experiment.schema import Run
 
-# Another network, other images or another order of them: the checkpoint is of no use to such a run.
-_ANOTHER_RUN = ("seed.", "model.", "options.", "dataset.", "loss.", "recipe.batch_size.", "recipe.drop_last.")
+# Another network, optimizer, other images or another order of them: the checkpoint is of no use to such a run.
+_ANOTHER_RUN = (
+    *("seed.", "model.", "options.", "dataset.", "loss."),
+    *("recipe.batch_size.", "recipe.drop_last.", "recipe.optimizer."),
+)
 
 
 def check_changes(

@@ -1,4 +1,4 @@
-"""Evaluation on the test images: plain cross-entropy and accuracy, no augmentation."""
+"""Evaluation on the test images: plain cross-entropy, never smoothed, and accuracy; no augmentation."""
 
 from __future__ import annotations
 

@@ -13,10 +13,11 @@ from repro.engine.cuda_graph import BatchFunction, CudaCapture, GraphedBatch
 from repro.engine.device import DeviceSettings
 from repro.engine.evaluate import Evaluation, Evaluator
 from repro.engine.norms import batches_counted_at_once, norms_that_count, prepare_norms
+from repro.engine.optimizer import make_optimizer, set_learning_rate
 from repro.engine.randomness import derived_seed, seed_device
 from repro.engine.schedule import learning_rate
 from repro.engine.state import TrainingState
-from repro.engine.step import Totals, make_optimizer, set_learning_rate, train_step
+from repro.engine.step import Totals, train_step
 from repro.experiment.catalog import network
 from repro.experiment.schema import Run
 from repro.losses import build_loss
@@ -88,7 +89,8 @@ def fresh_state(run: Run, device: torch.device, memory_format: torch.memory_form
         options["recompute"] = True
     model = build_model(cell.row.model, cell.dataset.num_classes, cell.dataset.image_size, **options)
     model = model.to(device).to(memory_format=memory_format).train()
-    loss = build_loss(cell.column.loss, **cell.weighting.model_dump()).to(device).train()
+    loss = build_loss(cell.column.loss, **cell.weighting.model_dump(), label_smoothing=cell.recipe.label_smoothing)
+    loss = loss.to(device).train()
     optimizer = make_optimizer(model, cell.recipe, device)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     return TrainingState(model, loss, optimizer, Totals.zero(device), started_at=started)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from repro.engine.optimizer import states_of
 from repro.engine.step import Totals
 from repro.results import EpochRecord
 
@@ -19,7 +20,7 @@ class TrainingState:
 
     model: nn.Module
     loss: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     totals: Totals
     epoch: int = 1
     step: int = 0
@@ -37,7 +38,7 @@ class TrainingState:
         return {
             "model": self.model.state_dict(),
             "loss": self.loss.state_dict(),
-            "momentum": self._momentum(),
+            "optimizer": states_of(self.optimizer),
             "totals": self.totals.tensors(),
             "history": [epoch.model_dump() for epoch in self.history],
             **{name: getattr(self, name) for name in self._COUNTERS},
@@ -47,7 +48,7 @@ class TrainingState:
         """Load a saved state, in place."""
         self.model.load_state_dict(saved["model"])
         self.loss.load_state_dict(saved["loss"])
-        self._restore_momentum(saved["momentum"])
+        self._restore_optimizer(saved)
         self.totals.restore(saved["totals"])
         self.history = [EpochRecord.model_validate(epoch) for epoch in saved["history"]]
         for name in self._COUNTERS:
@@ -55,36 +56,42 @@ class TrainingState:
 
     def tensors(self) -> list[Tensor]:
         """Every tensor that a training step changes, except gradients."""
-        momentum = [buffer for buffer in self._momentum() if buffer is not None]
         networks = [*self.model.parameters(), *self.model.buffers(), *self.loss.buffers()]
-        return [*networks, *momentum, *self.totals.tensors().values()]
+        return [*networks, *self._optimizer_tensors().values(), *self.totals.tensors().values()]
 
     def size_bytes(self) -> int:
-        """The approximate size of a checkpoint: weights, buffers and momentum."""
-        tensors = [*self.model.state_dict().values(), *self.loss.state_dict().values(), *self._parameters()]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        """The approximate size of a checkpoint: weights, buffers and the optimizer's state."""
+        states = self.model.state_dict(), self.loss.state_dict(), self._optimizer_tensors()
+        return sum(tensor.numel() * tensor.element_size() for state in states for tensor in state.values())
 
     def hash(self) -> str:
-        """SHA-256 (hex) over names, shapes, types and bytes of weights, buffers, loss state and momentum."""
+        """SHA-256 (hex) over names, shapes, types and bytes of weights, buffers, loss state and optimizer state."""
         digest = hashlib.sha256()
-        momentum = {f"momentum.{index}": buffer for index, buffer in enumerate(self._momentum())}
-        for name, tensor in {**self.model.state_dict(), **self.loss.state_dict(prefix="loss."), **momentum}.items():
-            if tensor is not None:
-                digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        loss = self.loss.state_dict(prefix="loss.")
+        for name, tensor in {**self.model.state_dict(), **loss, **self._optimizer_tensors()}.items():
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def _parameters(self) -> list[Tensor]:
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        """The optimizer's state by name and number of the parameter: ``momentum.0``, ``exp_avg.0``, …"""
+        states = enumerate(states_of(self.optimizer))
+        return {
+            f"{name.removesuffix('_buffer')}.{index}": tensor
+            for index, state in states
+            for name, tensor in state.items()
+        }
 
-    def _momentum(self) -> list[Tensor | None]:
-        return [self.optimizer.state[parameter].get("momentum_buffer") for parameter in self._parameters()]
+    def _restore_optimizer(self, saved: dict[str, Any]) -> None:
+        """Load the optimizer's state into its tensors, whose memory layout is that of the parameters.
 
-    def _restore_momentum(self, buffers: list[Tensor | None]) -> None:
-        for parameter, buffer in zip(self._parameters(), buffers, strict=True):
-            if buffer is not None:
-                # In the parameter's memory layout, so that updates after a resume add up in the same order.
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+        So updates after a resume add up in the same order. Momentum that only one of the two has is left as it is.
+        """
+        # Before there was AdamW, checkpoints had a list of SGD's momentum.
+        states = saved["optimizer"] if "optimizer" in saved else [{"momentum_buffer": m} for m in saved["momentum"]]
+        for own, state in zip(states_of(self.optimizer), states, strict=True):
+            for name in own.keys() & state.keys():
+                own[name].copy_(state[name])
 
 
 def finished_epoch(state: TrainingState, **measured: float) -> EpochRecord:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from repro.engine.norms import lay_out_gradient
-from repro.experiment.schema import Recipe
 from repro.losses import per_sample
 
 NO_BAD_STEP = 2**62
@@ -82,37 +81,6 @@ class Totals:
         self.steps += 1
         bad = torch.where(torch.isfinite(self.sums[0]), NO_BAD_STEP, self.steps)
         torch.minimum(self.bad_step, bad, out=self.bad_step)
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.SGD:
-    """SGD of ``recipe`` in one kernel for all parameters, with zero momentum from the start.
-
-    On CUDA the learning rate is a float32 tensor, which a graph reads at every replay; only the fused kernel uses it
-    without a copy to the host.
-    """
-    rate = torch.tensor(recipe.learning_rate, device=device) if device.type == "cuda" else recipe.learning_rate
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-        fused=True,
-    )
-    if recipe.momentum:
-        # SGD's first step gives the same: 0 x momentum + gradient. With buffers from the start, all steps are alike.
-        for parameter in model.parameters():
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
-
-
-def set_learning_rate(optimizer: torch.optim.SGD, rate: float) -> None:
-    """Set the rate of the next step without waiting, in the tensor that a captured graph reads."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
 
 
 def train_step(

@@ -12,10 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 # Section of the configuration ("" for a new section), key, neutral value as JSON data. Append; never change a line.
-# Example: ("recipe", "label_smoothing", 0.0)
 ADDED_KEYS: list[tuple[str, str, Any]] = [
     ("options", "initialization", "network"),
     ("", "sources", {}),
+    ("recipe", "schedule", "steps"),
+    ("recipe", "final_learning_rate", 0.0),
+    ("recipe", "optimizer", "sgd"),
+    ("recipe", "betas", [0.9, 0.999]),
+    ("recipe", "epsilon", 1e-8),
+    ("recipe", "label_smoothing", 0.0),
 ]
 
 

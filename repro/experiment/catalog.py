@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,7 @@ class Loss:
 
     ``builder``: called with ``arguments`` and, if the loss is ``weighted``, with alpha, beta and normalization; returns
     a module (its contract: docs/architecture.md). If it is not weighted, the section ``weighting`` is in no hash.
+    ``label_smoothing``: whether the builder takes it.
     ``proposed``: the loss that a paper proposes, shown if one loss stands for a table. ``colour``, ``dashes``,
     ``marker``: how figures draw it; without a colour they choose one.
     """
@@ -55,6 +56,7 @@ class Loss:
     builder: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weighted: bool = False
+    label_smoothing: bool = False
     proposed: bool = False
     colour: str = ""
     dashes: tuple[float, ...] = ()
@@ -144,7 +146,7 @@ _MEAN_ONE, _CONSTANT, _SHUFFLED = ({"control": name} for name in ("mean_one", "c
 
 # The colours are Okabe and Ito's (2008, Color Universal Design).
 LOSSES: dict[str, Loss] = {
-    loss.name: loss
+    loss.name: replace(loss, label_smoothing=True)
     for loss in (
         Loss("ce", "repro.losses:CrossEntropy", colour="#1a1a1a", marker="s"),
         Loss("bias", _BIAS_LOSS, _VARIANCE, weighted=True, proposed=True, colour="#0072b2", marker="o"),

@@ -25,6 +25,7 @@ from repro.errors import ConfigError, UserError, nearest
 from repro.experiment.catalog import NETWORKS, network
 from repro.experiment.diagnosis import Problem, describe, key_model, problems_of
 from repro.experiment.papers import PAPERS
+from repro.experiment.recipe_checks import leave_out_idle_keys, recipe_problems
 from repro.experiment.schema import BASELINE, Cell, ModelOptions, Run, Table
 from repro.experiment.strict_yaml import Document, parse, quoted, read_text
 
@@ -167,6 +168,8 @@ def _with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dic
         applied[key] = parse(value, source=f"--set {key}").data
         if isinstance(place, dict):  # else the file is wrong there, and the validation says so
             place[parts[-1]] = applied[key]
+    if isinstance(data.get("recipe"), dict):
+        leave_out_idle_keys(data["recipe"], [key.removeprefix("recipe.") for key in applied])
     return data, applied
 
 
@@ -263,17 +266,10 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
             if name not in columns:
                 place = ("rows", index, "published", "top1_percent", name)
                 yield Problem(place, f"no column is called {quoted(name)}", nearest(name, columns))
-    recipe, wanted = table.recipe, table.dataset.classes
-    if (facts := table.dataset.facts) is not None:
+    facts, wanted, train_count = table.dataset.facts, table.dataset.classes, None
+    if facts is not None:
         available = facts.num_classes
         if wanted is not None and wanted > available:
             yield Problem(("dataset", "classes"), f"{table.dataset.name} has {available} classes, not {wanted}")
-        images = facts.train_count * (wanted or available) // available
-        if recipe.drop_last and recipe.batch_size > images:
-            reason = f"{images:,} images are less than a batch of {recipe.batch_size:,}, and drop_last is true"
-            yield Problem(("recipe", "batch_size"), reason)
-    if list(recipe.decay_epochs) != sorted(set(recipe.decay_epochs)):
-        yield Problem(("recipe", "decay_epochs"), "the epochs must increase")
-    if recipe.warmup_epochs > recipe.epochs:
-        reason = f"{recipe.warmup_epochs} epochs of warm-up are more than the {recipe.epochs} epochs of training"
-        yield Problem(("recipe", "warmup_epochs"), reason)
+        train_count = facts.train_count * (wanted or available) // available
+    yield from recipe_problems(table.recipe, train_count, [column.loss for column in table.columns])

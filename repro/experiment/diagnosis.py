@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from repro.errors import nearest, resembling
 from repro.experiment.schema import Table
 from repro.experiment.strict_yaml import Document, KeyPath, quoted
+from repro.wording import counted
 
 MOST_PROBLEMS = 10  # shown for one file
 
@@ -94,6 +95,10 @@ def _problem(problem: Any) -> Problem:
         return Problem(path[:-1], f"key '{path[-1]}' is missing")
     if kind in _WANTED:
         return Problem(path, f"must be {_WANTED[kind]}, not {_shown(given)}")
+    if kind in ("too_short", "too_long"):
+        allowed, counts = ("at least", "min_length") if kind == "too_short" else ("at most", "max_length")
+        wanted = counted(problem["ctx"][counts], "item")
+        return Problem(path, f"must have {allowed} {wanted}, not {problem['ctx']['actual_length']}")
     if kind == "literal_error":
         valid = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
         if valid and isinstance(given, str):

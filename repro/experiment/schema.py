@@ -26,6 +26,7 @@ LossName = Annotated[str, AfterValidator(known("loss", LOSSES))]
 DatasetName = Annotated[str, AfterValidator(known("data set", DATASETS))]
 NetworkName = Annotated[str, AfterValidator(known("network", NETWORKS))]
 Epoch = Annotated[int, Field(ge=1, le=10_000)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 Normalization = Literal["batch", "running", "activation"]
 TableKind = Literal["paper", "released", "variants", "study", "demo"]
 
@@ -64,17 +65,23 @@ class Augmentation(Strict):
 
 
 class Recipe(Strict):
-    """How a network is trained: SGD with a step schedule and an optional linear warm-up."""
+    """How a network is trained: an optimizer, and a schedule of its learning rate after an optional linear warm-up."""
 
     epochs: Epoch
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0, le=100)]
+    schedule: Literal["steps", "cosine"] = "steps"
     decay_epochs: Annotated[tuple[Epoch, ...], Field(strict=False, max_length=100)] = ()
     decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    final_learning_rate: Annotated[float, Field(ge=0, le=100)] = 0.0
     warmup_epochs: Annotated[int, Field(ge=0, le=1_000)] = 0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
+    betas: Annotated[tuple[Beta, ...], Field(strict=False, min_length=2, max_length=2)] = (0.9, 0.999)
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop_last: bool = False
     augmentation: Augmentation = Augmentation()
 

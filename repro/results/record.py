@@ -84,7 +84,7 @@ class Provenance(StrictRecord):
 class RunRecord(StrictRecord):
     """A finished run: completed, or diverged (a non-finite loss stopped it; ``reason`` names the step).
 
-    ``state_hash`` is the SHA-256 over the final weights, buffers, momentum and loss state: equal for two runs that end
+    ``state_hash`` is the SHA-256 over the final weights, buffers, optimizer and loss state: equal for two runs that end
     with the same bits. ``weights`` is the hash of the file beside the record, if the run keeps one. ``last`` and
     ``best`` are test accuracies; best is selected on the test set.
     """

@@ -49,7 +49,8 @@ def loaded(small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
 @pytest.fixture
 def make_run() -> Callable[..., Run]:
     def make(*overrides: str, column: str = "bias", loss: str | None = None, seed: int = 0) -> Run:
-        table = load_table(Path(__file__).parents[2] / "experiments" / "demo.yaml", (*RECIPE, *overrides))
+        recipe = [item for item in RECIPE if "recipe.schedule=cosine" not in overrides or "decay_epochs" not in item]
+        table = load_table(Path(__file__).parents[2] / "experiments" / "demo.yaml", (*recipe, *overrides))
         chosen = next(candidate for candidate in table.columns if candidate.id == column)
         if loss is not None:
             chosen = chosen.model_copy(update={"loss": loss})

@@ -47,7 +47,7 @@ MATERIAL = {
     "the loss": ("losses.py", "- self.beta)", "+ self.beta)"),
     "a helper of the loss": ("losses.py", "activations.shape[1] - 1", "activations.shape[1]"),
     "the mean of the losses": ("engine/step.py", "losses.mean()", "losses.sum()"),
-    "the optimizer": ("engine/step.py", "nesterov=recipe.nesterov", "nesterov=False"),
+    "the optimizer": ("engine/optimizer.py", "nesterov=recipe.nesterov", "nesterov=False"),
     "the schedule": ("engine/schedule.py", "complete >= milestone", "complete > milestone"),
     "augmentation": ("data/augment.py", "< 0.5", "< 0.25"),
     "the order of images": ("engine/batches.py", 'self.seed, "order", epoch', 'self.seed, "order", 1'),

@@ -18,6 +18,7 @@ from repro.experiment.schema import Run
 MakeRun = Callable[..., Run]
 EPOCHS = 7  # of three steps, the last one short: 21, over two drops of the learning rate
 RECIPE = (f"recipe.epochs={EPOCHS}", "recipe.decay_epochs=[2,4]")
+ADAMW = (RECIPE[0], "recipe.optimizer=adamw", "recipe.schedule=cosine", "recipe.label_smoothing=0.1")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -67,9 +68,11 @@ def with_dropout(make_run: MakeRun) -> Callable[..., Run]:
     return make
 
 
-@pytest.mark.parametrize("loss", ["bias", "shuffled_bias"])
-def test_replayed_steps_change_the_state_as_eager_ones_do(make_run: MakeRun, small_dataset: Dataset, loss: str) -> None:
-    run = make_run(*RECIPE, "weighting.normalization=running", loss=loss)
+@pytest.mark.parametrize(("loss", "recipe"), [("bias", RECIPE), ("shuffled_bias", RECIPE), ("bias", ADAMW)])
+def test_replayed_steps_change_the_state_as_eager_ones_do(
+    make_run: MakeRun, small_dataset: Dataset, loss: str, recipe: tuple[str, ...]
+) -> None:
+    run = make_run(*recipe, "weighting.normalization=running", loss=loss)
     graphed, capture = learner_of(run, small_dataset), Repeat()
     graphed._train = GraphedBatch(graphed.batch_function(), graphed.state.tensors, capture)
     assert train(graphed) == train(learner_of(run, small_dataset))
@@ -148,8 +151,10 @@ def test_a_graph_draws_a_new_permutation_at_each_step_as_eager_steps_do(
 
 @pytest.mark.cuda
 @needs_cuda
-@pytest.mark.parametrize("overrides", [(), ("execution.precision=bf16",)])
-def test_graphs_equal_eager_steps_on_cuda(with_dropout: MakeRun, small_dataset: Dataset, overrides: tuple[str]) -> None:
+@pytest.mark.parametrize("overrides", [(), ("execution.precision=bf16",), ADAMW[1:]])
+def test_graphs_equal_eager_steps_on_cuda(
+    with_dropout: MakeRun, small_dataset: Dataset, overrides: tuple[str, ...]
+) -> None:
     deterministic = ("execution.deterministic=true", *overrides)
     graphed = learner_of(with_dropout(*deterministic), small_dataset, "cuda")
     eager = learner_of(with_dropout(*deterministic, "execution.cuda_graph=false"), small_dataset, "cuda")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from repro.data.augment import CROP_FLIP_COLUMNS, ROTATION_COLUMNS, augment_batch, normalize
-from repro.engine.step import Totals, make_optimizer, set_learning_rate, train_step
+from repro.engine.optimizer import make_optimizer, set_learning_rate
+from repro.engine.step import Totals, train_step
 from repro.experiment.catalog import LOSSES, NETWORKS
 from repro.experiment.schema import Recipe
 from repro.losses import NORMALIZATIONS, build_loss, per_sample
@@ -36,19 +38,22 @@ def no_values(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def recipe() -> Recipe:
-    """A recipe with all that SGD has here."""
-    return Recipe(epochs=2, batch_size=BATCH, learning_rate=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
+# Recipes with all that each optimizer has here.
+COMMON = {"epochs": 2, "batch_size": BATCH, "learning_rate": 0.1, "weight_decay": 1e-4}
+SGD = Recipe.model_validate({**COMMON, "momentum": 0.9, "nesterov": True})
+ADAMW = Recipe.model_validate({**COMMON, "optimizer": "adamw", "betas": [0.9, 0.95], "epsilon": 1e-6})
 
 
 def images() -> torch.Tensor:
     return torch.randint(256, (BATCH, 3, 64, 64), dtype=torch.uint8)
 
 
-def take_a_step(model: nn.Module, loss: nn.Module, autocast: contextlib.AbstractContextManager[object]) -> None:
+def take_a_step(
+    model: nn.Module, loss: nn.Module, autocast: contextlib.AbstractContextManager[object], recipe: Recipe = SGD
+) -> None:
     """One whole step, from uint8 images to updated weights and totals."""
-    # As on a GPU the rate is a tensor, set only now: SGD looks at its value once, when it is built.
-    optimizer = make_optimizer(model, recipe(), torch.device("cpu"))
+    # As on a GPU the rate is a tensor, set only now: optimizers look at its value once, when they are built.
+    optimizer = make_optimizer(model, recipe, torch.device("cpu"))
     optimizer.param_groups[0]["lr"] = torch.zeros(())
     set_learning_rate(optimizer, 0.05)
     prepared = normalize(images(), torch.zeros(3), torch.ones(3), torch.float32, torch.channels_last)
@@ -83,6 +88,30 @@ def test_a_wait_within_a_step_is_seen() -> None:
 def test_no_network_waits(name: str) -> None:
     model = build_model(name, CLASSES, 64).train()
     take_a_step(model, build_loss("bias"), contextlib.nullcontext())
+
+
+def test_adamw_does_not_wait() -> None:
+    model = build_model("squeezenet", CLASSES, 64).train()
+    take_a_step(model, build_loss("bias", label_smoothing=0.1), contextlib.nullcontext(), ADAMW)
+
+
+def test_adamw_on_a_gpu_has_all_that_a_graph_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel has no fake form; tests/engine/test_sync.py takes its steps on a real GPU."""
+    given: dict[str, Any] = {}
+
+    class Recorder:
+        def __init__(self, parameters: list[nn.Parameter], **options: Any) -> None:
+            given.update(options)
+            self.state: dict[nn.Parameter, dict[str, torch.Tensor]] = {}
+
+    monkeypatch.setattr(torch.optim, "AdamW", Recorder)
+    with torch.device("cuda"):
+        optimizer = make_optimizer(nn.Linear(3, 2), ADAMW, torch.device("cuda"))
+    assert given["capturable"]
+    assert given["fused"]
+    tensors = [given["lr"], *(tensor for state in optimizer.state.values() for tensor in state.values())]
+    assert len(tensors) == 1 + 2 * 3
+    assert {(tensor.device.type, tensor.dtype) for tensor in tensors} == {("cuda", torch.float32)}
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)

@@ -1,9 +1,9 @@
 """Training does what the YAML says: against a plain loop written here, with every field of the recipe off its default.
 
-The step below is the textbook's: PIL images through torchvision's functions one by one, the update of SGD written out,
-cross-entropy weighted by the formula. It shares only the draws (order, augmentation, initialization) with what it is
-held against, and begins each step where that stands: through batch norms of random images, a last bit's difference
-grows ten-thousandfold in a step.
+The step below is the textbook's: PIL images through torchvision's functions one by one, the updates of SGD and AdamW
+written out, cross-entropy weighted by the formula. It shares only the draws (order, augmentation, initialization) with
+what it is held against, and begins each step where that stands: through batch norms of random images, a last bit's
+difference grows ten-thousandfold in a step.
 """
 
 from __future__ import annotations
@@ -42,14 +42,10 @@ title: A recipe with every field off its default
 kind: study
 dataset: {name: digits}
 recipe:
+OPTIMIZER
   epochs: 3
   batch_size: 24
-  learning_rate: 0.05
-  decay_epochs: [1, 2]
-  decay_factor: 0.3
   warmup_epochs: 1
-  momentum: 0.6
-  nesterov: true
   weight_decay: 0.03
   drop_last: true
   augmentation: {crop_padding_pixels: 3, horizontal_flip: true, rotation_degrees: 20}
@@ -60,8 +56,31 @@ columns:
 rows:
   - {id: shufflenetv2, title: ShuffleNetV2 0.5x, model: shufflenetv2_x0_5, options: {stem_stride: 2}}
 """
-# The learning rate of every step: 84 images make 3 full batches of 24; the warm-up takes epoch 1, decays follow.
-RATES = [[0.05 / 3, 0.1 / 3, 0.05], [0.015] * 3, [0.0045] * 3]
+SGD = """\
+  learning_rate: 0.05
+  decay_epochs: [1, 2]
+  decay_factor: 0.3
+  momentum: 0.6
+  nesterov: true
+"""
+ADAMW = """\
+  optimizer: adamw
+  learning_rate: 0.002
+  schedule: cosine
+  final_learning_rate: 0.0005
+  betas: [0.8, 0.95]
+  epsilon: 0.001
+  label_smoothing: 0.2
+"""
+# The learning rate of every step: 84 images make 3 full batches of 24; the warm-up takes epoch 1. The cosine of 6 steps
+# passes through pi/6, pi/3, pi/2, 2 pi/3 and 5 pi/6.
+HALF = 3**0.5 / 2
+FALLING = [0.00125 + 0.00075 * cosine for cosine in (1, HALF, 0.5, 0, -0.5, -HALF)]
+RATES = {
+    SGD: [[0.05 / 3, 0.1 / 3, 0.05], [0.015] * 3, [0.0045] * 3],
+    ADAMW: [[0.002 / 3, 0.004 / 3, 0.002], FALLING[:3], FALLING[3:]],
+}
+State = dict[str, Tensor]
 
 
 def initial_model(run: Run) -> nn.Module:
@@ -93,31 +112,42 @@ def batch_of(dataset: Dataset, seed: int, epoch: int, step: int) -> tuple[Tensor
     return torch.stack(images).contiguous(memory_format=torch.channels_last), torch.tensor(targets)
 
 
-def plain_step(
-    model: nn.Module, momentum: list[Tensor], images: Tensor, targets: Tensor, rate: float
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights and momentum after SGD with weight decay 0.03, momentum 0.6 and Nesterov's step at ``rate``."""
+def plain_gradients(model: nn.Module, images: Tensor, targets: Tensor, smoothing: float) -> list[Tensor]:
+    """The gradients of the bias loss over cross-entropy whose targets are smoothed, class by class."""
     logits, features = model(images)
     variance = features.detach().flatten(1).var(dim=1)
     scaled = (variance - variance.min()) / (variance.max() - variance.min())
     weights = torch.exp(0.9 * scaled) - 0.2
-    loss = (weights * nn.functional.cross_entropy(logits, targets, reduction="none")).mean()
-    parameters = list(model.parameters())
-    gradients = [
-        gradient + 0.03 * parameter.detach()
-        for gradient, parameter in zip(torch.autograd.grad(loss, parameters), parameters, strict=True)
-    ]
-    moved = [0.6 * before + gradient for before, gradient in zip(momentum, gradients, strict=True)]
-    updates = [gradient + 0.6 * after for gradient, after in zip(gradients, moved, strict=True)]
-    return [p.detach() - rate * update for p, update in zip(parameters, updates, strict=True)], moved
+    wanted = (1 - smoothing) * nn.functional.one_hot(targets, 10) + smoothing / 10
+    loss = (weights * -(wanted * logits.log_softmax(dim=1)).sum(dim=1)).mean()
+    return list(torch.autograd.grad(loss, list(model.parameters())))
+
+
+def sgd(weight: Tensor, gradient: Tensor, state: State, rate: float) -> tuple[Tensor, State]:
+    """SGD with weight decay 0.03, momentum 0.6 and Nesterov's step."""
+    gradient = gradient + 0.03 * weight
+    moved = 0.6 * state["momentum_buffer"] + gradient
+    return weight - rate * (gradient + 0.6 * moved), {"momentum_buffer": moved}
+
+
+def adamw(weight: Tensor, gradient: Tensor, state: State, rate: float) -> tuple[Tensor, State]:
+    """AdamW with betas 0.8 and 0.95, epsilon 0.001 and weight decay 0.03: Loshchilov and Hutter 2019, algorithm 2."""
+    step = state["step"] + 1
+    first = 0.8 * state["exp_avg"] + 0.2 * gradient
+    second = 0.95 * state["exp_avg_sq"] + 0.05 * gradient**2
+    direction = first / (1 - 0.8**step) / ((second / (1 - 0.95**step)).sqrt() + 0.001)
+    return weight - rate * (direction + 0.03 * weight), {"step": step, "exp_avg": first, "exp_avg_sq": second}
 
 
 @pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize(
+    ("fields", "update", "smoothing"), [(SGD, sgd, 0.0), (ADAMW, adamw, 0.2)], ids=["sgd", "adamw"]
+)
 def test_every_step_is_the_textbooks_with_every_field_off_its_default(
-    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fields: str, update: Any, smoothing: float, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "every_field.yaml"
-    file.write_text(EVERY_FIELD)
+    file.write_text(EVERY_FIELD.replace("OPTIMIZER\n", fields))
     table = load_table(file)
     run = Run(cell=table.cell(table.rows[0], table.columns[1]), seed=0)
     take = learner.Learner.train_on_batch
@@ -129,21 +159,23 @@ def test_every_step_is_the_textbooks_with_every_field_off_its_default(
         if not taken:
             for name, tensor in initial_model(run).state_dict().items():
                 assert torch.equal(before.state_dict()[name], tensor), name
-        momentum = [optimizer.state[parameter]["momentum_buffer"].clone() for parameter in model.parameters()]
+        states = [copy.deepcopy(optimizer.state[parameter]) for parameter in model.parameters()]
         images, targets = batch_of(small_dataset, run.seed, epoch, step)
-        weights, moved = plain_step(before, momentum, images, targets, RATES[epoch - 1][step])
+        gradients = plain_gradients(before, images, targets, smoothing)
         count = take(self, step)
-        ours = [(parameter.detach(), optimizer.state[parameter]["momentum_buffer"]) for parameter in model.parameters()]
-        for (weight, buffer), expected_weight, expected_buffer in zip(ours, weights, moved, strict=True):
-            torch.testing.assert_close(weight, expected_weight, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(buffer, expected_buffer, rtol=1e-3, atol=1e-4)
+        for old, ours, gradient, state in zip(before.parameters(), model.parameters(), gradients, states, strict=True):
+            weight, after = update(old.detach(), gradient, state, RATES[fields][epoch - 1][step])
+            torch.testing.assert_close(ours.detach(), weight, rtol=1e-4, atol=1e-5)
+            assert optimizer.state[ours].keys() == after.keys()
+            for name, expected in after.items():
+                torch.testing.assert_close(optimizer.state[ours][name], expected, rtol=1e-3, atol=1e-4)
         taken.append((epoch, step))
         return count
 
     monkeypatch.setattr(learner.Learner, "train_on_batch", compared)
     record = train_run(run, results=tmp_path, data_root=tmp_path, device="cpu", threads=1)
     assert taken == [(epoch, step) for epoch in (1, 2, 3) for step in (0, 1, 2)]
-    assert [epoch.learning_rate for epoch in record.epochs] == pytest.approx([rates[-1] for rates in RATES])
+    assert [epoch.learning_rate for epoch in record.epochs] == pytest.approx([rates[-1] for rates in RATES[fields]])
     for epoch in record.epochs:
         assert (epoch.weight_min, epoch.weight_max) == pytest.approx((0.8, math.exp(0.9) - 0.2), abs=1e-5)
 

@@ -39,11 +39,11 @@ def test_the_watch_sees_a_wait(no_waiting: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("graph", ["true", "false"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("setting", ["execution.precision=fp32", "execution.precision=bf16", "recipe.optimizer=adamw"])
 def test_an_epoch_never_waits(
-    make_run: MakeRun, small_dataset: Dataset, no_waiting: Callable[[], None], graph: str, precision: str
+    make_run: MakeRun, small_dataset: Dataset, no_waiting: Callable[[], None], graph: str, setting: str
 ) -> None:
-    run = make_run(f"execution.cuda_graph={graph}", f"execution.precision={precision}")
+    run = make_run(f"execution.cuda_graph={graph}", setting)
     settings = set_up_device(choose_device("cuda"), run.cell.execution, None, run.cell.row.model)
     heard: list[Progress] = []
     training = Training(run, small_dataset, settings, heard.append, lambda: False)

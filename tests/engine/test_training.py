@@ -24,6 +24,10 @@ from repro.progress import Progress
 from repro.results import RunFolder, read_record
 
 MakeRun = Callable[..., Run]
+ADAMW = (
+    *("recipe.optimizer=adamw", "recipe.learning_rate=0.002", "recipe.weight_decay=0.05"),
+    *("recipe.schedule=cosine", "recipe.label_smoothing=0.1"),
+)
 pytestmark = pytest.mark.usefixtures("loaded")
 
 
@@ -105,6 +109,25 @@ def test_interrupted_anywhere_and_resumed_is_as_if_never_interrupted(
     resumed = run_it(run, tmp_path / "halves")
     assert resumed.outcome() == whole.outcome()
     assert resumed.provenance.resumptions == 1
+
+
+@pytest.mark.parametrize("asked", [2, 3, 6])
+def test_a_run_of_adamw_is_as_if_never_interrupted(make_run: MakeRun, tmp_path: Path, asked: int) -> None:
+    run = make_run(*ADAMW)
+    whole = run_it(run, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run_it(run, tmp_path / "halves", should_stop=stopper(asked))
+    assert run_it(run, tmp_path / "halves").outcome() == whole.outcome()
+    assert whole.state_hash != run_it(make_run(), tmp_path / "sgd").state_hash
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused_whatever_is_allowed(make_run: MakeRun, tmp_path: Path) -> None:
+    run, other = make_run(), make_run(*ADAMW)
+    other = other.model_copy(update={"cell": other.cell.model_copy(update={"table": run.cell.table})})
+    with pytest.raises(Interrupted):
+        run_it(run, tmp_path, should_stop=stopper(2))
+    with pytest.raises(ConfigError, match=r"belongs to another run:\n  recipe.optimizer: was sgd, is adamw"):
+        run_it(other, tmp_path, allow_changed=True)
 
 
 @pytest.mark.parametrize("asked", [2, 5])

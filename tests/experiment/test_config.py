@@ -54,6 +54,7 @@ def test_a_file_of_the_same_form_is_a_table(own: Path) -> None:
         ("recipe.augmentation.rotation_degrees=3", "mine+recipe.augmentation.rotation_degrees=3.0", 3.0),
         ("recipe.drop_last=true", "mine+recipe.drop_last=true", True),
         ("recipe.momentum=-0.0", "mine+recipe.momentum=0.0", 0.0),
+        ("recipe.label_smoothing=0.1", "mine+recipe.label_smoothing=0.1", 0.1),
         ("dataset.classes=5", "mine+dataset.classes=5", 5),
         ("dataset.name=cifar100", "mine+dataset.name=cifar100", "cifar100"),
         ('weighting.normalization="running"', "mine+weighting.normalization=running", "running"),
@@ -91,6 +92,24 @@ def test_a_value_of_the_table_s_overrides_those_of_rows_and_columns(own: Path, o
     assert load_table(own, ["dataset.classes=null"]).id == "mine+dataset.classes=null"
     own.write_text(own_text.replace("  epochs: 4\n", ""))
     assert load_table(own, ["recipe.epochs=4"]).id == "mine+recipe.epochs=4"
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "left"),
+    [("schedule=cosine", "decay_epochs", ()), ("optimizer=adamw", "momentum", 0.9)],
+)
+def test_an_overriding_choice_leaves_out_the_keys_of_the_files_own(
+    own: Path, own_text: str, refusal: Callable[..., str], override: str, key: str, left: object
+) -> None:
+    text = own_text.replace("epochs: 4", "epochs: 4\n  momentum: 0.5")
+    own.write_text(text)
+    table = load_table(own, [f"recipe.{override}"])
+    assert table.id == f"mine+recipe.{override}"
+    assert getattr(table.recipe, key) == left
+    assert find_table(f"{own}+recipe.{override}") == table
+    told = refusal(text, f"recipe.{override}", f"recipe.{key}={'[1]' if key == 'decay_epochs' else 0.5}")
+    assert told.startswith(f"--set recipe.{key}: ")
+    assert f"has no '{key}'" in told
 
 
 def test_overrides_are_ordered_by_key_and_the_last_for_a_key_holds(own: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from repro.errors import ConfigError
+from repro.experiment.catalog import LOSSES, Loss
 from repro.experiment.config import load_table
 
 
@@ -72,6 +73,63 @@ def test_a_wrong_file_is_one_message_with_place_key_reason_and_name(
     assert told.count("\n") == 0, "one problem is told once"
 
 
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ("optimizer: adam", "recipe.optimizer: unknown name 'adam'. Did you mean 'adamw'?"),
+        ("optimizer: [adamw]", "recipe.optimizer: must be 'sgd' or 'adamw', not a list"),
+        (
+            "optimizer: adamw\n  momentum: 0.9",
+            "optimizer 'adamw' has no 'momentum'. Leave it out. Keys of 'adamw': betas",
+        ),
+        (
+            "optimizer: adamw\n  nesterov: false",
+            "optimizer 'adamw' has no 'nesterov'. Leave it out. Keys of 'adamw': b",
+        ),
+        ("betas: [0.9, 0.999]", "optimizer 'sgd' has no 'betas'. Leave it out. Keys of 'sgd': momentum, nesterov."),
+        ("epsilon: 1e-8", "optimizer 'sgd' has no 'epsilon'. Leave it out. Keys of 'sgd': momentum, nesterov."),
+        ("optimizer: adamw\n  betas: 0.9", "recipe.betas: must be a list, not 0.9"),
+        ("optimizer: adamw\n  betas: [0.9]", "recipe.betas: must have at least 2 items, not 1"),
+        ("optimizer: adamw\n  betas: [0.9, 0.99, 0.999]", "recipe.betas: must have at most 2 items, not 3"),
+        ("optimizer: adamw\n  betas: [0.9, 1]", "recipe.betas.1: must be less than 1, not 1"),
+        ("optimizer: adamw\n  betas: [-0.1, 0.9]", "recipe.betas.0: must be greater than or equal to 0, not -0.1"),
+        ("optimizer: adamw\n  epsilon: 0", "recipe.epsilon: must be greater than 0, not 0"),
+        ("schedule: cosin", "recipe.schedule: unknown name 'cosin'. Did you mean 'cosine'?"),
+        (
+            "schedule: cosine",
+            "schedule 'cosine' has no 'decay_epochs'. Leave it out. Keys of 'cosine': final_learning_rate.",
+        ),
+        (
+            "final_learning_rate: 0.01",
+            "schedule 'steps' has no 'final_learning_rate'. Leave it out. Keys of 'steps': decay",
+        ),
+        ("label_smoothing: 1", "recipe.label_smoothing: must be less than 1, not 1"),
+        ("label_smoothing: -0.1", "recipe.label_smoothing: must be greater than or equal to 0, not -0.1"),
+        ("label_smoothing: true", "recipe.label_smoothing: must be a number, not true"),
+    ],
+)
+def test_a_wrong_optimizer_schedule_or_smoothing_is_one_message(
+    refusal: Callable[..., str], added: str, message: str, own_text: str
+) -> None:
+    told = refusal(own_text.replace("epochs: 4", f"epochs: 4\n  {added}", 1))
+    assert message in told
+    assert told.count("\n") == 0
+
+
+def test_a_final_rate_above_the_full_one_is_refused(refusal: Callable[..., str], own_text: str) -> None:
+    told = refusal(own_text.replace("decay_epochs: [2, 3]", "schedule: cosine\n  final_learning_rate: 0.2"))
+    assert told == "own.yaml:10:24: recipe.final_learning_rate: 0.2 is above the learning rate, 0.1"
+
+
+def test_smoothing_for_a_loss_without_it_is_refused(
+    refusal: Callable[..., str], own_text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOSSES, "focal", Loss("focal", "additions:FocalLoss"))
+    text = own_text.replace("loss: bias", "loss: focal")
+    told = refusal(text.replace("epochs: 4", "epochs: 4\n  label_smoothing: 0.1"))
+    assert "recipe.label_smoothing: the loss 'focal' has no label smoothing. Leave it out, or take" in told
+
+
 def test_columns_have_ids_of_their_own_and_a_baseline_among_them(refusal: Callable[..., str], own_text: str) -> None:
     assert "own.yaml:12:10: columns.1.id: two columns are called 'ce'" in refusal(
         own_text.replace("id: bias", "id: ce")
@@ -134,6 +192,12 @@ def test_what_is_no_mapping_is_no_experiment(refusal: Callable[..., str], text: 
         ),
         ("recipe.decay_epochs=[3,2]", "--set recipe.decay_epochs: the epochs must increase"),
         ("recipe.decay_epochs=[2,x]", "--set recipe.decay_epochs: must be a whole number, not 'x'"),
+        ("recipe.betas=[0.9,0.95]", "--set recipe.betas: optimizer 'sgd' has no 'betas'. Leave it out."),
+        ("recipe.optimizer=[adamw]", "--set recipe.optimizer: must be 'sgd' or 'adamw', not a list"),
+        (
+            "recipe.final_learning_rate=-1",
+            "--set recipe.final_learning_rate: must be greater than or equal to 0, not -1",
+        ),
         (
             "weighting.normalization=runing",
             "--set weighting.normalization: unknown name 'runing'. Did you",

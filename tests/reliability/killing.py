@@ -46,8 +46,9 @@ rows:
   - {id: shufflenetv2, title: ShuffleNetV2 0.5x, model: shufflenetv2_x0_5, options: {stem_stride: 2}}
   - {id: mobilenetv2, title: MobileNetV2 0.75x, model: mobilenetv2_x0_75, options: {stem_stride: 2}}
 """
-# Batch norm and the running minimum of the loss; the plain loss; dropout besides.
-CELLS = ("shufflenetv2/bias", "shufflenetv2/ce", "shufflenetv2/bias", "mobilenetv2/bias")
+ADAMW = "+recipe.label_smoothing=0.1+recipe.optimizer=adamw+recipe.schedule=cosine"
+# After the table: batch norm and the running minimum of the loss; the plain loss; AdamW; dropout besides.
+CELLS = ("/shufflenetv2/bias", "/shufflenetv2/ce", f"{ADAMW}/shufflenetv2/bias", "/mobilenetv2/bias")
 
 _OF_THE_MOMENT = {
     *("started_at", "finished_at", "duration_seconds", "images_per_second", "train_seconds", "test_seconds"),
@@ -153,7 +154,7 @@ def kill_and_compare(folder: Path, kills: int, seed: int, tally: Tally | None = 
             cell = CELLS[tally.runs % len(CELLS)]
             train = [
                 "train",
-                f"{experiment}/{cell}",
+                f"{experiment}{cell}",
                 "--keep-weights",
                 *("--device", "cpu", "--threads", "1"),
                 "--results",
@@ -197,7 +198,7 @@ def _lives(
 
 
 def place_of(results: Path, cell: str) -> Path:
-    return results / "tiny" / cell / "seed-0"
+    return results / f"tiny{cell}" / "seed-0"
 
 
 def record_of(results: Path, cell: str) -> RunRecord:

@@ -45,8 +45,10 @@ def test_loss_seed_and_schedule_do_not_change_what_an_epoch_costs() -> None:
     assert len({cost_key(cell) for cell in (*table.cells, *longer.cells)}) == 1
 
 
-@pytest.mark.parametrize("setting", ["recipe.batch_size=64", "dataset.classes=5", "execution.precision=bf16"])
-def test_batch_data_and_execution_do(setting: str) -> None:
+@pytest.mark.parametrize(
+    "setting", ["recipe.batch_size=64", "recipe.optimizer=adamw", "dataset.classes=5", "execution.precision=bf16"]
+)
+def test_batch_optimizer_data_and_execution_do(setting: str) -> None:
     assert cost_key(find_table("demo").cells[0]) != cost_key(find_table(f"demo+{setting}").cells[0])
 
 
@@ -113,6 +115,13 @@ def test_time_and_disk_add_up() -> None:
     assert estimate(runs, costs, slots=1).disk_bytes == records + 3 * 8 * 2_000, "one checkpoint at a time"
     kept = estimate(runs, costs, slots=2, keep_weights=True)
     assert kept.disk_bytes == whole.disk_bytes + 4_250 + 8_500, "the weights of every run"
+
+
+def test_a_checkpoint_of_adamw_has_two_moments() -> None:
+    table = find_table("demo+recipe.optimizer=adamw")
+    runs = selected_runs(table, (0,), columns=["ce"])
+    whole = estimate(runs, {cost_key(runs[0].cell): Cost(1.0, 1_000, "measured")}, slots=1)
+    assert whole.disk_bytes == 4_000 + 8 * 450 + 3 * 12 * 1_000
 
 
 def test_what_is_unknown_is_counted_and_sized_by_the_largest_of_its_kind() -> None:

@@ -20,6 +20,7 @@ from repro.errors import UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
 from repro.machine import GpuMemory
+from repro.models import build_model
 from repro.results.files import file_lock
 from repro.results.process import process_start, this_place
 from repro.sweep import cluster_node as remote
@@ -271,6 +272,9 @@ def test_the_estimate_counts_what_a_batch_keeps() -> None:
     larger = needs.estimate(Run(cell=cell.model_copy(update={"recipe": doubled}), seed=0))
     eager = cell.model_copy(update={"execution": cell.execution.model_copy(update={"cuda_graph": False})})
     assert CONTEXT_BYTES < needs.estimate(Run(cell=eager, seed=0)) < smaller < larger
+    adamw = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"optimizer": "adamw"})})
+    parameters = sum(weight.numel() for weight in build_model("shufflenetv2_x0_5", 10, 32).parameters())
+    assert needs.estimate(Run(cell=adamw, seed=0)) == smaller + 4 * parameters
     # ShuffleNetV2 keeps at least the images and the output of its first convolution, of every image of a batch.
     assert larger - smaller > cell.recipe.batch_size * 4 * (3 * 32 * 32 + 24 * 16 * 16)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from repro.experiment.added_keys import with_neutral
 from repro.experiment.catalog import network
 from repro.experiment.schema import Cell, Run
 from repro.results import RunRecord
@@ -19,8 +20,9 @@ from repro.sweep.devices.slots import Slot
 # A record on disk: its fields, and each epoch's line (measured on records of the demo, rounded up).
 RECORD_BYTES = 4_000
 EPOCH_BYTES = 450
-# A checkpoint holds weights and momentum, 4 bytes each; the newest, the one before, and one being written.
-CHECKPOINT_BYTES_PER_PARAMETER = 8
+# A checkpoint holds weights and the optimizer's state, 4 bytes each; the newest, the one before, and one being written.
+BYTES_PER_NUMBER = 4
+NUMBERS_PER_PARAMETER = {"sgd": 1, "adamw": 2}  # of the optimizer's state: momentum; first and second moment
 CHECKPOINTS_AT_ONCE = 3
 # A weights file holds the weights, 4 bytes each, the statistics of batch normalization, and names: a test counts them.
 WEIGHTS_BYTES_PER_PARAMETER = 4.25
@@ -133,7 +135,8 @@ def estimate(runs: Sequence[Run], costs: Mapping[str, Cost], slots: int, *, keep
             starts += cost.start_seconds
         parameters = cost.parameters or network(run.cell.row.model).parameters_at_most
         disk += int(parameters * WEIGHTS_BYTES_PER_PARAMETER) if keep_weights else 0
-        checkpoints.append(parameters * CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_AT_ONCE)
+        numbers = parameters * (1 + NUMBERS_PER_PARAMETER[run.cell.recipe.optimizer])
+        checkpoints.append(numbers * BYTES_PER_NUMBER * CHECKPOINTS_AT_ONCE)
     disk += sum(sorted(checkpoints)[-slots:])
     wall = max(sum(seconds) / slots, *seconds) if seconds else 0.0
     return Estimate(sum(seconds), starts, wall, disk, len(runs) - len(seconds))
@@ -154,4 +157,5 @@ def _cells(runs: Iterable[Run]) -> list[Cell]:
 
 def _key_of(configuration: Mapping[str, Any]) -> str:
     what = {key: configuration[key] for key in ("dataset", "model", "options", "execution")}
-    return json.dumps({**what, "batch_size": configuration["recipe"]["batch_size"]}, sort_keys=True)
+    recipe = with_neutral(configuration)["recipe"]
+    return json.dumps({**what, "batch_size": recipe["batch_size"], "optimizer": recipe["optimizer"]}, sort_keys=True)

@@ -14,7 +14,7 @@ from repro.errors import UserError
 from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Cell, Run
 from repro.machine import python_command
-from repro.sweep.cost.estimate import cost_key
+from repro.sweep.cost.estimate import BYTES_PER_NUMBER, NUMBERS_PER_PARAMETER, cost_key
 from repro.sweep.devices.packing import CONTEXT_BYTES
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _SECONDS = 300.0
 _IMAGES = 2  # batch norm needs more than one
-_STATE_BYTES = 12  # per parameter: weight, gradient, momentum
 # The memory of a batch, relative to the activations that it keeps: the backward pass makes more beside them; and a CUDA
 # graph keeps all of its own.
 _EAGER, _GRAPHED = 1.5, 2.0
@@ -74,7 +73,8 @@ def estimate(run: Run) -> int:
     facts = dataset_facts(cell.dataset.name)
     activations = sum(kept.values()) * cell.recipe.batch_size / _IMAGES
     activations *= _GRAPHED if cell.execution.cuda_graph else _EAGER
-    weights = sum(parameter.numel() for parameter in parameters) * _STATE_BYTES
+    numbers = 2 + NUMBERS_PER_PARAMETER[cell.recipe.optimizer]  # of a parameter: weight, gradient, optimizer's state
+    weights = sum(parameter.numel() for parameter in parameters) * numbers * BYTES_PER_NUMBER
     images_of_data_set = facts.decoded_bytes * cell.dataset.num_classes / facts.num_classes
     return round(activations + weights + images_of_data_set) + CONTEXT_BYTES
 
