@@ -19,7 +19,8 @@ import repro
 from repro.analysis.stats.alpha_spending import Looks, Spending
 from repro.analysis.stats.decision_rule import ALPHA
 from repro.errors import DataError, UserError
-from repro.experiment.schema import BASELINE, Cell, Table, digest
+from repro.experiment.canonical import digest
+from repro.experiment.schema import BASELINE, Cell, Table
 from repro.results.durable import make_folder, write_durably
 from repro.results.files import read_file, reading_failed
 from repro.results.record import sealed, unsealed

@@ -21,6 +21,7 @@ ADDED_KEYS: list[tuple[str, str, Any]] = [
     ("recipe", "betas", [0.9, 0.999]),
     ("recipe", "epsilon", 1e-8),
     ("recipe", "label_smoothing", 0.0),
+    ("options", "features", None),
 ]
 
 

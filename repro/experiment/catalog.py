@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repro.errors import ConfigError
-from repro.experiment.plugins import checked_name, missing
+from repro.experiment.plugins import checked_name, is_torchvisions, missing
 from repro.wording import shell_line
 
 Precision = Literal["fp32", "ieee", "tf32", "bf16"]
@@ -27,8 +27,9 @@ Precision = Literal["fp32", "ieee", "tf32", "bf16"]
 class Network:
     """A network.
 
-    ``builder``: called with ``num_classes`` and those ``options`` that it accepts; returns a module that maps images
-    (N, 3, H, W) to logits (N, num_classes) and features (N, C, h, w). ``parameters_at_most``: an upper bound for any
+    ``builder``: called with ``num_classes``, ``arguments``, ``image_size`` if ``takes_image_size``, and those
+    ``options`` that it accepts; returns a module that maps images (N, 3, H, W) to logits (N, num_classes) and features
+    (N, C, h, w). ``parameters_at_most``: an upper bound for any
     data set, to plan disk space before anything is measured. ``cpu_memory_format``: what ``execution.memory_format:
     auto`` means on a CPU; ``cuda_memory_format``: on a GPU in tf32 and bf16, not measured yet (benchmarks/choices.py).
     """
@@ -39,6 +40,8 @@ class Network:
     parameters_at_most: int = 50_000_000
     cpu_memory_format: str = "channels_last"
     cuda_memory_format: str = "channels_last"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    takes_image_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class DatasetFacts:
 
 _STEM = ("stem_stride", "initialization")
 # cuDNN's depthwise convolutions may be much slower in channels_last.
-_DEPTHWISE = {"cuda_memory_format": "contiguous"}
+_DEPTHWISE: dict[str, Any] = {"cuda_memory_format": "contiguous"}
 _DENSENET = (*_STEM, "feature_point", "recompute")
 
 # Parameter counts are rounded up; a test counts them.
@@ -229,6 +232,10 @@ DATASETS: dict[str, DatasetFacts] = {
 
 def network(name: str) -> Network:
     """The network of that name; one without a builder if its plugin is not loaded. Raises ConfigError for no name."""
+    if is_torchvisions(name):
+        arguments = {"name": name.partition("/")[2]}
+        builder = "repro.models.torchvision_networks:torchvision_network"
+        return Network(name, builder, ("features",), arguments=arguments, takes_image_size=True)
     return NETWORKS.get(name) or Network(checked_name("network", name, NETWORKS), builder="")
 
 
@@ -242,6 +249,13 @@ def dataset_facts(name: str) -> DatasetFacts:
     if name not in DATASETS:
         raise missing("data set", checked_name("data set", name, DATASETS), DATASETS)
     return DATASETS[name]
+
+
+def networks_with(option: str) -> list[str]:
+    """The networks that have an option."""
+    if option == "features":
+        return ["those of torchvision, such as torchvision/mobilenet_v3_small"]
+    return [entry.name for entry in NETWORKS.values() if option in entry.options]
 
 
 def builder_of(entry: Network | Loss) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from repro.errors import ConfigError, UserError, nearest
-from repro.experiment.catalog import NETWORKS, network
+from repro.experiment.catalog import network, networks_with
 from repro.experiment.diagnosis import Problem, describe, key_model, problems_of
 from repro.experiment.papers import PAPERS
 from repro.experiment.recipe_checks import leave_out_idle_keys, recipe_problems
@@ -259,8 +259,7 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
     for index, row in enumerate(table.rows):
         for option in sorted(row.options.model_fields_set - set(network(row.model).options)):
             if getattr(row.options, option) != ModelOptions.model_fields[option].default:
-                having = [other.name for other in NETWORKS.values() if option in other.options]
-                reason, hint = f"{row.model} has no option '{option}'", f"Only {', '.join(having)}."
+                reason, hint = f"{row.model} has no option '{option}'", f"Only {', '.join(networks_with(option))}."
                 yield Problem(("rows", index, "options", option), reason, hint)
         for name in row.published.top1_percent if row.published else ():
             if name not in columns:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from repro.experiment.plugins import plugin_of
+from repro.experiment.plugins import is_taken_by_form
 
 # Ids become folder names: nothing that means something else to a file system or a shell.
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -30,14 +30,14 @@ def whole_number(value: Any) -> Any:
 
 
 def known(kind: str, names: Iterable[str]) -> Callable[[str], str]:
-    """A validator for the names in ``names``, a dictionary that may grow, and for those of plugins, by their form.
+    """A validator for the names in ``names``, a dictionary that may grow, and for those that are taken by their form.
 
     ``kind`` says what they name.
     """
 
     def check(name: str) -> str:
         valid = list(names)
-        if name not in valid and plugin_of(name) is None:
+        if name not in valid and not is_taken_by_form(kind, name):
             raise PydanticCustomError("unknown_name", "unknown {kind}", {"kind": kind, "valid": valid})
         return name
 

@@ -1,7 +1,8 @@
-"""Names of plugins: ``my_study/tinynet`` is what the file ``my_study.py`` registers as ``tinynet``.
+"""Names with a slash: ``my_study/tinynet`` is what the plugin ``my_study.py`` registers as ``tinynet``.
 
 Such a name is taken by its form, so that a table can be read, and its records shown, without the file. What is built or
-trained needs it.
+trained needs it. The networks of torchvision are named likewise, ``torchvision/mobilenet_v3_small``, and taken by their
+form because looking one up imports PyTorch.
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ class Plugin:
 
 PLUGINS: dict[str, Plugin] = {}
 
+TORCHVISION = "torchvision"
 _NAME = re.compile(r"([A-Za-z_]\w{0,63})/[\w.-]{1,64}", re.ASCII)
 
 
 def plugin_of(name: str) -> str | None:
-    """The plugin that a name is of: ``my_study`` of ``my_study/tinynet``; None for a name of the catalog."""
+    """The plugin that a name is of: ``my_study`` of ``my_study/tinynet``; None for any other name."""
     match = _NAME.fullmatch(name)
-    return match[1] if match else None
+    return match[1] if match and match[1] != TORCHVISION else None
+
+
+def is_torchvisions(name: str) -> bool:
+    """Whether a name is of a network of torchvision, if there is one of that name."""
+    match = _NAME.fullmatch(name)
+    return match is not None and match[1] == TORCHVISION
 
 
 def known_sources(names: Iterable[str]) -> dict[str, str | None]:
@@ -40,10 +48,15 @@ def known_sources(names: Iterable[str]) -> dict[str, str | None]:
     return {plugin: PLUGINS[plugin].sha256 if plugin in PLUGINS else None for plugin in plugins}
 
 
+def is_taken_by_form(kind: str, name: str) -> bool:
+    """Whether a name of a ``kind`` ("network", "loss", "data set") is of a plugin, or of a network of torchvision."""
+    return plugin_of(name) is not None or (kind == "network" and is_torchvisions(name))
+
+
 def checked_name(kind: str, name: str, valid: Iterable[str]) -> str:
-    """``name``, if it is one of ``valid`` or of a plugin. Raises ConfigError with the nearest name for any other."""
+    """``name``, if it is one of ``valid`` or taken by its form. Raises ConfigError with the nearest for any other."""
     valid = list(valid)
-    if name not in valid and plugin_of(name) is None:
+    if name not in valid and not is_taken_by_form(kind, name):
         raise ConfigError(f"unknown {kind} {name!r}", hint=nearest(name, valid))
     return name
 

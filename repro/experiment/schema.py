@@ -7,8 +7,6 @@ stay valid when a title is reworded, and not when the learning rate changes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
@@ -17,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from repro.experiment import catalog
 from repro.experiment.added_keys import without_neutral
+from repro.experiment.canonical import canonical, digest
 from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, DatasetFacts, Precision, dataset_facts
 from repro.experiment.fields import Identifier, Strict, Title, known, whole_number
 from repro.experiment.papers import PaperChoice
@@ -111,6 +110,7 @@ class ModelOptions(Strict):
     stem_stride: Annotated[Literal[1, 2] | None, BeforeValidator(whole_number)] = None
     feature_point: Literal["default", "before_norm"] = "default"
     initialization: Literal["network", "layers"] = "network"
+    features: Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")] | None = None
 
 
 class Published(Strict):
@@ -293,14 +293,5 @@ def _merged(table: _Section, own: _Section | None, name: str, overrides: tuple[t
 
 
 def _with_settings(name: str, overrides: tuple[tuple[str, Any], ...]) -> str:
-    settings = (f"{key}={value if isinstance(value, str) else _canonical(value)}" for key, value in overrides)
+    settings = (f"{key}={value if isinstance(value, str) else canonical(value)}" for key, value in overrides)
     return "+".join([name, *settings])
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-
-
-def digest(data: Any) -> str:
-    """SHA-256 (hex) of plain JSON data, whatever the order of its keys."""
-    return hashlib.sha256(_canonical(data).encode()).hexdigest()

@@ -15,18 +15,19 @@ from collections.abc import Mapping
 from torch import nn
 
 from repro.errors import UserError, nearest
-from repro.experiment.catalog import NETWORKS, builder_of, network
+from repro.experiment.catalog import builder_of, network, networks_with
 
 __all__ = ["build_model"]
 
 LARGEST_WITH_FULL_STEM = 32  # pixels: larger images are halved by the stem, unless ``stem_stride`` says otherwise
 
-# The values of every option, the default first.
+# The values of every option, the default first; ``features`` also takes the name of any module.
 OPTIONS: dict[str, tuple[object, ...]] = {
     "stem_stride": (None, 1, 2),
     "feature_point": ("default", "before_norm"),
     "recompute": (False, True),
     "initialization": ("network", "layers"),
+    "features": (None,),
 }
 
 
@@ -40,8 +41,9 @@ def build_model(name: str, num_classes: int, image_size: int = 32, **options: ob
     Options: ``stem_stride`` (1, 2, or None for the default of the image size); ``feature_point`` ("default", after the
     last activation, or "before_norm"; DenseNets only); ``recompute`` (DenseNets only: far less memory for the time of a
     second forward pass, and the same numbers); ``initialization`` ("network", that of its paper or torchvision, or
-    "layers", PyTorch's default of each layer, as in the authors' code and its base). Raises UserError for an unknown
-    name, option or value, and for an option that the network does not have.
+    "layers", PyTorch's default of each layer, as in the authors' code and its base); ``features`` (networks of
+    torchvision only: the module whose output they are, None for the one whose output is pooled). Raises UserError for
+    an unknown name, option or value, and for an option that the network does not have.
     """
     entry = network(name)
     build = builder_of(entry)
@@ -51,7 +53,8 @@ def build_model(name: str, num_classes: int, image_size: int = 32, **options: ob
     if "stem_stride" in entry.options and "stem_stride" not in chosen:
         chosen["stem_stride"] = 1 if image_size <= LARGEST_WITH_FULL_STEM else 2
     initialization = chosen.pop("initialization", "network")
-    model: nn.Module = build(num_classes, **chosen)
+    sized = {"image_size": image_size} if entry.takes_image_size else {}
+    model: nn.Module = build(num_classes, **entry.arguments, **sized, **chosen)
     if initialization == "layers":
         for layer in model.modules():
             if callable(reset := getattr(layer, "reset_parameters", None)):
@@ -66,12 +69,13 @@ def _chosen(name: str, options: Mapping[str, object]) -> dict[str, object]:
         if option not in OPTIONS:
             raise UserError(f"unknown model option {option!r}", hint=nearest(option, OPTIONS))
         # Not `in`: in Python True equals 1, in an experiment file it does not.
-        if not any(type(value) is type(known) and value == known for known in OPTIONS[option]):
+        is_module = option == "features" and isinstance(value, str)
+        if not is_module and not any(type(value) is type(known) and value == known for known in OPTIONS[option]):
             raise UserError(f"unknown {option} {value!r}", hint=nearest(str(value), map(str, OPTIONS[option])))
         if value == OPTIONS[option][0]:
             continue
         if option not in network(name).options:
-            having = ", ".join(other.name for other in NETWORKS.values() if option in other.options)
-            raise UserError(f"{name} has no {option} {value!r}", hint=f"Networks that have it: {having}.")
+            hint = f"Networks that have it: {', '.join(networks_with(option))}."
+            raise UserError(f"{name} has no {option} {value!r}", hint=hint)
         chosen[option] = value
     return chosen

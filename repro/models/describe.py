@@ -15,14 +15,16 @@ class ModelDescription:
     """A network as built for a data set.
 
     ``parameters`` counts trainable numbers; ``gmacs_per_image`` is in 1e9 multiply-accumulates of a forward pass, in
-    convolutions and linear layers; ``feature_shape`` is (C, H, W).
+    convolutions and linear layers; ``feature_shape`` is (C, H, W), or (L, D) of tokens, and ``feature_module`` the name
+    of the module that returns the features, where it has been looked for.
     """
 
     num_classes: int
     image_size: int
     parameters: int
     gmacs_per_image: float
-    feature_shape: tuple[int, int, int]
+    feature_shape: tuple[int, ...]
+    feature_module: str | None = None
 
 
 def describe_model(name: str, num_classes: int, image_size: int = 32, **options: object) -> ModelDescription:
@@ -45,7 +47,11 @@ def describe_model(name: str, num_classes: int, image_size: int = 32, **options:
     with torch.no_grad():
         _logits, features = model(image)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    channels, height, width = features.shape[1:]
     return ModelDescription(
-        num_classes, image_size, parameters, sum(multiply_accumulates) / 1e9, (channels, height, width)
+        num_classes,
+        image_size,
+        parameters,
+        sum(multiply_accumulates) / 1e9,
+        tuple(features.shape[1:]),
+        getattr(model, "feature_module", None),
     )

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from repro.errors import DataError, NewerVersion
-from repro.experiment.schema import Run, digest
+from repro.experiment.canonical import digest
+from repro.experiment.schema import Run
 from repro.results.epochs import Epochs
 from repro.results.record_fields import AtLeastOne, Count, Percent, Positive, Seconds, Seed, StrictRecord, Text
 from repro.results.weights_file import KeptWeights

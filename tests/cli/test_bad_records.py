@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from repro.experiment.canonical import digest
 from repro.experiment.config import find_table
-from repro.experiment.schema import Run, digest
+from repro.experiment.schema import Run
 from repro.results import RunFolder, write_record
 from repro.results.record import sealed
 from repro.sweep.selection import selected_runs

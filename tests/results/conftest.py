@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from repro.experiment.canonical import digest
 from repro.experiment.config import find_table, runs_of
-from repro.experiment.schema import Run, digest
+from repro.experiment.schema import Run
 from repro.results import EpochRecord, Provenance, RunRecord
 
 

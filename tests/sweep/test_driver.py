@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from repro.experiment.schema import Run, digest
+from repro.experiment.canonical import digest
+from repro.experiment.schema import Run
 from repro.progress import Progress, Trouble
 from repro.results import RunFolder, read_failure
 from repro.results.ownership import own
