@@ -16,11 +16,12 @@ and the controls of `bias` (and likewise of `inverse_bias`), each with one prope
     shuffled_bias         z_p(i), p a random permutation       scale and spread, without the link to the features
 
 No gradient flows through z: the released code detaches the features. The sources differ in how v and m are scaled;
-see ``Scale``.
+see ``Scale``. Features are feature maps (N, C, H, W), tokens (N, L, D), or any (N, ...) of two or more values a sample.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -41,7 +42,8 @@ class Scale(nn.Module):
     running     (x - least x ever seen) / (max x - min x): the released code's default, "global"; may exceed 1.
     activation  (x - min a) / (max a - min a) with a all activations of the batch: an interpretation of the main paper.
 
-    Where the denominator is 0, the scaled value is 0: nothing tells the samples apart.
+    Where the denominator is 0, the scaled value is 0: nothing tells the samples apart. So it is in a batch of one under
+    the first two.
     """
 
     least: Tensor
@@ -73,9 +75,28 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:
-        """Losses (N,), float32, of logits (N, K) and targets int64 (N,)."""
+        """Losses (N,), float32, of logits (N, K) and targets int64 (N,). Raises UserError for other shapes or types."""
+        require_class_numbers(logits, targets)
         # The softmax needs float32's precision under bf16.
         return functional.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing)
+
+
+def require_class_numbers(logits: Tensor, targets: Tensor) -> None:
+    """Raise UserError unless logits are (N, K) and targets are class numbers, int64 (N,); soft labels are refused.
+
+    It looks at shapes and types alone, so that the host does not wait for a GPU.
+    """
+    if logits.ndim != 2:
+        raise UserError(f"logits must have the shape (N, K), not {tuple(logits.shape)}")
+    wanted = f"class numbers, int64 of shape ({len(logits)},)"
+    if targets.shape == logits.shape:
+        raise UserError(
+            "soft labels are not supported: these targets have a number for each class",
+            hint=f"Give {wanted}. For smoothed labels: build_loss(..., label_smoothing=0.1).",
+        )
+    if targets.dtype != torch.int64 or targets.shape != logits.shape[:1]:
+        found = f"{str(targets.dtype).removeprefix('torch.')} of shape {tuple(targets.shape)}"
+        raise UserError(f"targets must be {wanted}, not {found}")
 
 
 class BiasLoss(nn.Module):
@@ -104,7 +125,13 @@ class BiasLoss(nn.Module):
         self.scales = nn.ModuleDict({measure: Scale(normalization) for measure in measures})
 
     def forward(self, *, logits: Tensor, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses z * CE (N,) and weights z (N,), float32, of logits (N, K), features (N, C, H, W), targets (N,)."""
+        """Losses z * CE (N,) and weights z (N,), float32, of logits (N, K), features (N, ...), targets int64 (N,).
+
+        Raises UserError for other shapes or types, and for features of fewer than 2 values a sample.
+        """
+        require_class_numbers(logits, targets)
+        if len(features) != len(targets):
+            raise UserError(f"features of {len(features)} samples, but targets of {len(targets)}")
         # The softmax and the sums over a feature map need float32's precision under bf16.
         cross_entropy = functional.cross_entropy(
             logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing
@@ -114,13 +141,16 @@ class BiasLoss(nn.Module):
         return z * cross_entropy, z
 
     def weights(self, features: Tensor) -> Tensor:
-        """The weights z (N,), float32, of features (N, C, H, W).
+        """The weights z (N,), float32, of features (N, ...).
 
-        Raises ValueError for fewer than 2 activations a sample, which have no variance.
+        Raises UserError for fewer than 2 activations a sample, which have no variance.
         """
+        if math.prod(features.shape[1:]) < 2:
+            raise UserError(
+                f"features of shape {tuple(features.shape)} have no variance within a sample",
+                hint="Give feature maps (N, C, H, W), tokens (N, L, D) or vectors (N, D), not one value a sample.",
+            )
         activations = features.flatten(1).float()
-        if activations.shape[1] < 2:
-            raise ValueError(f"features of shape {tuple(features.shape)} have no variance within a sample")
         variance, mean = _variance_and_mean(activations)
         self.measured = torch.stack([variance, mean])
         measured = {"variance": variance, "mean": mean}
@@ -153,7 +183,7 @@ class BiasControl(BiasLoss):
         self.control = control
 
     def weights(self, features: Tensor) -> Tensor:
-        """The weights (N,), float32, of features (N, C, H, W). Raises ValueError as ``BiasLoss`` does."""
+        """The weights (N,), float32, of features (N, ...). Raises UserError as ``BiasLoss`` does."""
         z = super().weights(features)
         if self.control == "mean_one":
             return z / z.mean()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,62 @@ def test_every_link_and_path_leads_somewhere(document: Path) -> None:
         )
         slugs = [re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings]
         assert anchor in slugs, anchor
+
+
+def readme_example() -> str:
+    [example] = re.findall(r"```python\n(.*?)```", (TOP / "README.md").read_text(), flags=re.DOTALL)
+    return str(example)
+
+
+def test_the_example_of_the_readme_trains() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+    head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4 * 6 * 6, 5))
+    parameters = [*backbone.parameters(), *head.parameters()]
+    before = [parameter.detach().clone() for parameter in parameters]
+    names = {
+        "backbone": backbone,
+        "head": head,
+        "loader": [(torch.rand(6, 3, 8, 8), torch.arange(6) % 5) for _ in range(2)],
+        "optimizer": torch.optim.SGD(parameters, lr=0.1),
+    }
+    exec(readme_example(), names)
+    assert not any(torch.equal(*pair) for pair in zip(before, parameters, strict=True))
+    assert names["weights"].shape == (6,)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_has_types(tmp_path: Path) -> None:
+    """By mypy as a user runs it, strictly, and what it makes of the results."""
+    assert (TOP / "repro" / "py.typed").is_file()
+    given = "import torch\nfrom torch import nn\nfrom torch.utils.data import DataLoader\n\n"
+    given += "loader: DataLoader[tuple[torch.Tensor, torch.Tensor]]\n"
+    given += "backbone: nn.Module\nhead: nn.Module\noptimizer: torch.optim.Optimizer\n"
+    shown = "reveal_type(loss)\nreveal_type(losses)\nbuild_loss(3)\n"
+    (tmp_path / "mine.py").write_text(given + readme_example() + shown)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--untyped-calls-exclude=torch",
+            "--follow-imports=silent",
+            "mine.py",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(TOP)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    said = re.sub(r"mine.py:\d+: ", "", done.stdout)
+    assert 'Revealed type is "torch.nn.modules.module.Module"' in said
+    assert 'Revealed type is "torch._tensor.Tensor"' in said
+    assert 'Argument 1 to "build_loss" has incompatible type "int"; expected "str"' in said
+    assert said.count("error: ") == 1
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")

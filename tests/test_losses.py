@@ -265,8 +265,57 @@ def test_running_minimum_stays_put_in_evaluation() -> None:
 
 
 def test_features_of_one_activation_have_no_variance() -> None:
-    with pytest.raises(ValueError, match="no variance"):
+    with pytest.raises(UserError, match="no variance"):
         weights_of(build_loss("bias"), torch.ones(4, 1, 1, 1))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_tokens_and_vectors_are_weighted_as_feature_maps_are(name: str) -> None:
+    maps = batch()["features"]
+    expected = weights_of(build_loss(name), maps)
+    for features in (maps.flatten(2), maps.flatten(2).transpose(1, 2), maps.flatten(1)):
+        torch.testing.assert_close(weights_of(build_loss(name), features), expected)
+
+
+@pytest.mark.parametrize("normalization", ["batch", "running"])
+def test_a_batch_of_one_has_the_weight_of_zero_diversity(normalization: str) -> None:
+    z = weights_of(build_loss("bias", normalization=normalization), batch(1)["features"])
+    torch.testing.assert_close(z, torch.tensor([1 - BETA]))
+
+
+@pytest.mark.parametrize("name", ["ce", "bias", "shuffled_bias"])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"targets": torch.rand(16, 10)}, "soft labels are not supported: these targets have a number for each class"),
+        (
+            {"targets": torch.ones(16)},
+            "targets must be class numbers, int64 of shape (16,), not float32 of shape (16,)",
+        ),
+        ({"targets": torch.ones(16, dtype=torch.int32)}, "int64 of shape (16,), not int32 of shape (16,)"),
+        ({"targets": torch.ones(15, dtype=torch.int64)}, "int64 of shape (16,), not int64 of shape (15,)"),
+        ({"targets": torch.ones(16, 1, dtype=torch.int64)}, "int64 of shape (16,), not int64 of shape (16, 1)"),
+        ({"logits": torch.ones(16)}, "logits must have the shape (N, K), not (16,)"),
+    ],
+)
+def test_wrong_targets_and_logits_are_one_message(name: str, wrong: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        build_loss(name)(**batch() | wrong)
+    assert message in refused.value.what
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((15, 8, 4, 4), "features of 15 samples, but targets of 16"),
+        ((16,), "features of shape (16,) have no variance within a sample"),
+        ((16, 1), "features of shape (16, 1) have no variance within a sample"),
+    ],
+)
+def test_wrong_features_are_one_message(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        build_loss("bias")(**batch() | {"features": torch.ones(shape)})
+    assert refused.value.what == message
 
 
 def test_unknown_names_are_named() -> None:
