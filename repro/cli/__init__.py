@@ -19,7 +19,22 @@ from typing import Annotated, NoReturn
 import typer
 
 import repro
-from repro.cli import bench, cite, data, doctor, export, figure, models, plan, report, status, table, train, verify
+from repro.cli import (
+    bench,
+    cite,
+    data,
+    doctor,
+    evaluate_run,
+    export,
+    figure,
+    models,
+    plan,
+    report,
+    status,
+    table,
+    train,
+    verify,
+)
 from repro.cli.sweep.command import sweep as sweep_command
 from repro.environment import settle
 from repro.errors import UserError
@@ -44,6 +59,7 @@ app = typer.Typer(
 app.command()(train.train)
 app.command()(plan.plan)
 app.command("sweep")(sweep_command)
+app.command("evaluate")(evaluate_run.evaluate)
 app.command()(status.status)
 app.command()(table.table)
 app.command()(figure.figure)

@@ -1,4 +1,4 @@
-"""The final weights of a run as safetensors: made for its folder, and read back into the network."""
+"""The final weights of a run as safetensors: made for its folder, read back into the network, and evaluated."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from safetensors import SafetensorError
 from torch import nn
 
 from repro.data import Dataset
+from repro.engine.changes import differences
+from repro.engine.device import DeviceSettings
+from repro.engine.evaluate import Evaluation
+from repro.engine.learner import Learner
+from repro.engine.provenance import environment_facts, hash_of_code
 from repro.errors import DataError
 from repro.experiment.schema import Run
+from repro.results import RunRecord
 from repro.results.weights_file import METADATA_KEY
 
 
@@ -52,3 +58,33 @@ def load_weights(model: nn.Module, raw: bytes, *, where: str) -> None:
             where=where,
             hint="Or another version of biasrepro trained them: its record names the commit.",
         ) from error
+
+
+def evaluate_weights(run: Run, raw: bytes, dataset: Dataset, settings: DeviceSettings, *, where: str) -> Evaluation:
+    """Evaluate the weights in the file with bytes ``raw`` as ``run`` evaluates after each epoch.
+
+    Raises DataError as ``load_weights`` does.
+    """
+    learner = Learner(run, dataset, settings)
+    load_weights(learner.state.model, raw, where=where)
+    return learner.evaluate()
+
+
+def what_differs(record: RunRecord, run: Run, settings: DeviceSettings) -> list[str]:
+    """What may change an accuracy between the machine that made ``record`` and this one, a line each."""
+    made, here = record.provenance, environment_facts(settings.device)
+    libraries = ("torch", "CUDA", "cuDNN")
+    before = {
+        "device_name": made.device_name,
+        "packages": {name: made.packages.get(name) for name in libraries},
+        "execution": record.execution_in_force,
+        "code": made.code_hash[:12],
+    }
+    in_force = settings.to_record()
+    now = {
+        "device_name": here["device_name"],
+        "packages": {name: here["packages"].get(name) for name in libraries},
+        "execution": {key: in_force.get(key) for key in record.execution_in_force},
+        "code": hash_of_code(run)[:12],
+    }
+    return list(differences(before, now).values())

@@ -80,7 +80,7 @@ def train_run(
         # --- Data ---
         keep_freed_memory()
         listen(Progress(run.id, "starting", epochs=run.cell.recipe.epochs, message=device_name(settings.device)))
-        dataset = _load_images(run, data_root, node_data, listen)
+        dataset = load_images(run, data_root, node_data, listen)
         start.done("data")
 
         # --- Network and optimizer, from the checkpoint if there is one ---
@@ -94,7 +94,7 @@ def train_run(
         return training.record(ownership, reason, start, recording)
 
 
-def _load_images(run: Run, data_root: Path, node_data: Path | None, listen: Listener) -> Dataset:
+def load_images(run: Run, data_root: Path, node_data: Path | None = None, listen: Listener = ignore) -> Dataset:
     """The images of ``run``; what happens on the way goes to ``listen``."""
     choice = run.cell.dataset
     say = partial(Progress, run.id, "starting", epochs=run.cell.recipe.epochs)

@@ -44,8 +44,8 @@ def read_weights(path: Path, kept: KeptWeights) -> bytes:
     except (OSError, MemoryError) as error:
         raise reading_failed(error, path) from error
     if KeptWeights.of(raw) != kept:
-        run = facts_of(raw).get("run")
-        whose = f"this file says that it is of {run}" if run else "it is cut short or damaged"
+        run, here = facts_of(raw).get("run"), "/".join(path.absolute().parts[-5:-1])
+        whose = "it is cut short or damaged" if run in (None, here) else f"the file says that it is of {run}"
         raise DataError(f"the weights file does not match the hash in its record: {whose}", where=str(path))
     return raw
 

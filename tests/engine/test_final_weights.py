@@ -16,7 +16,9 @@ from torch import nn
 
 from repro.data import Dataset
 from repro.engine import training as train
-from repro.engine.final_weights import load_weights, weights_to_bytes
+from repro.engine.device import choose_device, set_up_device
+from repro.engine.evaluate import Evaluation
+from repro.engine.final_weights import evaluate_weights, load_weights, weights_to_bytes, what_differs
 from repro.engine.recording import Recording
 from repro.engine.training import train_run
 from repro.errors import DataError, RunFailure, UserError
@@ -69,6 +71,38 @@ def test_the_weights_are_those_that_the_run_ended_with(
         "mean": list(loaded.mean),
         "std": list(loaded.std),
     }
+
+
+@pytest.mark.parametrize("settings", [[], ["execution.precision=bf16", "execution.memory_format=channels_last"]])
+def test_the_weights_evaluate_to_the_last_epoch_of_the_record(
+    make_run: MakeRun, tmp_path: Path, loaded: Dataset, settings: list[str]
+) -> None:
+    run = make_run("recipe.epochs=1", *settings)
+    record = run_it(run, tmp_path, recording=KEEP)
+    in_force = set_up_device(choose_device("cpu"), run.cell.execution, 1, run.cell.row.model)
+    raw = RunFolder.of(tmp_path, run).weights.read_bytes()
+    tested, last = evaluate_weights(run, raw, loaded, in_force, where="here"), record.epochs[-1]
+    assert tested == Evaluation(last.test_loss, last.test_top1_percent, last.test_top5_percent)
+    assert what_differs(record, run, in_force) == []
+
+
+def test_what_may_change_an_accuracy_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("recipe.epochs=1")
+    record = run_it(run, tmp_path)
+    elsewhere = record.provenance.model_copy(
+        update={"device_name": "NVIDIA H200", "packages": {"torch": "2.11.0", "CUDA": "13.0"}, "code_hash": "c" * 64}
+    )
+    made = {"precision": "bf16", "threads": 1}
+    record = record.model_copy(update={"provenance": elsewhere, "execution_in_force": made})
+    in_force = set_up_device(choose_device("cpu"), run.cell.execution, 1, run.cell.row.model)
+    named = [line.partition(",")[0] for line in what_differs(record, run, in_force)]
+    assert named == [
+        "device_name: was NVIDIA H200",
+        "packages.torch: was 2.11.0",
+        "packages.CUDA: was 13.0",
+        "execution.precision: was bf16",
+        "code: was cccccccccccc",
+    ]
 
 
 def test_no_weights_are_kept_unless_asked_for_and_the_numbers_are_the_same(make_run: MakeRun, tmp_path: Path) -> None:

@@ -1,0 +1,170 @@
+"""``biasrepro evaluate``: the accuracies of a recorded run from its weights, beside those of its record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from repro.cli import options
+from repro.cli.options import refuse_unused
+from repro.cli.preflight import decode_with_progress
+from repro.cli.references import command_line, complete_cell, declared, find_target
+from repro.errors import ConfigError, DataError, UserError
+
+if TYPE_CHECKING:
+    from repro.experiment.schema import Run
+    from repro.results import RunFolder, RunRecord
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="CELL|FILE",
+        help="table/row/column, as for train; or the run.json, the weights.safetensors or the folder of a run.",
+        autocompletion=complete_cell,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A run with its record and its weights file."""
+
+    run: Run
+    record: RunRecord
+    folder: RunFolder
+
+
+def evaluate(
+    context: typer.Context,
+    target: Target,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Which run of the cell.")] = 0,
+    device: options.Device = "auto",
+    settings: options.Settings = None,
+    deterministic: options.Deterministic = False,
+    results: options.Results = options.RESULTS_DEFAULT,
+    root: options.Root = options.ROOT_DEFAULT,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads. Default: as recorded on a CPU."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with exact numbers.")] = False,
+) -> None:
+    """Evaluate the weights of a run that kept them (train --keep-weights) on its test images.
+
+    Exit code 1 if top-1 or top-5 is not that of the record.
+    """
+    found = _from_file(context, target) if _is_file(target) else None
+    if found is None:
+        found = _from_cell(target, declared(settings, deterministic=deterministic), seed, results)
+    if not as_json:
+        decode_with_progress(found.run.cell.dataset.name, root)
+    shown = _evaluated(found, device, threads, root)
+    _show(shown, as_json=as_json)
+    if not shown["equal"]:
+        raise typer.Exit(1)
+
+
+def _is_file(target: str) -> bool:
+    path = Path(target)
+    return path.suffix in (".json", ".safetensors") or path.name.startswith("seed-") or (path / "run.json").is_file()
+
+
+def _from_file(context: typer.Context, target: str) -> _Recorded:
+    """The run in whose folder ``target`` is, or which that folder is."""
+    from repro.results import RunFolder, find_record
+    from repro.results.run_of_record import run_of
+
+    refuse_unused(context, "seed", "settings", "deterministic", "results", because="has no effect on a run's file")
+    path = Path(target)
+    folder = RunFolder(path.parent if path.suffix in (".json", ".safetensors") else path)
+    if path not in (folder.path, folder.record, folder.weights):
+        raise UserError("not a file of a run", where=target, hint=f"Name {folder.record} or {folder.weights}.")
+    if (record := find_record(folder)) is None:
+        hint = "Weights are evaluated beside their record: name a run's folder."
+        raise UserError("there is no record here", where=str(folder.record), hint=hint)
+    return _Recorded(run_of(record), record, folder)
+
+
+def _from_cell(target: str, settings: list[str], seed: int, results: Path) -> _Recorded:
+    """The run of a cell and a seed in the results folder."""
+    from repro.experiment.schema import Run
+    from repro.results import RunFolder, find_record
+
+    cell, reference = find_target(target, settings)
+    run = Run(cell=cell, seed=seed)
+    folder = RunFolder.of(results, run)
+    if (record := find_record(folder)) is None:
+        train = command_line("train", reference, "--seed", str(seed), "--keep-weights", results=results)
+        raise UserError("this run has no record", where=str(folder.record), hint=f"{train} trains it.")
+    if not record.is_of(run):
+        hint = f"To evaluate that run, name its folder: biasrepro evaluate {folder.path}"
+        raise ConfigError("a run of another configuration is recorded here", where=str(folder.record), hint=hint)
+    return _Recorded(run, record, folder)
+
+
+def _evaluated(found: _Recorded, device: str, threads: int | None, root: Path) -> dict[str, Any]:
+    """What the weights come to, what the record says, and what differs on this machine, as plain data."""
+    from repro.results import require_weights
+    from repro.results.weights_file import read_weights
+
+    run, record, path = found.run, found.record, found.folder.weights
+    kept = require_weights(found.folder, record)
+    raw = read_weights(path, kept)
+
+    from repro.engine.device import choose_device, set_up_device
+    from repro.engine.final_weights import evaluate_weights, what_differs
+    from repro.engine.training import load_images
+
+    chosen = choose_device(device)
+    if threads is None and chosen.type == record.provenance.device == "cpu":
+        threads = record.provenance.threads
+    in_force = set_up_device(chosen, run.cell.execution, threads, run.cell.row.model)
+    dataset = load_images(run, root)
+    if record.provenance.data_fingerprint not in ("", dataset.fingerprint):
+        hint = f"Its images came from: {record.provenance.data_source or 'not recorded'}. --root names the data folder."
+        raise DataError("the images here are not those that the run was trained on", where=dataset.source, hint=hint)
+    tested, last = evaluate_weights(run, raw, dataset, in_force, where=str(path)), record.epochs[-1]
+    equal = (tested.top1_percent, tested.top5_percent) == (last.test_top1_percent, last.test_top5_percent)
+    return {
+        "run": record.id,
+        "weights": {"path": str(path), **kept.model_dump()},
+        "test_images": len(dataset.test_labels),
+        "top1_percent": tested.top1_percent,
+        "top5_percent": tested.top5_percent,
+        "test_loss": tested.loss,
+        "recorded": {
+            "top1_percent": last.test_top1_percent,
+            "top5_percent": last.test_top5_percent,
+            "test_loss": last.test_loss,
+        },
+        "equal": equal,
+        "differs": what_differs(record, run, in_force),
+    }
+
+
+def _show(shown: dict[str, Any], *, as_json: bool) -> None:
+    from repro.cli.console import say
+    from repro.cli.output import deliver
+
+    if as_json:
+        return deliver(json.dumps(shown, indent=2) + "\n", None)
+    recorded = shown["recorded"]
+    top1, top5 = shown["top1_percent"], shown["top5_percent"]
+    say(f"{shown['run']}: top-1 {top1:.2f} %, top-5 {top5:.2f} % on {shown['test_images']:,} test images", "bold")
+    if shown["equal"]:
+        say("equal to the record", "bold green")
+        return None
+    differences = [
+        f"{name} {was:.2f} % ({now - was:+.2f} here)"
+        for name, was, now in (("top-1", recorded["top1_percent"], top1), ("top-5", recorded["top5_percent"], top5))
+    ]
+    say(f"not equal to the record: {', '.join(differences)}", "bold red")
+    for line in shown["differs"]:
+        say(f"  probable cause  {line}")
+    if not shown["differs"]:
+        say("  cause unknown: device, settings, torch and code are those of the record")
+    return None
