@@ -22,6 +22,7 @@ import repro
 from repro.cli import (
     bench,
     cite,
+    config_command,
     data,
     doctor,
     evaluate_run,
@@ -47,6 +48,9 @@ _USERS_ERRORS = (
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
 
+# A light installation lacks them: docs/install.md.
+_ONLY_TO_TRAIN = ("torch", "torchvision")
+
 app = typer.Typer(
     name="biasrepro",
     help="Reproduces Tables 1 and 2 of the supplement to 'Bias Loss for Mobile Neural Networks' (ICCV 2021): "
@@ -68,6 +72,7 @@ app.command()(export.export)
 app.add_typer(data.app, name="data")
 app.command()(verify.verify)
 app.command()(models.models)
+app.command()(config_command.config)
 app.command()(doctor.doctor)
 app.command()(bench.bench)
 app.command()(cite.cite)
@@ -90,6 +95,10 @@ def _biasrepro(
 
 def main() -> NoReturn:
     """The console script: run the command line of this process and exit."""
+    if sys.platform == "win32":  # files are locked and committed here as POSIX has it
+        sys.exit(
+            "error: biasrepro does not run on Windows itself.\n  In WSL it does: https://learn.microsoft.com/windows/wsl"
+        )
     settle()
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
@@ -123,6 +132,14 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         return _closed_pipe()
+    except ModuleNotFoundError as error:
+        if error.name not in _ONLY_TO_TRAIN:
+            raise
+        _print_error(
+            f"this needs {error.name}, which is not installed here",
+            hint="What only reads records works without it. To train: pip install torch torchvision",
+        )
+        return 2
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # Typer turns it into an exit of its own
             return _closed_pipe()

@@ -54,11 +54,9 @@ def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
 
     ``reference`` is a cell, or a table (a name or a file), which means its first row under its proposed loss.
     """
-    from repro.experiment.config import builtin_names, find_cell, find_table, split_reference
+    from repro.experiment.config import find_cell, find_table
 
-    name, overrides = split_reference(reference)
-    is_table = "/" not in name or name in builtin_names() or Path(name).suffix in (".yaml", ".yml")
-    if is_table and not any("/" in override for override in overrides):
+    if is_table(reference):
         table_reference = with_settings(reference, settings)
         table = find_table(table_reference)
         row = table.rows[0]
@@ -68,6 +66,15 @@ def find_target(reference: str, settings: Sequence[str]) -> tuple[Cell, str]:
     table_name, *place = reference.rsplit("/", 2)
     full = "/".join([with_settings(table_name, settings), *place])
     return find_cell(full), full
+
+
+def is_table(reference: str) -> bool:
+    """Whether ``reference`` has the form of a table's, not of a cell's."""
+    from repro.experiment.config import builtin_names, split_reference
+
+    name, overrides = split_reference(reference)
+    by_name = "/" not in name or name in builtin_names() or Path(name).suffix in (".yaml", ".yml")
+    return by_name and not any("/" in override for override in overrides)
 
 
 def command_line(*arguments: str, results: Path, root: Path | None = None) -> str:

@@ -31,7 +31,8 @@ Format = Annotated[
         "--format",
         "-f",
         metavar="FORMAT",
-        help="markdown, latex, csv, json or html. By default what the output's name ends in, else markdown.",
+        help="markdown, latex, csv, json or html. By default what the output's name ends in; else markdown, and on a "
+        "terminal a drawn table.",
         show_default=False,
     ),
 ]
@@ -72,12 +73,14 @@ def table(
 ) -> None:
     """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
     from repro.analysis.runs import unread
-    from repro.cli.console import say
+    from repro.cli.console import console, say
     from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unwritable
     from repro.cli.references import chosen_tables, command_line
+    from repro.cli.terminal_table import drawn
     from repro.tables import RENDERERS, SUFFIXES, gather
     from repro.tables import latex_format as latex
 
+    to_people = format_name is None and output is None and on_terminal()
     format_name = format_of(output, format_name, SUFFIXES, default="markdown")
     _refuse(format_name, metric, verdicts, compact=compact, siunitx=siunitx)
     if output:
@@ -102,11 +105,13 @@ def table(
     words += ["--verdicts", verdicts] if verdicts else []
     words += ["--compact"] if compact else []
     words += ["--siunitx"] if siunitx else []
-    render = partial(latex.render, siunitx=True) if siunitx else RENDERERS[format_name]
-    text = render(assembled, command_line(*words, results=results))
-    deliver(text, output)
-    too_wide = _too_wide(text) if output is None and format_name == "markdown" else []
-    for line in [*too_wide, *_next_steps(chosen, assembled, results, format_name)]:
+    if to_people:
+        terminal = console()
+        terminal.print(drawn(assembled, terminal.width))
+    else:
+        render = partial(latex.render, siunitx=True) if siunitx else RENDERERS[format_name]
+        deliver(render(assembled, command_line(*words, results=results)), output)
+    for line in _next_steps(chosen, assembled, results, format_name):
         say(line, stderr=True)
     fail_if_unread(unread(chain.from_iterable(shown.left_out for shown in assembled)))
 
@@ -128,20 +133,9 @@ def _refuse(format_name: str, metric: str, verdicts: str | None, *, compact: boo
         raise UserError("compact is for markdown, latex and html", where="--compact", hint=hint)
 
 
-def _terminal_columns() -> int | None:
-    """How wide the terminal is, None where the output goes elsewhere."""
-    from repro.cli.console import console
-
-    return console().width if sys.stdout.isatty() else None
-
-
-def _too_wide(text: str) -> list[str]:
-    """How to see whole rows, if they are wider than the terminal."""
-    widest = max((len(line) for line in text.splitlines() if line.startswith("|")), default=0)
-    columns = _terminal_columns()
-    if columns is None or widest <= columns:
-        return []
-    return [f"{widest} columns wide, and this terminal has {columns}: pipe it through `less -S`, or -o table.html"]
+def on_terminal() -> bool:
+    """Whether people read the output."""
+    return sys.stdout.isatty()
 
 
 def _next_steps(

@@ -33,6 +33,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     figure = new_figure(COLUMN_INCHES, sum(heights) + 0.4 + 0.15 * legend_lines)
     grid = figure.add_gridspec(len(lines), 2, width_ratios=[1.5, 1], height_ratios=heights)
     drawn: list[Panel] = []
+    last = max((index for index, (_, row) in enumerate(lines) if isinstance(row, Row)), default=0)
     for index, (table, row) in enumerate(lines):
         if not isinstance(row, Row):
             say_missing(figure.add_subplot(grid[index, :]), row)
@@ -40,13 +41,17 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         whole, end = figure.add_subplot(grid[index, 0]), figure.add_subplot(grid[index, 1])
         title = f"{table.label}: {row.title}" if len(tables) > 1 else row.title
         whole.set_title(shortened(title, TITLE_INCHES, font_points=7.5))
+        whole.set_ylabel("top-1 (%)")
+        if index == last:
+            whole.set_xlabel("epoch")
+            end.set_xlabel("epoch")
         drawn += [_panel(whole, table, row, looks), _panel(end, table, row, looks, enlarged=True)]
     if drawn:
         handles = [
             Line2D([], [], color=looks[c.id].colour, dashes=looks[c.id].dashes, label=shortened(c.title, _NAME_INCHES))
             for c in columns
         ]
-        title = "test top-1 (%) by epoch; right: the last quarter"
+        title = "top-1 on the test images; right: the last quarter of training"
         figure.legend(handles=handles, loc="outside upper left", ncols=2, title=title, alignment="left")
     add_note(figure, _note(tables))
     headings = " ".join(table.heading for table in tables)

@@ -120,6 +120,5 @@ def add_note(figure: Figure, sentences: Iterable[str]) -> None:
 
 
 def add_remark(axes: Axes, text: str) -> None:
-    """Small print in the lower right of a panel, which makes no room for it."""
-    text = fill(text, 30, max_lines=5, placeholder="…")
-    axes.text(0.98, 0.04, text, transform=axes.transAxes, ha="right", fontsize=5.5, color=MUTED, in_layout=False)
+    """Small print above a panel, on the right: inside, it would lie over what is drawn."""
+    axes.set_title(fill(text, 30, max_lines=5, placeholder="…"), loc="right", fontsize=5.5, color=MUTED)

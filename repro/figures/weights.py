@@ -18,7 +18,7 @@ from repro.figures.style import COLUMN_INCHES, MUTED, TITLE_INCHES, series_of
 from repro.results import RunRecord
 from repro.wording import counted
 
-_PANEL_INCHES, _EMPTY_INCHES = 1.3, 0.4
+_PANEL_INCHES, _EMPTY_INCHES, _REMARK_INCHES = 1.3, 0.4, 1.2
 _SUMMARY = ("weight_mean", "weight_std", "weight_min", "weight_max")
 
 
@@ -45,7 +45,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     for axes, (table, column, runs) in zip(all_axes, panels, strict=True):
         title = f"{table.label}: {column.title}" if len(tables) > 1 else column.title
         if has_epochs(runs):
-            axes.set_title(shortened(title, TITLE_INCHES, font_points=7.5))
+            axes.set_title(shortened(title, TITLE_INCHES - _REMARK_INCHES, font_points=7.5))
             drawn.append(_panel(axes, table, column, runs))
         else:
             say_missing(axes, f"No runs recorded for {title}.")
@@ -53,7 +53,8 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     return Drawing(
         figure,
         f"{headings} The weights z over training, by loss, over all networks and seeds: mean (line), ± one standard "
-        "deviation (dark band), minimum to maximum (light band). Under cross-entropy every weight is 1 (thin line).",
+        "deviation within their range (dark band), minimum to maximum (light band). Under cross-entropy every weight "
+        "is 1 (thin line).",
         tuple(drawn),
     )
 
@@ -82,7 +83,9 @@ def _panel(axes: Axes, table: Recorded, column: Column, records: Sequence[RunRec
     epochs, means, stds, lows, highs = np.array(spreads).T
     axes.axhline(1, color=MUTED, linewidth=0.5)
     axes.fill_between(epochs, lows, highs, color=look.colour, alpha=0.14, linewidth=0)
-    axes.fill_between(epochs, means - stds, means + stds, color=look.colour, alpha=0.28, linewidth=0)
+    # Weights are skewed: a standard deviation reaches beyond the least of them.
+    near_low, near_high = np.maximum(means - stds, lows), np.minimum(means + stds, highs)
+    axes.fill_between(epochs, near_low, near_high, color=look.colour, alpha=0.28, linewidth=0)
     axes.plot(epochs, means, color=look.colour, marker=look.marker if len(epochs) == 1 else None, markersize=3)
     axes.set(xlabel="epoch", ylabel="weight z")
     axes.margins(x=0.01)

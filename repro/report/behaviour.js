@@ -108,6 +108,22 @@ for (const plot of document.querySelectorAll(".plot")) {
   });
 }
 
+// Copying: where the browser does not allow it, the text is selected.
+for (const button of document.querySelectorAll(".copy")) {
+  const code = button.parentElement.querySelector("code");
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+}
+
 // Open all details for printing.
 let opened = [];
 addEventListener("beforeprint", () => {

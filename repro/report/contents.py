@@ -41,6 +41,10 @@ class Report:
         """Whether all tables shown are another paper's, so that nothing of Bias Loss is said."""
         return not self.on_paper and all(is_of_a_paper(table) for table in self.sections)
 
+    def answers_on(self, table: Recorded) -> bool:
+        """Whether the report's first answer is on ``table``: on the paper's own where one is shown, else on all."""
+        return not self.on_paper or table.table.id in {paper.table.id for paper in self.papers}
+
     @property
     def family(self) -> str:
         """What Holm's adjustment is over, in words."""

@@ -7,8 +7,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,7 +21,7 @@ from repro.analysis.claims import Answer, Claim
 from repro.analysis.stats.decision_rule import Verdict
 from repro.experiment.papers import PAPERS
 from repro.figures import Recorded, draw_figure
-from repro.report.assumptions import chapters, reproducing_document
+from repro.report.assumptions import Chapter, chapters, reproducing_document
 from repro.report.contents import Report
 from repro.report.headlines import (
     MEANINGS,
@@ -33,8 +35,10 @@ from repro.report.headlines import (
 from repro.report.inline_figures import InlineFigure, inline_figure
 from repro.report.run_facts import facts, peculiarities
 from repro.report.table_rows import accuracy_rows, delta_rows
+from repro.tables import csv_format, json_format, latex_format
 from repro.tables.html_format import escape
 from repro.tables.layout import caption, legend, usual_number_of_seeds
+from repro.tables.structure import AssembledTable
 
 # The style of the label of a verdict on a difference, and of the answer to a claim.
 CHIPS: dict[str, str] = {
@@ -51,6 +55,7 @@ CHIPS: dict[str, str] = {
     Answer.UNDECIDED: "open",
 }
 
+_OF_EVERY_TABLE = ("The losses",)
 _KINDS = {
     "paper": "a table of the paper",
     "released": "the released code's table, not a table of the paper",
@@ -85,13 +90,20 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         answers=answers,
         meanings=MEANINGS,
         chips=CHIPS,
-        claims=report.claims,
+        claims=[claim for claim in report.claims if claim.answer is not Answer.NOT_RUN],
+        claims_not_run=[claim for claim in report.claims if claim.answer is Answer.NOT_RUN],
         meanings_of_controls=controls.MEANINGS,
-        sections=[_section(table, f"table-{index}") for index, table in enumerate(sections)],
+        differences=[
+            figure
+            for index, table in enumerate(sections)
+            if report.answers_on(table)
+            for figure in _differences(table, f"table-{index}")
+        ],
+        sections=[_section(table, f"table-{index}", report) for index, table in enumerate(sections)],
         figure_1=inline_figure(draw_figure("1", []), "figure-1", "Figure 1 of the supplement"),
         facts=facts(records),
         peculiarities=peculiarities(records),
-        chapters=[(chapter.heading, Markup(chapter.html)) for chapter in chapters(reproducing_document())],
+        chapters=[(chapter.heading, Markup(chapter.html)) for chapter in _chapters(report)],
         unknown=report.unknown,
         commands=Markup("\n").join(commands),
         metric=report.metric,
@@ -106,7 +118,13 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
     return f"{page.strip()}\n"
 
 
-def _section(table: Recorded, section_id: str) -> dict[str, Any]:
+def _chapters(report: Report) -> list[Chapter]:
+    """The chapters on assumptions: all on the paper's page, else those that hold for every table."""
+    found = chapters(reproducing_document())
+    return found if report.on_paper else [chapter for chapter in found if chapter.heading in _OF_EVERY_TABLE]
+
+
+def _section(table: Recorded, section_id: str, report: Report) -> dict[str, Any]:
     """What the template shows of a table."""
     shown = table.shown
     changed = "" if shown.comparable else ", modified by overrides"
@@ -116,37 +134,65 @@ def _section(table: Recorded, section_id: str) -> dict[str, Any]:
     return {
         "id": section_id,
         "label": table.label,
-        "kind": f"{kind}{changed}",
-        "caption": caption(shown),
+        # Whose the tables of another page are stands at its top.
+        "kind": f"This is {kind}{changed}." if report.on_paper or another else "",
+        "caption": caption(shown, whose=False),
+        "ran": shown.recorded_runs > 0 or bool(shown.left_out),
         "progress": f"{shown.recorded_runs:,} of {shown.planned_runs:,} planned runs recorded",
         "columns": [heading.title for heading in shown.columns],
         "published_as": shown.published_as,
         "usual_n": usual_n,
         "accuracies": accuracy_rows(table),
         "deltas": delta_rows(table),
+        "configuration": shown.configuration,
         "controls": controls.assess_controls(table.table, table.assessment),
         "legend": legend(shown, usual_n=usual_n),
         "notes": shown.notes,
         "left_out": shown.left_out,
-        "figures": list(_figures(table, section_id)),
+        "latex": latex_format.render([shown], ""),
+        "downloads": list(_downloads(shown)),
+        "figures": [
+            *([] if report.answers_on(table) else _differences(table, section_id)),
+            *_figures(table, section_id),
+        ],
     }
 
 
+def _downloads(shown: AssembledTable) -> Iterator[tuple[str, str, str]]:
+    """The content of a table as files: the kind, the file's name, and the file as an address."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", shown.id)
+    # A page names no folder of the machine that made it.
+    left_out = tuple(replace(record, path=f"{record.run}/run.json") for record in shown.left_out)
+    shown = replace(shown, reference=shown.id, left_out=left_out)
+    for kind, type_, render in (
+        ("CSV", "text/csv", csv_format.render),
+        ("JSON", "application/json", json_format.render),
+    ):
+        yield kind, f"{name}.{kind.lower()}", f"data:{type_};charset=utf-8,{quote(render([shown], ''))}"
+
+
+def _differences(table: Recorded, section_id: str) -> Iterator[InlineFigure]:
+    """The figure of a table's differences, if it has any."""
+    if table.compared and table.shown.recorded_runs:
+        yield _figure("deltas", "Differences from cross-entropy", table, section_id)
+
+
 def _figures(table: Recorded, section_id: str) -> Iterator[InlineFigure]:
-    """The figures that have something to show; the section's text says what is not recorded."""
-    printed = table.shown.published_as is not None
-    ran = table.shown.recorded_runs > 0
-    titles = {}
-    if table.compared and (printed or ran):
-        titles["deltas"] = "Differences from cross-entropy"
-    if table.table.kind == "paper" and printed:
-        titles["parameters"] = "Gain by size"
-    if ran:
-        titles["curves"] = "Training curves"
-    if table.compared and ran:
-        titles["weights"] = "Weights z"
-    for name, title in titles.items():
-        yield inline_figure(draw_figure(name, [table]), f"{section_id}-{name}", f"{title}, {table.label}")
+    """The other figures that have something to show; the section's text says what is not recorded."""
+    if not table.shown.recorded_runs:
+        return
+    if table.table.kind == "paper" and table.shown.published_as is not None:
+        yield _figure("parameters", "Gain by size", table, section_id)
+    yield _figure("curves", "Training curves", table, section_id)
+    if table.compared:
+        yield _figure("weights", "Weights z", table, section_id)
+
+
+def _figure(name: str, title: str, table: Recorded, section_id: str) -> InlineFigure:
+    """A figure of a table; its caption does not repeat whose table it is."""
+    drawing = draw_figure(name, [table])
+    drawing = replace(drawing, caption=drawing.caption.replace(table.heading, f"{table.label}.", 1))
+    return inline_figure(drawing, f"{section_id}-{name}", f"{title}, {table.label}")
 
 
 def _after_answer(claim: Claim) -> str:

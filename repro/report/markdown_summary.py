@@ -132,10 +132,15 @@ def _scope(report: Report) -> list[str]:
 
 def _methodology(report: Report) -> Iterator[str]:
     """What was run, on which hardware, and how it is tested."""
+    if report.on_paper:
+        yield (
+            "Losses and training were implemented from the paper's supplement and the recipe of the authors' code "
+            "base; the text of the main paper was not at hand. Networks are torchvision's where it has them, else "
+            "written from their papers."
+        )
+        yield ""
     yield (
-        "Losses and training were implemented from the paper's supplement and the recipe of the authors' code base; "
-        "the text of the main paper was not at hand. Networks are torchvision's where it has them, else written from "
-        "their papers. Every loss is trained with the same seeds as cross-entropy; differences are paired by seed, "
+        "Every loss is trained with the same seeds as cross-entropy; differences are paired by seed, "
         "with Student's t intervals over seeds only, and p-values are adjusted by "
         f"Holm's method over all cells of {report.family}. Accuracies are from the "
         f"{'last epoch' if report.metric == 'last' else 'best epoch, which is selected on the test set'}."
@@ -144,6 +149,8 @@ def _methodology(report: Report) -> Iterator[str]:
         shown = table.shown
         yield ""
         yield f"**{escape(table.heading)}** {shown.recorded_runs:,} of {shown.planned_runs:,} planned runs recorded."
+        yield ""
+        yield from _bullets(f"{heading}: {text}" for heading, text in shown.configuration)
     made = facts(report.records)
     if made:
         yield ""

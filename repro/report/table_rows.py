@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -26,13 +26,17 @@ _LEFT_OUT = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Entry:
-    """The text of a place in a table, and the number to sort it by (None: missing, always last)."""
+    """The text of a place in a table, and the number to sort it by (None: missing, always last).
+
+    ``filler`` is what the text lacks at its end, shown as blank space, so that the points of a column stand in line.
+    """
 
     text: str
     value: float | None = None
     note: str = ""
+    filler: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,30 @@ class DeltaRow:
 
 def accuracy_rows(table: Recorded) -> list[AccuracyRow]:
     """Every model of the table, each followed by its recorded variants."""
-    return [_accuracy_row(table, row) for row in table.shown.rows]
+    rows = [_accuracy_row(table, row) for row in table.shown.rows]
+    _align(row.printed for row in rows)
+    _align(row.counted for row in rows)
+    for cells in zip(*(row.cells for row in rows), strict=True):
+        _align(cell.published for cell in cells)
+        _align(cell.ours for cell in cells)
+    return rows
 
 
 def delta_rows(table: Recorded) -> list[DeltaRow]:
     """Every cell that is compared with cross-entropy."""
-    return [_delta_row(table, *cell) for cell in product(table.table.rows, table.compared)]
+    rows = [_delta_row(table, *cell) for cell in product(table.table.rows, table.compared)]
+    for field in ("paper", "ours", "n", "p", "small", "superiority"):
+        _align(getattr(row, field) for row in rows)
+    return rows
+
+
+def _align(column: Iterable[Entry | None]) -> None:
+    """Give the entries of a column their fillers."""
+    entries = [entry for entry in column if entry is not None]
+    tails = [f".{entry.text.partition('.')[2]}" if "." in entry.text else "" for entry in entries]
+    longest = max(tails, key=len, default="")
+    for entry, tail in zip(entries, tails, strict=True):
+        entry.filler = longest[len(tail) :] if entry.value is not None else ""
 
 
 def _accuracy_row(table: Recorded, row: AssembledRow) -> AccuracyRow:

@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from repro.analysis.chance import chance_level_percent
 from repro.analysis.runs import (
@@ -20,6 +20,7 @@ from repro.analysis.runs import (
 )
 from repro.experiment.schema import BASELINE, Cell, Column, Row, Table
 from repro.results import Found, RunRecord
+from repro.tables.configuration_words import configuration_lines
 from repro.tables.footnotes import (
     Footnotes,
     accepted_text,
@@ -93,7 +94,20 @@ def assemble(
         planned_runs=len(table.cells) * table.seeds,
         devices=tally(record.provenance.device_name for record in completed),
         code_hashes=code_versions(completed),
+        configuration=tuple(configuration_lines(completed or [_Planned.of(cell) for cell in table.cells])),
     )
+
+
+class _Planned(NamedTuple):
+    """What a record of a cell would say."""
+
+    row: str
+    column: str
+    configuration: dict[str, Any]
+
+    @classmethod
+    def of(cls, cell: Cell) -> _Planned:
+        return cls(cell.row.id, cell.column.id, cell.determinants())
 
 
 def setting_text(key: str, value: Any) -> str:

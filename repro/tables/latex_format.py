@@ -138,7 +138,7 @@ def _num_entry(entry: Entry) -> str:
 
 def _notes(table: AssembledTable, usual_n: int | None) -> list[str]:
     texts = [escape(text) for text in legend(table, usual_n=usual_n)]
-    paragraphs = [" ".join(texts)]
+    paragraphs = [" ".join(texts), " ".join(escape(f"{heading}: {text}.") for heading, text in table.configuration)]
     for note in table.notes:
         mark = _marks((note.mark,)) + r"\," if note.mark else ""
         paragraphs.append(mark + escape(note.text))

@@ -78,18 +78,22 @@ def label(table: AssembledTable) -> str:
     return plain(table.label) if table.comparable else f"{plain(table.label)} (modified)"
 
 
-def caption(table: AssembledTable) -> str:
-    """The caption without the label: the caveat, and the title in the paper's words."""
+def caption(table: AssembledTable, *, whose: bool = True) -> str:
+    """The caption without the label: the caveat, and the title in the paper's words; ``whose`` as for ``caveat``."""
     best = "Ours at the best epoch, selected on the test set." if table.metric == "best" else ""
-    return " ".join(part for part in (caveat(table), plain(table.title), best) if part)
+    return " ".join(part for part in (caveat(table, whose=whose), plain(table.title), best) if part)
 
 
-def caveat(table: AssembledTable) -> str:
-    """The warning for a demo, a study or a modified protocol; empty for the paper's own tables."""
+def caveat(table: AssembledTable, *, whose: bool = True) -> str:
+    """The warning for a demo, a study or a modified protocol; empty for the paper's own tables.
+
+    Without ``whose``, nothing of whose table it is, where that is said elsewhere.
+    """
+    kind = _CAVEATS[table.kind] if whose else ""
     if table.comparable:
-        return _CAVEATS[table.kind]
+        return kind
     settings = ", ".join(code(setting_text(key, value)) for key, value in table.overrides)
-    return f"{_CAVEATS[table.kind]} Modified protocol: {settings}; not comparable with the paper.".strip()
+    return f"{kind} Modified protocol: {settings}; not comparable with the paper.".strip()
 
 
 def legend(table: AssembledTable, *, usual_n: int | None = None) -> list[str]:

@@ -132,7 +132,8 @@ class AssembledTable:
 
     ``recorded_runs`` of ``planned_runs`` (cells times the table's seeds) have a record under the present configuration,
     diverged and borrowed ones included. ``devices`` and ``code_hashes`` say how many of the runs in the means came from
-    which. ``verdicts`` is how judgements are shown, if at all; ``compact`` asks for a single line a model.
+    which. ``configuration`` is theirs in words, heading and text (without runs, that of the planned ones). ``verdicts``
+    is how judgements are shown, if at all; ``compact`` asks for a single line a model.
     """
 
     id: str
@@ -155,5 +156,6 @@ class AssembledTable:
     planned_runs: int
     devices: tuple[tuple[str, int], ...]
     code_hashes: tuple[tuple[str, int], ...]
+    configuration: tuple[tuple[str, str], ...]
     verdicts: Verdicts | None = None
     compact: bool = False

@@ -55,3 +55,40 @@ def test_what_reads_records_does_without_torch(
 
 def test_the_watch_can_see_an_import() -> None:
     assert "numpy" in imported_by("data", "info")
+
+
+READING = """
+import sys
+for name in ("torch", "torchvision"):
+    sys.modules[name] = None  # as if it were not installed
+from repro.cli import run
+for command in (
+    ["table", "demo"], ["status", "demo"], ["plan", "table1"], ["verify", "results"], ["cite"], ["config", "demo"],
+    ["report", "demo", "-o", "r.html"], ["figure", "deltas", "demo", "-o", "f.svg"], ["export", "-o", "e.csv"],
+):
+    print(command[0], run(command), file=sys.stderr)
+print("train", run(["train", "demo"]), file=sys.stderr)
+"""
+
+
+def test_what_reads_records_works_where_torch_is_not_installed(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", READING], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    codes = dict(
+        line.split() for line in done.stderr.splitlines() if line.split()[-1].isdigit() and len(line.split()) == 2
+    )
+    assert codes.pop("train") == "2"
+    assert set(codes.values()) == {"0"}
+    assert len(codes) == 9
+    assert "this needs torch, which is not installed here" in done.stderr
+    assert "pip install torch torchvision" in done.stderr
+
+
+def test_on_windows_the_way_out_is_said() -> None:
+    program = "import sys; sys.modules['fcntl'] = None; from repro.cli import main; sys.platform = 'win32'; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "error: biasrepro does not run on Windows itself."
+    assert "WSL" in done.stderr

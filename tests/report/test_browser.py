@@ -240,6 +240,54 @@ def test_on_paper_everything_is_open_and_afterwards_closed_again(visit: Callable
     assert not page.locator("nav").is_visible()
 
 
+def test_the_answer_and_the_menu_stay_in_sight(visit: Callable[..., Any]) -> None:
+    page = visit("study")
+    figure = page.locator("#verdict .plot").first.bounding_box()
+    assert figure["y"] < DESKTOP["height"], "the differences are drawn on the first screen"
+    page.evaluate("scrollTo({ top: 3000, behavior: 'instant' })")
+    assert page.locator("nav a").first.bounding_box()["y"] < 40
+
+
+def test_what_has_no_runs_is_folded_away(visit: Callable[..., Any]) -> None:
+    page = visit("none")
+    assert page.locator("#table-0 .unrun").count() == 1
+    assert not page.locator("#table-0 table").first.is_visible()
+    assert not page.locator("#claims .claims").first.is_visible()
+    page.locator("#table-0 .unrun > summary").click()
+    assert page.locator("#table-0 table").first.is_visible()
+    assert visit("all").locator("#table-0 .unrun").count() == 0
+
+
+def test_numbers_stand_on_their_points(visit: Callable[..., Any]) -> None:
+    points = """cells => cells.map(cell => {
+      const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+      const range = document.createRange();
+      let text = texts.nextNode();
+      while (text && !text.data.includes(".")) text = texts.nextNode();
+      if (!text || !cell.dataset.value) return null;
+      const at = text.data.indexOf(".");
+      range.setStart(text, at);
+      range.setEnd(text, at + 1);
+      return Math.round(range.getBoundingClientRect().left);
+    }).filter(x => x !== null)"""
+    page = visit("some")
+    for column in ("2", "4", "5"):  # printed parameters, printed and measured accuracies
+        found = page.locator(f"#table-0 table.figures >> nth=0 >> tbody td:nth-child({column})").evaluate_all(points)
+        assert len(found) > 1
+        assert max(found) - min(found) <= 1
+
+
+def test_a_table_can_be_downloaded_and_copied(visit: Callable[..., Any]) -> None:
+    page = visit("study")
+    with page.expect_download() as download:
+        page.locator("a[download$='.csv']").first.click()
+    assert download.value.suggested_filename == "tiny20.csv"
+    assert download.value.path().read_text("utf-8").startswith("table,")
+    button = page.locator("#again .copy")
+    button.click()
+    assert button.inner_text() in ("Copied", "Selected")
+
+
 def test_without_scripts_the_page_still_says_everything(visit: Callable[..., Any]) -> None:
     page = visit("some", java_script_enabled=False)
     summary = page.locator(".seeds summary").first

@@ -83,7 +83,10 @@ def test_the_page_is_whole_and_refers_to_nothing_outside(which: str, request: py
     assert [tag for tag, _ in page.tags if tag in ("style", "metadata")] == ["style"]  # a figure's would be everyone's
     ids = Counter(page.all_of("id"))
     assert [name for name, count in ids.items() if count > 1] == []
-    targets = [*page.all_of("href"), *(f"#{name}" for name in page.all_of("aria-labelledby"))]
+    files = [attributes for tag, attributes in page.tags if tag == "a" and "download" in attributes]
+    assert {str(file["href"]).partition(";")[0] for file in files} == {"data:text/csv", "data:application/json"}
+    inside = set(page.all_of("href")) - {file["href"] for file in files}
+    targets = [*inside, *(f"#{name}" for name in page.all_of("aria-labelledby"))]
     assert targets
     assert [target for target in targets if target[0] != "#" or target[1:] not in ids] == []
     styles = " ".join(page.all_of("style")) + " ".join(page.all_of("clip-path"))

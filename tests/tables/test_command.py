@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -13,12 +15,16 @@ from types import ModuleType
 
 import pytest
 import typer
+from rich.cells import cell_len
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from repro.cli.table import table
+from repro.cli.terminal_table import drawn
 from repro.errors import UserError
 from repro.experiment.config import find_table
 from repro.results import RunFolder, write_record
+from repro.tables import gather
 
 app = typer.Typer()
 app.command()(table)
@@ -56,16 +62,26 @@ def test_without_a_name_it_shows_both_tables_of_the_paper() -> None:
     assert "% produced by: biasrepro table table1 table2 --format latex --metric last\n" in result.stdout
 
 
-@pytest.mark.parametrize(("columns", "said"), [(80, True), (200, False), (None, False)])
-def test_a_terminal_too_narrow_for_the_rows_is_said(
-    monkeypatch: pytest.MonkeyPatch, columns: int | None, said: bool
-) -> None:
-    monkeypatch.setattr("repro.cli.table._terminal_columns", lambda: columns)
-    result = run("table1")
-    widest = max(len(line) for line in result.stdout.splitlines() if line.startswith("|"))
-    assert (f"{widest} columns wide, and this terminal has 80: pipe it through `less -S`" in result.stderr) == said
-    assert "columns wide" not in run("table1", "--format", "csv").stderr
-    assert "columns wide" not in run("table1", "-o", "table.md").stderr
+@pytest.mark.parametrize("columns", [60, 80, 120, 200])
+@pytest.mark.parametrize("reference", ["table1", "table2"])
+def test_a_terminal_gets_a_table_that_fits(fakes: ModuleType, reference: str, columns: int) -> None:
+    record(fakes, reference, None, 2)
+    terminal = Console(file=io.StringIO(), width=columns)
+    terminal.print(drawn([gather(find_table(reference), Path("results"))], columns))
+    lines = terminal.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(cell_len, lines)) <= columns
+    side_by_side = any(line.split()[:2] == ["Model", "Parameters"] for line in lines)
+    assert side_by_side == (columns >= (80 if reference == "table1" else 120))
+    figures = [line for line in lines if re.search(r"\d\d\.\d\d ± \d+\.\d\d", line)]
+    models = len(find_table(reference).rows)
+    assert len(figures) >= models or columns == 60, "no number is broken"
+
+
+def test_a_pipe_and_a_named_format_get_markdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "| Model" in run("table1").stdout
+    monkeypatch.setattr("repro.cli.table.on_terminal", lambda: True)
+    assert "| Model" not in run("table1").stdout
+    assert "| Model" in run("table1", "--format", "markdown").stdout
 
 
 def test_it_says_how_many_runs_are_recorded_and_what_runs_the_rest(fakes: ModuleType) -> None:

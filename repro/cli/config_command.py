@@ -1,0 +1,90 @@
+"""``biasrepro config``: a table or a cell with everything resolved, as an experiment file to edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from repro.cli.options import Output, Overwrite, Settings
+from repro.cli.references import complete_cell
+
+if TYPE_CHECKING:
+    from repro.experiment.schema import Cell, Table
+
+_SECTIONS = ("dataset", "recipe", "weighting", "execution")
+
+
+def config(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE|CELL",
+            help="A built-in table, a YAML file of your own, or a cell of one: table1/shufflenetv2/bias.",
+            autocompletion=complete_cell,
+        ),
+    ],
+    output: Output = None,
+    overwrite: Overwrite = False,
+    settings: Settings = None,
+) -> None:
+    """Print a table, or one cell of it, as an experiment file with every setting in it: a start for your own."""
+    from repro.cli.console import say
+    from repro.cli.output import deliver, refuse_unwritable
+
+    if output:
+        refuse_unwritable(output, "yaml", overwrite=overwrite)
+    deliver(_experiment(reference, settings or []), output)
+    file = output or Path("mine.yaml")
+    say(f"next  edit {file}, then biasrepro sweep {file} --dry-run", stderr=True)
+
+
+def _experiment(reference: str, settings: list[str]) -> str:
+    """The text of the experiment file."""
+    import yaml
+
+    from repro.cli.references import find_target, is_table, with_settings
+    from repro.experiment.config import find_table
+
+    if is_table(reference):
+        table = find_table(with_settings(reference, settings))
+        cells, whole = list(table.cells), reference
+    else:
+        cell, whole = find_target(reference, settings)
+        table = find_table(whole.rsplit("/", 2)[0])
+        cells = [table.cell(cell.row, column) for column in table.columns if column.id in ("ce", cell.column.id)]
+    head = f"# From `biasrepro config {whole}`. docs/experiments.md lists the keys.\n"
+    return head + yaml.safe_dump(_content(table, cells), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _content(table: Table, cells: list[Cell]) -> dict[str, Any]:
+    """The keys of a file that defines ``cells``; what only holds for a paper's table is left out."""
+    from repro.experiment.recipe_checks import leave_out_idle_keys
+
+    own = {column.id for column in table.columns if column.weighting is not None}
+    content: dict[str, Any] = {
+        "table": f"my_{table.table}",
+        "label": f"My {table.label}",
+        "title": table.title,
+        "kind": "study",
+        "seeds": table.seeds,
+    }
+    content |= {section: getattr(table, section).model_dump(mode="json", exclude_none=True) for section in _SECTIONS}
+    leave_out_idle_keys(content["recipe"], ("optimizer", "schedule"))
+    rows = {cell.row.id: cell for cell in cells}
+    columns = {cell.column.id: cell for cell in cells}
+    content["columns"] = [
+        {"id": cell.column.id, "title": cell.column.title, "loss": cell.column.loss}
+        | ({"weighting": cell.weighting.model_dump(mode="json")} if cell.column.id in own else {})
+        for cell in columns.values()
+    ]
+    content["rows"] = []
+    for cell in rows.values():
+        row: dict[str, Any] = {"id": cell.row.id, "title": cell.row.title, "model": cell.row.model}
+        if options := cell.row.options.model_dump(mode="json", exclude_defaults=True):
+            row["options"] = options
+        if cell.row.execution is not None:
+            row["execution"] = cell.execution.model_dump(mode="json")
+        content["rows"].append(row)
+    return content
