@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import pickletools
+import re
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,12 @@ from repro.results.checkpoint_file import Header, seal, unseal
 from repro.results.durable import Writer, write_durably
 from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file, reading_failed
 from repro.results.store import RunFolder
+
+# All that the pickle of a state names. torch's reader also calls others, such as bytearray with any size.
+_NAMED_BY_A_STATE = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_tensor_v[23]"
+    r"|torch \w+Storage|torch\.storage UntypedStorage|torch (u?int|b?float|complex)\d\w*"
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,9 @@ def _read(path: Path, run_id: str) -> tuple[Header, dict[str, Any]]:
             entries = archive.infolist()
         if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > len(payload):
             raise DataError("the checkpoint holds more than its size: biasrepro did not write it", where=str(path))
+        for name in _named_by(zipfile.ZipFile(stream)):
+            if not _NAMED_BY_A_STATE.fullmatch(name):
+                raise DataError(f"the checkpoint names {name}: biasrepro did not write it", where=str(path))
         stream.seek(0)
         state = torch.load(stream, map_location="cpu", weights_only=True)  # noqa: TID251
     except (DataError, OSError, MemoryError):
@@ -84,6 +96,15 @@ def _read(path: Path, run_id: str) -> tuple[Header, dict[str, Any]]:
     if not isinstance(state, dict):
         raise DataError("the checkpoint holds no state", where=str(path))
     return header, state
+
+
+def _named_by(archive: zipfile.ZipFile) -> Iterator[str]:
+    """What the pickles in an archive name, as ``module name``. Raises ValueError for one that is none."""
+    pickles = (entry for entry in archive.infolist() if entry.filename.lower().endswith(".pkl"))
+    for entry in pickles:
+        for code, argument, _ in pickletools.genops(archive.read(entry)):
+            if code.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
+                yield str(argument)  # None for a name that is on the stack: torch writes none
 
 
 def _free_name(path: Path) -> Path:

@@ -69,6 +69,7 @@ def pickles(canary: Path) -> dict[str, bytes]:
     made["stack global"] = (
         b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c" + bytes([len(touch)]) + touch.encode() + b"\x85R."
     )
+    made["a byte array"] = pickle.dumps({"model": Calls(bytearray, 1 << 20)}, protocol=2)
     made["nested"] = b"(" * 100_000
     made["a memo that grows"] = b"\x80\x02}r\xff\xff\xff\x7f."
     made["a string of 2 GiB"] = b"\x80\x04\x8d" + struct.pack("<Q", 2**31) + b"x."
