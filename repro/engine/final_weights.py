@@ -16,8 +16,14 @@ from repro.engine.learner import Learner
 from repro.engine.provenance import environment_facts, hash_of_code
 from repro.errors import DataError
 from repro.experiment.schema import Run
+from repro.models.torchvision_networks import WithFeatures
 from repro.results import RunRecord
 from repro.results.weights_file import METADATA_KEY
+
+
+def plain_network(model: nn.Module) -> nn.Module:
+    """The network whose names the weights have: the one that is wrapped for its features, if one is, else ``model``."""
+    return model.network if isinstance(model, WithFeatures) else model
 
 
 def weights_to_bytes(model: nn.Module, run: Run, dataset: Dataset) -> bytes:
@@ -26,7 +32,8 @@ def weights_to_bytes(model: nn.Module, run: Run, dataset: Dataset) -> bytes:
     Equal for equal weights of the same run. The metadata name the run, and what its images were normalized with.
     """
     # Copied: two names of one tensor are stored twice, which every reader understands.
-    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
+    state = plain_network(model).state_dict()
+    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
     facts = {
         "run": run.id,
         "configuration_hash": run.hash,
@@ -50,7 +57,7 @@ def load_weights(model: nn.Module, raw: bytes, *, where: str) -> None:
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(f"not a safetensors file ({error})", where=where) from error
     try:
-        model.load_state_dict(tensors)
+        plain_network(model).load_state_dict(tensors)
     except RuntimeError as error:
         details = [line.strip() for line in str(error).splitlines()[1:2]]
         raise DataError(

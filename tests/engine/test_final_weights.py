@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,25 @@ def test_equal_weights_are_equal_files(make_run: MakeRun, loaded: Dataset) -> No
     again.load_state_dict(model.state_dict())
     again = again.to(memory_format=torch.channels_last)
     assert weights_to_bytes(model, run, loaded) == weights_to_bytes(again, run, loaded)
+
+
+def test_weights_of_torchvision_load_into_torchvision_s_network_as_documented(
+    make_run: MakeRun, loaded: Dataset, tmp_path: Path
+) -> None:
+    trained = build_model("torchvision/mobilenet_v3_small", 100, 32)
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(weights_to_bytes(trained, make_run(), loaded))
+    text = (Path(__file__).parents[2] / "docs" / "records.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    [lines] = [block for block in blocks if "torchvision.models.get_model" in block]
+    names: dict[str, Any] = {}
+    exec(compile(re.sub(r'"results/\S+\.safetensors"', repr(str(file)), lines), "records.md", "exec"), names)
+    images = torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(names["network"].eval()(images), trained.eval()(images)[0])
+    again = build_model("torchvision/mobilenet_v3_small", 100, 32)
+    load_weights(again, file.read_bytes(), where="here")
+    assert weights_to_bytes(again, make_run(), loaded) == file.read_bytes()
 
 
 def test_a_tensor_under_two_names_is_kept_under_both(make_run: MakeRun, loaded: Dataset) -> None:
