@@ -40,6 +40,11 @@ def package_path() -> Path:
     return Path(repro.__file__).absolute().parents[1]
 
 
+def memory_bytes() -> int:
+    """The main memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 @dataclass(frozen=True)
 class Gpu:
     """A CUDA device of this machine: a whole GPU, or a MIG slice of one. ``uuid`` is the driver's name for it."""

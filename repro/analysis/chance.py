@@ -11,20 +11,34 @@ from repro.experiment.schema import Cell, DatasetChoice
 from repro.results import RunRecord
 
 
-def chance_level_percent(dataset: DatasetChoice) -> float | None:
-    """The top-1 in percent that guessing reaches by luck: p + 3 sqrt(p (1 - p) / n), p = 1 / classes, n test images.
+def chance_level_percent(dataset: DatasetChoice, record: RunRecord | None = None) -> float | None:
+    """The top-1 in percent that guessing reaches by luck: p + 3 sqrt(p (1 - p) / n), n test images.
 
-    The number of right guesses is binomial, and above three standard errors in about 1 of 700 runs. On CIFAR-100 this
-    is 1.30 %, far below what any network reaches that learns at all. None if the data set is not known here.
+    p is the share of the largest class among the test images, 1 / classes where all have as many. The number of right
+    guesses is binomial, and above three standard errors in about 1 of 700 runs. On CIFAR-100 this is 1.30 %, far below
+    what any network reaches that learns at all. What is not known here of the data set is taken from ``record``; None
+    if it does not say it either.
     """
-    if (facts := dataset.facts) is None:
+    found = _test_images(dataset, record)
+    if found is None:
         return None
-    p = 1 / dataset.num_classes
-    test_images = facts.test_count * dataset.num_classes / facts.num_classes
+    p, test_images = found
     return 100 * (p + 3 * math.sqrt(p * (1 - p) / test_images))
+
+
+def _test_images(dataset: DatasetChoice, record: RunRecord | None) -> tuple[float, float] | None:
+    """The share of the largest class, and the number of test images."""
+    if (facts := dataset.facts) is not None:
+        if counts := facts.test_counts[: dataset.classes]:
+            return max(counts) / sum(counts), sum(counts)
+        return 1 / dataset.num_classes, facts.test_count * dataset.num_classes / facts.num_classes
+    counted = record.provenance.data_counts if record is not None else {}
+    if counted.get("test_images"):
+        return counted["largest_test_class"] / counted["test_images"], counted["test_images"]
+    return None
 
 
 def is_at_chance(record: RunRecord, cell: Cell) -> bool:
     """Whether a completed run of ``cell`` ended at chance level: no better than guessing at its last epoch."""
-    last, level = record.last_top1_percent, chance_level_percent(cell.dataset)
+    last, level = record.last_top1_percent, chance_level_percent(cell.dataset, record)
     return record.status == "completed" and last is not None and level is not None and last <= level

@@ -25,5 +25,7 @@ def unlike_assumed(sources: Mapping[str, str], assumed: Mapping[str, str]) -> st
     """How the ``sources`` of a record differ from those ``assumed``, in words; None if they do not."""
     for name, sha256 in assumed.items():
         if sources.get(name, sha256) != sha256:
+            if name == "images":
+                return "recorded with other images than most: put the folder of dataset.path here to say which count"
             return f"recorded with another version of the plugin {name} than most: --plugin {name}.py says which counts"
     return None

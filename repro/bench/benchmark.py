@@ -13,7 +13,7 @@ from repro.bench.compare import ArmResult, compare, measure_bound, ratio, whole_
 from repro.bench.configurations import Setting, with_execution
 from repro.engine.device import choose_device
 from repro.engine.provenance import machine_facts
-from repro.experiment.catalog import dataset_facts, network
+from repro.experiment.catalog import network
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Execution, Run
 
@@ -90,7 +90,7 @@ def _summary(cell: Cell, arms: Sequence[ArmResult], bound: dict[str, float]) -> 
     """Each arm's figures, its ratio to the first arm, and its share of the bound."""
     need = need_of(cell)
     most, by = need.images_per_second(Bound(**bound))
-    facts = dataset_facts(cell.dataset.name)
+    facts = cell.dataset.known_facts
     whole_run = cell.recipe.epochs * facts.train_count
     return {
         "rounds": len(arms[0].epoch_seconds),

@@ -59,7 +59,7 @@ def measure_bound(device: torch.device, precision: str) -> Bound:
 
 def need_of(cell: Cell) -> Need:
     """Count the work of the cell's network on torch's meta device, without computing anything."""
-    size = cell.dataset.image_size
+    size = cell.dataset.side_pixels
     options = cell.row.options.model_dump()
     with torch.device("meta"):
         model = build_model(cell.row.model, cell.dataset.num_classes, size, **options).eval()

@@ -54,7 +54,7 @@ class PlainLoop:
         recipe = cell.recipe
         self.device, self.batch_size = device, recipe.batch_size
         self.model = build_model(
-            cell.row.model, cell.dataset.num_classes, cell.dataset.image_size, **cell.row.options.model_dump()
+            cell.row.model, cell.dataset.num_classes, cell.dataset.side_pixels, **cell.row.options.model_dump()
         ).to(device)
         weighting = cell.weighting.model_dump()
         self.loss = build_loss(cell.column.loss, **weighting, label_smoothing=recipe.label_smoothing).to(device)

@@ -12,14 +12,18 @@ import typer
 
 from repro.cli.options import ROOT_DEFAULT, Root, refuse_unused
 from repro.errors import UserError
-from repro.experiment.catalog import DATASETS, DatasetFacts, dataset_facts, fetch_command
+from repro.experiment.catalog import DATASETS, DatasetFacts, dataset_facts
+from repro.wording import shell_line
 
 if TYPE_CHECKING:
+    from repro.data.cache import CachedImages, Manifest
     from repro.data.prepare import Report
 
 app = typer.Typer(help="Fetch, verify and describe the data sets.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="A data set; biasrepro data info lists them.")]
+Name = Annotated[
+    str, typer.Argument(help="A data set; biasrepro data info lists them. Or a table's YAML file, for its images.")
+]
 
 
 @app.command()
@@ -46,7 +50,7 @@ def fetch(
     from repro.data import prepare
     from repro.data.fetch import fetch as fetch_data
 
-    facts = dataset_facts(name)
+    facts = _facts_of(name)
     if more and not source:
         raise UserError(f"unexpected argument: {more[0]}", hint="Give files to decode as --from FILE...")
     if source:
@@ -61,7 +65,16 @@ def fetch(
         say(f"{facts.title} is ready: {_images(facts)}")
         say(f"  {prepare.cache_path(facts, root)} ({size(facts.decoded_bytes)}), verified")
         say(f"  decoded from {cached.source}")
-    _say_next(facts, root)
+    _say_next(facts, root, name)
+
+
+def _facts_of(name: str) -> DatasetFacts:
+    """The facts of a data set of the catalog, or of the images of a table's YAML file."""
+    if not name.endswith((".yaml", ".yml")):
+        return dataset_facts(name)
+    from repro.experiment.config import find_table
+
+    return find_table(name).dataset.known_facts
 
 
 @app.command()
@@ -70,7 +83,7 @@ def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
     from repro.cli.console import say, size
     from repro.data import prepare
 
-    facts = dataset_facts(name)
+    facts = _facts_of(name)
     if facts.included:
         say(f"{facts.title} is included in biasrepro: nothing to verify.")
         return
@@ -79,23 +92,25 @@ def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
     seconds = time.monotonic() - started
     say(f"{prepare.cache_path(facts, root)}: whole ({size(facts.decoded_bytes)}, {seconds:.1f} s)")
     say(f"  decoded from {cached.source}")
-    say(f"  fingerprint {cached.fingerprint}")
+    say(f"  fingerprint {_fingerprint(facts, cached)}")
     archive = prepare.find_source(facts, root)
-    if archive is not None:
+    if archive is not None and facts.folder is None:
         say(f"{archive}: {prepare.describe_source(archive, facts)}")
-    _say_next(facts, root)
+    _say_next(facts, root, name)
 
 
 @app.command()
 def info(
-    name: Annotated[str | None, typer.Argument(help="A data set. Default: all.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A data set, or a table's YAML file. Default: all.")] = None,
     root: Root = ROOT_DEFAULT,
 ) -> None:
     """Show what the data sets are, where they come from, and which are here."""
     from repro.cli.console import say, show_table, size
 
     if name is not None:
-        _describe(dataset_facts(name), root)
+        facts = _facts_of(name)
+        _describe(facts, root)
+        _say_next(facts, root, name)
         return
     rows = []
     for facts in DATASETS.values():
@@ -127,8 +142,7 @@ def _describe(facts: DatasetFacts, root: Path) -> None:
         mean, std = (" ".join(map("{:.4f}".format, x)) for x in manifest.pixel_sums.mean_and_std(facts.num_classes))
         say(f"  decoded from {manifest.source}")
         say(f"  mean {mean}, standard deviation {std} of the training pixels in [0, 1]")
-        say(f"  fingerprint {manifest.fingerprint}")
-    _say_next(facts, root)
+        say(f"  fingerprint {_fingerprint(facts, manifest)}")
 
 
 def _state(facts: DatasetFacts, root: Path) -> str:
@@ -158,15 +172,22 @@ def _images(facts: DatasetFacts) -> str:
     return f"{images} of {_pixels(facts)} pixels in {facts.num_classes} classes"
 
 
-def _say_next(facts: DatasetFacts, root: Path) -> None:
+def _fingerprint(facts: DatasetFacts, decoded: Manifest | CachedImages) -> str:
+    """What identifies the decoded images; for a folder, what is in the configuration of its runs."""
+    return decoded.content if facts.folder is not None else decoded.fingerprint
+
+
+def _say_next(facts: DatasetFacts, root: Path, name: str) -> None:
+    """Say what to do next; ``name`` is the data set's on the command line."""
     from repro.cli.console import say
     from repro.data import prepare
 
+    table = name if facts.folder is not None else facts.example
     if not facts.included and not prepare.cache_path(facts, root).exists():
-        say(f"Next: {fetch_command(facts, root)}")
-    elif facts.example:
+        say(f"Next: {shell_line(['biasrepro', 'data', 'fetch', name, '--root', str(root)])}")
+    elif table:
         at_root = "" if facts.included or root == ROOT_DEFAULT else f" --root {root}"
-        say(f"Next: biasrepro sweep {facts.example} --dry-run{at_root}")
+        say(f"Next: biasrepro sweep {table} --dry-run{at_root}")
 
 
 @contextmanager

@@ -11,12 +11,12 @@ import typer
 
 from repro.cli import options
 from repro.cli.options import refuse_unused
-from repro.cli.preflight import decode_with_progress
+from repro.cli.preflight import decode_with_progress, know_images
 from repro.cli.references import command_line, complete_cell, declared, find_target
 from repro.errors import ConfigError, DataError, UserError
 
 if TYPE_CHECKING:
-    from repro.experiment.schema import Run
+    from repro.experiment.schema import Cell, Run
     from repro.results import RunFolder, RunRecord
 
 Target = Annotated[
@@ -59,9 +59,11 @@ def evaluate(
     """
     found = _from_file(context, target) if _is_file(target) else None
     if found is None:
-        found = _from_cell(target, declared(settings, deterministic=deterministic), seed, results)
+        cell, reference = find_target(target, declared(settings, deterministic=deterministic))
+        know_images(cell.dataset, root, quiet=as_json)
+        found = _from_cell(cell, reference, seed, results)
     if not as_json:
-        decode_with_progress(found.run.cell.dataset.name, root)
+        decode_with_progress(found.run.cell.dataset, root)
     shown = _evaluated(found, device, threads, root)
     _show(shown, as_json=as_json)
     if not shown["equal"]:
@@ -89,12 +91,11 @@ def _from_file(context: typer.Context, target: str) -> _Recorded:
     return _Recorded(run_of(record), record, folder)
 
 
-def _from_cell(target: str, settings: list[str], seed: int, results: Path) -> _Recorded:
+def _from_cell(cell: Cell, reference: str, seed: int, results: Path) -> _Recorded:
     """The run of a cell and a seed in the results folder."""
     from repro.experiment.schema import Run
     from repro.results import RunFolder, find_record
 
-    cell, reference = find_target(target, settings)
     run = Run(cell=cell, seed=seed)
     folder = RunFolder.of(results, run)
     if (record := find_record(folder)) is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from repro.errors import UserError
 
 if TYPE_CHECKING:
-    from repro.experiment.schema import Run
+    from repro.experiment.schema import DatasetChoice, Run
     from repro.sweep.selection import Plan
 
 
@@ -57,28 +57,61 @@ def require_space(results: Path, plan: Plan, at_once: int, *, keep_weights: bool
         )
 
 
-def decode_with_progress(name: str, root: Path) -> None:
-    """Decode a data set that is only there as an archive; otherwise do nothing."""
+def prepare_images(choice: DatasetChoice, root: Path, *, finished: bool) -> None:
+    """Decode what a run needs that is not decoded yet; nothing of an archive for a run that is ``finished``."""
+    know_images(choice, root)
+    if not finished:
+        decode_with_progress(choice, root)
+
+
+def decode_with_progress(choice: DatasetChoice, root: Path) -> None:
+    """Decode a data set that is only there as an archive or a folder; otherwise do nothing."""
     from repro.data.prepare import cache_path, find_source
-    from repro.experiment.catalog import dataset_facts
 
-    facts = dataset_facts(name)
-    if facts.archives and not cache_path(facts, root).exists() and find_source(facts, root) is not None:
-        make_data_ready(name, root)
+    facts = choice.facts
+    if facts is None or facts.included:
+        return
+    if not cache_path(facts, root).exists() and find_source(facts, root) is not None:
+        make_data_ready(choice, root)
 
 
-def make_data_ready(name: str, root: Path) -> None:
-    """Open the decoded images of a data set, decoding its archive first if necessary.
+def make_data_ready(choice: DatasetChoice, root: Path) -> None:
+    """Open the decoded images of a data set, decoding its archive or folder first if necessary.
 
     Raises DataError for missing data, with their size and the command that fetches them.
     """
     from repro.data.prepare import open_decoded
-    from repro.experiment.catalog import dataset_facts
 
-    facts = dataset_facts(name)
-    if facts.archives:
+    facts = choice.known_facts
+    if not facts.included:
         with _progress_of(facts.title) as report:
             open_decoded(facts, root, report)
+
+
+def know_images(choice: DatasetChoice, root: Path, *, quiet: bool = False) -> None:
+    """Decode a folder of images that is here, so that records of other images are known as such.
+
+    Prints what should be known of it before a run starts, unless ``quiet``.
+    """
+    from repro.cli.console import say, size
+    from repro.data.prepare import know_fingerprint
+    from repro.machine import memory_bytes
+
+    facts = choice.facts
+    if facts is None or facts.folder is None:
+        return
+    if quiet:
+        know_fingerprint(facts, root)
+        return
+    with _progress_of(facts.title) as report:
+        know_fingerprint(facts, root, report)
+    counts = facts.train_counts[: choice.classes]
+    if min(counts) < max(counts):
+        fewest, most = f"{min(counts):,}", f"{max(counts):,}"
+        say(f"{facts.title} has {fewest} to {most} training images a class; top-1 counts every test image alike")
+    if facts.decoded_bytes > memory_bytes():
+        needed, here = size(facts.decoded_bytes), size(memory_bytes())
+        say(f"its images take {needed}, and this machine has {here} of memory: on a CPU, every epoch reads the disk")
 
 
 @contextmanager

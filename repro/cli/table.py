@@ -155,6 +155,9 @@ def _next_steps(
         lines.append(f"{line}.")
         if shown.left_out:
             lines.append(f"  {counted(len(shown.left_out), 'record')} left out of the means: the footnotes say why.")
+        if table.dataset.unchecked:
+            decode = command_line("data", "fetch", table.origin, results=Path(RESULTS_DEFAULT))
+            lines.append(f"  Whether its images have changed is not checked: `{decode}` decodes them as they are now.")
         siblings = [] if table.overrides else modified_siblings(table, results)
         for sibling, count in siblings[:_MOST_SIBLINGS]:
             reference = sibling.replace(table.table, table.reference, 1)

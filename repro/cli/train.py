@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repro.cli import options
-from repro.cli.preflight import decode_with_progress
+from repro.cli.preflight import prepare_images
 from repro.cli.references import complete_cell, declared, find_target
 from repro.cli.tensorboard import TensorBoardLog
 from repro.engine.recording import Recording
@@ -74,8 +74,8 @@ def train(
         if stop_at_eof:
             stop.stop_at_eof()
         trained_before = folder.record.exists()
-        if for_people and not trained_before:
-            decode_with_progress(cell.dataset.name, root)
+        if for_people:
+            prepare_images(cell.dataset, root, finished=trained_before)
         try:
             with _showing(run, folder, progress, tensorboard) as listen:
                 from repro.engine.training import train_run

@@ -51,12 +51,14 @@ class CachedImages:
     """An opened and verified cache; its arrays are private (copy-on-write) maps of the file.
 
     ``source`` says what was decoded; ``fingerprint`` is the SHA-256 of the manifest, and so of all content.
+    ``content`` is that of the pixels and labels in their order alone.
     """
 
     images: DecodedImages
     pixel_sums: PixelSums
     source: str
     fingerprint: str
+    content: str
 
 
 class _Array(BaseModel):
@@ -108,6 +110,11 @@ class Manifest:
     chunk_sha256: list[str]
     data_bytes: int
     fingerprint: str
+
+    @property
+    def content(self) -> str:
+        """SHA-256 (hex) that identifies the pixels and labels in their order, whatever they were decoded from."""
+        return hashlib.sha256(json.dumps([self.arrays, self.chunk_sha256], sort_keys=True).encode()).hexdigest()
 
 
 def write_cache(path: Path, dataset: str, images: DecodedImages, source: str) -> None:
@@ -214,7 +221,8 @@ def open_cache(path: Path, *, of_this_user: bool = False) -> CachedImages:
         end = array["offset"] + _bytes_of(name, array["shape"])
         views[name] = mapped[array["offset"] : end].view(_DTYPES[name]).reshape(array["shape"])
     images = DecodedImages(**views, classes=manifest.classes)
-    return CachedImages(images, manifest.pixel_sums, manifest.source, manifest.fingerprint)
+    sums, source = manifest.pixel_sums, manifest.source
+    return CachedImages(images, sums, source, manifest.fingerprint, manifest.content)
 
 
 def _bytes_of(name: str, shape: Sequence[int]) -> int:

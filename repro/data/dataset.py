@@ -13,7 +13,7 @@ from repro.data.decoded import PixelSums
 from repro.data.node_copy import open_on_node
 from repro.data.prepare import Report, decoder_of, open_decoded, silent
 from repro.errors import DataError
-from repro.experiment.catalog import dataset_facts, default_root
+from repro.experiment.catalog import DatasetFacts, dataset_facts, default_root
 from repro.experiment.schema import DatasetChoice
 
 
@@ -45,7 +45,7 @@ class Dataset:
 
 
 def load_dataset(
-    name: str,
+    name: str | DatasetFacts,
     root: str | Path | None = None,
     classes: int | None = None,
     *,
@@ -53,7 +53,7 @@ def load_dataset(
     node_data: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Dataset:
-    """Loads the data set ``name`` of the catalog.
+    """Loads the data set ``name`` of the catalog, or the one that its facts describe.
 
     root: the data folder; None means $BIASREPRO_DATA or ./data. classes: load only this many, the first of the sorted
     list. report: gets the progress if an archive must be decoded first. node_data: a folder on this machine for a
@@ -62,7 +62,7 @@ def load_dataset(
     The whole of a decoded data set is a copy-on-write map of its file, verified just now and shared with other
     processes; a subset is copied into memory. Raises DataError if the data are missing or damaged.
     """
-    facts = dataset_facts(name)
+    facts = dataset_facts(name) if isinstance(name, str) else name
     if classes is not None and not 2 <= classes <= facts.num_classes:
         raise DataError(f"{facts.title} has {facts.num_classes} classes: a subset has 2 to {facts.num_classes}")
     if facts.included:
@@ -102,12 +102,12 @@ def load_dataset(
 def random_dataset(choice: DatasetChoice, count: int, tested: int = 1) -> Dataset:
     """Random images of the shape and classes of a data set, for timing; the first ``tested`` are its test images."""
     generator = torch.Generator().manual_seed(0)
-    shape = (count, 3, choice.image_size, choice.image_size)
+    shape = (count, 3, choice.side_pixels, choice.side_pixels)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, choice.num_classes, (count,), generator=generator)
     return Dataset(
         name=choice.name,
-        image_size=choice.image_size,
+        image_size=choice.side_pixels,
         classes=tuple(str(index) for index in range(choice.num_classes)),
         train_images=images,
         train_labels=labels,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts
 
+_PIXELS_AT_ONCE = 1 << 22
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
@@ -65,12 +66,11 @@ class PixelSums:
         pixels = np.bincount(labels, minlength=num_classes) * (images.shape[2] * images.shape[3])
         sums = np.zeros((num_classes, 3), np.int64)
         square_sums = np.zeros((num_classes, 3), np.int64)
-        for label in range(num_classes):
-            for channel in range(3):
-                # float64 holds every integer up to 2**53; these sums stay below 2**47.
-                values = images[labels == label, channel].astype(np.float64).ravel()
-                sums[label, channel] = int(values.sum())
-                square_sums[label, channel] = int(values @ values)
+        at_once = max(1, _PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
+        for first in range(0, len(images), at_once):  # few at a time: the images may be larger than the memory
+            values = images[first : first + at_once].astype(np.uint16).reshape(-1, 3, images.shape[2] * images.shape[3])
+            np.add.at(sums, labels[first : first + at_once], values.sum(axis=2, dtype=np.int64))
+            np.add.at(square_sums, labels[first : first + at_once], (values * values).sum(axis=2, dtype=np.int64))
         return cls(pixels.astype(np.int64), sums, square_sums)
 
     def fingerprint(self, num_classes: int) -> str:

@@ -29,19 +29,25 @@ def decode_into(
     batches: Iterable[tuple[Sequence[int], tuple[Any, ...]]],
     decode: Callable[..., Images],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    failures: list[DataError] | None = None,
 ) -> int:
     """Fills rows of ``images``, uint8 (N, 3, H, W), and returns how many.
 
     batches: the rows of some images, and the arguments with which ``decode``, a function of a module, gives these
     images. progress: called with the number of images done and N. A few batches are in memory at a time. The first
-    error in the order of the batches is raised.
+    error in the order of the batches is raised; with ``failures``, each DataError goes there instead.
     """
     pending: deque[tuple[Sequence[int], Future[Images]]] = deque()
     executor, done = _executor(len(images)), 0
 
     def take_first() -> int:
         rows, decoded = pending.popleft()
-        images[list(rows)] = decoded.result()
+        try:
+            images[list(rows)] = decoded.result()
+        except DataError as error:
+            if failures is None:
+                raise
+            failures.append(error)
         progress(done + len(rows), len(images))
         return done + len(rows)
 

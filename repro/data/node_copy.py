@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache, read_manifest
-from repro.data.prepare import Report, cache_path, folder_lock, open_decoded, require_space, silent
+from repro.data.prepare import Report, cache_path, folder_lock, note_fingerprint, open_decoded, require_space, silent
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts
 from repro.results.durable import commit_file
@@ -38,7 +38,7 @@ def open_on_node(
         manifest = read_manifest(shared)
     except (OSError, DamagedCache):
         return open_decoded(facts, root, report)  # which decodes it or raises what is missing
-    folder = Path(os.path.expandvars(node_folder)) / facts.name
+    folder = cache_path(facts, Path(os.path.expandvars(node_folder))).parent
     stem, suffix = CACHE_FILE.split(".")
     copy = folder / f"{stem}-{manifest.fingerprint[:16]}.{suffix}"
     try:
@@ -48,6 +48,7 @@ def open_on_node(
         if (cached := _opened(copy, manifest.fingerprint)) is None:
             cached = _copy_once(shared, copy, manifest.fingerprint)
         cached.images.check(facts)
+        note_fingerprint(facts, cached.content)
         return cached
     except (OSError, DataError) as error:
         why = error.strerror if isinstance(error, OSError) else error.what

@@ -7,17 +7,21 @@ A data set is downloaded to ``<root>/<name>/`` and decoded there. An archive or 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from repro.data.archives import file_md5
-from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache, write_cache
+from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache, read_manifest, write_cache
 from repro.data.decoded import DecodedImages
+from repro.data.image_folder import decode_folder
 from repro.data.parquet import decode_parquet, parquet_files
 from repro.data.published_content import PUBLISHED, difference_from_published
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts, fetch_command, imported
+from repro.experiment.folder_listing import FINGERPRINT_FILE, remember_fingerprint
 from repro.results.disk_space import free_bytes
+from repro.results.durable import write_durably
 from repro.results.files import file_lock
 from repro.wording import readable_size
 
@@ -64,11 +68,13 @@ def folder_lock(folder: Path, report: Report = silent, *, seconds: float = LOCK_
 
 def cache_path(facts: DatasetFacts, root: Path) -> Path:
     """The file of decoded images."""
-    return root / facts.name / CACHE_FILE
+    return root / (facts.cache_folder or facts.name) / CACHE_FILE
 
 
 def find_source(facts: DatasetFacts, root: Path) -> Path | None:
-    """The first archive or unpacked folder of a data set under ``root``, or None."""
+    """The first archive or unpacked folder of a data set under ``root``, or None; a user's folder is where it is."""
+    if facts.folder is not None:
+        return facts.folder
     for archive in facts.archives:
         for folder in (root / facts.name, root):
             if (path := folder / archive.file_name).exists():
@@ -104,6 +110,30 @@ def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> Ca
 
     Without an archive, raises DataError that names the missing data, their size, and the command to get them.
     """
+    cached = _open_or_decode(facts, root, report)
+    note_fingerprint(facts, cached.content)
+    if facts.folder is not None:
+        with suppress(OSError):  # only for commands that open no image
+            write_durably(cache_path(facts, root).with_name(FINGERPRINT_FILE), cached.content.encode())
+    return cached
+
+
+def note_fingerprint(facts: DatasetFacts, content: str) -> None:
+    """Makes the fingerprint of a folder's images known to what compares configurations in this process."""
+    if facts.folder is not None:
+        remember_fingerprint(facts.folder, facts.image_size, content)
+
+
+def know_fingerprint(facts: DatasetFacts, root: Path, report: Report = silent) -> None:
+    """Makes the fingerprint of a folder's images known, and decodes them first if that was not done yet."""
+    if facts.folder is not None:
+        try:
+            note_fingerprint(facts, read_manifest(cache_path(facts, root)).content)
+        except (OSError, DamagedCache):
+            open_decoded(facts, root, report)
+
+
+def _open_or_decode(facts: DatasetFacts, root: Path, report: Report) -> CachedImages:
     path = cache_path(facts, root)
     cached, damage = open_if_whole(path, facts)
     if cached is not None:
@@ -121,7 +151,7 @@ def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> Ca
 
 def has_images(facts: DatasetFacts, root: Path) -> bool:
     """Whether there are images to open or an archive to decode, or the images come with the code; reads no file."""
-    return not facts.archives or cache_path(facts, root).exists() or find_source(facts, root) is not None
+    return facts.included or cache_path(facts, root).exists() or find_source(facts, root) is not None
 
 
 def require_images(facts: DatasetFacts, root: Path) -> None:
@@ -165,9 +195,13 @@ def decode_once(
                 path.replace(path.with_suffix(".damaged"))
         for left_over in path.parent.glob(f"{path.name}.*.tmp"):  # of a process that was killed
             left_over.unlink(missing_ok=True)
-        require_space(path.parent, facts.decoded_bytes)
+        require_space(path.parent, facts.decoded_bytes * (1 if facts.folder is None else 2))
         try:
-            images, description = _decoded(sources, facts, lambda done, total: report("decoding", done, total))
+            progress = partial(report, "decoding")
+            if facts.folder is not None:
+                images, description = decode_folder(facts, progress, scratch=path.parent), f"folder {facts.folder.name}"
+            else:
+                images, description = _decoded(sources, facts, progress)
         except OSError as error:
             raise DataError(f"this cannot be read ({error.strerror})", where=str(sources[0])) from error
         images.check(facts)

@@ -3,9 +3,9 @@
 Nothing here depends on the order of the images.
 
 - CIFAR-100: every class has its number of images, and mean and standard deviation of each channel, of the training and
-  of the test images, are the published ones to 11 digits, so that the sum of all pixels of a channel is exact. They are
-  those of weiaicunzai/pytorch-cifar100 (conf/global_settings.py). A label that was exchanged between two images
-  would not be noticed; in the archives the MD5 excludes that.
+  of the test images, are the published ones to 11 digits, so that the sum of all pixels of a channel is exact. Many
+  public repositories give these figures to 16 digits; a test shows that they are those of whole numbers. A label that
+  was exchanged between two images would not be noticed; in the archives the MD5 excludes that.
 - Tiny ImageNet: one SHA-256 over every pixel and label. It was computed from a copy whose archive has no published
   checksum; the mean and standard deviation of its training pixels are those in the literature, to the four digits given
   there.

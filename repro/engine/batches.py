@@ -8,18 +8,35 @@ from torch import Tensor
 from repro.data import Dataset
 from repro.data.augment import augment_batch, draw_augmentation, gather_plan, normalize
 from repro.engine.randomness import generator
-from repro.errors import ConfigError
+from repro.errors import ConfigError, RunFailure
 from repro.experiment.schema import Recipe
+from repro.wording import readable_size
 
-# On a GPU augmenting costs the launch of some twenty small kernels, for one batch or for many.
+# On a GPU augmenting costs the launch of some twenty small kernels, for one batch or for many. Of images larger than
+# this, fewer batches: their indices alone would take gigabytes.
 BATCHES_AUGMENTED_AT_ONCE = {"cpu": 1, "cuda": 16}
+_SIZE_OF_MANY_PIXELS = 64
+
+
+def require_gpu_memory(dataset: Dataset, device: torch.device) -> None:
+    """Raise RunFailure if the images, which are all put on the GPU, take more memory than is free there."""
+    if device.type != "cuda":
+        return
+    needed = dataset.train_images.nbytes + dataset.test_images.nbytes
+    free, _total = torch.cuda.mem_get_info(device)
+    if needed > free:
+        raise RunFailure(
+            f"the images take {readable_size(needed)} on the GPU, which has {readable_size(free)} free",
+            hint="All of them are put there. Use a smaller image_size, fewer classes (dataset.classes), fewer runs on "
+            "this GPU (--jobs-per-gpu 1), or --device cpu.",
+        )
 
 
 class Feed:
     """Training and test images on ``device`` as uint8; gives the batches of an epoch, of which there are ``steps``.
 
     Order and augmentation of an epoch are derived from (seed, epoch), so that any batch can be made again. Raises
-    ConfigError for a recipe that leaves no batch.
+    ConfigError for a recipe that leaves no batch, and RunFailure for images that do not fit on the GPU.
     """
 
     def __init__(
@@ -30,6 +47,7 @@ class Feed:
         self.seed = seed
         self.device = device
         self.memory_format = memory_format
+        require_gpu_memory(dataset, device)
         self.train_images = dataset.train_images.to(device)
         self.train_labels = dataset.train_labels.to(device)
         self.test_images = dataset.test_images.to(device)
@@ -37,7 +55,8 @@ class Feed:
         # On the device: a tuple of floats would be copied there for each batch.
         self._mean = torch.tensor(dataset.mean, dtype=torch.float32, device=device)
         self._std = torch.tensor(dataset.std, dtype=torch.float32, device=device)
-        self._at_once = BATCHES_AUGMENTED_AT_ONCE[device.type]
+        larger = max(1.0, (dataset.image_size / _SIZE_OF_MANY_PIXELS) ** 2)
+        self._at_once = max(1, int(BATCHES_AUGMENTED_AT_ONCE[device.type] / larger))
         batch, self.count = recipe.batch_size, len(dataset.train_labels)
         self.steps = self.count // batch if recipe.drop_last else -(-self.count // batch)
         if self.steps == 0:

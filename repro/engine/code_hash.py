@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.experiment import catalog
+from repro.experiment.catalog import DatasetFacts
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -46,9 +47,10 @@ WHOLE = "*"
 
 
 @cache
-def code_hash(model: str, loss: str, dataset: str) -> str:
-    """SHA-256 (hex) of the code that trains network ``model`` with ``loss`` on ``dataset``."""
-    network, chosen_loss, facts = catalog.network(model), catalog.loss(loss), catalog.dataset_facts(dataset)
+def code_hash(model: str, loss: str, dataset: str | DatasetFacts) -> str:
+    """SHA-256 (hex) of the code that trains network ``model`` with ``loss`` on ``dataset``, a name or its facts."""
+    facts = catalog.dataset_facts(dataset) if isinstance(dataset, str) else dataset
+    network, chosen_loss = catalog.network(model), catalog.loss(loss)
     entries = (network.builder, chosen_loss.builder, facts.decoder)
     layouts = (network.cpu_memory_format, network.cuda_memory_format)
     choices = (*layouts, sorted(chosen_loss.arguments.items()), chosen_loss.weighted)

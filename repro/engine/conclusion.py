@@ -57,6 +57,7 @@ def conclude(
             shared_code_hash=shared_code_hash(),
             data_source=dataset.source,
             data_fingerprint=dataset.fingerprint,
+            data_counts=_counts(dataset),
             started_at=state.started_at,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             duration_seconds=state.run_seconds,
@@ -67,3 +68,13 @@ def conclude(
         ),
         epochs=tuple(history),
     )
+
+
+def _counts(dataset: Dataset) -> dict[str, int]:
+    """What chance level depends on: the classes, the test images, and those of the class that has the most."""
+    largest = int(dataset.test_labels.bincount().max())
+    return {
+        "classes": dataset.num_classes,
+        "test_images": len(dataset.test_labels),
+        "largest_test_class": largest,
+    }

@@ -39,7 +39,7 @@ def weights_to_bytes(model: nn.Module, run: Run, dataset: Dataset) -> bytes:
         "configuration_hash": run.hash,
         "network": run.cell.row.model,
         "num_classes": run.cell.dataset.num_classes,
-        "image_size": run.cell.dataset.image_size,
+        "image_size": run.cell.dataset.side_pixels,
         "mean": dataset.mean,
         "std": dataset.std,
     }

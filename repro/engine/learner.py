@@ -87,7 +87,7 @@ def fresh_state(run: Run, device: torch.device, memory_format: torch.memory_form
     # A table may set it for all rows: it applies to the networks that have it.
     if cell.execution.recompute and "recompute" in network(cell.row.model).options:
         options["recompute"] = True
-    model = build_model(cell.row.model, cell.dataset.num_classes, cell.dataset.image_size, **options)
+    model = build_model(cell.row.model, cell.dataset.num_classes, cell.dataset.side_pixels, **options)
     model = model.to(device).to(memory_format=memory_format).train()
     loss = build_loss(cell.column.loss, **cell.weighting.model_dump(), label_smoothing=cell.recipe.label_smoothing)
     loss = loss.to(device).train()

@@ -38,7 +38,7 @@ def fingerprint(run: Run, device: torch.device, data: str) -> dict[str, str]:
 
 def hash_of_code(run: Run) -> str:
     """SHA-256 (hex) of the code that determines the numbers of ``run``."""
-    return code_hash(run.cell.row.model, run.cell.column.loss, run.cell.dataset.name)
+    return code_hash(run.cell.row.model, run.cell.column.loss, run.cell.dataset.known_facts)
 
 
 def environment_facts(device: torch.device) -> dict[str, Any]:

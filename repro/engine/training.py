@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from repro.data import Dataset, load_dataset
-from repro.data.prepare import require_images
+from repro.data.prepare import know_fingerprint, require_images
 from repro.engine import checkpoint
 from repro.engine.changes import check_changes
 from repro.engine.conclusion import conclude
@@ -25,7 +25,6 @@ from repro.engine.reporting import Reporter, StartTimes
 from repro.engine.schedule import learning_rate
 from repro.engine.state import finished_epoch
 from repro.errors import ConfigError, Interrupted
-from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Run
 from repro.progress import Listener, Progress, ignore
 from repro.results import RunFolder, RunRecord, find_record, require_weights, write_record, write_weights
@@ -66,12 +65,14 @@ def train_run(
     # --- Already recorded? ---
     start = StartTimes()
     folder = RunFolder.of(results, run)
+    if (facts := run.cell.dataset.facts) is not None:
+        know_fingerprint(facts, data_root)  # a record of other images is refused
     if (finished := find_record(folder)) is not None:
         return _as_asked(finished, run, folder, recording)
 
     # --- Device. Report missing data before taking the lock, which creates the run's folder ---
     settings = set_up_device(choose_device(device), run.cell.execution, threads, run.cell.row.model)
-    require_images(dataset_facts(run.cell.dataset.name), data_root)
+    require_images(run.cell.dataset.known_facts, data_root)
 
     with own(folder) as ownership:
         if (finished := find_record(folder)) is not None:  # by another process, just now
@@ -99,7 +100,7 @@ def load_images(run: Run, data_root: Path, node_data: Path | None = None, listen
     choice = run.cell.dataset
     say = partial(Progress, run.id, "starting", epochs=run.cell.recipe.epochs)
     return load_dataset(
-        choice.name,
+        choice.known_facts,
         data_root,
         classes=choice.classes,
         node_data=node_data,

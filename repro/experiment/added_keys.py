@@ -22,6 +22,7 @@ ADDED_KEYS: list[tuple[str, str, Any]] = [
     ("recipe", "epsilon", 1e-8),
     ("recipe", "label_smoothing", 0.0),
     ("options", "features", None),
+    ("dataset", "image_size", None),
 ]
 
 

@@ -87,6 +87,8 @@ class DatasetFacts:
     ``archives``: what it can be read from, the downloaded one first. ``decoder``: called with the archive or folder
     found, these facts, and a progress function (images done, total); returns ``DecodedImages``. Without archives the
     images come with the code, and the decoder is called with these facts alone. ``example``: a built-in table of it.
+    ``folder``: where a user's own images are; ``cache_folder``: where they are decoded, below the data folder.
+    ``train_counts``, ``test_counts``: the images of each class; nothing if all have as many.
     """
 
     name: str
@@ -99,6 +101,10 @@ class DatasetFacts:
     archives: tuple[Archive, ...] = ()
     decoder: str = ""
     example: str = ""
+    folder: Path | None = None
+    cache_folder: str = ""
+    train_counts: tuple[int, ...] = ()
+    test_counts: tuple[int, ...] = ()
 
     @property
     def download(self) -> Archive | None:
@@ -108,7 +114,7 @@ class DatasetFacts:
     @property
     def included(self) -> bool:
         """Whether the images come with the code."""
-        return not self.archives
+        return not self.archives and self.folder is None
 
     @property
     def decoded_bytes(self) -> int:

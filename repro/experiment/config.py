@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from repro.errors import ConfigError, UserError, nearest
 from repro.experiment.catalog import network, networks_with
+from repro.experiment.dataset_problems import dataset_problems
 from repro.experiment.diagnosis import Problem, describe, key_model, problems_of
 from repro.experiment.papers import PAPERS
 from repro.experiment.recipe_checks import leave_out_idle_keys, recipe_problems
@@ -95,10 +96,19 @@ def _checked(path: str, text: str, overrides: tuple[str, ...]) -> Table:
         table = Table.model_validate({**data, "origin": _origin(path), "overrides": tuple(sorted(applied.items()))})
     except ValidationError as error:
         raise ConfigError(describe(problems_of(error), document, applied)) from error
+    table = _with_folder(table, Path(path).parent)
     contradictions = list(_contradictions(table, document))
     if contradictions:
         raise ConfigError(describe(contradictions, document, applied))
     return _settled(table, document.data)
+
+
+def _with_folder(table: Table, beside: Path) -> Table:
+    """The table with the path of its folder of images absolute; in the file it is relative to the file's folder."""
+    if table.dataset.path is None:
+        return table
+    absolute = os.path.abspath(beside / Path(table.dataset.path).expanduser())  # noqa: PTH100 - keeps symbolic links
+    return table.model_copy(update={"dataset": table.dataset.model_copy(update={"path": absolute})})
 
 
 def find_cell(reference: str) -> Cell:
@@ -182,6 +192,9 @@ def _require_overridable(key: str, parts: list[str]) -> None:
             where=where,
             hint=f"{nearest(parts[0], OVERRIDABLE)} To change rows or columns, write your own YAML file.",
         )
+    if key == "dataset.path":
+        hint = "Edit the file: a path is in no hash, so recorded runs stay valid."
+        raise ConfigError("'dataset.path' cannot be set from the command line", where=where, hint=hint)
     model: type[BaseModel] | None = Table
     for depth, part in enumerate(parts):
         if model is None:
@@ -265,10 +278,5 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
             if name not in columns:
                 place = ("rows", index, "published", "top1_percent", name)
                 yield Problem(place, f"no column is called {quoted(name)}", nearest(name, columns))
-    facts, wanted, train_count = table.dataset.facts, table.dataset.classes, None
-    if facts is not None:
-        available = facts.num_classes
-        if wanted is not None and wanted > available:
-            yield Problem(("dataset", "classes"), f"{table.dataset.name} has {available} classes, not {wanted}")
-        train_count = facts.train_count * (wanted or available) // available
-    yield from recipe_problems(table.recipe, train_count, [column.loss for column in table.columns])
+    yield from dataset_problems(table.dataset)
+    yield from recipe_problems(table.recipe, table.dataset.train_count, [column.loss for column in table.columns])

@@ -16,13 +16,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from repro.experiment import catalog
 from repro.experiment.added_keys import without_neutral
 from repro.experiment.canonical import canonical, digest
-from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, DatasetFacts, Precision, dataset_facts
+from repro.experiment.catalog import LOSSES, NETWORKS, Precision
+from repro.experiment.dataset_choice import DatasetChoice as DatasetChoice
 from repro.experiment.fields import Identifier, Strict, Title, known, whole_number
 from repro.experiment.papers import PaperChoice
 from repro.experiment.plugins import known_sources
 
 LossName = Annotated[str, AfterValidator(known("loss", LOSSES))]
-DatasetName = Annotated[str, AfterValidator(known("data set", DATASETS))]
 NetworkName = Annotated[str, AfterValidator(known("network", NETWORKS))]
 Epoch = Annotated[int, Field(ge=1, le=10_000)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -33,32 +33,10 @@ BASELINE = "ce"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-class DatasetChoice(Strict):
-    """A data set, and how many of its classes (the first of the sorted list; None for all)."""
-
-    name: DatasetName
-    classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
-
-    @property
-    def facts(self) -> DatasetFacts | None:
-        """What is known of the data set; None if it is of a plugin that is not loaded."""
-        return DATASETS.get(self.name)
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes trained on. Raises ConfigError if the data set is of a plugin that is not loaded."""
-        return self.classes or dataset_facts(self.name).num_classes
-
-    @property
-    def image_size(self) -> int:
-        """Height and width of the images in pixels. Raises ConfigError as ``num_classes`` does."""
-        return dataset_facts(self.name).image_size
-
-
 class Augmentation(Strict):
     """Random crop, then flip, then rotation: torchvision's PIL pipeline."""
 
-    crop_padding_pixels: Annotated[int, Field(ge=0, le=16)] = 4
+    crop_padding_pixels: Annotated[int, Field(ge=0, le=32)] = 4
     horizontal_flip: bool = True
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
 
@@ -160,8 +138,11 @@ class Cell(Strict):
 
     @property
     def sources(self) -> dict[str, str | None]:
-        """What only a machine that has it knows: the SHA-256 of each plugin, by name. None if it is not known here."""
-        return known_sources((self.row.model, self.column.loss, self.dataset.name))
+        """What only a machine that has it knows, by name: the SHA-256 of each plugin and of a folder's ``images``.
+
+        None if it is not known here.
+        """
+        return known_sources((self.row.model, self.column.loss, self.dataset.name)) | self.dataset.sources
 
     def determinants(self, recorded: Mapping[str, str] = NOTHING) -> dict[str, Any]:
         """What determines the numbers of this cell's runs except the seed, as plain JSON data.
@@ -175,7 +156,7 @@ class Cell(Strict):
 
     def _sections(self) -> dict[str, Any]:
         return {
-            "dataset": self.dataset.model_dump(mode="json"),
+            "dataset": self.dataset.model_dump(mode="json", exclude={"path"}),
             "recipe": self.recipe.model_dump(mode="json"),
             "loss": self.column.loss,
             # A loss without weights gives the same runs under every weighting.

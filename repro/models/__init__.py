@@ -1,7 +1,7 @@
 """The networks: ``build_model(name, num_classes, image_size, **options)``.
 
-One family per file; the file's header cites its paper and lists every deviation from it. All take images of 32x32 and
-of 64x64 pixels and return ``(logits, features)``.
+One family per file; the file's header cites its paper and lists every deviation from it. All take square images
+of 32 to 224 pixels in steps of 32 and return ``(logits, features)``.
 
 Only the stem depends on the size. ``stem_stride`` 1 keeps the resolution with a 3x3 convolution; ``stem_stride`` 2
 halves it with the first convolution of the published network. Neither has a max-pool, so that by default (stride 1 at

@@ -55,6 +55,7 @@ class Provenance(StrictRecord):
 
     ``start_seconds`` are those of the last process: ``imports`` (processor time), ``data`` and ``network``, which
     ``duration_seconds`` leaves out; on a GPU also ``warm_up`` and ``capture`` of the CUDA graphs, which it includes.
+    ``data_counts``: classes, test_images, and the test images of the class that has the most (largest_test_class).
     """
 
     biasrepro: Text
@@ -73,6 +74,7 @@ class Provenance(StrictRecord):
     command: Text
     data_source: Text = ""
     data_fingerprint: Text = ""
+    data_counts: dict[Text, Count] = Field({})
     started_at: Text
     finished_at: Text
     duration_seconds: Seconds

@@ -66,7 +66,8 @@ def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[s
         fields = record.model_dump(exclude={"epochs"})
         facts = DATASETS.get(record.configuration["dataset"]["name"])
         of_run = {name: _value(fields, path, kind) for name, (kind, path) in _OF_RUN.items()}
-        of_run["classes"] = of_run["classes"] or (facts and facts.num_classes)
+        counted = record.provenance.data_counts.get("classes")
+        of_run["classes"] = of_run["classes"] or (facts.num_classes if facts else counted)
         if level == "runs":
             of_end = {name: _value(fields, path, kind) for name, (kind, path) in _OF_END.items()}
             yield of_run | of_end | {"epochs": len(record.epochs)}

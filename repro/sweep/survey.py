@@ -111,7 +111,7 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
             return RunState(Stage.FOREIGN, detail, record)
         case "diverged":
             return RunState(Stage.DIVERGED, record.reason, record)
-    level = chance_level_percent(run.cell.dataset)
+    level = chance_level_percent(run.cell.dataset, record)
     weights = record.weights is not None and folder.weights.exists()
     if level is not None and is_at_chance(record, run.cell):
         detail = f"{record.last_top1_percent:.2f} % at the last epoch, and guessing reaches up to {level:.2f} %"

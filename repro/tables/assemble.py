@@ -158,8 +158,8 @@ class _Builder:
         accepted = [record for cell in cells for record in cell.completed if record.provenance.changes_accepted]
         self._accepted_text = accepted_text(accepted, table.id) if accepted else ""
         dead = [record for cell in cells for record in cell.at_chance]
-        level = chance_level_percent(table.dataset)
-        self._chance_text = chance_text(dead, level, table.id) if dead and level is not None else ""
+        level = chance_level_percent(table.dataset, dead[0]) if dead else None
+        self._chance_text = chance_text(dead, level, table.id) if level is not None else ""
         self._variants_text = variants_text(sorted({source.table.id for source in sources if source.variant}))
 
     def row(self, source: _Source) -> AssembledRow:

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from repro.experiment.added_keys import without_neutral
 from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Sample
 
 
@@ -44,7 +45,7 @@ def _table(table: AssembledTable) -> dict[str, Any]:
         "title": table.title,
         "kind": table.kind,
         "source": table.source,
-        "dataset": table.dataset.model_dump(mode="json"),
+        "dataset": without_neutral({"dataset": table.dataset.model_dump(mode="json", exclude={"path"})})["dataset"],
         "overrides": dict(table.overrides),
         "comparable": table.comparable,
         "metric": table.metric,

@@ -26,6 +26,7 @@ def record_of(cell: Cell, seed: int, last: float | None, **fields: Any) -> RunRe
         "seed": seed,
         "status": "completed",
         "reason": None,
+        "configuration": {},
         "configuration_hash": run.hash,
         "epochs": (),
         "last_top1_percent": last,

@@ -56,6 +56,9 @@ def assert_equal_to_torchvision(images: Tensor, draws: AugmentationDraws, paddin
         (64, 8, True, 0.0, 100),
         (32, 0, False, 180.0, 200),
         (33, 3, True, 40.0, 100),
+        (96, 12, True, 15.0, 40),
+        (224, 32, True, 15.0, 10),
+        (224, 28, True, 0.0, 10),
     ],
 )
 def test_every_pixel_equals_torchvision(size: int, padding: int, flip: bool, degrees: float, count: int) -> None:

@@ -68,8 +68,8 @@ def test_the_bundled_digits_need_nothing(root: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["fetch", "verify", "info"])
-def test_an_unknown_name_is_a_data_error(command: str, root: Path) -> None:
-    with pytest.raises(DataError, match="Did you mean 'tiny_imagenet'"):
+def test_an_unknown_name_is_one_message(command: str, root: Path) -> None:
+    with pytest.raises(UserError, match="Did you mean 'tiny_imagenet'"):
         said(command, "tinyimagenet", "--root", root)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from repro.data import Dataset, load_dataset
-from repro.errors import DataError
+from repro.errors import DataError, UserError
 from repro.experiment.catalog import DATASETS, default_root
 
 
@@ -89,7 +89,7 @@ def test_the_root_is_named_or_in_the_environment_or_here(
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(DataError, match="Did you mean 'cifar100'"):
+    with pytest.raises(UserError, match="Did you mean 'cifar100'"):
         load_dataset("cifar-100")
 
 

@@ -100,7 +100,7 @@ def test_columns_have_the_words_and_the_order_of_the_paper(name: str, columns: l
 def test_the_recipe_of_table_1_is_what_the_supplement_states() -> None:
     table = find_table("table1")
     recipe = table.recipe
-    assert (table.dataset.name, table.dataset.num_classes, table.dataset.image_size) == ("tiny_imagenet", 200, 64)
+    assert (table.dataset.name, table.dataset.num_classes, table.dataset.side_pixels) == ("tiny_imagenet", 200, 64)
     assert (recipe.batch_size, recipe.learning_rate, recipe.epochs) == (128, 0.01, 90)
     assert (recipe.decay_epochs, recipe.decay_factor) == ((30, 60), 0.1)
 
@@ -108,7 +108,7 @@ def test_the_recipe_of_table_1_is_what_the_supplement_states() -> None:
 def test_the_recipe_of_table_2_is_what_the_supplement_states() -> None:
     table = find_table("table2")
     recipe = table.recipe
-    assert (table.dataset.name, table.dataset.num_classes, table.dataset.image_size) == ("cifar100", 100, 32)
+    assert (table.dataset.name, table.dataset.num_classes, table.dataset.side_pixels) == ("cifar100", 100, 32)
     assert (recipe.momentum, recipe.weight_decay, recipe.learning_rate) == (0.9, 5e-4, 0.1)
     assert (recipe.decay_epochs, recipe.decay_factor) == ((60, 120, 160), 0.2)
     assert (recipe.augmentation.horizontal_flip, recipe.augmentation.rotation_degrees) == (True, 15.0)

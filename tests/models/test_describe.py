@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from repro.errors import UserError
+from repro.experiment.catalog import NETWORKS
+from repro.experiment.dataset_choice import SIZES
 from repro.models.describe import ModelDescription, describe_model
 
 
@@ -35,6 +37,14 @@ def test_resnet18_multiply_accumulates_by_hand() -> None:
 )
 def test_multiply_accumulates(name: str, image_size: int, options: dict[str, object], gmacs: float) -> None:
     assert describe_model(name, 100, image_size, **options).gmacs_per_image == pytest.approx(gmacs, abs=0.0005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("image_size", SIZES)
+def test_every_network_takes_every_size_of_a_folder_of_images(image_size: int) -> None:
+    for name in NETWORKS:
+        _channels, height, width = describe_model(name, 7, image_size).feature_shape
+        assert height == width > 1, name
 
 
 def test_a_depthwise_convolution_counts_its_own_group_only() -> None:

@@ -20,6 +20,10 @@ def sweep(context: typer.Context, request: SweepRequest) -> None:
 
         table = None if request.table_name is None else request.table
         raise typer.Exit(int(not stop_sweeps(request.results, table)))
+    if request.table.dataset.sources and not request.dry_run:
+        from repro.cli.preflight import know_images
+
+        know_images(request.table.dataset, request.root)
     if request.until_decided:
         from repro.cli.sweep.until_decided import sweep_until_decided
 

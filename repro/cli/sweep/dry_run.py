@@ -12,7 +12,7 @@ from repro.cli.references import command_line
 from repro.cli.sweep.request import SweepRequest
 from repro.data.prepare import cache_path, has_images
 from repro.errors import UserError
-from repro.experiment.catalog import dataset_facts, fetch_command
+from repro.experiment.catalog import fetch_command
 from repro.experiment.schema import Cell
 from repro.machine import device_name
 from repro.results.disk_space import free_bytes
@@ -80,7 +80,7 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
     _show_disk(total, results)
 
     # Data
-    facts = dataset_facts(request.table.dataset.name)
+    facts = request.table.dataset.known_facts
     if facts.archives:
         shared = cache_path(facts, request.root.absolute())
         if request.node_data is None:
@@ -94,12 +94,14 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
 
 def _show_end(request: SweepRequest) -> None:
     """Print what to fetch before these runs, if the data are not here."""
-    facts = dataset_facts(request.table.dataset.name)
+    facts = request.table.dataset.known_facts
     if not has_images(facts, request.root):
         download = facts.download.size_bytes if facts.download else None
         volume = f"{size(download)} to download, " if download else ""
         fetch = fetch_command(facts, request.root)
         say(f"data   {facts.title} is not here: {fetch} ({volume}{size(facts.decoded_bytes)} decoded)", "yellow")
+    if request.table.dataset.unchecked:
+        say(f"data   {facts.title} is not decoded yet; recorded runs are taken to be of these images", "yellow")
     say("Nothing was started.")
 
 

@@ -11,7 +11,6 @@ from repro import machine
 from repro.cli.console import say, size
 from repro.cli.sweep.request import MOST_JOBS_PER_GPU, SweepRequest, listed, parse_jobs_per_gpu
 from repro.errors import UserError
-from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Run
 from repro.sweep.cost import gpu_sharing
 from repro.sweep.cost.estimate import cost_key
@@ -60,7 +59,7 @@ def choose_jobs_per_gpu(runs: Sequence[Run], slots: Sequence[Slot], cores: int) 
     kinds = []
     for alike in by_kind.values():
         cell = alike[0].cell
-        facts = dataset_facts(cell.dataset.name)
+        facts = cell.dataset.known_facts
         share_of_classes = cell.dataset.num_classes / facts.num_classes
         kind, measured = explore(
             partial(gpu_sharing.measure_together, cell, slot),

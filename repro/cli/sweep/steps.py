@@ -76,7 +76,7 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
         return 0
 
     # Run
-    make_data_ready(request.table.dataset.name, request.root)
+    make_data_ready(request.table.dataset, request.root)
     require_writable(request.results, plan.todo)
     require_space(request.results, plan, len(slots) or len(plan.todo), keep_weights=request.keep_weights)
     if request.detach and backend is not None:

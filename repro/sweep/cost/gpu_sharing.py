@@ -12,7 +12,6 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Cell, Run
 from repro.machine import GpuMemory
 from repro.sweep.cost.measure import probe, training_on_random_images
@@ -60,7 +59,7 @@ def main() -> None:
         _answer(uuid=str(torch.cuda.get_device_properties(0).uuid), total=total, free=free)
         return
     run = Run.model_validate(request["run"])
-    recipe, facts = run.cell.recipe, dataset_facts(run.cell.dataset.name)
+    recipe, facts = run.cell.recipe, run.cell.dataset.known_facts
     part = run.cell.dataset.num_classes / facts.num_classes
     # Full batches, the short last one and an evaluation: together they take the memory of a real run.
     short = 0 if recipe.drop_last else round(facts.train_count * part) % recipe.batch_size

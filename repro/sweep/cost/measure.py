@@ -22,7 +22,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from repro.engine.faults import explain
 from repro.errors import UserError
-from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Cell, Run
 from repro.machine import python_command
 from repro.sweep.cost.estimate import UNKNOWN, Cost
@@ -122,7 +121,7 @@ def measure_run(run: Run, *, device: str, threads: int, seconds: float) -> Cost:
     affordable = min(full, int(seconds / 3 / per_image))
     if device == "cpu" and affordable >= 2 * PROBE_BATCH:
         per_image = _seconds_per_step(_training(run, affordable, device, threads), seconds / 2) / affordable
-    facts = dataset_facts(run.cell.dataset.name)
+    facts = run.cell.dataset.known_facts
     share = run.cell.dataset.num_classes / facts.num_classes
     images = share * (facts.train_count + _TEST_IMAGE_COST * facts.test_count)
     return Cost(images * per_image, parameters, "measured", start_seconds=start_seconds)

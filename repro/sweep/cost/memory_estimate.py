@@ -11,7 +11,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from repro.errors import UserError
-from repro.experiment.catalog import dataset_facts
 from repro.experiment.schema import Cell, Run
 from repro.machine import python_command
 from repro.sweep.cost.estimate import BYTES_PER_NUMBER, NUMBERS_PER_PARAMETER, cost_key
@@ -52,7 +51,7 @@ def estimate(run: Run) -> int:
 
     cell = run.cell
     state = fresh_state(run, torch.device("cpu"), torch.contiguous_format)
-    size = cell.dataset.image_size
+    size = cell.dataset.side_pixels
     images = torch.rand((_IMAGES, 3, size, size))
     targets = torch.zeros(_IMAGES, dtype=torch.int64)
     kept: dict[int, int] = {}
@@ -70,7 +69,7 @@ def estimate(run: Run) -> int:
     assert loss.requires_grad  # the saved tensors are alive up to here, so no address was used twice
     for parameter in parameters:
         kept.pop(parameter.untyped_storage().data_ptr(), None)
-    facts = dataset_facts(cell.dataset.name)
+    facts = cell.dataset.known_facts
     activations = sum(kept.values()) * cell.recipe.batch_size / _IMAGES
     activations *= _GRAPHED if cell.execution.cuda_graph else _EAGER
     numbers = 2 + NUMBERS_PER_PARAMETER[cell.recipe.optimizer]  # of a parameter: weight, gradient, optimizer's state
