@@ -38,7 +38,7 @@ def recipe_problems(recipe: Recipe, train_count: int | None, losses: Iterable[st
     if recipe.warmup_epochs > recipe.epochs:
         reason = f"{recipe.warmup_epochs} epochs of warm-up are more than the {recipe.epochs} epochs of training"
         yield Problem(("recipe", "warmup_epochs"), reason)
-    if recipe.final_learning_rate > recipe.learning_rate:
+    if recipe.schedule == "cosine" and recipe.final_learning_rate > recipe.learning_rate:
         reason = f"{recipe.final_learning_rate} is above the learning rate, {recipe.learning_rate}"
         yield Problem(("recipe", "final_learning_rate"), reason)
     unsmoothed = [loss for loss in losses if loss in LOSSES and not LOSSES[loss].label_smoothing]

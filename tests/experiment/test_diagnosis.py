@@ -103,6 +103,10 @@ def test_a_wrong_file_is_one_message_with_place_key_reason_and_name(
             "final_learning_rate: 0.01",
             "schedule 'steps' has no 'final_learning_rate'. Leave it out. Keys of 'steps': decay",
         ),
+        (
+            "final_learning_rate: 1.0",
+            "schedule 'steps' has no 'final_learning_rate'. Leave it out. Keys of 'steps': decay",
+        ),
         ("label_smoothing: 1", "recipe.label_smoothing: must be less than 1, not 1"),
         ("label_smoothing: -0.1", "recipe.label_smoothing: must be greater than or equal to 0, not -0.1"),
         ("label_smoothing: true", "recipe.label_smoothing: must be a number, not true"),
