@@ -13,7 +13,7 @@ import pytest
 
 from repro.cli.references import find_target
 from repro.cli.sweep.request import SweepRequest
-from repro.cli.sweep.steps import job_of
+from repro.cli.sweep.steps import job_of, say_without_weights
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.machine import Gpu
@@ -108,6 +108,16 @@ def test_runs_recorded_without_weights_are_not_said_to_be_done_if_weights_are_as
     assert say("sweep", "demo", "--seeds", "1", "--results", results).code == 0
     said = say("sweep", "demo", "--seeds", "1", "--columns", "mean_bias", "--keep-weights", "--results", results)
     assert (said.code, "All 1 runs are finished" in said.out) == (0, True)
+
+
+def test_runs_that_others_record_without_weights_are_named_at_the_end(
+    results: Path, runs: list[Run], finish: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(runs[0])
+    for keep_weights in (False, True):
+        request = SweepRequest(table_name="demo", results=results, keep_weights=keep_weights)
+        assert say_without_weights(request, runs[:2]) == keep_weights
+    assert capsys.readouterr().out == f"{SEED_0[0]}: trained elsewhere, and recorded without weights\n"
 
 
 def test_a_file_of_the_user_s_own_is_swept_by_its_path(

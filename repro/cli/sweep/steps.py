@@ -86,7 +86,7 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
     state, stopped = _run(request, jobs, slots, finished_before=len(plan.finished))
 
     # Summarise
-    lacking = _say_without_weights(request, plan.elsewhere)
+    lacking = say_without_weights(request, plan.elsewhere)
     return _summarise(request, state, stopped) or int(lacking)
 
 
@@ -184,13 +184,13 @@ def _summarise(request: SweepRequest, state: SweepState, stopped: int) -> int:
     return stopped if interrupted else int(bool(state.count("failed", "diverged")))
 
 
-def _say_without_weights(request: SweepRequest, runs: Sequence[Run]) -> bool:
+def say_without_weights(request: SweepRequest, runs: Sequence[Run]) -> bool:
     """Say whether other processes recorded some of ``runs`` without the weights that this sweep was to keep."""
     if not request.keep_weights:
         return False
     without = without_weights(runs, survey(request.results, runs))
-    if without:
-        say(f"{counted(len(without), 'run')} in training elsewhere ended without weights: {without[0].id}, …", "yellow")
+    for run in without:
+        say(f"{run.id}: trained elsewhere, and recorded without weights", "yellow")
     return bool(without)
 
 
