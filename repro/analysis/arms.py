@@ -9,7 +9,8 @@ from statistics import fmean
 
 import numpy as np
 
-from repro.analysis.runs import CellKey, CellRuns, Pairs, pair
+from repro.analysis.pairs import Pairs, pair
+from repro.analysis.runs import CellKey, CellRuns
 from repro.analysis.stats.row import Measured, measure
 
 Arms = Mapping[str, CellRuns]  # the runs of a row by column

@@ -29,16 +29,15 @@ from repro.analysis.answers import answers_of, qualification
 from repro.analysis.arms import Arms, arms_of_rows, dead_seeds
 from repro.analysis.cell import CellResult, Delta
 from repro.analysis.interim import Question, ask, look_at
+from repro.analysis.pairs import Pairs, pair
 from repro.analysis.preregistration import Declaration
 from repro.analysis.runs import (
     CellKey,
     CellRuns,
     LeftOut,
     Metric,
-    Pairs,
     count_runs,
     difference_points,
-    pair,
 )
 from repro.analysis.seeds import seeds_missing
 from repro.analysis.stats.decision_rule import (
@@ -85,15 +84,17 @@ def assess(
     *,
     looks: Mapping[str, Declaration] | None = None,
     lending: Mapping[str, Sequence[Cell]] | None = None,
+    count_imported: bool = False,
     alpha: float = ALPHA,
 ) -> Assessment:
-    """Judge every cell of ``tables`` by the records found, in any order; ``lending`` as for ``count_runs``.
+    """Judge every cell of ``tables`` by the records found, in any order.
 
-    ``looks`` are preregistrations by the id of their table. A preregistered cell is judged at its
-    latest interim analysis, which keeps the error rate wherever it stops; any other as if its seeds had been fixed.
+    ``lending`` and ``count_imported`` are as for ``count_runs``. ``looks`` are preregistrations by the id of their
+    table. A preregistered cell is judged at its latest interim analysis, which keeps the error rate wherever it stops;
+    any other as if its seeds had been fixed.
     """
     tables, looks = list({table.id: table for table in tables}.values()), dict(looks or {})
-    counted, unplaced = count_runs(tables, found, metric, lending)
+    counted, unplaced = count_runs(tables, found, metric, lending, count_imported=count_imported)
     printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
     names = {table.id: table.family for table in tables}
     cells: dict[CellKey, CellResult] = {}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # the statistics are imported where they are used: a sweep an
 class Evidence:
     """Records of some tables and of those that they borrow from: ``lending`` as ``lending_cells`` gives it.
 
+    ``count_imported`` asks for imported runs in every table.
+
     ``preregistered`` are the tables with a preregistration under ``results``, by id. It is read when they are judged.
     """
 
@@ -32,6 +34,7 @@ class Evidence:
     results: Path = Path()
     preregistered: Mapping[str, Table] = field(default_factory=dict)
     lending: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
+    count_imported: bool = False
 
     @property
     def unread(self) -> dict[str, str]:
@@ -45,11 +48,23 @@ class Evidence:
 
         judged = [table for table in tables if table.id in self.preregistered]
         looks = read_declarations(self.results, judged)
-        return assess(tables, self.found, self.metric, looks=looks, lending=self.lending)
+        return assess(
+            tables,
+            self.found,
+            self.metric,
+            looks=looks,
+            lending=self.lending,
+            count_imported=self.count_imported,
+        )
 
 
 def gather_evidence(
-    results: Path, tables: Iterable[Table], metric: Metric = "last", *, epochs: bool = False
+    results: Path,
+    tables: Iterable[Table],
+    metric: Metric = "last",
+    *,
+    epochs: bool = False,
+    count_imported: bool = False,
 ) -> Evidence:
     """Read what is recorded of ``tables`` under ``results``, and what they borrow; epochs take much memory."""
     by_id = {table.id: table for table in tables}
@@ -59,7 +74,7 @@ def gather_evidence(
     names = {*by_id, *(cell.table for cell in chain.from_iterable(lending.values()))}
     found = load_records(results, sorted(names), epochs=epochs)
     preregistered = {name: table for name, table in by_id.items() if _is_preregistered(results, table)}
-    return Evidence(found, metric, results, preregistered, lending)
+    return Evidence(found, metric, results, preregistered, lending, count_imported)
 
 
 def paths_of(results: Path, tables: Sequence[Table]) -> list[Path]:

@@ -14,8 +14,9 @@ from itertools import count
 import numpy as np
 
 from repro.analysis.arms import Arms, measure_arms, pair_arms
+from repro.analysis.pairs import Pairs
 from repro.analysis.preregistration import Declaration
-from repro.analysis.runs import CellKey, CellRuns, Pairs
+from repro.analysis.runs import CellKey, CellRuns
 from repro.analysis.stats.alpha_spending import Looks
 from repro.analysis.stats.decision_rule import THREE_ANSWERS, Printed, Rule, Verdict, cell_p
 from repro.analysis.stats.estimates import CONFIDENCE, Floats

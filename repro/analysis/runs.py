@@ -8,6 +8,9 @@ product's cross-entropy column is Table 2's, trained once. Such a record is read
 table borrows nothing, since its numbers are to be reproduced by runs of its own. Neither does a table with a
 preregistration, whose sample sizes were declared for its own runs.
 
+A run that was trained elsewhere and imported has a claimed configuration. A study or a demo counts it, marked wherever
+it is shown. Every other table, whose answers are on published numbers, leaves it out unless asked; none lends it.
+
 A completed run counts even at chance level (``chance.py``).
 """
 
@@ -30,7 +33,7 @@ Metric = Literal["last", "best"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 CellKey = tuple[str, str, str]  # the ids of a table, a row and a column
 # "unreadable" are records that may be whole: a read failed, or a newer version wrote them.
-Reason = Literal["diverged", "configuration", "unusable", "unreadable", "unknown"]
+Reason = Literal["diverged", "configuration", "imported", "unusable", "unreadable", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -86,40 +89,12 @@ class CellRuns:
         return fmean(self.top1_percent) if self.completed else None
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Two cells at the seeds that both have, rising; ``unpaired`` are the runs whose seed only one of them has."""
-
-    seeds: tuple[int, ...]
-    ours: tuple[float, ...]
-    baseline: tuple[float, ...]
-    unpaired: tuple[str, ...]
-
-    @property
-    def differences(self) -> tuple[float, ...]:
-        """Ours minus the baseline by seed, in points."""
-        return tuple(map(difference_points, self.ours, self.baseline))
-
-    def before(self, seed: int) -> Pairs:
-        """The pairs of the seeds below this one."""
-        n = sum(paired < seed for paired in self.seeds)
-        return Pairs(self.seeds[:n], self.ours[:n], self.baseline[:n], self.unpaired)
-
-
 def difference_points(ours: float, baseline: float) -> float:
     """One accuracy minus another, wherever two are compared: accuracies count images, beyond nine decimals is binary.
 
     So the difference of two printed or recorded accuracies is one number, and rounds to one number.
     """
     return round(ours - baseline, 9)
-
-
-def pair(ours: CellRuns, baseline: CellRuns) -> Pairs:
-    """The runs of two cells paired by seed."""
-    first, second = (dict(zip(runs.seeds, runs.top1_percent, strict=True)) for runs in (ours, baseline))
-    seeds = tuple(seed for seed in ours.seeds if seed in second)
-    unpaired = (record.id for record in (*ours.completed, *baseline.completed) if record.seed not in seeds)
-    return Pairs(seeds, tuple(first[seed] for seed in seeds), tuple(second[seed] for seed in seeds), tuple(unpaired))
 
 
 def borrows(table: Table, declared: Collection[str]) -> bool:
@@ -139,6 +114,11 @@ def equal_cells(table: Table, others: Iterable[Table]) -> dict[str, list[Cell]]:
     return {cell: sorted(found, key=lambda lender: lender.id) for cell, found in equal.items() if found}
 
 
+def counts_imported(table: Table) -> bool:
+    """Whether ``table`` counts imported runs without being asked: it gives no answer on published numbers."""
+    return table.kind in ("study", "demo")
+
+
 def why_left_out(run: Run, record: RunRecord, assumed: Mapping[str, str] = NOTHING) -> Reason | None:
     """Why a whole record at the place of ``run`` is left out, None if it counts; ``assumed`` as in ``count_runs``."""
     if not record.is_of(run) or unlike_assumed(record.sources, assumed):
@@ -151,12 +131,15 @@ def count_runs(
     found: Iterable[Found | RunRecord],
     metric: Metric = "last",
     lending: Mapping[str, Sequence[Cell]] | None = None,
+    *,
+    count_imported: bool = False,
 ) -> tuple[dict[CellKey, CellRuns], tuple[LeftOut, ...]]:
     """The runs of every cell of ``tables``, and the records under rows or columns that those tables do not have.
 
     The order of ``found`` does not matter. A table counts the seeds that it plans and those that it has a record of. A
     run without a record takes that of a cell that is ``lending`` to its cell (``evidence.lending_cells``). Where the
     records of a table disagree on something that is not known here, those that most of them agree on count.
+    ``count_imported`` asks for imported runs in every table.
     """
     by_cell: dict[CellKey, dict[str, list[Found]]] = defaultdict(dict)
     for (table_id, row, column, seed_name), entry in sorted(_placed(found), key=lambda placed: placed[0]):
@@ -175,7 +158,8 @@ def count_runs(
                 (lender, by_cell.get((lender.table, lender.row.id, lender.column.id), {}))
                 for lender in (lending or {}).get(cell.id, ())
             ]
-            counted[key] = _count_cell(cell, seeds, own.pop(key, {}), lenders, metric, assumed)
+            imported = count_imported or counts_imported(table)
+            counted[key] = _count_cell(cell, seeds, own.pop(key, {}), lenders, metric, assumed, count_imported=imported)
         for entry in chain.from_iterable(chain.from_iterable(of_cell.values()) for of_cell in own.values()):
             why: Reason = "unreadable" if _problem_of(entry) == "unreadable" else "unknown"
             unplaced.append(_left_out(entry, why, entry.problem or "the table has no such row or column"))
@@ -194,6 +178,8 @@ def _count_cell(
     lenders: Sequence[tuple[Cell, Mapping[str, Sequence[Found]]]],
     metric: Metric,
     assumed: Mapping[str, str],
+    *,
+    count_imported: bool,
 ) -> CellRuns:
     """The runs of ``cell``: its own records by the names of their folders, else the first finished one of a lender."""
     completed, figures, diverged, left_out, missing, lost = [], [], [], [], [], []
@@ -208,6 +194,8 @@ def _count_cell(
             continue
         record = entries[0].record
         reason, detail = _judge(run, entries, metric, assumed)
+        if reason is None and record is not None and record.imported and not count_imported:
+            reason, detail = "imported", f"imported from {record.imported.file}"
         if reason is not None:
             left_out.append(_left_out(entries[0], reason, detail))
         if record is None or reason == "configuration":
@@ -232,7 +220,8 @@ def _lent(seed: int, lenders: Sequence[tuple[Cell, Mapping[str, Sequence[Found]]
     """The records of the first lender whose run of ``seed`` completed or diverged; empty if there is none."""
     for lender, recorded in lenders:
         entries = recorded.get(f"seed-{seed}", ())
-        if entries and _judge(Run(cell=lender, seed=seed), entries, metric)[0] in (None, "diverged"):
+        trained = all(entry.record is None or entry.record.imported is None for entry in entries)
+        if entries and trained and _judge(Run(cell=lender, seed=seed), entries, metric)[0] in (None, "diverged"):
             return entries
     return ()
 
@@ -252,6 +241,8 @@ def _judge(
         return "unusable", f"{len(records)} records of this run disagree"
     if "diverged" in reasons:
         return "diverged", records[0].reason or "no reason recorded"
+    if records[0].imported and top1(records[0], metric) is None:
+        return "imported", f"imported from {records[0].imported.file} without epochs, so without a best one"
     if top1(records[0], metric) is None:
         return "unusable", "completed without an accuracy"
     return None, ""

@@ -28,6 +28,7 @@ from repro.cli import (
     evaluate_run,
     export,
     figure,
+    import_csv,
     models,
     plan,
     report,
@@ -69,6 +70,7 @@ app.command()(table.table)
 app.command()(figure.figure)
 app.command()(report.report)
 app.command()(export.export)
+app.command("import")(import_csv.import_csv)
 app.add_typer(data.app, name="data")
 app.command()(verify.verify)
 app.command()(models.models)

@@ -41,6 +41,13 @@ Results = Annotated[
 Metric = Annotated[
     str, typer.Option("--metric", metavar="last|best", help="The epoch reported; best is selected on the test set.")
 ]
+CountImported = Annotated[
+    bool,
+    typer.Option(
+        "--count-imported",
+        help="Count runs that were trained elsewhere and imported in every table. A study counts them anyway.",
+    ),
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="the terminal")
 ]

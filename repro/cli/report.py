@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Metric, Overwrite, Results, Settings
+from repro.cli.options import RESULTS_DEFAULT, CountImported, Metric, Overwrite, Results, Settings
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 from repro.wording import shell_line
@@ -36,6 +36,7 @@ def report(
     overwrite: Overwrite = False,
     results: Results = RESULTS_DEFAULT,
     settings: Settings = None,
+    count_imported: CountImported = False,
 ) -> None:
     """Report on what was recorded: verdict, claims, tables, figures, assumptions, provenance, in one file."""
     from repro.analysis.runs import METRICS, unread
@@ -53,8 +54,9 @@ def report(
     if output:
         refuse_unwritable(output, format_name, overwrite=overwrite)
     chosen = chosen_tables(tables, settings or []) if tables else []
-    found = gather_report(results, chosen, cast("runs.Metric", metric))
+    found = gather_report(results, chosen, cast("runs.Metric", metric), count_imported=count_imported)
     again = ["report", *map(_shown_reference, chosen), "--format", format_name, "--metric", metric]
+    again += ["--count-imported"] if count_imported else []
     again += ["-o", output.name] if output else []
     text = FORMATS[format_name](found, _commands(found, again))
     deliver(text, output)

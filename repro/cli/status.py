@@ -154,7 +154,8 @@ def _show_trouble(found: Overview, results: Path) -> None:
 
 def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     """The commands to run next; none to continue a registered sweep, whose own line says how."""
-    from repro.sweep.survey import WAYS_OUT, Stage
+    from repro.sweep.survey import WAYS_OUT, WITH_ACCURACY, Stage
+    from repro.wording import counted
 
     if found.table is None:
         return [f"{found.name} is not a built-in table; name its YAML file to see more: biasrepro status FILE"]
@@ -175,6 +176,9 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
         )
     if not is_swept and left:
         lines.append(f"next  {command_line('sweep', found.table.reference, results=results)}")
-    if stages[Stage.COMPLETED] or stages[Stage.CHANCE]:
+    if stages[Stage.IMPORTED]:
+        count = counted(stages[Stage.IMPORTED], "run is", "runs are")
+        lines.append(f"{found.name}: {count} imported, not trained here; without their run.json files they are to do")
+    if any(stages[stage] for stage in WITH_ACCURACY):
         lines.append(f"show  {command_line('table', found.table.reference, results=results)}")
     return lines

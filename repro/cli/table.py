@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Metric, Output, Overwrite, Results, Settings
+from repro.cli.options import RESULTS_DEFAULT, CountImported, Metric, Output, Overwrite, Results, Settings
 from repro.cli.references import tables_argument
 from repro.errors import UserError, nearest
 
@@ -70,6 +70,7 @@ def table(
     compact: Compact = False,
     siunitx: Siunitx = False,
     settings: Settings = None,
+    count_imported: CountImported = False,
 ) -> None:
     """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
     from repro.analysis.runs import unread
@@ -95,6 +96,7 @@ def table(
             show_variants=variants,
             verdicts=cast("Verdicts | None", verdicts),
             given=chosen,
+            count_imported=count_imported,
         )
         assembled.append(replace(shown, compact=compact))
 
@@ -105,6 +107,7 @@ def table(
     words += ["--verdicts", verdicts] if verdicts else []
     words += ["--compact"] if compact else []
     words += ["--siunitx"] if siunitx else []
+    words += ["--count-imported"] if count_imported else []
     if to_people:
         terminal = console()
         terminal.print(drawn(assembled, terminal.width))
@@ -153,6 +156,8 @@ def _next_steps(
             rest = command_line("sweep", table.reference, "--seeds", str(table.seeds), results=results)
             line += f"; `{rest}` runs {'the rest' if shown.recorded_runs else 'them'}"
         lines.append(f"{line}.")
+        if imported := sum(record.why == "imported" for record in shown.left_out):
+            lines.append(f"  {counted(imported, 'run')} trained elsewhere left out: --count-imported counts them")
         if shown.left_out:
             lines.append(f"  {counted(len(shown.left_out), 'record')} left out of the means: the footnotes say why.")
         if table.dataset.unchecked:

@@ -133,13 +133,18 @@ def say_result(
 ) -> None:
     """Print the result of the run, where its record is, and what to run next."""
     if trained_before:
-        say(f"{record.id} was trained before, on {record.provenance.finished_at}; nothing was done.", "yellow")
+        past = "trained before"
+        if record.imported:
+            past = f"imported from {record.imported.file}, not trained here"
+        say(f"{record.id} was {past}, on {record.provenance.finished_at}; nothing was done.", "yellow")
     if record.status == "diverged":
         say(f"{record.id} diverged: {record.reason}", "bold red")
+    elif record.best_epoch is None:
+        say(f"{record.id}: {percent(record.last_top1_percent)} top-1 after the last epoch", "bold green")
     else:
         best = f"(best {percent(record.best_top1_percent)} at epoch {record.best_epoch}, selected on the test set)"
         say(f"{record.id}: {percent(record.last_top1_percent)} top-1 after the last epoch {best}", "bold green")
-    if record.provenance.git_commit is None and (package_path() / ".git").exists():
+    if record.imported is None and record.provenance.git_commit is None and (package_path() / ".git").exists():
         say("the commit of the code is not recorded: git did not report it", "yellow", stderr=True)
     if record.provenance.git_commit and record.provenance.git_dirty is None:
         say("whether the code had uncommitted changes is not recorded: git did not report it", "yellow")

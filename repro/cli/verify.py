@@ -65,6 +65,8 @@ def verify(
     if unreadable:
         summary += f", {len(unreadable)} unreadable"
     say(summary, "bold red" if damaged or unreadable else "bold green")
+    if found.imported:
+        say(f"{counted(found.imported, 'record')} imported: whole files, but what they say was not trained here.")
     _show_disk_use(found)
     if damaged or unreadable:
         raise typer.Exit(1)

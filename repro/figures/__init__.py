@@ -13,7 +13,7 @@ with contextlib.chdir(package_path()):  # else it reads a file matplotlibrc of t
 
 from repro.figures import curves, deltas, inverse_function, parameters, weights
 from repro.figures.drawing import Drawing
-from repro.figures.recorded import Recorded, gather_recorded, recorded, unusable
+from repro.figures.recorded import Recorded, gather_recorded, imported_runs, recorded, unusable
 from repro.figures.style import FORMATS, our_style
 from repro.wording import counted
 
@@ -42,12 +42,15 @@ SHOWS_EVERY_EPOCH = ("curves", "weights")
 
 
 def draw_figure(name: str, tables: Sequence[Recorded]) -> Drawing:
-    """The figure ``name`` of ``FIGURES``; its caption says how many records were left out."""
+    """The figure ``name`` of ``FIGURES``; its caption says how many records were left out, and how many imported."""
     with our_style():
         drawing = FIGURES[name](tables)
-    count = len(unusable(tables))
-    if not count:
-        return drawing
-    records = counted(count, "record is", "records are")
-    caption = f"{drawing.caption} {records} left out: damaged, edited, not readable or of another configuration."
-    return replace(drawing, caption=caption)
+    caption = [drawing.caption]
+    if count := len(unusable(tables)):
+        records = counted(count, "record is", "records are")
+        caption.append(f"{records} left out: damaged, edited, not readable or of another configuration.")
+    shown, left_out = imported_runs(tables)
+    for runs, what in ((shown, "in it"), (left_out, "left out")):
+        if runs:
+            caption.append(f"{counted(len(runs), 'run')} imported, not trained by biasrepro: {what}.")
+    return replace(drawing, caption=" ".join(caption))

@@ -76,9 +76,13 @@ class EpochMean(NamedTuple):
 def by_epoch(records: Iterable[RunRecord]) -> list[EpochMean]:
     """The mean of all runs at each epoch that any of them has."""
     means = []
-    for number, (values,) in epochs_of(records, "test_top1_percent"):
+    by_number: dict[float, list[float]] = defaultdict(list)
+    for record in records:
+        for number, value in zip(*record.curve(), strict=True):
+            by_number[number].append(value)
+    for number, values in sorted(by_number.items()):
         std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        means.append(EpochMean(number, float(np.mean(values)), std, len(values)))
+        means.append(EpochMean(int(number), float(np.mean(values)), std, len(values)))
     return means
 
 
@@ -94,6 +98,11 @@ def epochs_of(records: Iterable[RunRecord], *keys: str) -> list[tuple[int, list[
 def has_epochs(records: Iterable[RunRecord]) -> bool:
     """Whether any of the runs recorded an epoch."""
     return any(record.epochs for record in records)
+
+
+def has_curves(records: Iterable[RunRecord]) -> bool:
+    """Whether the accuracy after some epoch is known of any of the runs."""
+    return any(record.curve()[0] for record in records)
 
 
 def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, enlarged: bool = False) -> Panel:
@@ -152,7 +161,7 @@ def _lines(table: Recorded) -> list[tuple[Recorded, Row | str]]:
 
 def _has_curves(table: Recorded, row: Row) -> bool:
     runs = (run for column in table.table.columns for run in table.completed(row, column) + table.diverged(row, column))
-    return has_epochs(runs)
+    return has_curves(runs)
 
 
 def _note(tables: Sequence[Recorded]) -> list[str]:

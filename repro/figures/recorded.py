@@ -83,6 +83,7 @@ def recorded(table: Table, evidence: Evidence, given: Sequence[Table] = ()) -> R
         metric=evidence.metric,
         variants=variants_of(table),
         lending=evidence.lending,
+        count_imported=evidence.count_imported,
     )
     return Recorded(table, replace(shown, notes=(*shown.notes, *stopping_notes(assessment, table.id))), assessment)
 
@@ -90,4 +91,15 @@ def recorded(table: Table, evidence: Evidence, given: Sequence[Table] = ()) -> R
 def unusable(tables: Iterable[Recorded]) -> list[LeftOut]:
     """The records that no figure shows: damaged, edited, in a wrong place or of another configuration."""
     left_out = chain.from_iterable(table.shown.left_out for table in tables)
-    return list({record.path: record for record in left_out if record.why != "diverged"}.values())
+    return list({record.path: record for record in left_out if record.why not in ("diverged", "imported")}.values())
+
+
+def imported_runs(tables: Iterable[Recorded]) -> tuple[set[str], set[str]]:
+    """The runs that were trained elsewhere and imported, by id: those that figures show, and those left out."""
+    shown, left_out = set(), set()
+    for table in tables:
+        ids = {row.table for row in table.shown.rows}
+        for cell in (cell for cell in table.assessment.cells.values() if cell.table in ids):
+            shown |= {record.id for record in cell.runs.completed if record.imported}
+        left_out |= {record.run for record in table.shown.left_out if record.why == "imported"}
+    return shown, left_out

@@ -56,7 +56,16 @@ class Report:
 
     @property
     def records(self) -> list[RunRecord]:
-        """Every run that is in a number of some section."""
+        """Every run that was trained by biasrepro and is in a number of some section."""
+        return [record for record in self._in_numbers if record.imported is None]
+
+    @property
+    def imported(self) -> list[RunRecord]:
+        """Every run that was trained elsewhere and is in a number of some section."""
+        return [record for record in self._in_numbers if record.imported is not None]
+
+    @property
+    def _in_numbers(self) -> list[RunRecord]:
         found: dict[str, RunRecord] = {}
         for section in self.sections:
             shown = {row.table for row in section.shown.rows}
@@ -65,8 +74,13 @@ class Report:
         return [found[run] for run in sorted(found)]
 
 
-def gather_report(results: Path, tables: Sequence[Table] = (), metric: Metric = "last") -> Report:
-    """The report on what lies under ``results``: on ``tables``, or on the paper's and all others with records."""
+def gather_report(
+    results: Path, tables: Sequence[Table] = (), metric: Metric = "last", *, count_imported: bool = False
+) -> Report:
+    """The report on what lies under ``results``: on ``tables``, or on the paper's and all others with records.
+
+    ``count_imported`` asks for imported runs in every table.
+    """
     papers = [table for table in map(find_table, builtin_names()) if table.kind == "paper"]
     folders = sorted({path.parts[-5] for path in results.glob("*/*/*/seed-*/run.json")})
     found = {name: table_of_folder(name) for name in folders}
@@ -77,7 +91,7 @@ def gather_report(results: Path, tables: Sequence[Table] = (), metric: Metric = 
     sections = list(tables) or [*papers, *(table for table in others if table.id not in beside)]
     product = find_table("product")
     judged = [other for table in (*papers, *sections) for other in tables_judged(table, sections)]
-    evidence = gather_evidence(results, [*judged, product], metric, epochs=True)
+    evidence = gather_evidence(results, [*judged, product], metric, epochs=True, count_imported=count_imported)
     # The paper's tables first, a demo last; overridden tables after the others.
     sections.sort(key=lambda table: (not table.comparable, _ORDER.index(table.kind), table.id))
     return report_on(papers, sections, product, evidence, tuple(unknown if not tables else ()))

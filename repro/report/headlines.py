@@ -10,6 +10,7 @@ from repro.analysis.cell import CellResult
 from repro.analysis.stats.decision_rule import Verdict
 from repro.experiment.schema import Row
 from repro.figures import Recorded
+from repro.figures.recorded import imported_runs
 from repro.report.contents import is_of_a_paper
 from repro.tables.interim_notes import stopping_text
 from repro.tables.layout import caption
@@ -109,6 +110,11 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
             found.append(stopping_text(table.declared, table.assessment).replace("`", ""))
     if any(table.declared for table in tables):
         found.append("The claims are tested on the seeds of the first interim analysis, a number fixed in advance.")
+    if elsewhere := imported_runs(tables)[0]:
+        found.append(
+            f"{counted(len(elsewhere), 'run')} behind these answers imported, not trained by biasrepro: that they have "
+            "the paper's configuration is claimed, not verified."
+        )
     if tables and tables[0].assessment.metric == "best":
         found.append("All of this is at the best epoch, which is selected on the test set: a secondary analysis.")
     return found

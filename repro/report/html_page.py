@@ -101,7 +101,7 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         ],
         sections=[_section(table, f"table-{index}", report) for index, table in enumerate(sections)],
         figure_1=inline_figure(draw_figure("1", []), "figure-1", "Figure 1 of the supplement"),
-        facts=facts(records),
+        facts=facts(records, report.imported),
         peculiarities=peculiarities(records),
         chapters=[(chapter.heading, Markup(chapter.html)) for chapter in _chapters(report)],
         unknown=report.unknown,

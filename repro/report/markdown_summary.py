@@ -35,6 +35,7 @@ _PROMPT = "> To be written by the people who ran it."
 _REASONS: dict[Reason, str] = {
     "diverged": "diverged",
     "configuration": "recorded under another configuration",
+    "imported": "trained elsewhere and imported",
     "unusable": "damaged or edited",
     "unreadable": "could not be read, and may be whole",
     "unknown": "belong to no cell of their table",
@@ -151,7 +152,7 @@ def _methodology(report: Report) -> Iterator[str]:
         yield f"**{escape(table.heading)}** {shown.recorded_runs:,} of {shown.planned_runs:,} planned runs recorded."
         yield ""
         yield from _bullets(f"{heading}: {text}" for heading, text in shown.configuration)
-    made = facts(report.records)
+    made = facts(report.records, report.imported)
     if made:
         yield ""
         yield from _bullets(f"{name}: {text}" for name, text in made.items())

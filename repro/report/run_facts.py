@@ -14,10 +14,18 @@ _MOST_SHOWN = 8
 _WHERE_THERE_IS_ONE = ("cuda_graph", "recompute")
 
 
-def facts(records: Sequence[RunRecord]) -> dict[str, str]:
-    """How the runs were made: several values with their numbers of runs, most frequent first. Hosts are not named."""
+def facts(records: Sequence[RunRecord], imported: Sequence[RunRecord] = ()) -> dict[str, str]:
+    """How the runs were made: several values with their numbers of runs, most frequent first. Hosts are not named.
+
+    Of ``imported`` runs only their files are known.
+    """
+    files = tally(record.imported.file for record in imported if record.imported)
+    elsewhere = {}
+    if files:
+        listed = ", ".join(f"{name} ({count})" for name, count in files[:_MOST_SHOWN])
+        elsewhere = {"Imported": f"{counted(len(imported), 'run')}, not trained by biasrepro, from {listed}"}
     if not records:
-        return {}
+        return elsewhere
     made = [record.provenance for record in records]
     hours = sum(run.duration_seconds for run in made) / 3600
     first, last = min(run.started_at for run in made)[:10], max(run.finished_at for run in made)[:10]
@@ -38,7 +46,7 @@ def facts(records: Sequence[RunRecord]) -> dict[str, str]:
         if any(package in run.packages for run in made):
             found[package] = _frequencies(run.packages.get(package, "unknown") for run in made)
     found["Precision"] = _frequencies(map(_precision, records))
-    return found
+    return found | elsewhere
 
 
 def peculiarities(records: Sequence[RunRecord]) -> list[str]:

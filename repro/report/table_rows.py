@@ -21,6 +21,7 @@ from repro.wording import counted, signed
 _LEFT_OUT = {
     "diverged": "diverged",
     "configuration": "left out: recorded under another configuration",
+    "imported": "left out: trained elsewhere",
     "unusable": "left out: unusable record",
     "unreadable": "left out: the record could not be read",
 }
@@ -160,6 +161,8 @@ def _of_record(record: RunRecord) -> str:
     parts = ["no accuracy" if last is None else f"{last:.2f} at the last epoch"]
     if best is not None:
         parts.append(f"best {best:.2f} at epoch {record.best_epoch}")
+    if record.imported:
+        return ", ".join([*parts, f"imported from {record.imported.file}"])
     hours = record.provenance.duration_seconds / 3600
     took = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
     parts.append(f"{took} on {record.provenance.device_name}")

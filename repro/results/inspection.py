@@ -42,9 +42,10 @@ class Finding:
 
 @dataclass
 class Inspection:
-    """Counts of whole records, weights and checkpoints, the checkpoints' size, runs in training, and the findings."""
+    """Counts of whole records (some imported), weights and checkpoints, their size, runs in training, and findings."""
 
     records: int = 0
+    imported: int = 0
     weights: int = 0
     checkpoints: int = 0
     checkpoint_bytes: int = 0
@@ -90,6 +91,7 @@ def _inspect_run(folder: RunFolder, found: Inspection) -> None:
         if path == folder.record:
             with _problems_noted(path, found):
                 record = read_record(path)
+                found.imported += record.imported is not None
                 found.records += 1
         elif path == folder.weights:
             continue

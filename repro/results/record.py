@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -84,12 +85,28 @@ class Provenance(StrictRecord):
     changes_accepted: tuple[Text, ...] = Field(default=(), strict=False)
 
 
+class Imported(StrictRecord):
+    """Where the accuracies of a run come from that was trained elsewhere; its configuration is claimed, not verified.
+
+    ``file`` and ``sha256`` are the name and the hash of the file, ``line`` where the run begins in it, ``at`` when it
+    was read. ``epochs`` and ``top1_percent`` are its curve, test top-1 after these epochs; empty if the file has none.
+    """
+
+    file: Text
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    line: AtLeastOne
+    at: Text
+    epochs: Annotated[tuple[AtLeastOne, ...], Field(strict=False)] = ()
+    top1_percent: Annotated[tuple[Percent, ...], Field(strict=False)] = ()
+
+
 class RunRecord(StrictRecord):
     """A finished run: completed, or diverged (a non-finite loss stopped it; ``reason`` names the step).
 
     ``state_hash`` is the SHA-256 over the final weights, buffers, optimizer and loss state: equal for two runs that end
     with the same bits. ``weights`` is the hash of the file beside the record, if the run keeps one. ``last`` and
-    ``best`` are test accuracies; best is selected on the test set.
+    ``best`` are test accuracies; best is selected on the test set. An ``imported`` run was not trained
+    by biasrepro: it has accuracies, and nothing else is known of it.
     """
 
     schema_version: Literal[1] = 1
@@ -102,7 +119,7 @@ class RunRecord(StrictRecord):
     reason: Text | None = None
     configuration: dict[str, Any]
     configuration_hash: Text
-    parameters: Count
+    parameters: Count | None
     last_top1_percent: Percent | None
     best_top1_percent: Percent | None
     best_epoch: Count | None
@@ -110,6 +127,7 @@ class RunRecord(StrictRecord):
     weights: KeptWeights | None = None
     execution_in_force: dict[str, Any]
     provenance: Provenance
+    imported: Imported | None = None
     epochs: Epochs = Field(strict=False)
 
     @property
@@ -126,6 +144,12 @@ class RunRecord(StrictRecord):
         """
         return self.configuration_hash == digest(run.configuration(self.sources))
 
+    def curve(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Epochs, and the test top-1 in percent after each of them; both empty if none is known."""
+        if self.imported is not None:
+            return self.imported.epochs, self.imported.top1_percent
+        return self.epochs.column("epoch"), self.epochs.column("test_top1_percent")
+
     def outcome(self) -> dict[str, Any]:
         """The record without provenance, times and what was kept: equal for two runs that computed the same."""
         times = {"train_seconds", "test_seconds", "images_per_second"}
@@ -134,8 +158,9 @@ class RunRecord(StrictRecord):
 
 def to_bytes(record: RunRecord) -> bytes:
     """The sealed JSON of a record, one line a field and one line an epoch."""
-    # A run that keeps no weights has the record that it had before there were any.
-    fields = record.model_dump(mode="json", exclude=None if record.weights else {"weights"})
+    # A trained run that keeps no weights has the record that it had before there were any.
+    unsaid = {key for key in ("weights", "imported") if getattr(record, key) is None}
+    fields = record.model_dump(mode="json", exclude=unsaid)
     epochs = ",\n".join(f"    {_json(epoch)}" for epoch in fields.pop("epochs"))
     lines = [f'  "{key}": {_json(value)}' for key, value in fields.items()]
     lines.append(f'  "epochs": [\n{epochs}\n  ]' if epochs else '  "epochs": []')
@@ -169,24 +194,50 @@ def from_bytes(raw: bytes, *, where: str, epochs: bool = True) -> RunRecord:
 
 def _contradiction(record: RunRecord) -> str | None:
     """What in a record contradicts itself or its configuration."""
-    epochs, planned = record.epochs, record.configuration["recipe"]["epochs"]
+    planned = record.configuration["recipe"]["epochs"]
     if record.id != f"{record.table}/{record.row}/{record.column}/seed-{record.seed}":
         return f"its id, {record.id}, is not that of its table, row, column and seed"
     if record.configuration["seed"] != record.seed:
         return "its configuration is of another seed"
     if record.configuration_hash != digest(record.configuration):
         return "its hash is not that of its configuration"
+    if record.imported is not None:
+        return _contradiction_of_import(record, record.imported, planned)
+    epochs = record.epochs
+    if record.parameters is None:
+        return "it was trained, and has no number of parameters"
     if len(epochs) > planned or (record.status == "completed" and len(epochs) < planned):
         return f"{record.status} with {len(epochs)} of {planned} epochs"
     if list(epochs.column("epoch")) != list(range(1, len(epochs) + 1)):
         return "its epochs are not numbered 1, 2, 3 and so on"
     if record.status == "diverged" and record.last_top1_percent is None:
         return None
-    top1 = epochs.column("test_top1_percent")
+    return _wrong_ends(record, epochs.column("epoch"), epochs.column("test_top1_percent"))
+
+
+def _contradiction_of_import(record: RunRecord, imported: Imported, planned: int) -> str | None:
+    """What in an imported record contradicts itself: it has accuracies alone."""
+    epochs, top1 = imported.epochs, imported.top1_percent
+    if record.status != "completed" or record.last_top1_percent is None:
+        return "it is imported without an accuracy"
+    if record.epochs or record.state_hash is not None or record.parameters is not None:
+        return "it is imported, and has what only a trained run has"
+    if len(epochs) != len(top1) or list(epochs) != sorted(set(epochs)):
+        return "the epochs of its curve are not rising, or not as many as its accuracies"
+    if not epochs:
+        return "a best top-1 without a curve" if record.best_epoch or record.best_top1_percent is not None else None
+    if epochs[-1] != planned:
+        return f"its curve ends with epoch {epochs[-1]} of {planned}"
+    return _wrong_ends(record, epochs, top1)
+
+
+def _wrong_ends(record: RunRecord, epochs: Sequence[float], top1: Sequence[float]) -> str | None:
+    """Whether the last and the best top-1 are others than those of the epochs."""
     if record.last_top1_percent != (top1[-1] if top1 else None):
         return "its last top-1 is not that of its last epoch"
     best = max(top1, default=None)
-    if (record.best_top1_percent, record.best_epoch) != (best, None if best is None else top1.index(best) + 1):
+    best_epoch = None if best is None else int(epochs[top1.index(best)])
+    if (record.best_top1_percent, record.best_epoch) != (best, best_epoch):
         return "its best top-1 is not that of its best epoch"
     return None
 

@@ -36,6 +36,7 @@ _OF_RUN: dict[str, tuple[type, str]] = {
     "biasrepro": (str, "provenance.biasrepro"),
     "git_commit": (str, "provenance.git_commit"),
     "configuration_hash": (str, "configuration_hash"),
+    "imported": (str, "imported.file"),
 }
 _OF_END: dict[str, tuple[type, str]] = {
     "epochs": (int, "epochs"),  # their number
@@ -52,6 +53,7 @@ _OF_END: dict[str, tuple[type, str]] = {
 }
 _ROWS_AT_ONCE = 5_000
 _OF_EPOCH: dict[str, type] = {name: int if name == "epoch" else float for name in EpochRecord.model_fields}
+_UNKNOWN_EPOCH = dict.fromkeys(_OF_EPOCH)
 _OF_RUN_TYPES = {name: kind for name, (kind, _) in _OF_RUN.items()}
 
 COLUMNS: dict[str, dict[str, type]] = {
@@ -61,7 +63,10 @@ COLUMNS: dict[str, dict[str, type]] = {
 
 
 def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[str, Any]]:
-    """A row for every epoch of every record, or (``runs``) for every record; None if there is nothing to say."""
+    """A row for every epoch of every record, or (``runs``) for every record; None if there is nothing to say.
+
+    Of the epochs of an imported run only the test top-1 is known.
+    """
     for record in records:
         fields = record.model_dump(exclude={"epochs"})
         facts = DATASETS.get(record.configuration["dataset"]["name"])
@@ -70,7 +75,10 @@ def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[s
         of_run["classes"] = of_run["classes"] or (facts.num_classes if facts else counted)
         if level == "runs":
             of_end = {name: _value(fields, path, kind) for name, (kind, path) in _OF_END.items()}
-            yield of_run | of_end | {"epochs": len(record.epochs)}
+            yield of_run | of_end | {"epochs": len(record.curve()[0])}
+        elif record.imported is not None:
+            for epoch, top1 in zip(*record.curve(), strict=True):
+                yield of_run | _UNKNOWN_EPOCH | {"epoch": epoch, "test_top1_percent": top1}
         else:
             yield from (of_run | epoch for epoch in record.epochs.rows())
 

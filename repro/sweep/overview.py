@@ -69,8 +69,8 @@ def overview_of_folder(results: Path, name: str) -> Overview:
         if record is None:
             states[run_id] = RunState(Stage(found.kind), found.problem)
         else:
-            stage = Stage.COMPLETED if record.status == "completed" else Stage.DIVERGED
-            states[run_id] = RunState(stage, record.reason)
+            stage = Stage.IMPORTED if record.imported else Stage.COMPLETED
+            states[run_id] = RunState(stage if record.status == "completed" else Stage.DIVERGED, record.reason)
     return _counted(name, None, states)
 
 

@@ -24,7 +24,7 @@ class Plan:
     """The runs of a sweep: to train, finished before, being trained elsewhere, left out by ``--only``, and blocked.
 
     ``blocked`` pairs each run with the state of the unusable record at its place. ``borrowed`` of the finished runs are
-    recorded under another table.
+    recorded under another table, and ``imported`` of them were trained elsewhere.
     """
 
     todo: tuple[Run, ...]
@@ -33,6 +33,7 @@ class Plan:
     left_out: tuple[Run, ...]
     blocked: tuple[tuple[Run, RunState], ...]
     borrowed: int = 0
+    imported: int = 0
 
 
 def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
@@ -91,7 +92,9 @@ def make_plan(runs: Sequence[Run], states: Mapping[str, RunState], only: Only | 
         else:
             found["left_out"].append(run)
     borrowed = sum(states[run.id].lender is not None for run in runs)
-    return Plan(blocked=tuple(blocked), borrowed=borrowed, **{kind: tuple(kept) for kind, kept in found.items()})
+    imported = sum(states[run.id].stage is Stage.IMPORTED for run in runs)
+    kinds = {kind: tuple(kept) for kind, kept in found.items()}
+    return Plan(blocked=tuple(blocked), borrowed=borrowed, imported=imported, **kinds)
 
 
 def without_weights(runs: Sequence[Run], states: Mapping[str, RunState]) -> list[Run]:

@@ -25,6 +25,7 @@ class Stage(StrEnum):
 
     COMPLETED = "done"
     CHANCE = "chance level"
+    IMPORTED = "imported"
     DIVERGED = "diverged"
     FAILED = "failed"
     RUNNING = "running"
@@ -43,7 +44,7 @@ WAYS_OUT = {
     Stage.UNREADABLE: "Fix what keeps it from being read (permissions, the disk, `ulimit -n`)",
     Stage.NEWER: "Update biasrepro",
 }
-WITH_ACCURACY = (Stage.COMPLETED, Stage.CHANCE)
+WITH_ACCURACY = (Stage.COMPLETED, Stage.CHANCE, Stage.IMPORTED)
 FINISHED = (*WITH_ACCURACY, Stage.DIVERGED)
 _WITHOUT_RECORD = (Stage.FAILED, Stage.LOST, Stage.INTERRUPTED, Stage.MISSING)
 
@@ -79,7 +80,7 @@ def survey(
             for cell in lending.get(run.cell.id, ()):
                 lent = Run(cell=cell, seed=run.seed)
                 found = state_of(RunFolder.of(results, lent), lent, now)
-                if found.stage in FINISHED:
+                if found.stage in FINISHED and found.stage is not Stage.IMPORTED:
                     state = replace(found, lender=cell.table)
                     break
         return run.id, replace(state, record=None, sources=state.record.sources if state.record else NOTHING)
@@ -111,6 +112,8 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
             return RunState(Stage.FOREIGN, detail, record)
         case "diverged":
             return RunState(Stage.DIVERGED, record.reason, record)
+    if record.imported:
+        return RunState(Stage.IMPORTED, f"from {record.imported.file}", record)
     level = chance_level_percent(run.cell.dataset, record)
     weights = record.weights is not None and folder.weights.exists()
     if level is not None and is_at_chance(record, run.cell):

@@ -28,6 +28,7 @@ from repro.tables.footnotes import (
     chance_text,
     code_versions,
     exclusion_text,
+    imported_text,
     mixture_texts,
     parameters_text,
     plain,
@@ -54,15 +55,16 @@ def assemble(
     variants: Sequence[Table] = (),
     show_variants: bool | None = None,
     lending: Mapping[str, Sequence[Cell]] | None = None,
+    count_imported: bool = False,
 ) -> AssembledTable:
     """What ``table`` says, given every record file of it, of its ``variants`` and of tables that lend it runs.
 
     ``metric`` is the epoch reported: ``last``, or ``best``, which is selected on the test set. A variant's row stands
-    under the row that it is beside: if it has any record (None), always (True) or never (False). ``lending`` as
-    for ``count_runs``.
+    under the row that it is beside: if it has any record (None), always (True) or never (False). ``lending``
+    and ``count_imported`` as for ``count_runs``.
     """
     variants = variants if show_variants is not False else ()
-    counted, unplaced = count_runs([table, *variants], found, metric, lending)
+    counted, unplaced = count_runs([table, *variants], found, metric, lending, count_imported=count_imported)
     beside = [_Source(variant, row, counted, variant=True) for variant in variants for row in variant.rows]
     beside = [source for source in beside if show_variants or source.found_any]
     sources = []
@@ -71,6 +73,7 @@ def assemble(
     builder = _Builder(table, sources, unplaced, metric)
     rows_built = tuple(builder.row(source) for source in sources)  # before the notes: marks are given on the way
     completed = [record for source in sources for record in source.completed]
+    trained = [record for record in completed if record.imported is None]
     planned = range(table.seeds)
     own = [runs for key, runs in counted.items() if key[0] == table.id]
     return AssembledTable(
@@ -87,13 +90,13 @@ def assemble(
         published_as=builder.published_as,
         columns=tuple(Heading(column.id, plain(column.title), column.id == BASELINE) for column in table.columns),
         rows=rows_built,
-        notes=builder.footnotes.notes() + tuple(builder.general_notes(completed)),
+        notes=builder.footnotes.notes() + tuple(builder.general_notes(trained)),
         left_out=builder.left_out,
         seeds=table.seeds,
         recorded_runs=sum(run.seed in planned for runs in own for run in (*runs.completed, *runs.diverged)),
         planned_runs=len(table.cells) * table.seeds,
-        devices=tally(record.provenance.device_name for record in completed),
-        code_hashes=code_versions(completed),
+        devices=tally(record.provenance.device_name for record in trained),
+        code_hashes=code_versions(trained),
         configuration=tuple(configuration_lines(completed or [_Planned.of(cell) for cell in table.cells])),
     )
 
@@ -134,7 +137,8 @@ class _Source:
 
     @property
     def parameter_counts(self) -> list[int]:
-        return sorted({run.parameters for cell in self.runs.values() for run in (*cell.completed, *cell.diverged)})
+        runs = [run for cell in self.runs.values() for run in (*cell.completed, *cell.diverged)]
+        return sorted({run.parameters for run in runs if run.parameters is not None})
 
     def borrowed(self, column: str) -> dict[str, int]:
         """How many runs of a cell are recorded under each other table."""
@@ -155,6 +159,8 @@ class _Builder:
             by_reason[record.why].append(record)
         self._exclusion_texts = {why: exclusion_text(why, records, table.id) for why, records in by_reason.items()}
         self._borrowed_texts = _borrowed_texts(sources)
+        imported = [record for cell in cells for record in cell.completed if record.imported]
+        self._imported_text = imported_text(imported, table.id) if imported else ""
         accepted = [record for cell in cells for record in cell.completed if record.provenance.changes_accepted]
         self._accepted_text = accepted_text(accepted, table.id) if accepted else ""
         dead = [record for cell in cells for record in cell.at_chance]
@@ -181,14 +187,14 @@ class _Builder:
             marks=tuple(marks),
         )
 
-    def general_notes(self, completed: Sequence[RunRecord]) -> Iterable[Note]:
+    def general_notes(self, trained: Sequence[RunRecord]) -> Iterable[Note]:
         """What is to be said of the whole table, beside its legend."""
         if self.table.overrides and self.table.comparable:
             settings = ", ".join(f"`{setting_text(key, value)}`" for key, value in self.table.overrides)
             yield Note(None, f"Executed with {settings}, which the table itself does not set.")
         if "unknown" in self._exclusion_texts:
             yield Note(None, self._exclusion_texts["unknown"])
-        yield from (Note(None, text) for text in mixture_texts(completed))
+        yield from (Note(None, text) for text in mixture_texts(trained))
 
     def _cell(self, source: _Source, column: Column) -> AssembledCell:
         published = source.row.published.top1_percent if source.row.published and self.published_as else {}
@@ -203,6 +209,7 @@ class _Builder:
             ours=ours,
             delta=ours.minus(baseline) if ours and baseline and not is_baseline else None,
             diverged_seeds=tuple(record.seed for record in runs.diverged),
+            imported_seeds=tuple(record.seed for record in runs.completed if record.imported),
             marks=self._marks(source, column),
         )
 
@@ -214,6 +221,8 @@ class _Builder:
         texts = [self._exclusion_texts[why] for why in reasons]
         if runs.at_chance:
             texts.append(self._chance_text)
+        if any(record.imported for record in runs.completed):
+            texts.append(self._imported_text)
         if any(record.provenance.changes_accepted for record in runs.completed):
             texts.append(self._accepted_text)
         texts += [self._borrowed_texts[lender] for lender in source.borrowed(column.id)]

@@ -58,6 +58,7 @@ def _record(table: AssembledTable, row: AssembledRow, loss: str, cell: Assembled
         **_sample("ours", cell.ours),
         **_sample("delta", cell.delta),
         "diverged_seeds": _seeds(cell.diverged_seeds),
+        **({"imported_seeds": _seeds(cell.imported_seeds)} if cell.imported_seeds else {}),
         **(_judgement(cell.judgement) if table.verdicts else {}),
     }
 

@@ -59,6 +59,9 @@ def exclusion_text(why: Reason, left_out: Sequence[LeftOut], table_id: str) -> s
             return f"{counted(len(runs), 'run')} diverged: left out of the mean ({_listed(reasons)})."
         case "configuration":
             return f"{counted(len(runs), 'run')} recorded under another configuration: left out ({_listed(runs)})."
+        case "imported":
+            reasons = [f"{run}: {detail}" for run, detail in zip(runs, details, strict=True)]
+            return f"{counted(len(runs), 'run')} trained elsewhere: left out ({_listed(reasons)})."
         case "unusable":
             reasons = [f"{path}: {detail}" for path, detail in zip(paths, details, strict=True)]
             return f"{counted(len(paths), 'unusable record')}: left out ({_listed(reasons)})."
@@ -77,6 +80,16 @@ def chance_text(records: Sequence[RunRecord], level_percent: float, table_id: st
     return (
         f"{counted(len(runs), 'run')} ended at chance level, up to {level_percent:.2f} % here: in the mean, but "
         f"nothing is concluded from it ({_listed(runs)})."
+    )
+
+
+def imported_text(records: Sequence[RunRecord], table_id: str) -> str:
+    """The footnote for runs that were trained elsewhere and are in the mean."""
+    files = tally(record.imported.file for record in records if record.imported)
+    listed = _listed([code(_short(record.id, table_id)) for record in records])
+    return (
+        f"{counted(len(records), 'run')} imported from {', '.join(code(name) for name, _ in files)}, not trained by "
+        f"biasrepro: that they have this table's configuration is claimed, not verified ({listed})."
     )
 
 

@@ -23,14 +23,15 @@ def gather(
     show_variants: bool | None = None,
     verdicts: Verdicts | None = None,
     given: Sequence[Table] = (),
+    count_imported: bool = False,
 ) -> AssembledTable:
     """``table`` with every record of it under ``results``, and its variants as ``assemble`` shows them.
 
-    ``given`` are the tables shown with it.
+    ``given`` are the tables shown with it; ``count_imported`` asks for imported runs in every table.
     """
     variants = variants_of(table)
     judged = [*(family_of(table, given) if verdicts else [table]), *variants]
-    evidence = gather_evidence(results, judged, metric)
+    evidence = gather_evidence(results, judged, metric, count_imported=count_imported)
     shown = assemble(
         table,
         evidence.found,
@@ -38,6 +39,7 @@ def gather(
         variants=variants,
         show_variants=show_variants,
         lending=evidence.lending,
+        count_imported=count_imported,
     )
     if verdicts is None:
         return shown

@@ -12,7 +12,8 @@ The document holds ``schema_version`` (1), ``command`` and ``tables``, a list. A
                           ``parameters`` (``published_millions``, ``counted``), ``cells``
 ``cells``                 ``column``, ``published`` (``top1_percent``, ``delta_points``), ``ours`` and ``delta``
                           (``mean``, ``std``, ``n``, ``values`` by seed; null if there are none),
-                          ``diverged_seeds``, ``marks``; if verdicts were asked for, ``judgement``
+                          ``diverged_seeds``, ``marks``; ``imported_seeds`` of ``ours``, if there are any;
+                          if verdicts were asked for, ``judgement``
                           (``verdict``, ``qualification`` of runs that ended badly, ``p_adjusted``,
                           ``interval_points``, ``seeds_needed``, ``answers``: ``effect``, ``opposite``,
                           ``compatible``, ``small``; null for the baseline)
@@ -85,6 +86,8 @@ def _cell(cell: AssembledCell, *, judged: bool) -> dict[str, Any]:
         "diverged_seeds": cell.diverged_seeds,
         "marks": cell.marks,
     }
+    if cell.imported_seeds:
+        fields["imported_seeds"] = cell.imported_seeds
     if judged:
         fields["judgement"] = asdict(cell.judgement) if cell.judgement else None
     return fields

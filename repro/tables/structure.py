@@ -99,6 +99,7 @@ class AssembledCell:
     ours: Sample | None = None
     delta: Sample | None = None
     diverged_seeds: tuple[int, ...] = ()
+    imported_seeds: tuple[int, ...] = ()
     marks: tuple[str, ...] = ()
     judgement: Judgement | None = None
 

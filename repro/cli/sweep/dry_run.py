@@ -159,6 +159,7 @@ def _show_totals(plan: Plan, slots: Sequence[Slot], total: Estimate) -> None:
     say(f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished; {at_once}")
     for count, what in (
         (plan.borrowed, "finished ones are recorded under another table"),
+        (plan.imported, "finished ones are imported, not trained here: delete their run.json files to train them"),
         (len(plan.elsewhere), "in training elsewhere"),
         (len(plan.left_out), "left out by --only"),
     ):

@@ -106,7 +106,7 @@ def _median_costs(records: Iterable[RunRecord]) -> dict[str, Cost]:
     starts: dict[str, list[float]] = {}
     parameters: dict[str, int] = {}
     for record in records:
-        if record.status == "completed":
+        if record.status == "completed" and record.parameters is not None:  # None if imported
             key = _key_of(record.configuration)
             epochs = record.configuration["recipe"]["epochs"]
             seconds.setdefault(key, []).append(record.provenance.duration_seconds / epochs)
