@@ -22,6 +22,7 @@ import repro
 from repro.cli import (
     bench,
     cite,
+    compare_folders,
     config_command,
     data,
     doctor,
@@ -70,6 +71,7 @@ app.command()(table.table)
 app.command()(figure.figure)
 app.command()(report.report)
 app.command()(export.export)
+app.command("compare")(compare_folders.compare_folders)
 app.command("import")(import_csv.import_csv)
 app.add_typer(data.app, name="data")
 app.command()(verify.verify)
@@ -162,7 +164,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check(arguments: Sequence[str]) -> None:
-    """Raise UserError if the current folder is gone, and for an empty argument: as a path it would mean that folder."""
+    """Raise UserError if the current folder is gone, for an empty argument, and for two results folders.
+
+    As a path, an empty argument would mean the current folder.
+    """
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -173,6 +178,10 @@ def _check(arguments: Sequence[str]) -> None:
             option = argument.rstrip("=") or before
             named = option if option.startswith("-") else "an argument"
             raise UserError(f"{named} is empty", hint="Is it a shell variable that is not set?")
+    folders = [argument for argument in arguments if argument.partition("=")[0] == "--results"]
+    if len(folders) > 1 and arguments[0] != "table":
+        hint = "Give one. `biasrepro table` shows several side by side, and `biasrepro compare A B` compares two."
+        raise UserError("--results is given twice", hint=hint)
 
 
 def _open_closed_streams() -> None:

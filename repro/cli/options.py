@@ -12,6 +12,8 @@ from repro.cli.tensorboard import require_tensorboard
 from repro.errors import UserError
 
 ProgressStyle = Literal["auto", "rich", "plain", "json"]
+RESULTS_DEFAULT = Path("results")
+ROOT_DEFAULT = Path("data")
 
 
 def folder_path(path: Path) -> Path:
@@ -36,6 +38,35 @@ Results = Annotated[
     Path,
     typer.Option(
         "--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", readable=False, callback=folder_path
+    ),
+]
+
+
+def results_folders(context: typer.Context, parameter: typer.CallbackParam, paths: list[Path]) -> list[Path]:
+    """The results folders of a command that takes several, checked as ``folder_path`` does. An environment variable is
+    one path, whatever is in it.
+    """
+    source = context.get_parameter_source(parameter.name or "")
+    if source is not None and source.name == "ENVIRONMENT":
+        paths = [Path(os.environ["BIASREPRO_RESULTS"])]
+    paths = [folder_path(path) for path in paths or [RESULTS_DEFAULT]]
+    missing = [path for path in paths if not path.is_dir()]
+    if missing and len(paths) > 1:
+        raise UserError("there is no such results folder", where=str(missing[0]))
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError("a results folder is given twice", where="--results")
+    return paths
+
+
+ResultsFolders = Annotated[
+    list[Path],
+    typer.Option(
+        "--results",
+        envvar="BIASREPRO_RESULTS",
+        help="Folder of recorded runs. Given again, another: a line for each, side by side.",
+        readable=False,
+        callback=results_folders,
+        show_default="results",
     ),
 ]
 Metric = Annotated[
@@ -121,9 +152,6 @@ NodeData = Annotated[
         rich_help_panel="On a cluster",
     ),
 ]
-
-RESULTS_DEFAULT = Path("results")
-ROOT_DEFAULT = Path("data")
 ADD_OR_LEAVE_OUT = "Add that, or leave the option out."
 
 

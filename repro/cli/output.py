@@ -22,6 +22,7 @@ _BEGINNINGS = {
     "yaml": rb"# From `biasrepro config ",
     "csv": rb"(table|run),",
     "json": rb'\{\s*"schema_version": \d+,\s*"command": ',
+    "text": rb"Comparison of two results folders",
     "schema": rb'\{\s*"\$schema": ',
     "benchmark": rb'\{\s*"kind": "benchmark"',
     "html": rb"<!doctype html>",

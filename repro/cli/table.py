@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, CountImported, Metric, Output, Overwrite, Results, Settings
+from repro.cli.options import RESULTS_DEFAULT, CountImported, Metric, Output, Overwrite, ResultsFolders, Settings
 from repro.cli.references import tables_argument
 from repro.errors import UserError, nearest
+from repro.wording import shell_line
 
 if TYPE_CHECKING:
     from repro.analysis import runs
@@ -64,7 +65,7 @@ def table(
     metric: Metric = "last",
     output: Output = None,
     overwrite: Overwrite = False,
-    results: Results = RESULTS_DEFAULT,
+    results: ResultsFolders = [],  # noqa: B006 - its callback gives the default
     variants: Variants = None,
     verdicts: ShownVerdicts = None,
     compact: Compact = False,
@@ -76,7 +77,7 @@ def table(
     from repro.analysis.runs import unread
     from repro.cli.console import console, say
     from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unwritable
-    from repro.cli.references import chosen_tables, command_line
+    from repro.cli.references import chosen_tables
     from repro.cli.terminal_table import drawn
     from repro.tables import RENDERERS, SUFFIXES, gather
     from repro.tables import latex_format as latex
@@ -84,39 +85,71 @@ def table(
     to_people = format_name is None and output is None and on_terminal()
     format_name = format_of(output, format_name, SUFFIXES, default="markdown")
     _refuse(format_name, metric, verdicts, compact=compact, siunitx=siunitx)
+    if verdicts and len(results) > 1:
+        hint = "Give one --results folder, or leave --verdicts out."
+        raise UserError("there is no verdict over several results folders", where="--verdicts", hint=hint)
     if output:
         refuse_unwritable(output, format_name, overwrite=overwrite)
     chosen = chosen_tables(names or [], settings or [])
-    assembled = []
-    for asked in chosen:
-        shown = gather(
-            asked,
-            results,
-            metric=cast("runs.Metric", metric),
-            show_variants=variants,
-            verdicts=cast("Verdicts | None", verdicts),
-            given=chosen,
-            count_imported=count_imported,
-        )
-        assembled.append(replace(shown, compact=compact))
+    look = partial(
+        gather,
+        metric=cast("runs.Metric", metric),
+        show_variants=variants,
+        verdicts=cast("Verdicts | None", verdicts),
+        given=chosen,
+        count_imported=count_imported,
+    )
+    assembled = [replace(_of_folders(asked, results, look), compact=compact) for asked in chosen]
 
-    # The command that gives this output, with every choice in it.
-    words = ["table", *(asked.reference for asked in chosen), "--format", format_name, "--metric", metric]
-    if variants is not None:
-        words.append("--variants" if variants else "--no-variants")
-    words += ["--verdicts", verdicts] if verdicts else []
-    words += ["--compact"] if compact else []
-    words += ["--siunitx"] if siunitx else []
-    words += ["--count-imported"] if count_imported else []
+    choices = {"--variants": variants, "--no-variants": variants is False, "--verdicts": verdicts}
+    choices |= {"--compact": compact, "--siunitx": siunitx, "--count-imported": count_imported}
     if to_people:
         terminal = console()
         terminal.print(drawn(assembled, terminal.width))
     else:
         render = partial(latex.render, siunitx=True) if siunitx else RENDERERS[format_name]
-        deliver(render(assembled, command_line(*words, results=results)), output)
-    for line in _next_steps(chosen, assembled, results, format_name):
+        deliver(render(assembled, _command(chosen, format_name, metric, choices, results)), output)
+    next_steps = _recorded(assembled, results)
+    if len(results) == 1:
+        next_steps = _next_steps(chosen, assembled, results[0], format_name)
+    for line in next_steps:
         say(line, stderr=True)
     fail_if_unread(unread(chain.from_iterable(shown.left_out for shown in assembled)))
+
+
+def _of_folders(table: Table, folders: Sequence[Path], look: Callable[[Table, Path], AssembledTable]) -> AssembledTable:
+    """``table`` with the records of one results folder, or of several side by side."""
+    from repro.tables import lab_names, side_by_side
+
+    if len(folders) == 1:
+        return look(table, folders[0])
+    return side_by_side({name: look(table, folder) for name, folder in zip(lab_names(folders), folders, strict=True)})
+
+
+def _command(
+    chosen: Sequence[Table],
+    format_name: str,
+    metric: str,
+    choices: Mapping[str, str | bool | None],
+    folders: Sequence[Path],
+) -> str:
+    """The command that gives this output, with every choice in it."""
+    from repro.cli.references import command_line
+
+    words = ["table", *(table.reference for table in chosen), "--format", format_name, "--metric", metric]
+    for option, choice in choices.items():
+        if choice:
+            words += [option, choice] if isinstance(choice, str) else [option]
+    if len(folders) == 1:
+        return command_line(*words, results=folders[0])
+    return shell_line(["biasrepro", *words, *chain.from_iterable(("--results", str(folder)) for folder in folders)])
+
+
+def _recorded(assembled: Sequence[AssembledTable], folders: Sequence[Path]) -> list[str]:
+    """How much is recorded in several folders together."""
+    compare = shell_line(["biasrepro", "compare", *map(str, folders[:2])])
+    lines = [f"{shown.id}: {shown.recorded_runs} runs recorded in {len(folders)} folders." for shown in assembled]
+    return [*lines, f"Run by run: `{compare}`."]
 
 
 def _refuse(format_name: str, metric: str, verdicts: str | None, *, compact: bool, siunitx: bool) -> None:

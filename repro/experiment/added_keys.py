@@ -8,7 +8,7 @@ existed. At this value it is left out of configurations and hashes; at any other
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Section of the configuration ("" for a new section), key, neutral value as JSON data. Append; never change a line.
@@ -52,3 +52,13 @@ def _section(configuration: dict[str, Any], section: str) -> dict[str, Any] | No
     for part in section.split(".") if section else ():
         place = place.get(part) if isinstance(place, dict) else None
     return place if isinstance(place, dict) else None
+
+
+def first_difference(first: Any, second: Any, key: str = "", *, names: Sequence[str] = ("there", "here")) -> str:
+    """The first key whose value differs, readable: ``recipe.epochs is 2 there, 200 here``."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        for name in sorted(first.keys() | second.keys()):
+            if first.get(name) != second.get(name):
+                below = f"{key}.{name}" if key else name
+                return first_difference(first.get(name), second.get(name), below, names=names)
+    return f"{key or 'the configuration'} is {first!r} {names[0]}, {second!r} {names[1]}"

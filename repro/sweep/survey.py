@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from repro.analysis.chance import chance_level_percent, is_at_chance
 from repro.analysis.runs import why_left_out
 from repro.analysis.sources import assumed_sources, unlike_assumed
 from repro.errors import DataError
-from repro.experiment.added_keys import with_neutral
+from repro.experiment.added_keys import first_difference, with_neutral
 from repro.experiment.schema import NOTHING, Cell, Run
 from repro.results import RunFolder, RunRecord, find_record, read_failure
 from repro.results.files import file_time, read_each
@@ -108,7 +107,7 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
     match why_left_out(run, record):
         case "configuration":
             wanted = run.configuration(record.sources)
-            detail = _first_difference(with_neutral(record.configuration), with_neutral(wanted))
+            detail = first_difference(with_neutral(record.configuration), with_neutral(wanted))
             return RunState(Stage.FOREIGN, detail, record)
         case "diverged":
             return RunState(Stage.DIVERGED, record.reason, record)
@@ -133,12 +132,3 @@ def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:
     if folder.checkpoint.exists():
         return RunState(Stage.INTERRUPTED)
     return RunState(Stage.MISSING)
-
-
-def _first_difference(recorded: Any, wanted: Any, key: str = "") -> str:
-    """The first key whose value differs, readable: ``recipe.epochs is 2 there, 200 here``."""
-    if isinstance(recorded, dict) and isinstance(wanted, dict):
-        for name in sorted(recorded.keys() | wanted.keys()):
-            if recorded.get(name) != wanted.get(name):
-                return _first_difference(recorded.get(name), wanted.get(name), f"{key}.{name}" if key else name)
-    return f"{key or 'the configuration'} is {recorded!r} there, {wanted!r} here"

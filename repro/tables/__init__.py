@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from repro.tables import csv_format, html_format, json_format, latex_format, markdown_format
 from repro.tables.assemble import assemble
 from repro.tables.gather import gather, modified_siblings
+from repro.tables.labs import lab_names, side_by_side
 from repro.tables.structure import VERDICTS, AssembledTable, Verdicts
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "Verdicts",
     "assemble",
     "gather",
+    "lab_names",
     "modified_siblings",
+    "side_by_side",
 ]
 
 

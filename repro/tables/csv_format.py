@@ -47,6 +47,7 @@ def _record(table: AssembledTable, row: AssembledRow, loss: str, cell: Assembled
         "metric": table.metric,
         "row": row.id,
         "row_table": row.table,
+        **({"lab": row.lab} if row.lab else {}),
         "model": row.title,
         "variant": row.variant,
         "column": cell.column,

@@ -76,7 +76,7 @@ def _section(table: AssembledTable) -> Iterator[str]:
     heads = "".join(f'<th scope="col">{FIGURE_HEADING}<br>{escape(heading.title)}</th>' for heading in table.columns)
     yield f'<thead><tr><th scope="col">Model</th><th></th><th scope="col">Parameters</th>{heads}</tr></thead>'
     for block in blocks(table):
-        yield from _body(block)
+        yield from _body(block, table.labs)
     yield "</table>"
     yield '<ul class="notes">'
     yield from (f"<li>{escape(text)}</li>" for text in legend(table))
@@ -87,13 +87,16 @@ def _section(table: AssembledTable) -> Iterator[str]:
     yield "</section>"
 
 
-def _body(block: Block) -> Iterator[str]:
+def _body(block: Block, labs: Sequence[str]) -> Iterator[str]:
     title = f'<th scope="rowgroup" rowspan="{len(block.lines)}">{escape(block.title)}{_marks(block.marks)}</th>'
     yield '<tbody class="variant">' if block.variant else "<tbody>"
     for line in block.lines:
         head = f'<th scope="row" class="label">{escape(line.label)}</th><td>{escape(line.parameters)}</td>'
         figures = "".join(f"<td>{_entry(entry)}</td>" for entry in line.entries)
-        yield f'<tr class="{_CLASSES.get(line.label, "published")}">{title}{head}{figures}</tr>'
+        lab = line.label.removeprefix(f"{DELTA} ")
+        kind = "published" if lab not in labs else "ours" if lab == line.label else "delta"
+        kind = _CLASSES.get(line.label, kind)
+        yield f'<tr class="{kind}">{title}{head}{figures}</tr>'
         title = ""  # the first line's cell spans them all
     yield "</tbody>"
 

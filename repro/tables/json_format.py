@@ -8,8 +8,8 @@ The document holds ``schema_version`` (1), ``command`` and ``tables``, a list. A
 ``runs``                  ``recorded`` of ``planned`` (cells times ``seeds``); those in the means, counted by
                           ``devices`` and ``code_hashes``
 ``columns``               ``id``, ``title``, ``baseline`` (true for the one that deltas are taken against)
-``rows``                  ``id``, ``table``, ``title``, ``model``, ``variant``, ``marks``,
-                          ``parameters`` (``published_millions``, ``counted``), ``cells``
+``rows``                  ``id``, ``table``, ``title``, ``model``, ``variant``, ``marks``, with several results folders
+                          ``lab`` (a row for each), ``parameters`` (``published_millions``, ``counted``), ``cells``
 ``cells``                 ``column``, ``published`` (``top1_percent``, ``delta_points``), ``ours`` and ``delta``
                           (``mean``, ``std``, ``n``, ``values`` by seed; null if there are none),
                           ``diverged_seeds``, ``marks``; ``imported_seeds`` of ``ours``, if there are any;
@@ -71,6 +71,7 @@ def _row(row: AssembledRow, *, judged: bool) -> dict[str, Any]:
         "title": row.title,
         "model": row.model,
         "variant": row.variant,
+        **({"lab": row.lab} if row.lab else {}),
         "parameters": {"published_millions": row.published_parameters_millions, "counted": row.counted_parameters},
         "cells": [_cell(cell, judged=judged) for cell in row.cells],
         "marks": row.marks,

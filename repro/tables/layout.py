@@ -70,7 +70,18 @@ def spans(text: str) -> Iterator[tuple[str, bool]]:
 
 def blocks(table: AssembledTable, *, usual_n: int | None = None) -> list[Block]:
     """The body, model by model. The number of seeds is not shown if it is ``usual_n`` or 1."""
-    return [_block(row, table, usual_n) for row in table.rows]
+    built: list[Block] = []
+    before = None
+    for row in table.rows:
+        block, key = _block(row, table, usual_n), (row.table, row.id)
+        if key == before:  # of another results folder: below the lines of the one before, without what is printed
+            last, lines = built[-1], [line for line in block.lines if line.label != table.published_as]
+            marks = tuple(dict.fromkeys((*last.marks, *block.marks)))
+            built[-1] = replace(last, marks=marks, lines=(*last.lines, *lines))
+        else:
+            built.append(block)
+        before = key
+    return built
 
 
 def label(table: AssembledTable) -> str:
@@ -111,6 +122,9 @@ def legend(table: AssembledTable, *, usual_n: int | None = None) -> list[str]:
         closing = "Parameters: as printed; in our line, counted on the trained network. "
         closing += f"{MISSING}: not printed or no completed run."
     ours = "Our" if table.compact else "ours:"
+    if table.labs:
+        lines.append(f"{', '.join(table.labs)}: the results folders, each with lines of its own.")
+        ours = "In each:"
     lines.append(f"{ours} top-1 accuracy {epoch}, mean ± sample standard deviation over {over}.")
     if len(table.columns) > 1 and table.compact:
         lines.append(f"In parentheses: ours minus our {baseline}, mean over the seeds common to both.")
@@ -174,12 +188,12 @@ def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None) -> Blo
     counted = f"{row.counted_parameters / 1e6:.2f}M" if row.counted_parameters is not None else MISSING
     if table.compact:
         entries = tuple(_compact_entry(cell, table, usual_n) for cell in row.cells)
-        return Block(row.title, row.marks, row.variant, (Line("", counted, entries),))
-    lines = [Line("ours", counted, tuple(_our_entry(cell, usual_n) for cell in row.cells))]
+        return Block(row.title, row.marks, row.variant, (Line(row.lab, counted, entries),))
+    lines = [Line(row.lab or "ours", counted, tuple(_our_entry(cell, usual_n) for cell in row.cells))]
     if any(not heading.baseline for heading in table.columns):
         cells = zip(table.columns, row.cells, strict=True)
         deltas = (Entry("") if column.baseline else _delta_entry(cell, table, usual_n) for column, cell in cells)
-        lines.append(Line(DELTA, "", tuple(deltas)))
+        lines.append(Line(f"{DELTA} {row.lab}".rstrip(), "", tuple(deltas)))
     if table.verdicts == "words" and any(_word(cell) for cell in row.cells):
         lines.append(Line(VERDICT, "", tuple(Entry(_word(cell)) for cell in row.cells)))
     elif table.verdicts == "words" and any(cell.judgement for cell in row.cells):

@@ -106,7 +106,10 @@ class AssembledCell:
 
 @dataclass(frozen=True)
 class AssembledRow:
-    """A model. ``table`` is the id of the table whose runs these are: a variant's is another than the one it is in."""
+    """A model. ``table`` is the id of the table whose runs these are: a variant's is another than the one it is in.
+
+    ``lab`` names the results folder of the runs, in a table that shows several side by side.
+    """
 
     id: str
     table: str
@@ -117,6 +120,7 @@ class AssembledRow:
     counted_parameters: int | None
     cells: tuple[AssembledCell, ...]
     marks: tuple[str, ...] = ()
+    lab: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ class AssembledTable:
     ``recorded_runs`` of ``planned_runs`` (cells times the table's seeds) have a record under the present configuration,
     diverged and borrowed ones included. ``devices`` and ``code_hashes`` say how many of the runs in the means came from
     which. ``configuration`` is theirs in words, heading and text (without runs, that of the planned ones). ``verdicts``
-    is how judgements are shown, if at all; ``compact`` asks for a single line a model.
+    is how judgements are shown, if at all; ``compact`` asks for a single line a model. ``labs`` are the
+    results folders that it shows side by side, if several.
     """
 
     id: str
@@ -160,3 +165,4 @@ class AssembledTable:
     configuration: tuple[tuple[str, str], ...]
     verdicts: Verdicts | None = None
     compact: bool = False
+    labs: tuple[str, ...] = ()
