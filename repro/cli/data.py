@@ -30,7 +30,7 @@ Name = Annotated[
 def fetch(
     context: typer.Context,
     name: Name,
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files of --from.")] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="More files of --from.")] = None,
     root: Root = ROOT_DEFAULT,
     source: Annotated[
         list[Path] | None,
