@@ -19,6 +19,7 @@ LAYERS = (
     *("errors", "progress", "interruption", "environment", "machine", "wording"),
     *("experiment", "results", "analysis", "tables", "figures", "report"),
     *("data", "losses", "models", "engine", "bench"),
+    *("api", "plugin_files"),
     *("sweep", "cli", "__main__"),
 )
 # What may be imported without PyTorch: whatever answers without training, the command line first of all.

@@ -11,7 +11,7 @@ import typer
 
 from repro.cli import options
 from repro.cli.options import refuse_unused
-from repro.cli.preflight import decode_with_progress, know_images
+from repro.cli.preflight import decode_with_progress, know_images, require_known
 from repro.cli.references import command_line, complete_cell, declared, find_target
 from repro.errors import ConfigError, DataError, UserError
 
@@ -45,6 +45,7 @@ def evaluate(
     device: options.Device = "auto",
     settings: options.Settings = None,
     deterministic: options.Deterministic = False,
+    plugin: options.Plugins = None,
     results: options.Results = options.RESULTS_DEFAULT,
     root: options.Root = options.ROOT_DEFAULT,
     threads: Annotated[
@@ -62,6 +63,7 @@ def evaluate(
         cell, reference = find_target(target, declared(settings, deterministic=deterministic))
         know_images(cell.dataset, root, quiet=as_json)
         found = _from_cell(cell, reference, seed, results)
+    require_known([found.run.cell])
     if not as_json:
         decode_with_progress(found.run.cell.dataset, root)
     shown = _evaluated(found, device, threads, root)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Output, Overwrite, Results, refuse_unused
+from repro.cli.options import RESULTS_DEFAULT, Output, Overwrite, Plugins, Results, refuse_unused
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 
@@ -35,6 +35,7 @@ def export(
         str, typer.Option(metavar="epochs|runs", help="A row for every epoch, or for every run.")
     ] = "epochs",
     overwrite: Overwrite = False,
+    plugin: Plugins = None,
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Export every epoch of every run as CSV or Parquet, one row each, for other tools."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Metric, Overwrite, Results, Settings, refuse_unused
+from repro.cli.options import RESULTS_DEFAULT, Metric, Overwrite, Plugins, Results, Settings, refuse_unused
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 
@@ -44,6 +44,7 @@ def figure(
     metric: Metric = "last",
     overwrite: Overwrite = False,
     results: Results = RESULTS_DEFAULT,
+    plugin: Plugins = None,
     settings: Settings = None,
 ) -> None:
     """Draw a figure as wide as a column of a paper; its caption goes to standard output."""

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from repro.cli.options import Plugins
 from repro.errors import UserError
 
 # As the tables build them: classes and image size in pixels of CIFAR-100 and of Tiny ImageNet.
@@ -37,6 +38,7 @@ def models(
     names: Names = None,
     image_size: ImageSize = None,
     features: Features = None,
+    plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with exact counts.")] = False,
 ) -> None:
     """List the networks: parameters, multiply-accumulates, feature shape, and the parameters that the paper prints."""

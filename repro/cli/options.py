@@ -34,6 +34,26 @@ def folder_path(path: Path) -> Path:
     return path
 
 
+def load_plugins(context: typer.Context, files: list[Path] | None) -> list[Path] | None:
+    """Load the files of ``--plugin``, before the command reads a table. Raises ConfigError."""
+    if files and not context.resilient_parsing:  # completion runs nothing
+        from repro import plugin_files
+
+        plugin_files.load_plugins(files)
+    return files
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        help="A Python file that registers networks, losses or data sets of your own (docs/your-own.md). It is code "
+        "that you run: give only files that you trust. May be repeated.",
+        callback=load_plugins,
+        show_default=False,
+    ),
+]
 Results = Annotated[
     Path,
     typer.Option(

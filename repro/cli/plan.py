@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from repro.cli.options import ADD_OR_LEAVE_OUT, RESULTS_DEFAULT, Results, refuse_unused
+from repro.cli.options import ADD_OR_LEAVE_OUT, RESULTS_DEFAULT, Plugins, Results, refuse_unused
 from repro.cli.references import command_line, tables_argument
 from repro.errors import UserError
 
@@ -85,6 +85,7 @@ def plan(
     declare: Declare = False,
     unseen: Unseen = False,
     at: At = None,
+    plugin: Plugins = None,
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Plan before running: seeds for each cell, GPU-hours, the order for the soonest answers. Trains nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from repro.errors import UserError
 
 if TYPE_CHECKING:
-    from repro.experiment.schema import DatasetChoice, Run
+    from repro.experiment.schema import Cell, DatasetChoice, Run
     from repro.sweep.selection import Plan
 
 
@@ -55,6 +55,28 @@ def require_space(results: Path, plan: Plan, at_once: int, *, keep_weights: bool
             where=str(results),
             hint="Free disk space (`biasrepro verify` lists what may be deleted), or choose another --results folder.",
         )
+
+
+def require_known(cells: Iterable[Cell]) -> None:
+    """Raise ConfigError for a network, a loss or a data set whose plugin is not loaded, or that torchvision has not.
+
+    It also builds the networks of torchvision, without memory for their weights.
+    """
+    from repro.experiment.catalog import builder_of, dataset_facts, loss, network
+    from repro.experiment.plugins import is_torchvisions, plugin_of
+
+    built: set[str] = set()
+    for cell in {cell.id: cell for cell in cells}.values():
+        builder_of(loss(cell.column.loss))
+        builder_of(network(cell.row.model))
+        if plugin_of(cell.dataset.name) is not None:
+            dataset_facts(cell.dataset.name)
+        if is_torchvisions(cell.row.model) and cell.row.id not in built:
+            from repro.models.describe import describe_model
+
+            options = cell.row.options.model_dump()
+            describe_model(cell.row.model, cell.dataset.num_classes, cell.dataset.side_pixels, **options)
+            built.add(cell.row.id)
 
 
 def prepare_images(choice: DatasetChoice, root: Path, *, finished: bool) -> None:

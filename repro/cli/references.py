@@ -12,6 +12,7 @@ import typer
 
 from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT
 from repro.errors import ConfigError
+from repro.experiment.plugins import plugin_options
 from repro.wording import shell_line
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def command_line(*arguments: str, results: Path, root: Path | None = None) -> st
         words += ["--results", str(results)]
     if root is not None and root != Path(os.environ.get("BIASREPRO_DATA") or ROOT_DEFAULT).expanduser():
         words += ["--root", str(root)]
-    return shell_line(words)
+    return shell_line([*words, *plugin_options()])
 
 
 def complete_table(incomplete: str) -> list[str]:

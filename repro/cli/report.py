@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, CountImported, Metric, Overwrite, Results, Settings
+from repro.cli.options import RESULTS_DEFAULT, CountImported, Metric, Overwrite, Plugins, Results, Settings
 from repro.cli.references import tables_argument
 from repro.errors import UserError
+from repro.experiment.plugins import plugin_options
 from repro.wording import shell_line
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def report(
     metric: Metric = "last",
     overwrite: Overwrite = False,
     results: Results = RESULTS_DEFAULT,
+    plugin: Plugins = None,
     settings: Settings = None,
     count_imported: CountImported = False,
 ) -> None:
@@ -57,7 +59,7 @@ def report(
     found = gather_report(results, chosen, cast("runs.Metric", metric), count_imported=count_imported)
     again = ["report", *map(_shown_reference, chosen), "--format", format_name, "--metric", metric]
     again += ["--count-imported"] if count_imported else []
-    again += ["-o", output.name] if output else []
+    again += [*(["-o", output.name] if output else []), *plugin_options()]
     text = FORMATS[format_name](found, _commands(found, again))
     deliver(text, output)
     for line in _next_steps(found, results):
@@ -71,7 +73,8 @@ def _commands(found: Report, again: Sequence[str]) -> list[str]:
     facts = [table.dataset.facts for table in tables]
     data = dict.fromkeys(known.name for known in facts if known is not None and known.archives)
     commands = [["data", "fetch", name] for name in data]
-    commands += [["sweep", _shown_reference(table), "--seeds", str(table.seeds)] for table in tables]
+    own = plugin_options()
+    commands += [["sweep", _shown_reference(table), "--seeds", str(table.seeds), *own] for table in tables]
     return [shell_line(["biasrepro", *words]) for words in (*commands, again)]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import ADD_OR_LEAVE_OUT, RESULTS_DEFAULT, Results, Settings, refuse_unused
+from repro.cli.options import ADD_OR_LEAVE_OUT, RESULTS_DEFAULT, Plugins, Results, Settings, refuse_unused
 from repro.cli.references import command_line, complete_table, with_settings
 from repro.errors import RunFailure, UserError
 
@@ -35,6 +35,7 @@ def status(
     every: Annotated[
         float, typer.Option(min=0.5, max=86_400, metavar="SECONDS", help="With --watch: how often.")
     ] = 5.0,
+    plugin: Plugins = None,
     results: Results = RESULTS_DEFAULT,
 ) -> None:
     """Show where the runs of a table stand, why some failed, and what to do next.

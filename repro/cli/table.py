@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, CountImported, Metric, Output, Overwrite, ResultsFolders, Settings
+from repro.cli.options import (
+    RESULTS_DEFAULT,
+    CountImported,
+    Metric,
+    Output,
+    Overwrite,
+    Plugins,
+    ResultsFolders,
+    Settings,
+)
 from repro.cli.references import tables_argument
 from repro.errors import UserError, nearest
 from repro.wording import shell_line
@@ -70,6 +79,7 @@ def table(
     verdicts: ShownVerdicts = None,
     compact: Compact = False,
     siunitx: Siunitx = False,
+    plugin: Plugins = None,
     settings: Settings = None,
     count_imported: CountImported = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repro.cli import options
-from repro.cli.preflight import prepare_images
+from repro.cli.preflight import prepare_images, require_known
 from repro.cli.references import complete_cell, declared, find_target
 from repro.cli.tensorboard import TensorBoardLog
 from repro.engine.recording import Recording
@@ -19,7 +19,7 @@ from repro.errors import Interrupted, UserError
 from repro.progress import Listener, Progress
 
 if TYPE_CHECKING:
-    from repro.experiment.schema import Run
+    from repro.experiment.schema import Cell, Run
     from repro.results import RunFolder
 
 Target = Annotated[
@@ -46,6 +46,7 @@ def train(
     device: options.Device = "auto",
     settings: options.Settings = None,
     deterministic: options.Deterministic = False,
+    plugin: options.Plugins = None,
     results: options.Results = options.RESULTS_DEFAULT,
     root: options.Root = options.ROOT_DEFAULT,
     node_data: options.NodeData = None,
@@ -66,7 +67,7 @@ def train(
     from repro.interruption import StopRequests, leave_at_once
     from repro.results import RunFolder
 
-    cell, reference = find_target(target, declared(settings, deterministic=deterministic))
+    cell, reference = _known_target(target, declared(settings, deterministic=deterministic))
     run = Run(cell=cell, seed=seed)
     folder, for_people = RunFolder.of(results, run), progress != "json"
     # A worker may get two signals, from the scheduler and from its sweep: it still saves a checkpoint.
@@ -98,6 +99,13 @@ def train(
         say_result(record, folder, reference, trained_before=trained_before, keep_weights=keep_weights)
     if record.status == "diverged":
         raise typer.Exit(1)
+
+
+def _known_target(target: str, settings: Sequence[str]) -> tuple[Cell, str]:
+    """The cell to train and its reference. Raises UserError, also for one whose plugin is not loaded."""
+    cell, reference = find_target(target, settings)
+    require_known([cell])
+    return cell, reference
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,7 +72,11 @@ def hash_of(package: Path, roots: Iterable[str], choices: str = "") -> str:
     with the files beside it that it imports.
     """
     code = _Code(package.parent)
-    left = [code.root(*root.split(":")) for root in roots]
+    return _hash(code, [code.root(*root.split(":")) for root in roots], choices)
+
+
+def _hash(code: _Code, left: list[Place], choices: str = "") -> str:
+    """SHA-256 (hex) of ``choices`` and all ``code`` that is reached from the places ``left``."""
     found: dict[Place, str] = {}
     while left:
         place = left.pop()
@@ -84,17 +89,44 @@ def hash_of(package: Path, roots: Iterable[str], choices: str = "") -> str:
     return digest.hexdigest()
 
 
-class _Code:
-    """The code that is followed: this package's ``PARTS`` in ``folder``, and files of the user's own."""
+@dataclass(frozen=True)
+class OwnCode:
+    """A file of the user's own with ``files``, those beside it that it imports; ``sha256`` is of their code.
 
-    def __init__(self, folder: Path) -> None:
+    ``unfollowed`` is a folder beside them that is imported and not in it.
+    """
+
+    sha256: str
+    files: tuple[Path, ...]
+    unfollowed: str | None
+
+
+def own_code(module: str) -> OwnCode:
+    """The code of a user's own imported ``module``, without what it reaches of this package."""
+    code = _Code(PACKAGE.parent, parts=())
+    digest = _hash(code, [code.root(module, WHOLE)])
+    return OwnCode(digest, tuple(code.own.values()), code.unfollowed)
+
+
+def forget_files() -> None:
+    """Read files again: a plugin may have changed."""
+    _parsed.cache_clear()
+    code_hash.cache_clear()
+
+
+class _Code:
+    """The code that is followed: ``parts`` of this package in ``folder``, and files of the user's own."""
+
+    def __init__(self, folder: Path, parts: tuple[str, ...] = PARTS) -> None:
         self._folder = folder
-        self._own: dict[str, Path] = {}
+        self._parts = parts
+        self.own: dict[str, Path] = {}
+        self.unfollowed: str | None = None
 
     def root(self, module: str, name: str) -> Place:
         """The place of an entry, which may be in a file of the user's own."""
         if not module.startswith("repro.") and (spec := find_spec(module)) is not None and spec.origin is not None:
-            self._own[module] = Path(spec.origin)
+            self.own[module] = Path(spec.origin)
         return module, name
 
     def read(self, module: str, name: str) -> tuple[str, list[Place]]:
@@ -103,7 +135,7 @@ class _Code:
         assert path is not None
         texts, imports = _parsed(path)
         reached: list[Place | None] = [(module, "")]
-        if module in self._own or (name not in texts and name not in imports):
+        if module in self.own or (name not in texts and name not in imports):
             reached += [(module, defined) for defined in texts]
         text = texts.get(name, "")
         lines = {text}
@@ -122,8 +154,12 @@ class _Code:
     def _place(self, dotted: str, user: str) -> Place | None:
         """The place of a dotted name that is used in module ``user``; None where its code is not followed."""
         first = dotted.partition(".")[0]
-        if user in self._own and (beside := self._own[user].with_name(f"{first}.py")).exists():
-            self._own.setdefault(first, beside)
+        if user in self.own and first != "repro":
+            beside = self.own[user].with_name(f"{first}.py")
+            if beside.exists():
+                self.own.setdefault(first, beside)
+            elif any(beside.with_suffix("").glob("*.py")):
+                self.unfollowed = first
         module, name = dotted, WHOLE
         while module and module not in INFORMING:
             if self._file(module) is not None:
@@ -133,8 +169,8 @@ class _Code:
 
     def _file(self, module: str) -> Path | None:
         """The file of a module that is followed; None for any other."""
-        if not module.startswith(PARTS):
-            return self._own.get(module)
+        if not module.startswith(self._parts):
+            return self.own.get(module)
         base = self._folder / module.replace(".", "/")
         return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.exists()), None)
 

@@ -11,6 +11,7 @@ from repro.engine.device import DeviceSettings
 from repro.engine.provenance import environment_facts, hash_of_code
 from repro.engine.recording import Recording
 from repro.engine.state import TrainingState
+from repro.experiment.plugins import PLUGINS
 from repro.experiment.schema import Run
 from repro.results import Provenance, RunRecord
 from repro.results.weights_file import KeptWeights
@@ -58,6 +59,7 @@ def conclude(
             data_source=dataset.source,
             data_fingerprint=dataset.fingerprint,
             data_counts=_counts(dataset),
+            plugins={PLUGINS[name].file.name: PLUGINS[name].sha256 for name in cell.sources if name in PLUGINS},
             started_at=state.started_at,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             duration_seconds=state.run_seconds,

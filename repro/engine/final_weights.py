@@ -16,7 +16,7 @@ from repro.engine.learner import Learner
 from repro.engine.provenance import environment_facts, hash_of_code
 from repro.errors import DataError
 from repro.experiment.schema import Run
-from repro.models.torchvision_networks import WithFeatures
+from repro.models.classifier import WithFeatures
 from repro.results import RunRecord
 from repro.results.weights_file import METADATA_KEY
 

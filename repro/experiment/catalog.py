@@ -1,7 +1,6 @@
 """Networks, losses and data sets by name: one entry each, with everything that any part of the package needs of it.
 
-An entry names its code as ``module:function``; ``imported`` imports it when it is needed. ``register`` adds an entry
-in this process only: the workers of a sweep know the entries of this file.
+An entry names its code as ``module:function``; ``imported`` imports it when it is needed.
 
 A plain name is an entry of this file. A name with a slash, ``my_study/tinynet``, is of the plugin ``my_study``, whose
 entries are known once its file is loaded. Its tables can be read, and its records shown, without the file.
@@ -247,7 +246,7 @@ def network(name: str) -> Network:
 
 def loss(name: str) -> Loss:
     """The loss of that name; one without a builder if its plugin is not loaded. Raises ConfigError for no name."""
-    return LOSSES.get(name) or Loss(checked_name("loss", name, LOSSES), builder="", weighted=True)
+    return LOSSES.get(name) or Loss(checked_name("loss", name, LOSSES), builder="", weighted=True, label_smoothing=True)
 
 
 def dataset_facts(name: str) -> DatasetFacts:
@@ -272,15 +271,13 @@ def builder_of(entry: Network | Loss) -> Any:
     return imported(entry.builder)
 
 
-def register(entry: Network | Loss | DatasetFacts) -> None:
-    """Add an entry under its name. Raises ConfigError if another entry has that name."""
-    catalogs: dict[type, dict[str, Any]] = {Network: NETWORKS, Loss: LOSSES, DatasetFacts: DATASETS}
-    if catalogs[type(entry)].setdefault(entry.name, entry) != entry:
-        raise ConfigError(f"the name '{entry.name}' is taken", hint="Choose another name.")
+PROVIDED: dict[str, Any] = {}  # by plugins, under such a path
 
 
 def imported(path: str) -> Any:
     """The object that ``module:name`` names. Raises ConfigError if it cannot be imported."""
+    if path in PROVIDED:
+        return PROVIDED[path]
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)

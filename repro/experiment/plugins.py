@@ -8,6 +8,7 @@ form because looking one up imports PyTorch.
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,15 @@ from repro.errors import ConfigError, nearest
 
 @dataclass(frozen=True)
 class Plugin:
-    """A loaded plugin: ``name`` is its file's without ``.py``, ``sha256`` of its code and of the files it imports."""
+    """A loaded plugin: ``name`` is its file's without ``.py``.
+
+    ``sha256`` is of its code and of that of ``files``: the file, and those beside it that it imports.
+    """
 
     name: str
     file: Path
     sha256: str
+    files: tuple[Path, ...] = ()
 
 
 PLUGINS: dict[str, Plugin] = {}
@@ -46,6 +51,18 @@ def known_sources(names: Iterable[str]) -> dict[str, str | None]:
     """The plugins that ``names`` are of, with the hash of each; None for one that is not loaded."""
     plugins = sorted({plugin for name in names if (plugin := plugin_of(name)) is not None})
     return {plugin: PLUGINS[plugin].sha256 if plugin in PLUGINS else None for plugin in plugins}
+
+
+def plugin_options() -> list[str]:
+    """The options of the command line that load the plugins of this process again."""
+    return [word for plugin in PLUGINS.values() for word in ("--plugin", str(plugin.file))]
+
+
+def place_in_plugin(error: BaseException) -> str | None:
+    """The file and line of a plugin that raised ``error``, or called what did; None if no plugin was involved."""
+    files = {str(file) for plugin in PLUGINS.values() for file in plugin.files}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
 
 
 def is_taken_by_form(kind: str, name: str) -> bool:

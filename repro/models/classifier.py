@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
+
+from repro.errors import ConfigError, nearest
 
 
 class ImageClassifier(nn.Module):
@@ -30,3 +34,40 @@ class ImageClassifier(nn.Module):
 def pooled(*classifier: nn.Module) -> nn.Sequential:
     """A head: global average pooling, then ``classifier`` on (N, C)."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *classifier)
+
+
+class WithFeatures(nn.Module):
+    """A network with the output of one of its modules: ``(logits, features)`` of images (N, 3, H, W).
+
+    Features are (N, C, h, w), or (N, L, D) of a transformer's tokens. Raises ConfigError if there is no such module.
+    """
+
+    def __init__(self, network: nn.Module, features: str) -> None:
+        super().__init__()
+        self.network = network
+        self.feature_module = features
+        self._outputs: list[Tensor] = []  # of the present call
+        modules = dict(network.named_modules())
+        if features not in modules:
+            raise ConfigError(f"the network has no module '{features}'", hint=nearest(features, modules))
+        modules[features].register_forward_hook(self._keep)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``(logits, features)`` of ``images``, float (N, 3, H, W)."""
+        self._outputs.clear()
+        logits = self.network(images)
+        return logits, self._outputs.pop()
+
+    def _keep(self, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        self._outputs.append(output)
+
+
+def require_features(network: nn.Module, _inputs: Any, returned: Any) -> None:
+    """A forward hook. Raises ConfigError if a network returns anything but logits (N, K) and features (N, ...)."""
+    parts = returned if isinstance(returned, tuple) else (returned,)
+    dimensions = [part.ndim if isinstance(part, Tensor) else 0 for part in parts]
+    if len(parts) != 2 or dimensions[0] != 2 or dimensions[1] < 2:
+        raise ConfigError(
+            f"the network {type(network).__name__} does not return a pair of logits (N, K) and features (N, C, H, W)",
+            hint="If it returns logits alone, name the module of its features: @network(features='layer4').",
+        )

@@ -18,33 +18,11 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from repro.errors import ConfigError, nearest
+from repro.models.classifier import WithFeatures
 from repro.wording import one_line
 
 # What the networks of torchvision pool their last feature map with.
 _POOLING = {nn.functional.adaptive_avg_pool2d, torch.mean, Tensor.mean}
-
-
-class WithFeatures(nn.Module):
-    """A network with the output of one of its modules: ``(logits, features)`` of images (N, 3, H, W).
-
-    Features are (N, C, h, w), or (N, L, D) of a transformer's tokens.
-    """
-
-    def __init__(self, network: nn.Module, features: str) -> None:
-        super().__init__()
-        self.network = network
-        self.feature_module = features
-        self._outputs: list[Tensor] = []  # of the present call
-        network.get_submodule(features).register_forward_hook(self._keep)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(logits, features)`` of ``images``, float (N, 3, H, W)."""
-        self._outputs.clear()
-        logits = self.network(images)
-        return logits, self._outputs.pop()
-
-    def _keep(self, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        self._outputs.append(output)
 
 
 def torchvision_network(num_classes: int, *, name: str, image_size: int, features: str | None = None) -> WithFeatures:

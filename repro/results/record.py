@@ -76,6 +76,7 @@ class Provenance(StrictRecord):
     data_source: Text = ""
     data_fingerprint: Text = ""
     data_counts: dict[Text, Count] = Field({})
+    plugins: dict[Text, Text] = Field({})
     started_at: Text
     finished_at: Text
     duration_seconds: Seconds

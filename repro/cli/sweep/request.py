@@ -21,6 +21,7 @@ from repro.cli.options import (
     Deterministic,
     KeepWeights,
     NodeData,
+    Plugins,
     Results,
     Root,
     Settings,
@@ -78,6 +79,7 @@ class SweepRequest:
         int | None, typer.Option(min=1, max=1024, metavar="N", help="Runs at a time on the CPU. Default: one per core.")
     ] = None
     threads: Threads = None
+    plugin: Plugins = None
     settings: Settings = None
     deterministic: Deterministic = False
     only: Annotated[

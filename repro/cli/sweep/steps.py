@@ -9,7 +9,7 @@ from pathlib import Path
 
 from repro.analysis.evidence import lending_cells
 from repro.cli.console import say
-from repro.cli.preflight import make_data_ready, require_space, require_writable
+from repro.cli.preflight import make_data_ready, require_known, require_space, require_writable
 from repro.cli.references import command_line
 from repro.cli.sweep.placement import choose_local_slots
 from repro.cli.sweep.request import SweepRequest, listed
@@ -48,6 +48,7 @@ def sweep_selection(request: SweepRequest) -> int:
 def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
     """Train those of ``runs`` that are unfinished, or show what that would do; returns the exit code."""
     backend = request.backend
+    require_known(run.cell for run in runs)
 
     # Plan: which runs are left?
     lending = lending_cells(request.results, request.table)
@@ -107,6 +108,8 @@ def job_of(request: SweepRequest, run: Run) -> Job:
         arguments.append("--keep-weights")
     if request.tensorboard is not None:
         arguments += ["--tensorboard", shared(request.tensorboard)]
+    for file in request.plugin or ():
+        arguments += ["--plugin", shared(file)]
     if request.node_data is not None:
         arguments += ["--node-data", str(request.node_data)]
     return Job(run, RunFolder.of(request.results, run), tuple(arguments))

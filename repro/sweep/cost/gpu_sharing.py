@@ -10,10 +10,13 @@ import json
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro.experiment.plugins import PLUGINS
 from repro.experiment.schema import Cell, Run
 from repro.machine import GpuMemory
+from repro.plugin_files import load_plugins
 from repro.sweep.cost.measure import probe, training_on_random_images
 from repro.sweep.devices.packing import CONTEXT_BYTES, Shared
 from repro.sweep.devices.slots import Slot
@@ -32,7 +35,8 @@ def measure_together(cell: Cell, slot: Slot, jobs: int, seconds: float = SECONDS
     with ExitStack() as stack:
         processes = [stack.enter_context(probe(_MODULE, slot)) for _ in range(jobs)]
         for process in processes:
-            process.send({"run": run, "device": slot.device, "threads": slot.threads})
+            request = {"run": run, "device": slot.device, "threads": slot.threads}
+            process.send(request | {"plugins": [str(plugin.file) for plugin in PLUGINS.values()]})
         for process in processes:
             process.receive()  # it is ready
         for process in processes:
@@ -58,6 +62,7 @@ def main() -> None:
         free, total = torch.cuda.mem_get_info()
         _answer(uuid=str(torch.cuda.get_device_properties(0).uuid), total=total, free=free)
         return
+    load_plugins(map(Path, request["plugins"]))
     run = Run.model_validate(request["run"])
     recipe, facts = run.cell.recipe, run.cell.dataset.known_facts
     part = run.cell.dataset.num_classes / facts.num_classes

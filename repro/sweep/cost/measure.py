@@ -17,13 +17,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from subprocess import PIPE
 from typing import IO, TYPE_CHECKING, Any
 
 from repro.engine.faults import explain
 from repro.errors import UserError
+from repro.experiment.plugins import PLUGINS
 from repro.experiment.schema import Cell, Run
 from repro.machine import python_command
+from repro.plugin_files import load_plugins
 from repro.sweep.cost.estimate import UNKNOWN, Cost
 from repro.sweep.devices.slots import Slot
 
@@ -86,7 +89,8 @@ def measure(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL
     """
     runs = [Run(cell=cell, seed=0).model_dump(mode="json") for cell in cells]
     with probe("repro.sweep.cost.measure", slot) as process:
-        process.send({"runs": runs, "seconds": seconds, "device": slot.device, "threads": slot.threads})
+        request = {"runs": runs, "seconds": seconds, "device": slot.device, "threads": slot.threads}
+        process.send(request | {"plugins": [str(plugin.file) for plugin in PLUGINS.values()]})
         for _ in cells:
             yield Cost(**process.receive())
 
@@ -94,6 +98,7 @@ def measure(cells: Sequence[Cell], slot: Slot, seconds: float = SECONDS_PER_CELL
 def main() -> None:
     """Read a request from standard input; write one line of JSON per cell."""
     request = json.loads(sys.stdin.readline())
+    load_plugins(map(Path, request["plugins"]))
     for data in request["runs"]:
         run = Run.model_validate(data)
         try:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.errors import UserError
+from repro.experiment.plugins import PLUGINS
 from repro.experiment.schema import Cell, Run
 from repro.machine import python_command
+from repro.plugin_files import load_plugins
 from repro.sweep.cost.estimate import BYTES_PER_NUMBER, NUMBERS_PER_PARAMETER, cost_key
 from repro.sweep.devices.packing import CONTEXT_BYTES
 
@@ -33,7 +36,8 @@ def estimated_bytes(cell: Cell) -> int:
     key = cost_key(cell)
     if key not in _known:
         request = Run(cell=cell, seed=0).model_dump_json()
-        command = python_command("repro.sweep.cost.memory_estimate")
+        plugins = [str(plugin.file) for plugin in PLUGINS.values()]
+        command = [*python_command("repro.sweep.cost.memory_estimate"), *plugins]
         try:
             done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=_SECONDS, check=True)
             _known[key] = int(done.stdout)
@@ -79,4 +83,5 @@ def estimate(run: Run) -> int:
 
 
 if __name__ == "__main__":
+    load_plugins(map(Path, sys.argv[1:]))
     print(estimate(Run.model_validate_json(sys.stdin.read())))

@@ -1,0 +1,192 @@
+"""What a plugin needs: a Python file of yours that adds networks, losses and data sets, given with ``--plugin FILE``.
+
+    from repro.api import dataset, loss, network
+
+    @network
+    def tinynet(num_classes: int) -> nn.Module: ...
+
+In a file ``my_study.py`` this is ``model: my_study/tinynet`` of a row. Each decorator registers what follows it and
+returns it unchanged; where no plugin is being loaded, as in your own tests, it only returns it. docs/your-own.md has an
+example.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar, overload
+
+from repro.errors import ConfigError
+from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, PROVIDED, DatasetFacts, Loss, Network
+from repro.experiment.plugins import plugin_of
+
+__all__ = ["dataset", "loss", "network"]
+
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+
+_loading: list[str] = []  # the plugin that is being loaded, if one is
+
+
+@overload
+def network(build: Builder) -> Builder: ...
+@overload
+def network(*, name: str | None = None, features: str | None = None) -> Callable[[Builder], Builder]: ...
+def network(build: Any = None, *, name: str | None = None, features: str | None = None) -> Any:
+    """Register a function or class that builds a network, by its own name or by ``name``.
+
+    It is called with ``num_classes``, and with ``image_size`` (pixels) if it has such a parameter, and returns an
+    ``nn.Module``. This maps images, float (N, 3, H, W), to ``(logits, features)``: logits (N, num_classes) and the last
+    feature map (N, C, H, W), or tokens (N, L, D). If it returns logits alone, ``features`` names the module of it whose
+    output are the features. Draw weights from torch's global generator: it is seeded before.
+    """
+    if build is None:
+        return partial(network, name=name, features=features)
+
+    def add(full_name: str, path: str) -> None:
+        PROVIDED[path] = partial(_built_network, build, full_name, features)
+        takes_image_size = "image_size" in _parameters(build)
+        NETWORKS[full_name] = Network(full_name, path, takes_image_size=takes_image_size)
+
+    return _registered("network", NETWORKS, build, name, add)
+
+
+@overload
+def loss(build: Builder) -> Builder: ...
+@overload
+def loss(*, name: str | None = None) -> Callable[[Builder], Builder]: ...
+def loss(build: Any = None, *, name: str | None = None) -> Any:
+    """Register a function or class that builds a loss, by its own name or by ``name``.
+
+    It is called with those of ``alpha``, ``beta``, ``normalization`` (of the table's ``weighting``) and
+    ``label_smoothing`` that it has as parameters, and returns an ``nn.Module``. This is called with ``logits`` (N, K),
+    ``features`` and int64 ``targets`` (N,), by keyword, and returns the losses (N,) of the samples, float32; or a pair:
+    such losses, already weighted, and their weights (N,). Training takes the mean. State belongs into buffers.
+    """
+    if build is None:
+        return partial(loss, name=name)
+
+    def add(full_name: str, path: str) -> None:
+        parameters = _parameters(build)
+        PROVIDED[path] = partial(_built_loss, build, full_name, parameters)
+        smoothed = "label_smoothing" in parameters
+        LOSSES[full_name] = Loss(full_name, path, weighted=True, label_smoothing=smoothed)
+
+    return _registered("loss", LOSSES, build, name, add)
+
+
+def dataset(
+    *,
+    num_classes: int,
+    image_size: int,
+    train_count: int,
+    test_count: int,
+    name: str | None = None,
+    title: str | None = None,
+) -> Callable[[Builder], Builder]:
+    """Register a function that returns a data set, by its own name or by ``name``; counts are of images.
+
+    It is called without arguments whenever a run starts, and returns ``(train_images, train_labels), (test_images,
+    test_labels)``: NumPy arrays, images uint8 (N, 3, image_size, image_size), labels from 0 to ``num_classes`` - 1.
+    """
+
+    def register(load: Builder) -> Builder:
+        def add(full_name: str, path: str) -> None:
+            PROVIDED[path] = partial(_decoded, load)
+            DATASETS[full_name] = DatasetFacts(
+                full_name,
+                title or full_name,
+                num_classes=num_classes,
+                image_size=image_size,
+                train_count=train_count,
+                test_count=test_count,
+                source=f"the plugin {plugin_of(full_name)}",
+                decoder=path,
+            )
+
+        return _registered("data set", DATASETS, load, name, add)
+
+    return register
+
+
+@contextmanager
+def loading(plugin: str) -> Iterator[None]:
+    """While this is active, decorators register for ``plugin``."""
+    _loading.append(plugin)
+    try:
+        yield
+    finally:
+        _loading.pop()
+
+
+def _registered(
+    kind: str, names: Mapping[str, Any], build: Builder, name: str | None, add: Callable[[str, str], None]
+) -> Builder:
+    """``build``, added under its name if a plugin is being loaded. Raises ConfigError for a name that cannot be."""
+    if not _loading:
+        return build
+    plugin = _loading[-1]
+    own_name = name or getattr(build, "__name__", "")
+    full_name = f"{plugin}/{own_name}"
+    code = getattr(build, "__code__", None)
+    where = f"{code.co_filename}:{code.co_firstlineno}" if code else None
+    if not callable(build):
+        what = f"a {type(build).__name__} cannot be registered as a {kind}"
+        raise ConfigError(what, where=where, hint="Decorate a function or a class.")
+    if plugin_of(full_name) is None:
+        raise ConfigError(f"{own_name!r} cannot be a name", where=where, hint="Use letters, digits, '_', '-' and '.'.")
+    if full_name in names:
+        raise ConfigError(f"two of this file are the {kind} '{own_name}'", where=where, hint="Give one another name.")
+    add(full_name, f"{plugin}:{kind.replace(' ', '_')}.{own_name}")
+    return build
+
+
+def _parameters(build: Callable[..., Any]) -> set[str]:
+    """The names of the parameters of ``build``."""
+    try:
+        return set(inspect.signature(build).parameters)
+    except (TypeError, ValueError):  # a class written in C
+        return set()
+
+
+def _built_network(build: Callable[..., Any], name: str, features: str | None, *args: Any, **options: Any) -> Any:
+    """The network that ``build`` returns, with features, and a check of what it returns."""
+    from repro.models.classifier import WithFeatures, require_features
+
+    built = _module(build(*args, **options), "network", name)
+    if features is not None:
+        return WithFeatures(built, features)
+    built.register_forward_hook(require_features)
+    return built
+
+
+def _built_loss(build: Callable[..., Any], name: str, parameters: set[str], **options: Any) -> Any:
+    """The loss that ``build`` returns."""
+    return _module(build(**{key: value for key, value in options.items() if key in parameters}), "loss", name)
+
+
+def _module(built: Any, kind: str, name: str) -> Any:
+    """``built``. Raises ConfigError if it is no module."""
+    from torch import nn
+
+    if not isinstance(built, nn.Module):
+        raise ConfigError(f"the {kind} {name} is a {type(built).__name__}, not a torch.nn.Module")
+    return built
+
+
+def _decoded(load: Callable[[], Any], facts: DatasetFacts) -> Any:
+    """What ``load`` returns, as decoded images. Raises ConfigError if it is not two pairs of arrays."""
+    import numpy as np
+
+    from repro.data.decoded import DecodedImages
+
+    try:
+        (train_images, train_labels), (test_images, test_labels) = load()
+        train_labels, test_labels = (np.asarray(labels).astype(np.int64) for labels in (train_labels, test_labels))
+        images = [np.ascontiguousarray(images) for images in (train_images, test_images)]
+    except (TypeError, ValueError) as error:
+        what = f"the data set {facts.name} does not return (train_images, train_labels), (test_images, test_labels)"
+        raise ConfigError(what, hint=str(error)) from error
+    classes = tuple(str(index) for index in range(facts.num_classes))
+    return DecodedImages(images[0], train_labels, images[1], test_labels, classes)
