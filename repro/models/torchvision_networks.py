@@ -46,7 +46,7 @@ def torchvision_network(num_classes: int, *, name: str, image_size: int, feature
 def _build(name: str, num_classes: int, image_size: int) -> nn.Module:
     """The network as torchvision builds it, without auxiliary heads, for images of ``image_size`` if that matters."""
     options: dict[str, Any] = {}
-    device = torch.get_default_device()
+    wanted = device = torch.get_default_device()
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": True}
     elif name.startswith("vit_"):
@@ -57,7 +57,7 @@ def _build(name: str, num_classes: int, image_size: int) -> nn.Module:
         device = torch.device("cpu")  # it computes its widths with tensors
     with device:
         network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
-    return network.to(torch.get_default_device())
+    return network if device == wanted else network.to(wanted)
 
 
 def _outputs_of(network: nn.Module, image_size: int) -> tuple[dict[str, Any], Tensor | None]:

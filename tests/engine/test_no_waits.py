@@ -27,7 +27,8 @@ from repro.models import build_model
 
 BATCH, CLASSES = 4, 10
 # Hundreds of layers take seconds even without values; the quick tests have one of each family.
-QUICK = {"shufflenetv2_x0_5", "mobilenetv2_x0_75", "squeezenet", "resnet18"}
+QUICK = {"shufflenetv2_x0_5", "mobilenetv2_x0_75", "squeezenet", "resnet18", "torchvision/squeezenet1_1"}
+TORCHVISION = [f"torchvision/{name}" for name in ("squeezenet1_1", "mobilenet_v3_small", "densenet121", "swin_t")]
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,7 @@ def test_a_wait_within_a_step_is_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NETWORKS]
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in (*NETWORKS, *TORCHVISION)]
 )
 def test_no_network_waits(name: str) -> None:
     model = build_model(name, CLASSES, 64).train()
