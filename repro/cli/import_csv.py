@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Results, Settings
+from repro.cli.options import RESULTS_DEFAULT, Plugins, Results, Settings
 from repro.cli.references import command_line, complete_table, with_settings
 from repro.errors import UserError
 from repro.wording import counted, shell_line
@@ -40,6 +40,7 @@ def import_csv(
             show_default=False,
         ),
     ],
+    plugin: Plugins = None,
     settings: Settings = None,
     results: Results = RESULTS_DEFAULT,
 ) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,10 +49,21 @@ def records_of_csv(path: Path, table: Table) -> list[RunRecord]:
             raise DataError(f"cannot be read: {error.strerror}", where=str(path), hint="Name a CSV file.") from error
         raise reading_failed(error, path) from error
     curves = _curves(_lines(raw, path), path, table)
+    _refuse_unknown_sources((curve.run for curve in curves), path, table)
     digest, now = hashlib.sha256(raw).hexdigest(), datetime.now(UTC).isoformat(timespec="seconds")
     order = {cell.id: index for index, cell in enumerate(table.cells)}
     in_order = sorted(curves, key=lambda curve: (order[curve.run.cell.id], curve.run.seed))
     return [_record(curve, Imported(file=path.name, sha256=digest, line=curve.line, at=now)) for curve in in_order]
+
+
+def _refuse_unknown_sources(runs: Iterable[Run], path: Path, table: Table) -> None:
+    """Raise DataError if a plugin is not loaded, or images are not decoded: a record without their hash is of none."""
+    unknown = {name for run in runs for name, known in run.cell.sources.items() if known is None}
+    if unknown:
+        ways_out = {"images": f"Decode the images first: biasrepro data fetch {table.origin}."}
+        hints = [ways_out.get(name, f"Load the plugin: --plugin {name}.py.") for name in sorted(unknown)]
+        what = f"not known here, and needed for {table.id}: {', '.join(sorted(unknown))}"
+        raise DataError(what, where=str(path), hint=" ".join(hints))
 
 
 def _lines(raw: bytes, path: Path) -> list[tuple[int, dict[str, str]]]:
