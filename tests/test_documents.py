@@ -116,6 +116,30 @@ def test_every_link_and_path_leads_somewhere(document: Path) -> None:
         assert anchor in slugs, anchor
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_picture_is_the_one_that_its_command_makes(document: Path, tmp_path: Path) -> None:
+    text = document.read_text()
+    made = dict(re.findall(r"<!-- made by: (biasrepro [^\n]*-o (\S+)) -->", text))
+    made = {path: command for command, path in made.items()}
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert sorted(made) == sorted(os.path.relpath(document.parent / picture, TOP) for picture in pictures)
+    for path, command in made.items():
+        words = shlex.split(command)[1:]
+        words[words.index(path)] = str(tmp_path / Path(path).name)
+        done = subprocess.run([sys.executable, "-m", "repro", *words], cwd=TOP, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / Path(path).name).read_bytes() == (TOP / path).read_bytes(), command
+
+
+def test_no_page_is_longer_than_250_lines_and_each_begins_with_what_it_is_for() -> None:
+    for document in DOCUMENTS:
+        lines = document.read_text().splitlines()
+        assert len(lines) <= 250, document.name
+        assert lines[0].startswith("# "), document.name
+        if document.name != "README.md":
+            assert re.match(r"[A-Z`]", lines[2]), f"{document.name}: {lines[2]}"
+
+
 def readme_example() -> str:
     [example] = re.findall(r"```python\n(.*?)```", (TOP / "README.md").read_text(), flags=re.DOTALL)
     return str(example)

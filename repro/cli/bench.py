@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from repro.cli.options import Device, Overwrite, Threads, refuse_unused
+from repro.cli.references import complete_network
 from repro.errors import UserError
 from repro.experiment.catalog import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-Models = Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Networks. Default: the five of Table 2.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="MODEL", help="Networks. Default: the five of Table 2.", autocompletion=complete_network),
+]
 Arms = Annotated[
     str | None,
     typer.Option(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repro.cli.options import ROOT_DEFAULT, Root, refuse_unused
+from repro.cli.references import complete_data_set
 from repro.errors import UserError
 from repro.experiment.catalog import DATASETS, DatasetFacts, dataset_facts
 from repro.wording import shell_line
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Fetch, verify and describe the data sets.", no_args_is_help=True)
 
 Name = Annotated[
-    str, typer.Argument(help="A data set; biasrepro data info lists them. Or a table's YAML file, for its images.")
+    str,
+    typer.Argument(
+        help="A data set; biasrepro data info lists them. Or a table's YAML file, for its images.",
+        autocompletion=complete_data_set,
+    ),
 ]
 
 
@@ -101,7 +106,10 @@ def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
 
 @app.command()
 def info(
-    name: Annotated[str | None, typer.Argument(help="A data set, or a table's YAML file. Default: all.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A data set, or a table's YAML file. Default: all.", autocompletion=complete_data_set),
+    ] = None,
     root: Root = ROOT_DEFAULT,
 ) -> None:
     """Show what the data sets are, where they come from, and which are here."""

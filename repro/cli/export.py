@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Output, Overwrite, Plugins, Results, refuse_unused
+from repro.cli.options import RESULTS_DEFAULT, Output, Overwrite, Plugins, Results, complete, refuse_unused
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 
@@ -27,12 +27,18 @@ def export(
             "--format",
             "-f",
             metavar="csv|parquet|schema",
+            autocompletion=complete("csv", "parquet", "schema"),
             help="By default what the output's name ends in, else csv. schema: the JSON Schema of the records.",
             show_default=False,
         ),
     ] = None,
     level: Annotated[
-        str, typer.Option(metavar="epochs|runs", help="A row for every epoch, or for every run.")
+        str,
+        typer.Option(
+            metavar="epochs|runs",
+            help="A row for every epoch, or for every run.",
+            autocompletion=complete("epochs", "runs"),
+        ),
     ] = "epochs",
     overwrite: Overwrite = False,
     plugin: Plugins = None,

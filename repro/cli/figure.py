@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Metric, Overwrite, Plugins, Results, Settings, refuse_unused
+from repro.cli.options import RESULTS_DEFAULT, Metric, Overwrite, Plugins, Results, Settings, complete, refuse_unused
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 
@@ -18,6 +18,7 @@ Name = Annotated[
     str,
     typer.Argument(
         metavar="FIGURE",
+        autocompletion=complete("1", "curves", "deltas", "parameters", "weights"),
         help="1: the inverse bias function (Figure 1 of the supplement). curves: test top-1 by epoch. deltas: our "
         "differences from cross-entropy beside the paper's. parameters: the gain against the size of the network. "
         "weights: the weights z over training.",

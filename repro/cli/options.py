@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,11 @@ from repro.errors import UserError
 ProgressStyle = Literal["auto", "rich", "plain", "json"]
 RESULTS_DEFAULT = Path("results")
 ROOT_DEFAULT = Path("data")
+
+
+def complete(*words: str) -> Callable[[str], list[str]]:
+    """A completion for the shell: those of ``words`` that begin with what is typed."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
 
 
 def folder_path(path: Path) -> Path:
@@ -90,7 +96,13 @@ ResultsFolders = Annotated[
     ),
 ]
 Metric = Annotated[
-    str, typer.Option("--metric", metavar="last|best", help="The epoch reported; best is selected on the test set.")
+    str,
+    typer.Option(
+        "--metric",
+        metavar="last|best",
+        help="The epoch reported; best is selected on the test set.",
+        autocompletion=complete("last", "best"),
+    ),
 ]
 CountImported = Annotated[
     bool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT
-from repro.errors import ConfigError
+from repro.errors import ConfigError, UserError
 from repro.experiment.plugins import plugin_options
 from repro.wording import shell_line
 
@@ -103,6 +104,44 @@ def complete_cell(incomplete: str) -> list[str]:
         return complete_table(incomplete)
     cells = [cell.id for name in complete_table(incomplete.split("/")[0]) for cell in find_table(name).cells]
     return [cell for cell in cells if cell.startswith(incomplete)]
+
+
+def complete_row(incomplete: str) -> list[str]:
+    """The rows of the table on the command line, after those before the last comma."""
+    return _complete_part(incomplete, "rows")
+
+
+def complete_column(incomplete: str) -> list[str]:
+    """The columns of the table on the command line, after those before the last comma."""
+    return _complete_part(incomplete, "columns")
+
+
+def _complete_part(incomplete: str, part: str) -> list[str]:
+    from repro.experiment.config import find_table
+
+    # What is typed, as bash and as the other shells hand it over: an option without its value keeps it from parsing.
+    typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS") or ""
+    tables = []
+    for word in typed.split()[2:]:
+        with contextlib.suppress(UserError):
+            tables.append(find_table(word))
+    before, comma, last = incomplete.rpartition(",")
+    ids = dict.fromkeys(item.id for table in tables for item in getattr(table, part))
+    return [f"{before}{comma}{name}" for name in ids if name.startswith(last) and name not in before.split(",")]
+
+
+def complete_network(incomplete: str) -> list[str]:
+    """The networks that begin with ``incomplete``."""
+    from repro.experiment.catalog import NETWORKS
+
+    return [name for name in NETWORKS if name.startswith(incomplete)]
+
+
+def complete_data_set(incomplete: str) -> list[str]:
+    """The data sets that begin with ``incomplete``."""
+    from repro.experiment.catalog import DATASETS
+
+    return [name for name in DATASETS if name.startswith(incomplete)]
 
 
 def tables_argument(without: str, of: str = "") -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, CountImported, Metric, Overwrite, Plugins, Results, Settings
+from repro.cli.options import RESULTS_DEFAULT, CountImported, Metric, Overwrite, Plugins, Results, Settings, complete
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 from repro.experiment.plugins import plugin_options
@@ -18,6 +18,7 @@ from repro.wording import shell_line
 if TYPE_CHECKING:
     from repro.analysis import runs
     from repro.experiment.schema import Table
+    from repro.figures import Recorded
     from repro.report import Report
 
 
@@ -30,7 +31,11 @@ def report(
     format_name: Annotated[
         str | None,
         typer.Option(
-            "--format", "-f", metavar="html|markdown", help="By default what the output's name ends in, else html."
+            "--format",
+            "-f",
+            metavar="html|markdown",
+            help="By default what the output's name ends in, else html.",
+            autocompletion=complete("html", "markdown"),
         ),
     ] = None,
     metric: Metric = "last",
@@ -74,8 +79,20 @@ def _commands(found: Report, again: Sequence[str]) -> list[str]:
     data = dict.fromkeys(known.name for known in facts if known is not None and known.archives)
     commands = [["data", "fetch", name] for name in data]
     own = plugin_options()
-    commands += [["sweep", _shown_reference(table), "--seeds", str(table.seeds), *own] for table in tables]
+    commands += [[*_sweep(section), *own] for section in found.sections]
     return [shell_line(["biasrepro", *words]) for words in (*commands, again)]
+
+
+def _sweep(section: Recorded) -> list[str]:
+    """The words that train the runs of a table: of a part of it, if only a part was begun."""
+    table = section.table
+    begun = [(row.id, cell) for row in section.shown.rows for cell in row.cells if cell.ours and row.table == table.id]
+    rows, columns = dict.fromkeys(row for row, _ in begun), dict.fromkeys(cell.column for _, cell in begun)
+    seeds = max((seed for _, cell in begun if cell.ours for seed in cell.ours.seeds), default=table.seeds - 1) + 1
+    words = ["sweep", _shown_reference(table)]
+    words += ["--rows", ",".join(rows)] if 0 < len(rows) < len(table.rows) else []
+    words += ["--columns", ",".join(columns)] if 0 < len(columns) < len(table.columns) else []
+    return [*words, "--seeds", str(seeds)]
 
 
 def _shown_reference(table: Table) -> str:

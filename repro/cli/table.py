@@ -21,6 +21,7 @@ from repro.cli.options import (
     Plugins,
     ResultsFolders,
     Settings,
+    complete,
 )
 from repro.cli.references import tables_argument
 from repro.errors import UserError, nearest
@@ -41,6 +42,7 @@ Format = Annotated[
         "--format",
         "-f",
         metavar="FORMAT",
+        autocompletion=complete("markdown", "latex", "csv", "json", "html"),
         help="markdown, latex, csv, json or html. By default what the output's name ends in; else markdown, and on a "
         "terminal a drawn table.",
         show_default=False,
@@ -58,6 +60,7 @@ ShownVerdicts = Annotated[
     str | None,
     typer.Option(
         metavar="words|stars",
+        autocompletion=complete("words", "stars"),
         help="Test every difference: a line with its verdict, or stars for its p-value after Holm's adjustment.",
         show_default="none",
     ),

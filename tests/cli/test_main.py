@@ -95,6 +95,15 @@ def test_shells_are_given_their_completion(shell: str) -> None:
         ("biasrepro status de", ["demo"]),
         ("biasrepro train table2/squeezenet/b", ["table2/squeezenet/bias"]),
         ("biasrepro train nothing/", []),
+        ("biasrepro plan table2_v", ["table2_variants"]),
+        ("biasrepro table --format la", ["latex"]),
+        ("biasrepro table --metric b", ["best"]),
+        ("biasrepro figure cur", ["curves"]),
+        ("biasrepro data fetch ci", ["cifar100"]),
+        ("biasrepro bench resn", ["resnet18"]),
+        ("biasrepro sweep table2 --rows shufflenetv2,sq", ["shufflenetv2,squeezenet"]),
+        ("biasrepro sweep table2 --columns b", ["bias"]),
+        ("biasrepro export --format p", ["parquet"]),
     ],
 )
 def test_completion_knows_commands_tables_and_cells(typed: str, offered: list[str]) -> None:

@@ -29,6 +29,17 @@ def test_without_runs_there_is_a_page_and_a_way_on(say: Callable[..., Any], tmp_
     assert "biasrepro sweep table1 --seeds 5" in page
 
 
+def test_the_commands_train_what_was_trained(say: Callable[..., Any], tmp_path: Path, fake_runs: Any) -> None:
+    results = tmp_path / "results"
+    for one in fake_runs.of(find_table("table2"), range(2)):
+        if one.record.row == "squeezenet" and one.record.column in ("ce", "bias"):
+            write_record(RunFolder(results / one.record.id), one.record)
+    said = say("report", "table2", "--results", results, "-o", tmp_path / "page.html")
+    assert said.code == 0, said.err
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "biasrepro sweep table2 --rows squeezenet --columns ce,bias --seeds 2\n" in page
+
+
 def test_the_commands_are_for_any_machine(say: Callable[..., Any], tmp_path: Path) -> None:
     say("report", "--results", tmp_path / "some where", "-o", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()

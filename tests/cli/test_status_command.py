@@ -98,6 +98,16 @@ def test_an_overridden_table_is_shown_by_its_setting(say: Say, results: Path, fi
     assert "1/3" not in say("status", "demo", "--results", results).out
 
 
+def test_a_finished_part_of_a_table_is_said_to_be_one(say: Say, results: Path, finish: Finish) -> None:
+    row, *_ = find_table("table1").rows
+    for run in (run for run in selected_runs(find_table("table1"), (0,)) if run.cell.row == row):
+        finish(run)
+    said = say("status", "table1", "--results", results).out
+    assert "part  some rows are done, the others were never begun; `biasrepro sweep table1" in said
+    assert "trains the 58 runs that are left" in said
+    assert "next  " not in said
+
+
 def test_much_trouble_is_cut_short(say: Say, results: Path, finish: Finish) -> None:
     for run in selected_runs(find_table("demo"), range(10)):
         finish(run, status="diverged", reason="not finite")

@@ -27,8 +27,9 @@ from repro.cli.options import (
     Settings,
     TensorBoard,
     Threads,
+    complete,
 )
-from repro.cli.references import complete_table, declared, with_settings
+from repro.cli.references import complete_column, complete_row, complete_table, declared, with_settings
 from repro.errors import UserError
 from repro.sweep.backends import THIS_MACHINE, Backend, Option, Reservation, backends, require_installed
 from repro.wording import shell_line
@@ -62,8 +63,8 @@ class SweepRequest:
     seeds: Annotated[
         str | None, typer.Option(help="How many (5 is 0 to 4), or which: 0,3,7 or 5-9. Default: the table's.")
     ] = None
-    rows: Annotated[str | None, typer.Option(help="Only these rows: a,b.")] = None
-    columns: Annotated[str | None, typer.Option(help="Only these columns: a,b.")] = None
+    rows: Annotated[str | None, typer.Option(help="Only these rows: a,b.", autocompletion=complete_row)] = None
+    columns: Annotated[str | None, typer.Option(help="Only these columns: a,b.", autocompletion=complete_column)] = None
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the GPUs if there are any, else the CPU.")
     ] = "auto"
@@ -72,6 +73,7 @@ class SweepRequest:
         str,
         typer.Option(
             metavar="N|auto",
+            autocompletion=complete("auto"),
             help="Runs that share a GPU. auto measures how many raise throughput and fit in memory.",
         ),
     ] = "1"
