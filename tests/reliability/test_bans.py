@@ -20,6 +20,7 @@ MAY_WRITE = {
     "results/files.py": "empty files, for the server's time and for locks",
     "results/durable.py": "it is how files are written",
     "data/cache.py": "a temporary file, committed by durable.py",
+    "data/image_folder.py": "a file without a name, which is gone when it is closed",
     "data/node_copy.py": "a .part file, committed by durable.py once it is whole and verified",
     "data/download.py": "a .part file, which gets its name once its checksum is right",
     "data/web_answer.py": "opens addresses and no files",

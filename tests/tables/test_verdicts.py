@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from repro.tables import latex_format as latex
 from repro.tables.structure import Judgement
 from repro.tables.verdicts import stars, with_verdicts
 
+_FLOAT = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 GOLDEN = Path(__file__).parent / "golden"
 SUFFIX = {name: suffix for suffix, name in SUFFIXES.items()}
 SHAPES: dict[str, tuple[str, Verdicts | None, bool]] = {
@@ -71,7 +73,10 @@ def compare(name: str, text: str) -> None:
     golden = GOLDEN / name
     if os.environ.get("BIASREPRO_UPDATE_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
+    looked_at = golden.read_text(encoding="utf-8")
+    if golden.suffix == ".json":  # processors differ in the last digits of a p-value
+        text, looked_at = (_FLOAT.sub(lambda found: f"{float(found[0]):.8e}", one) for one in (text, looked_at))
+    assert text == looked_at
 
 
 @pytest.mark.parametrize(
