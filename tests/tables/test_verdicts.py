@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
