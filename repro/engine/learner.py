@@ -18,6 +18,7 @@ from repro.engine.randomness import derived_seed, seed_device
 from repro.engine.schedule import learning_rate
 from repro.engine.state import TrainingState
 from repro.engine.step import Totals, train_step
+from repro.errors import ConfigError
 from repro.experiment.catalog import network
 from repro.experiment.schema import Run
 from repro.losses import build_loss
@@ -48,7 +49,16 @@ class Learner:
         images, targets = self.feed.batch(step)
         set_learning_rate(state.optimizer, learning_rate(recipe, state.epoch, step, self.feed.steps))
         seed_device(self.settings.device, derived_seed(self.run.seed, "dropout", state.epoch, step))
-        self._train(images, targets)
+        try:
+            self._train(images, targets)
+        except ValueError as error:
+            if len(targets) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                f"{self.run.cell.row.model} takes no batch of one image: its last feature map is one pixel",
+                where=self.run.id,
+                hint="The last batch of an epoch has one. Set recipe.drop_last to true, or another recipe.batch_size.",
+            ) from error
         return len(targets)
 
     def evaluate(self) -> Evaluation:

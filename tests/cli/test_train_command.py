@@ -320,3 +320,16 @@ def test_the_real_engine_trains_stops_and_goes_on(results: Path) -> None:
     assert told[-1].phase == "completed"
     run = Run(cell=find_cell("demo+recipe.decay_epochs=[1]+recipe.epochs=2/shufflenetv2/bias"), seed=0)
     assert RunFolder.of(results, run).record.exists()
+
+
+def test_a_last_batch_of_one_that_a_network_cannot_take_is_one_message(say: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "table: mine\nlabel: Mine\ntitle: One image is left over\nkind: study\ndataset: {name: digits}\n"
+        "recipe: {epochs: 1, batch_size: 131, learning_rate: 0.1}\n"  # 1,442 images are 11 batches and one image
+        "columns: [{id: ce, title: CE, loss: ce}]\n"
+        "rows: [{id: net, title: Net, model: torchvision/mobilenet_v3_small}]\n"
+    )
+    said = say("train", tmp_path / "mine.yaml", "--results", tmp_path / "r", "--threads", 1, "--progress", "plain")
+    assert said.code == 2
+    assert "torchvision/mobilenet_v3_small takes no batch of one image" in said.err
+    assert "Set recipe.drop_last to true" in said.err
