@@ -29,6 +29,7 @@ from repro.engine.device import set_up_device
 from repro.engine.evaluate import Evaluator
 from repro.engine.randomness import derived_seed, generator
 from repro.engine.training import train_run
+from repro.experiment.catalog import DatasetFacts
 from repro.experiment.config import load_table
 from repro.experiment.schema import Execution, Run
 from repro.models import build_model
@@ -219,8 +220,8 @@ def test_the_subset_and_the_weighting_reach_training(
 ) -> None:
     asked: list[Any] = []
 
-    def loading(name: str, root: Path, classes: int | None = None, **named: Any) -> Dataset:
-        asked.append((name, classes))
+    def loading(facts: DatasetFacts, root: Path, classes: int | None = None, **named: Any) -> Dataset:
+        asked.append((facts.name, classes))
         return small_dataset
 
     monkeypatch.setattr(train, "load_dataset", loading)
