@@ -115,7 +115,7 @@ IN_PLACE: list[tuple[int, str, str]] = [
     (8, f"{RECIPE}\n  weight_decay: 2", "weight_decay"),
     (8, f"{RECIPE}\n  warmup_epochs: 5", "warm-up"),
     (8, f"{RECIPE}\n  augmentation: {{rotation_degrees: 181}}", "rotation_degrees"),
-    (8, f"{RECIPE}\n  augmentation: {{crop_padding_pixels: 17}}", "crop_padding_pixels"),
+    (8, f"{RECIPE}\n  augmentation: {{crop_padding_pixels: 33}}", "crop_padding_pixels"),
     (8, f"{RECIPE}\n  augmentation: {{flip: true}}", "flip"),
     (9, "  decay_epochs: 2", "decay_epochs"),
     (9, "  decay_epochs: [3, 2]", "decay_epochs"),
