@@ -131,7 +131,7 @@ def test_recomputation_reaches_the_networks_that_have_it() -> None:
 
 
 def test_an_unknown_network_is_named_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="unknown model 'squeeznet'") as raised:
+    with pytest.raises(UserError, match="unknown network 'squeeznet'") as raised:
         cell_of("squeeznet", options())
     assert "squeezenet" in str(raised.value)
 
