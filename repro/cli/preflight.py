@@ -62,13 +62,13 @@ def require_known(cells: Iterable[Cell]) -> None:
 
     It also builds the networks of torchvision, without memory for their weights.
     """
-    from repro.experiment.catalog import builder_of, dataset_facts, loss, network
+    from repro.experiment.catalog import dataset_facts, loss, network, require_builder
     from repro.experiment.plugins import is_torchvisions, plugin_of
 
     built: set[str] = set()
     for cell in {cell.id: cell for cell in cells}.values():
-        builder_of(loss(cell.column.loss))
-        builder_of(network(cell.row.model))
+        require_builder(loss(cell.column.loss))
+        require_builder(network(cell.row.model))
         if plugin_of(cell.dataset.name) is not None:
             dataset_facts(cell.dataset.name)
         if is_torchvisions(cell.row.model) and cell.row.id not in built:

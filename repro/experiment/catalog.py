@@ -1,9 +1,8 @@
 """Networks, losses and data sets by name: one entry each, with everything that any part of the package needs of it.
 
-An entry names its code as ``module:function``; ``imported`` imports it when it is needed.
-
-A plain name is an entry of this file. A name with a slash, ``my_study/tinynet``, is of the plugin ``my_study``, whose
-entries are known once its file is loaded. Its tables can be read, and its records shown, without the file.
+An entry names its code as ``module:function``; ``imported`` imports it when it is needed. A name with a slash,
+``my_study/tinynet``, is of the plugin ``my_study``, whose entries are known once its file is loaded. Its tables can be
+read, and its records shown, without the file.
 """
 
 from __future__ import annotations
@@ -238,9 +237,8 @@ DATASETS: dict[str, DatasetFacts] = {
 def network(name: str) -> Network:
     """The network of that name; one without a builder if its plugin is not loaded. Raises ConfigError for no name."""
     if is_torchvisions(name):
-        arguments = {"name": name.partition("/")[2]}
         builder = "repro.models.torchvision_networks:torchvision_network"
-        return Network(name, builder, ("features",), arguments=arguments, takes_image_size=True)
+        return Network(name, builder, ("features",), arguments={"name": name.partition("/")[2]}, takes_image_size=True)
     return NETWORKS.get(name) or Network(checked_name("network", name, NETWORKS), builder="")
 
 
@@ -265,23 +263,30 @@ def networks_with(option: str) -> list[str]:
 
 def builder_of(entry: Network | Loss) -> Any:
     """What builds a network or a loss. Raises ConfigError if its plugin is not loaded."""
-    if not entry.builder:
-        is_network = isinstance(entry, Network)
-        raise missing("network" if is_network else "loss", entry.name, NETWORKS if is_network else LOSSES)
+    require_builder(entry)
     return imported(entry.builder)
+
+
+def require_builder(entry: Network | Loss) -> None:
+    """Raises ConfigError if the plugin of a network or a loss is not loaded. Imports nothing."""
+    if not entry.builder:
+        kind, entries = ("network", NETWORKS) if isinstance(entry, Network) else ("loss", LOSSES)
+        raise missing(kind, entry.name, entries)
 
 
 PROVIDED: dict[str, Any] = {}  # by plugins, under such a path
 
 
 def imported(path: str) -> Any:
-    """The object that ``module:name`` names. Raises ConfigError if it cannot be imported."""
+    """The object that ``module:name`` names. Raises ConfigError, or ModuleNotFoundError for a package that it needs."""
     if path in PROVIDED:
         return PROVIDED[path]
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
+        if isinstance(error, ModuleNotFoundError) and not f"{module}.".startswith(f"{error.name}."):
+            raise
         raise ConfigError(f"cannot import '{path}': {error}", hint="Write module:function.") from error
 
 
