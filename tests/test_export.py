@@ -162,15 +162,16 @@ def test_no_module_imports_pandas() -> None:
     assert [path for path in modules if re.search(r"^\s*(import|from) pandas", path.read_text(), re.MULTILINE)] == []
 
 
-def python_blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (DOCS / "records.md").read_text(), flags=re.DOTALL)
+def python_block(heading: str) -> str:
+    section = (DOCS / "records.md").read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return str(re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)[0])
 
 
 def test_the_documents_data_frames_hold_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pandas", reason="pandas is not installed")
     monkeypatch.chdir(DOCS.parent)
     names: dict[str, Any] = {}
-    exec(compile(python_blocks()[0], "docs/records.md", "exec"), names)
+    exec(compile(python_block("Reading"), "docs/records.md", "exec"), names)
     records = [found.record for found in load_records(Path("results")) if found.record]
     for level in COLUMNS:
         frame = names[level]
@@ -181,7 +182,7 @@ def test_the_documents_data_frames_hold_every_row(monkeypatch: pytest.MonkeyPatc
 
 def test_the_documents_example_adds_a_run_that_tables_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(python_blocks()[1], "docs/records.md", "exec"), {})
+    exec(compile(python_block("Adding runs of your own code"), "docs/records.md", "exec"), {})
     (found,) = load_records(tmp_path / "results")
     assert found.problem is None
     table = find_table("table2")
@@ -196,7 +197,7 @@ def test_the_documents_example_adds_a_run_that_tables_take(tmp_path: Path, monke
 def test_the_documents_seal_without_biasrepro_is_ours(demo_records: list[RunRecord]) -> None:
     for record in demo_records:
         given = {"record": record.model_dump(mode="json")}
-        exec(compile(python_blocks()[2], "docs/records.md", "exec"), given)
+        exec(compile(python_block("Without biasrepro, in any language"), "docs/records.md", "exec"), given)
         sealed = given["sealed"]
         assert isinstance(sealed, bytes)
         assert from_bytes(sealed, where="docs/records.md") == record

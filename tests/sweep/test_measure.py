@@ -75,6 +75,7 @@ def test_a_cell_that_cannot_be_measured_says_why_and_the_others_are(
 
     monkeypatch.setattr(measuring, "measure_run", measure_run)
     request = {"runs": [run().model_dump(mode="json")] * 2, "device": "cuda", "threads": 1, "seconds": 3.0}
+    request["plugins"] = []
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
     measuring.main()
     failed, good = (Cost(**json.loads(line)) for line in capsys.readouterr().out.splitlines())
