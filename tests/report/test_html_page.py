@@ -177,6 +177,22 @@ def test_figures_take_the_colours_of_the_page(some_page: str) -> None:
     assert re.findall(r"(?:fill|stroke): ?#\w+", drawn) == []
 
 
+def test_a_study_states_its_own_configuration_and_nothing_of_the_papers(fake_runs: Any) -> None:
+    study = find_table("tiny20")
+    found = fake_runs.of(study, range(3))
+    papers = [find_table("table1"), find_table("table2")]
+    page = render_html(report_on(papers, [study], find_table("product"), Evidence(found)), COMMANDS)
+    assert "12 epochs in batches of 128, SGD, learning rate 0.1" in Page(page).text
+    assert "Table 2: CIFAR-100" not in page
+    assert "figure-1" not in page
+    assert 'id="table-0-deltas"' in page.partition('<section id="table-0"')[0]
+
+
+def test_under_the_papers_headline_stand_the_papers_tables_alone(some_page: str) -> None:
+    first = some_page.partition('<section id="claims"')[0]
+    assert re.findall(r'<figure class="plot" id="([^"]+)"', first) == ["table-0-deltas", "table-1-deltas"]
+
+
 def test_the_commands_stand_at_the_end(some_page: str) -> None:
     block = some_page.rpartition("<pre")[2]
     assert "biasrepro sweep table1 --seeds 5\nbiasrepro report -o report.html" in block
