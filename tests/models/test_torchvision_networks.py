@@ -45,7 +45,7 @@ def test_every_network_has_features(name: str) -> None:
     options = {"features": "encoder"} if name.startswith("vit_") else {}
     described = describe_model(f"torchvision/{name}", 10, 224, **options)
     assert described.feature_module
-    assert described.parameters > 500_000
+    assert described.parameters > 300_000  # the smallest, of ShuffleNetV2 0.5x, are 352,042
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "densenet121", "squeezenet1_1"])

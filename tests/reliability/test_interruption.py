@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from killing import EXPERIMENT, Zygote, place_of, record_of, without_times, zygote
+from killing import CELLS, EXPERIMENT, Zygote, place_of, record_of, without_times, zygote
 
 from repro.results import RunFolder
 from repro.results.checkpoint_file import check_checkpoint
 from repro.results.ownership import owner_of
 
-CELL = "shufflenetv2/bias"
+CELL = CELLS[0]
 Train = Callable[..., tuple[str, ...]]
 STUCK = """
 import hashlib, sys
@@ -41,8 +41,8 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 def train(commands: Zygote, tmp_path: Path) -> Train:
     def arguments(*more: str, results: Path = tmp_path) -> tuple[str, ...]:
         experiment = commands.log.parent / "tiny.yaml"
-        shared = ("--device", "cpu", "--threads", "1", "--results", str(results))
-        return ("train", f"{experiment}/{CELL}", *shared, *more)
+        shared = ("--keep-weights", "--device", "cpu", "--threads", "1", "--results", str(results))
+        return ("train", f"{experiment}{CELL}", *shared, *more)
 
     return arguments
 
@@ -52,8 +52,8 @@ def whole(commands: Zygote, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The record of the run that nobody interrupted."""
     results = tmp_path_factory.mktemp("whole")
     experiment = commands.log.parent / "tiny.yaml"
-    shared = ("--device", "cpu", "--threads", "1", "--results", str(results))
-    assert commands.run("train", f"{experiment}/{CELL}", *shared) == 0
+    shared = ("--keep-weights", "--device", "cpu", "--threads", "1", "--results", str(results))
+    assert commands.run("train", f"{experiment}{CELL}", *shared) == 0
     return without_times(record_of(results, CELL))
 
 
