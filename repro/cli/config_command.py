@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repro.cli.options import Output, Overwrite, Settings
+from repro.cli.options import Output, Overwrite, Settings, refuse_unused
 from repro.cli.references import complete_cell
+from repro.errors import UserError
 
 if TYPE_CHECKING:
     from repro.experiment.schema import Cell, Table
@@ -17,35 +18,48 @@ _SECTIONS = ("dataset", "recipe", "weighting", "execution")
 
 
 def config(
+    context: typer.Context,
     reference: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="TABLE|CELL",
             help="A built-in table, a YAML file of your own, or a cell of one: table1/shufflenetv2/bias.",
             autocompletion=complete_cell,
+            show_default=False,
         ),
-    ],
+    ] = None,
     output: Output = None,
     overwrite: Overwrite = False,
     settings: Settings = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of experiment files instead, for editors.")
+    ] = False,
 ) -> None:
     """Print a table, or one cell of it, as an experiment file with every setting in it: a start for your own."""
     from repro.cli.console import say
     from repro.cli.output import deliver, refuse_unwritable
+    from repro.experiment.json_schema import to_bytes
 
     if output:
-        refuse_unwritable(output, "yaml", overwrite=overwrite)
-    deliver(_experiment(reference, settings or []), output)
+        refuse_unwritable(output, "schema" if schema else "yaml", overwrite=overwrite)
+    if schema:
+        refuse_unused(context, "reference", "settings", because="has no effect on the schema")
+        deliver(to_bytes(), output)
+        return
+    if reference is None:
+        raise UserError("TABLE or CELL is required", hint="Such as: biasrepro config table1 -o mine.yaml")
     file = output or Path("mine.yaml")
+    deliver(_experiment(reference, settings or [], file.absolute().parent), output)
     say(f"next  edit {file}, then biasrepro sweep {file} --dry-run", stderr=True)
 
 
-def _experiment(reference: str, settings: list[str]) -> str:
-    """The text of the experiment file."""
+def _experiment(reference: str, settings: list[str], folder: Path) -> str:
+    """The text of the experiment file, which will be in ``folder``."""
     import yaml
 
     from repro.cli.references import find_target, is_table, with_settings
     from repro.experiment.config import find_table
+    from repro.experiment.json_schema import editors_line
 
     if is_table(reference):
         table = find_table(with_settings(reference, settings))
@@ -54,7 +68,7 @@ def _experiment(reference: str, settings: list[str]) -> str:
         cell, whole = find_target(reference, settings)
         table = find_table(whole.rsplit("/", 2)[0])
         cells = [table.cell(cell.row, column) for column in table.columns if column.id in ("ce", cell.column.id)]
-    head = f"# From `biasrepro config {whole}`. docs/experiments.md lists the keys.\n"
+    head = f"{editors_line(folder)}\n# From `biasrepro config {whole}`. docs/experiments.md lists the keys.\n"
     return head + yaml.safe_dump(_content(table, cells), sort_keys=False, allow_unicode=True, width=120)
 
 

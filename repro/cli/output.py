@@ -19,7 +19,7 @@ from repro.wording import printable
 _BEGINNINGS = {
     "markdown": rb"\*\*[^\n]+\*\* |# [^\n]+: (reproducibility summary|results with biasrepro)\n",
     "latex": rb"% [^\n]+ runs recorded",
-    "yaml": rb"# From `biasrepro config ",
+    "yaml": rb"(# yaml-language-server: [^\n]+\n)?# From `biasrepro config ",
     "csv": rb"(table|run),",
     "json": rb'\{\s*"schema_version": \d+,\s*"command": ',
     "text": rb"Comparison of two results folders",

@@ -10,12 +10,12 @@ from pydantic import AfterValidator, Field
 
 from repro.errors import ConfigError, DataError
 from repro.experiment.catalog import DATASETS, DatasetFacts, dataset_facts
-from repro.experiment.fields import Strict, Title, known
+from repro.experiment.fields import Strict, Title, known, offered
 from repro.experiment.folder_listing import FOLDER, folder_facts, known_fingerprint
 
 SIZES = range(32, 225, 32)  # pixels; every network of the catalog takes these
 _NAMES: ChainMap[str, Any] = ChainMap({FOLDER: None}, DATASETS)  # as long as DATASETS grows, so does it
-DatasetName = Annotated[str, AfterValidator(known("data set", _NAMES))]
+DatasetName = Annotated[str, AfterValidator(known("data set", _NAMES)), offered(_NAMES)]
 
 
 class DatasetChoice(Strict):
@@ -25,10 +25,22 @@ class DatasetChoice(Strict):
     ``image_size`` in pixels, to which its images are resized.
     """
 
-    name: DatasetName
-    classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
-    path: Title | None = None
-    image_size: Annotated[int, Field(ge=SIZES[0], le=SIZES[-1], multiple_of=SIZES.step)] | None = None
+    name: Annotated[
+        DatasetName,
+        Field(description="A built-in data set, 'folder' for your own images, or PLUGIN/NAME of a plugin."),
+    ]
+    classes: Annotated[
+        Annotated[int, Field(ge=2, le=100_000)] | None,
+        Field(description="Only this many classes, the first of the sorted list; by default all."),
+    ] = None
+    path: Annotated[
+        Title | None,
+        Field(description="For 'folder': where its images are, relative to the folder of this file."),
+    ] = None
+    image_size: Annotated[
+        Annotated[int, Field(ge=SIZES[0], le=SIZES[-1], multiple_of=SIZES.step)] | None,
+        Field(description="For 'folder': height and width in pixels, to which the images are resized."),
+    ] = None
 
     @property
     def facts(self) -> DatasetFacts | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from repro.experiment.plugins import is_taken_by_form
+from repro.experiment.plugins import PLUGIN_NAME, is_taken_by_form
 
 # Ids become folder names: nothing that means something else to a file system or a shell.
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -42,3 +42,8 @@ def known(kind: str, names: Iterable[str]) -> Callable[[str], str]:
         return name
 
     return check
+
+
+def offered(names: Iterable[str]) -> WithJsonSchema:
+    """What ``known`` accepts, as JSON Schema: an editor offers ``names``, and takes those of plugins by their form."""
+    return WithJsonSchema({"anyOf": [{"enum": sorted(names)}, {"type": "string", "pattern": PLUGIN_NAME}]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from repro.experiment.fields import Identifier, Strict, Title, known
 
@@ -15,10 +15,16 @@ class Paper(Strict):
     ``tables`` are the files of the paper's tables, beside the one that lists them: they are one family of tests.
     """
 
-    id: Identifier
-    citation: Title
-    bibtex: str = ""
-    tables: Annotated[tuple[Annotated[str, Field(pattern=r"^[^/]+\.ya?ml$")], ...], Field(strict=False)] = ()
+    id: Annotated[Identifier, Field(description="A name for the paper, such as smith2024.")]
+    citation: Annotated[Title, Field(description="The paper in one line: authors, venue, year.")]
+    bibtex: Annotated[str, Field(description="Its BibTeX, for `biasrepro cite FILE`.")] = ""
+    tables: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[^/]+\.ya?ml$")], ...],
+        Field(
+            strict=False,
+            description="The files of the paper's tables, in the folder of this file: one family of tests.",
+        ),
+    ] = ()
 
 
 PAPERS: dict[str, Paper] = {
@@ -43,5 +49,6 @@ def _of_its_name(value: Any) -> Any:
     return PAPERS[known("paper", PAPERS)(value)] if isinstance(value, str) else value
 
 
-PaperChoice = Annotated[Paper, BeforeValidator(_of_its_name)]
+_PaperName = Annotated[str, WithJsonSchema({"enum": list(PAPERS)})]
+PaperChoice = Annotated[Paper, BeforeValidator(_of_its_name, json_schema_input_type=_PaperName | Paper)]
 """A name of ``PAPERS``, or a mapping with the keys of ``Paper``."""

@@ -32,7 +32,8 @@ class Plugin:
 PLUGINS: dict[str, Plugin] = {}
 
 TORCHVISION = "torchvision"
-_NAME = re.compile(r"([A-Za-z_]\w{0,63})/[\w.-]{1,64}", re.ASCII)
+PLUGIN_NAME = r"^([A-Za-z_][A-Za-z0-9_]{0,63})/[A-Za-z0-9_.-]{1,64}$"  # in JSON Schema too
+_NAME = re.compile(PLUGIN_NAME)
 
 
 def plugin_of(name: str) -> str | None:

@@ -12,112 +12,91 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from repro.experiment import catalog
 from repro.experiment.added_keys import without_neutral
 from repro.experiment.canonical import canonical, digest
-from repro.experiment.catalog import LOSSES, NETWORKS, Precision
+from repro.experiment.catalog import LOSSES, NETWORKS
 from repro.experiment.dataset_choice import DatasetChoice as DatasetChoice
-from repro.experiment.fields import Identifier, Strict, Title, known, whole_number
+from repro.experiment.fields import Identifier, Strict, Title, known, offered, whole_number
 from repro.experiment.papers import PaperChoice
 from repro.experiment.plugins import known_sources
+from repro.experiment.recipe import Augmentation as Augmentation
+from repro.experiment.recipe import Execution as Execution
+from repro.experiment.recipe import Normalization as Normalization
+from repro.experiment.recipe import Recipe as Recipe
+from repro.experiment.recipe import Weighting as Weighting
 
-LossName = Annotated[str, AfterValidator(known("loss", LOSSES))]
-NetworkName = Annotated[str, AfterValidator(known("network", NETWORKS))]
-Epoch = Annotated[int, Field(ge=1, le=10_000)]
-Beta = Annotated[float, Field(ge=0, lt=1)]
-Normalization = Literal["batch", "running", "activation"]
+LossName = Annotated[str, AfterValidator(known("loss", LOSSES)), offered(LOSSES)]
+NetworkName = Annotated[str, AfterValidator(known("network", NETWORKS)), offered(NETWORKS)]
 TableKind = Literal["paper", "released", "variants", "study", "demo"]
 
 BASELINE = "ce"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-class Augmentation(Strict):
-    """Random crop, then flip, then rotation: torchvision's PIL pipeline."""
-
-    crop_padding_pixels: Annotated[int, Field(ge=0, le=32)] = 4
-    horizontal_flip: bool = True
-    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
-
-
-class Recipe(Strict):
-    """How a network is trained: an optimizer, and a schedule of its learning rate after an optional linear warm-up."""
-
-    epochs: Epoch
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: Annotated[float, Field(gt=0, le=100)]
-    schedule: Literal["steps", "cosine"] = "steps"
-    decay_epochs: Annotated[tuple[Epoch, ...], Field(strict=False, max_length=100)] = ()
-    decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    final_learning_rate: Annotated[float, Field(ge=0, le=100)] = 0.0
-    warmup_epochs: Annotated[int, Field(ge=0, le=1_000)] = 0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
-    betas: Annotated[tuple[Beta, ...], Field(strict=False, min_length=2, max_length=2)] = (0.9, 0.999)
-    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    drop_last: bool = False
-    augmentation: Augmentation = Augmentation()
-
-
-class Weighting(Strict):
-    """The constants of the weight z, and how variance and mean are scaled to [0, 1]."""
-
-    alpha: Annotated[float, Field(ge=0, le=10)] = 0.3
-    beta: Annotated[float, Field(ge=-10, lt=1)] = 0.3
-    normalization: Normalization = "batch"
-
-
-class Execution(Strict):
-    """How the arithmetic is carried out: the same mathematics, but the last bits (with bf16, more) may change."""
-
-    precision: Precision = "fp32"
-    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    compile: bool = False
-    cuda_graph: bool = True
-    deterministic: bool = False
-    recompute: bool = False
-
-
 class ModelOptions(Strict):
     """Choices that paper and code leave open in a network; the defaults are those of docs/reproducing.md."""
 
-    stem_stride: Annotated[Literal[1, 2] | None, BeforeValidator(whole_number)] = None
-    feature_point: Literal["default", "before_norm"] = "default"
-    initialization: Literal["network", "layers"] = "network"
-    features: Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")] | None = None
+    stem_stride: Annotated[
+        Literal[1, 2] | None,
+        BeforeValidator(whole_number),
+        Field(description="1 keeps the resolution (default at 32x32), 2 halves it (default at 64x64)."),
+    ] = None
+    feature_point: Annotated[
+        Literal["default", "before_norm"],
+        Field(description="Where the features are taken: after the last activation, or before it (DenseNets only)."),
+    ] = "default"
+    initialization: Annotated[
+        Literal["network", "layers"],
+        Field(description="Initial weights: as the network's paper or torchvision says, or PyTorch's of each layer."),
+    ] = "network"
+    features: Annotated[
+        Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")] | None,
+        Field(description="Networks of torchvision only: the module whose output are the features."),
+    ] = None
 
 
 class Published(Strict):
     """What was printed for a row: parameters in millions, and top-1 in percent by column."""
 
-    parameters_millions: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    top1_percent: dict[str, Annotated[float, Field(ge=0, le=100)]]
+    parameters_millions: Annotated[
+        Annotated[float, Field(gt=0, le=1e6)] | None, Field(description="Parameters in millions.")
+    ] = None
+    top1_percent: Annotated[
+        dict[str, Annotated[float, Field(ge=0, le=100)]], Field(description="Top-1 in percent, by the column's id.")
+    ]
 
 
 class Column(Strict):
     """A loss, as a column of a table."""
 
-    id: Identifier
-    title: Title
-    loss: LossName
-    weighting: Weighting | None = None
+    id: Annotated[Identifier, Field(description="Its name in cells and folders; one is 'ce', the baseline.")]
+    title: Annotated[Title, Field(description="Its heading.")]
+    loss: Annotated[LossName, Field(description="A built-in loss, or PLUGIN/NAME of a plugin.")]
+    weighting: Annotated[
+        Weighting | None, Field(description="What differs from the table's weighting in this column.")
+    ] = None
 
 
 class Row(Strict):
     """A network, as a row of a table."""
 
-    id: Identifier
-    title: Title
-    model: NetworkName
-    options: ModelOptions = ModelOptions()
-    execution: Execution | None = None
-    published: Published | None = None
-    beside: Identifier | None = None
-    note: Title | None = None
+    id: Annotated[Identifier, Field(description="Its name in cells and folders.")]
+    title: Annotated[Title, Field(description="Its heading.")]
+    model: Annotated[
+        NetworkName, Field(description="A network of `biasrepro models`, torchvision/NAME, or PLUGIN/NAME of a plugin.")
+    ]
+    options: Annotated[ModelOptions, Field(description="Options of the network.")] = ModelOptions()
+    execution: Annotated[
+        Execution | None, Field(description="What differs from the table's execution in this row.")
+    ] = None
+    published: Annotated[Published | None, Field(description="The printed numbers of this row.")] = None
+    beside: Annotated[
+        Identifier | None, Field(description="For variants: the id of the row that it is shown beside.")
+    ] = None
+    note: Annotated[Title | None, Field(description="A footnote.")] = None
 
 
 class Cell(Strict):
@@ -196,22 +175,36 @@ class Run(Strict):
 class Table(Strict):
     """One experiment file: a table of the paper, of its released code, a study or the demo."""
 
-    table: Identifier
-    label: Title
-    title: Title
-    kind: TableKind
-    paper: PaperChoice | None = None
-    source: Title | None = None
-    beside: Identifier | None = None
-    dataset: DatasetChoice
-    recipe: Recipe
-    weighting: Weighting = Weighting()
-    execution: Execution = Execution()
-    seeds: Annotated[int, Field(ge=1, le=1_000)] = 5
-    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=1_000, strict=False)]
-    rows: Annotated[tuple[Row, ...], Field(min_length=1, max_length=1_000, strict=False)]
-    origin: Annotated[str, Field(exclude=True)] = ""
-    overrides: Annotated[tuple[tuple[str, Any], ...], Field(exclude=True, strict=False)] = ()
+    table: Annotated[Identifier, Field(description="The name of the table, and of its results folder.")]
+    label: Annotated[Title, Field(description="Its name in headings, such as 'Table 2'.")]
+    title: Annotated[Title, Field(description="The caption, one line.")]
+    kind: Annotated[
+        TableKind,
+        Field(description="A paper's table, a table of its released code, variants of rows, a study, or a demo."),
+    ]
+    paper: Annotated[
+        PaperChoice | None,
+        Field(description="The paper that the table is from, by name or described here; required for kind 'paper'."),
+    ] = None
+    source: Annotated[Title | None, Field(description="Where the published numbers were printed.")] = None
+    beside: Annotated[
+        Identifier | None, Field(description="For variants: the table whose rows they are shown beside.")
+    ] = None
+    dataset: Annotated[DatasetChoice, Field(description="What is trained on.")]
+    recipe: Annotated[Recipe, Field(description="How every network is trained.")]
+    weighting: Annotated[Weighting, Field(description="The constants of the weight z.")] = Weighting()
+    execution: Annotated[Execution, Field(description="How the arithmetic is carried out.")] = Execution()
+    seeds: Annotated[
+        int, Field(ge=1, le=1_000, description="How many seeds (0, 1, 2, ...) `biasrepro sweep` runs by default.")
+    ] = 5
+    columns: Annotated[
+        tuple[Column, ...],
+        Field(min_length=1, max_length=1_000, strict=False, description="The losses, one of which is 'ce'."),
+    ]
+    rows: Annotated[tuple[Row, ...], Field(min_length=1, max_length=1_000, strict=False, description="The networks.")]
+    # Of the program, not of the file.
+    origin: SkipJsonSchema[Annotated[str, Field(exclude=True)]] = ""
+    overrides: SkipJsonSchema[Annotated[tuple[tuple[str, Any], ...], Field(exclude=True, strict=False)]] = ()
 
     @property
     def id(self) -> str:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from repro.experiment.config import builtin_names, find_table, load_table
+from repro.experiment.json_schema import experiment_schema, schema_file
+from repro.experiment.strict_yaml import parse
 
 
 @pytest.mark.parametrize("name", builtin_names())
@@ -18,6 +21,8 @@ def test_a_table_and_the_file_it_gives_have_the_same_cells(name: str, say: Calla
     mine, table = load_table(file), find_table(name)
     assert [cell.hash for cell in mine.cells] == [cell.hash for cell in table.cells]
     assert (mine.kind, mine.paper, mine.seeds) == ("study", None, table.seeds)
+    data = parse(file.read_text(), source=str(file)).data
+    assert jsonschema.Draft7Validator(experiment_schema()).is_valid(data)
 
 
 def test_a_cell_comes_with_its_cross_entropy_and_its_settings(say: Callable[..., Any], tmp_path: Path) -> None:
@@ -40,3 +45,20 @@ def test_wrong_references_and_files_are_one_message(say: Callable[..., Any], tmp
     assert kept.code == 2
     assert "is kept" in kept.err
     assert notes.read_text() == "mine: true\n"
+
+
+def test_the_schema_for_editors_is_printed_and_written(say: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "experiment.schema.json"
+    assert say("config", "--schema").out == schema_file().read_text()
+    assert say("config", "--schema", "-o", file).code == 0
+    assert file.read_bytes() == schema_file().read_bytes()
+    assert "TABLE|CELL has no effect on the schema" in say("config", "table1", "--schema").err
+    assert "TABLE or CELL is required" in say("config").err
+
+
+def test_a_file_names_the_schema_for_editors_and_is_replaced(say: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    for _ in ("written", "replaced"):
+        assert say("config", "demo", "-o", file).code == 0
+    place = file.read_text().splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+    assert (tmp_path / place).resolve() == schema_file().resolve()
