@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -9,10 +10,11 @@ import typer
 
 from repro.cli.options import RESULTS_DEFAULT, Metric, Overwrite, Plugins, Results, Settings, complete, refuse_unused
 from repro.cli.references import tables_argument
-from repro.errors import UserError
+from repro.errors import RunFailure, UserError
 
 if TYPE_CHECKING:
     from repro.analysis import runs
+    from repro.figures import Recorded
 
 Name = Annotated[
     str,
@@ -48,7 +50,10 @@ def figure(
     plugin: Plugins = None,
     settings: Settings = None,
 ) -> None:
-    """Draw a figure as wide as a column of a paper; its caption goes to standard output."""
+    """Draw a figure as wide as a column of a paper; its caption goes to standard output.
+
+    Exit code 1, and no file, if there are no runs to draw.
+    """
     from repro.cli.console import say
     from repro.cli.output import fail_if_unread, refuse_unknown, refuse_unwritable, write_output
     from repro.cli.references import chosen_tables, command_line
@@ -69,15 +74,26 @@ def figure(
     chosen = [] if name in NEEDS_NO_RUNS else chosen_tables(tables or [], settings or [])
     gathered = gather_recorded(chosen, results, cast("runs.Metric", metric))
     drawing = draw_figure(name, gathered)
-    for output, format_name in zip(outputs, formats, strict=True):
-        write_output(output, drawing.to_bytes(format_name))
-    say(drawing.caption)
+    if not drawing.empty:
+        for output, format_name in zip(outputs, formats, strict=True):
+            write_output(output, drawing.to_bytes(format_name))
+        say(drawing.caption)
     for left_out in unusable(gathered):
         say(f"  left out: {left_out.path}: {left_out.detail}", stderr=True)
-    if gathered and not any(table.shown.recorded_runs for table in gathered):
-        first = command_line("sweep", chosen[0].reference, results=results)
-        say(f"No runs are recorded yet: `{first}` trains them.", stderr=True)
     fail_if_unread(unread(unusable(gathered)))
+    if drawing.empty:
+        raise _nothing_to_draw(gathered, command_line("sweep", chosen[0].reference, results=results))
+
+
+def _nothing_to_draw(gathered: Sequence[Recorded], train: str) -> RunFailure:
+    """The refusal of a figure that would show nothing of ours; ``train`` is the command that changes it."""
+    tables = " and ".join(table.label for table in gathered)
+    if not any(table.shown.recorded_runs for table in gathered):
+        return RunFailure(f"no runs of {tables} are recorded: nothing is drawn", hint=f"`{train}` trains them.")
+    return RunFailure(
+        f"the recorded runs of {tables} have nothing that this figure shows: nothing is drawn",
+        hint=f"`{train}` trains what is missing.",
+    )
 
 
 def _format_of(output: Path) -> str:

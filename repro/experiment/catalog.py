@@ -155,11 +155,19 @@ _MEAN_ONE, _CONSTANT, _SHUFFLED = ({"control": name} for name in ("mean_one", "c
 LOSSES: dict[str, Loss] = {
     loss.name: replace(loss, label_smoothing=True)
     for loss in (
-        Loss("ce", "repro.losses:CrossEntropy", colour="#1a1a1a", marker="s"),
+        Loss("ce", "repro.losses:CrossEntropy", colour="#1a1a1a", dashes=(1.2, 1.2), marker="s"),
         Loss("bias", _BIAS_LOSS, _VARIANCE, weighted=True, proposed=True, colour="#0072b2", marker="o"),
         Loss("inverse_bias", _BIAS_LOSS, _INVERSE, weighted=True, colour="#d55e00", dashes=(4.0, 1.6), marker="^"),
         Loss("mean_bias", _BIAS_LOSS, _MEAN, weighted=True, colour="#009e73", dashes=(5.0, 1.4, 1.2, 1.4), marker="v"),
-        Loss("mean_variance_bias", _BIAS_LOSS, _BOTH, weighted=True, colour="#cc79a7", dashes=(1.2, 1.2), marker="P"),
+        Loss(
+            "mean_variance_bias",
+            _BIAS_LOSS,
+            _BOTH,
+            weighted=True,
+            colour="#cc79a7",
+            dashes=(8.0, 2.0),
+            marker="P",
+        ),
         Loss("mean_one_bias", _BIAS_CONTROL, _MEAN_ONE | _VARIANCE, weighted=True),
         Loss("constant_bias", _BIAS_CONTROL, _CONSTANT | _VARIANCE, weighted=True),
         Loss("shuffled_bias", _BIAS_CONTROL, _SHUFFLED | _VARIANCE, weighted=True),

@@ -1,11 +1,11 @@
-"""Training curves: test top-1 by epoch, mean and standard deviation over seeds, with the last quarter enlarged."""
+"""Training curves: test top-1 by epoch, mean and range over seeds, with the last quarter enlarged."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +20,9 @@ from repro.wording import counted
 
 _PANEL_INCHES, _SENTENCE_INCHES = 1.25, 0.55
 _NAME_INCHES = 1.2  # of a loss in the legend, which has two columns
+_MARKER_POINTS = 3
 _ENLARGED = 0.25  # the part of training whose differences are those that the tables report
+_MARKERS = 4  # on an enlarged curve, about: they tell curves apart where dashes are not enough
 
 
 def draw(tables: Sequence[Recorded]) -> Drawing:
@@ -47,30 +49,33 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
             end.set_xlabel("epoch")
         drawn += [_panel(whole, table, row, looks), _panel(end, table, row, looks, enlarged=True)]
     if drawn:
-        handles = [
-            Line2D([], [], color=looks[c.id].colour, dashes=looks[c.id].dashes, label=shortened(c.title, _NAME_INCHES))
-            for c in columns
-        ]
+        handles = [_in_legend(column, looks[column.id]) for column in columns]
         title = "top-1 on the test images; right: the last quarter of training"
         figure.legend(handles=handles, loc="outside upper left", ncols=2, title=title, alignment="left")
-    add_note(figure, _note(tables))
+    add_note(figure, _notes(tables) if drawn else [])
     headings = " ".join(table.heading for table in tables)
     return Drawing(
         figure,
-        f"{headings} Test top-1 by epoch: mean over seeds, and ± one sample standard deviation where there are "
-        "several; on the right the last quarter, enlarged. A thin line that ends in a cross is a diverged run, "
-        "which is not in the mean.",
+        f"{headings} Test top-1 by epoch: mean over seeds (line), and from the lowest to the highest seed where there "
+        "are several (band); on the right the last quarter, enlarged. A thin line that ends in a cross is a diverged "
+        "run, which is not in the mean.",
         tuple(drawn),
+        empty=not drawn,
     )
 
 
 class EpochMean(NamedTuple):
-    """The test top-1 of ``n`` runs after an epoch, in percent; ``std`` is the sample's, None for one run."""
+    """The test top-1 of ``n`` runs after an epoch, in percent; ``std`` is the sample's, None for one run.
+
+    ``low`` and ``high`` are the lowest and the highest run's.
+    """
 
     epoch: int
     mean: float
     std: float | None
     n: int
+    low: float
+    high: float
 
 
 def by_epoch(records: Iterable[RunRecord]) -> list[EpochMean]:
@@ -82,7 +87,7 @@ def by_epoch(records: Iterable[RunRecord]) -> list[EpochMean]:
             by_number[number].append(value)
     for number, values in sorted(by_number.items()):
         std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        means.append(EpochMean(int(number), float(np.mean(values)), std, len(values)))
+        means.append(EpochMean(int(number), float(np.mean(values)), std, len(values), min(values), max(values)))
     return means
 
 
@@ -108,7 +113,7 @@ def has_curves(records: Iterable[RunRecord]) -> bool:
 def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, enlarged: bool = False) -> Panel:
     """A curve a loss over all epochs or, enlarged, over the last of them; and the names of the losses without one."""
     axes.grid(True)
-    axes.margins(x=0.01)
+    axes.margins(x=0.05 if enlarged else 0.01)  # a marker at either end is drawn whole
     axes.locator_params(axis="x", integer=True)  # there is no epoch 2.5
     first = round(table.table.recipe.epochs * (1 - _ENLARGED)) if enlarged else 0
     traces, without = [], []
@@ -116,7 +121,7 @@ def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, e
         look, diverged = looks[column.id], table.diverged(row, column)
         means = [mean for mean in by_epoch(table.completed(row, column)) if mean.epoch >= first]
         if means:
-            traces.append(_curve(axes, means, column, look))
+            traces.append(_curve(axes, means, column, look, marked=enlarged))
         elif not diverged:
             without.append(column.title)
         for record in diverged if not enlarged else ():
@@ -126,19 +131,28 @@ def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, e
     return Panel(axes, f"{table.label}, {row.title}", "x", tuple(traces))
 
 
-def _curve(axes: Axes, means: Sequence[EpochMean], column: Column, look: Series) -> Trace:
+def _curve(axes: Axes, means: Sequence[EpochMean], column: Column, look: Series, *, marked: bool) -> Trace:
     epochs, heights = [mean.epoch for mean in means], [mean.mean for mean in means]
-    marker = look.marker if len(means) == 1 else None  # a curve of one epoch is a point
-    axes.plot(epochs, heights, color=look.colour, dashes=look.dashes, marker=marker, markersize=3)
-    spread = [(epoch, mean, std) for epoch, mean, std, _ in means if std is not None]
-    if spread:
-        at, middle, std = np.array(spread).T
-        axes.fill_between(at, middle - std, middle + std, color=look.colour, alpha=0.2, linewidth=0)
+    marker = look.marker if marked or len(means) == 1 else None  # a curve of one epoch is a point
+    every = max(1, len(means) // _MARKERS)
+    axes.plot(epochs, heights, marker=marker, markevery=every, **_line_style(look))
+    band = [(mean.epoch, mean.low, mean.high) for mean in means if mean.n > 1]
+    if band:
+        axes.fill_between(*np.array(band).T, color=look.colour, alpha=0.15, linewidth=0)
     points = []
-    for epoch, mean, std, n in means:
-        text = f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f} (n = {n})"
-        points.append(Point(epoch, mean, f"Epoch {epoch}", text))
+    for mean in means:
+        text = f"{mean.mean:.2f}" if mean.std is None else f"{mean.mean:.2f} ± {mean.std:.2f} (n = {mean.n})"
+        points.append(Point(mean.epoch, mean.mean, f"Epoch {mean.epoch}", text))
     return Trace(column.title, look.colour, tuple(points))
+
+
+def _in_legend(column: Column, look: Series) -> Line2D:
+    """The line of a loss, with the marker that the enlarged curves have."""
+    return Line2D([], [], marker=look.marker, label=shortened(column.title, _NAME_INCHES), **_line_style(look))
+
+
+def _line_style(look: Series) -> dict[str, Any]:
+    return {"color": look.colour, "dashes": look.dashes, "markersize": _MARKER_POINTS}
 
 
 def _draw_diverged(axes: Axes, record: RunRecord, colour: str) -> None:
@@ -164,11 +178,12 @@ def _has_curves(table: Recorded, row: Row) -> bool:
     return has_curves(runs)
 
 
-def _note(tables: Sequence[Recorded]) -> list[str]:
-    """The number of runs that diverged before their first epoch ended, so that nothing can be drawn."""
-    at_once = 0
+def _notes(tables: Sequence[Recorded]) -> list[str]:
+    """What the bands are, and how many runs diverged before their first epoch ended, so that nothing can be drawn."""
+    at_once, has_bands = 0, False
     for table in tables:
         for row, column in product(table.table.rows, table.table.columns):
             at_once += sum(not record.epochs for record in table.diverged(row, column))
-    runs = counted(at_once, "more run")
-    return [f"{runs} diverged within the first epoch."] if at_once else []
+            has_bands |= len(table.completed(row, column)) > 1
+    notes = ["Line: mean over seeds. Band: lowest to highest seed."] if has_bands else []
+    return [*notes, f"{counted(at_once, 'more run')} diverged within the first epoch."] if at_once else notes

@@ -20,7 +20,7 @@ from repro.tables.layout import interval
 from repro.wording import signed
 
 _LINE_INCHES, _NAME_INCHES = 0.15, 1.35
-_ABOVE, _BELOW = -0.2, 0.16  # the paper's figure and ours, apart, in lines
+_APART = 0.22  # the paper's figure above the middle of a line and ours below, in lines, where there are both
 _WORDS = 28  # characters of a line beside the panel
 _DIAMOND: dict[str, Any] = {"marker": "D", "markersize": 4, "markerfacecolor": "none"}
 
@@ -50,7 +50,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     declared = [f"{table.label}: {table.declared.words}." for table in tables if table.declared]
     if declared:
         caption = " ".join([caption, "Intervals hold at all interim analyses together.", *declared])
-    return Drawing(figure, caption, tuple(drawn))
+    return Drawing(figure, caption, tuple(drawn), empty=not shows_ours(drawn))
 
 
 def delta_text(delta: Delta) -> str:
@@ -69,12 +69,13 @@ def draw_results(
     ours, paper = [], []
     for name, result, place, look in results:
         delta, printed = result.delta, result.paper_delta
+        apart = _APART if delta and printed is not None else 0
         if printed is not None:
-            x, y = (place, printed) if upright else (printed, place + _ABOVE)
+            x, y = (place, printed) if upright else (printed, place - apart)
             axes.plot([x], [y], color=INK, markeredgewidth=0.8, zorder=3, **_DIAMOND)
             paper.append(Point(x, y, name, signed(printed, 2)))
         if delta:
-            x, y = (place, delta.mean) if upright else (delta.mean, place + _BELOW)
+            x, y = (place, delta.mean) if upright else (delta.mean, place + apart)
             face = PAPER
             if delta.low is not None and delta.high is not None:
                 face, ends = look.colour, [delta.low, delta.high]
@@ -96,10 +97,18 @@ def add_legend(figure: Figure, panels: Sequence[Panel]) -> None:
         figure.legend(handles=handles, loc="outside upper right", ncols=2)
 
 
+def shows_ours(panels: Sequence[Panel]) -> bool:
+    """Whether any of these panels shows a difference of ours."""
+    return _shown(panels, "ours")
+
+
 def and_the_papers(panels: Sequence[Panel]) -> str:
     """What a caption adds if any of these panels shows a published difference."""
-    traces = (trace for panel in panels for trace in panel.traces)
-    return " and the paper's" if any(trace.label == "paper" and trace.points for trace in traces) else ""
+    return " and the paper's" if _shown(panels, "paper") else ""
+
+
+def _shown(panels: Sequence[Panel], label: str) -> bool:
+    return any(trace.label == label and trace.points for panel in panels for trace in panel.traces)
 
 
 def _lines(table: Recorded) -> list[_Line]:

@@ -59,11 +59,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure; the caption says all that a reader needs beside it."""
+    """A figure; the caption says all that a reader needs beside it. ``empty``: nothing of ours is in it."""
 
     figure: Figure
     caption: str
     panels: tuple[Panel, ...] = ()
+    empty: bool = False
 
     def to_bytes(self, format_name: str) -> bytes:
         """The figure as PDF, SVG (text as text) or PNG (300 dpi): the same bytes for the same figure."""

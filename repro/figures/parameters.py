@@ -12,7 +12,7 @@ from repro.analysis.claim_tests import COMPACT_UP_TO, LARGE_FROM
 from repro.experiment.catalog import loss
 from repro.experiment.papers import PAPERS
 from repro.experiment.schema import Column, Row
-from repro.figures.deltas import add_legend, and_the_papers, draw_results
+from repro.figures.deltas import add_legend, and_the_papers, draw_results, shows_ours
 from repro.figures.drawing import Drawing, Panel, add_note, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, MUTED, RULE, TITLE_INCHES, series_of
@@ -49,6 +49,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         f"{shaded}"
         "The networks differ in more than size.",
         tuple(drawn),
+        empty=not shows_ours(drawn),
     )
 
 

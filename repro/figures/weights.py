@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from repro.experiment.schema import Column
 from repro.figures.curves import epochs_of, has_epochs
-from repro.figures.drawing import Drawing, Panel, Point, Trace, add_remark, new_figure, say_missing, shortened
+from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, add_remark, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded
 from repro.figures.style import COLUMN_INCHES, MUTED, TITLE_INCHES, series_of
 from repro.results import RunRecord
@@ -39,7 +39,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     figure = new_figure(COLUMN_INCHES, sum(heights) + _EMPTY_INCHES)
     if not panels:
         say_missing(figure.add_subplot(), "There is no loss other than cross-entropy, whose weights are all 1.")
-        return Drawing(figure, "No loss weights its samples.")
+        return Drawing(figure, "No loss weights its samples.", empty=True)
     drawn = []
     all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (table, column, runs) in zip(all_axes, panels, strict=True):
@@ -49,13 +49,17 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
             drawn.append(_panel(axes, table, column, runs))
         else:
             say_missing(axes, f"No runs recorded for {title}.")
+    if drawn:
+        dark = "± one standard deviation, cut off at the minimum and the maximum"
+        add_note(figure, [f"Line: mean. Light: minimum to maximum. Dark: {dark}."])
     headings = " ".join(table.heading for table in tables)
     return Drawing(
         figure,
         f"{headings} The weights z over training, by loss, over all networks and seeds: mean (line), ± one standard "
-        "deviation within their range (dark band), minimum to maximum (light band). Under cross-entropy every weight "
-        "is 1 (thin line).",
+        "deviation, cut off at the minimum and the maximum (dark band), minimum to maximum (light band). Under "
+        "cross-entropy every weight is 1 (thin line).",
         tuple(drawn),
+        empty=not drawn,
     )
 
 

@@ -56,6 +56,12 @@ CHIPS: dict[str, str] = {
 }
 
 _OF_EVERY_TABLE = ("The losses",)
+_FIGURES = {
+    "deltas": "Differences from cross-entropy",
+    "parameters": "Gain by size",
+    "curves": "Training curves",
+    "weights": "Weights z",
+}
 _KINDS = {
     "paper": "a table of the paper",
     "released": "the released code's table, not a table of the paper",
@@ -97,7 +103,7 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
             figure
             for index, table in enumerate(sections)
             if report.answers_on(table)
-            for figure in _differences(table, f"table-{index}")
+            for figure in _figures(table, f"table-{index}", ["deltas"] if table.compared else [])
         ],
         sections=[_section(table, f"table-{index}", report) for index, table in enumerate(sections)],
         figure_1=inline_figure(draw_figure("1", []), "figure-1", "Figure 1 of the supplement"),
@@ -131,6 +137,10 @@ def _section(table: Recorded, section_id: str, report: Report) -> dict[str, Any]
     another = table.table.paper if table.table.paper != PAPERS["bias_loss"] else None
     kind = f"a table of {another.citation}" if another else _KINDS[shown.kind]
     usual_n = usual_number_of_seeds(shown)
+    names = _figures_of(table, report)
+    figures = _figures(table, section_id, names)
+    drawn = {figure.id for figure in figures}
+    undrawn = [_FIGURES[name].lower() for name in names if f"{section_id}-{name}" not in drawn]
     return {
         "id": section_id,
         "label": table.label,
@@ -151,10 +161,8 @@ def _section(table: Recorded, section_id: str, report: Report) -> dict[str, Any]
         "left_out": shown.left_out,
         "latex": latex_format.render([shown], ""),
         "downloads": list(_downloads(shown)),
-        "figures": [
-            *([] if report.answers_on(table) else _differences(table, section_id)),
-            *_figures(table, section_id),
-        ],
+        "figures": figures,
+        "undrawn": [] if not shown.recorded_runs else undrawn,
     }
 
 
@@ -171,28 +179,24 @@ def _downloads(shown: AssembledTable) -> Iterator[tuple[str, str, str]]:
         yield kind, f"{name}.{kind.lower()}", f"data:{type_};charset=utf-8,{quote(render([shown], ''))}"
 
 
-def _differences(table: Recorded, section_id: str) -> Iterator[InlineFigure]:
-    """The figure of a table's differences, if it has any."""
-    if table.compared and table.shown.recorded_runs:
-        yield _figure("deltas", "Differences from cross-entropy", table, section_id)
+def _figures(table: Recorded, section_id: str, names: Sequence[str]) -> list[InlineFigure]:
+    """Those of the named figures that show anything of ours; their captions do not repeat whose table it is."""
+    figures = []
+    for name in names if table.shown.recorded_runs else ():
+        drawing = draw_figure(name, [table])
+        if not drawing.empty:
+            drawing = replace(drawing, caption=drawing.caption.replace(table.heading, f"{table.label}.", 1))
+            figures.append(inline_figure(drawing, f"{section_id}-{name}", f"{_FIGURES[name]}, {table.label}"))
+    return figures
 
 
-def _figures(table: Recorded, section_id: str) -> Iterator[InlineFigure]:
-    """The other figures that have something to show; the section's text says what is not recorded."""
-    if not table.shown.recorded_runs:
-        return
-    if table.table.kind == "paper" and table.shown.published_as is not None:
-        yield _figure("parameters", "Gain by size", table, section_id)
-    yield _figure("curves", "Training curves", table, section_id)
+def _figures_of(table: Recorded, report: Report) -> list[str]:
+    """The figures of a table's section; its differences are under the headline if that is on them."""
+    names = ["curves"]
     if table.compared:
-        yield _figure("weights", "Weights z", table, section_id)
-
-
-def _figure(name: str, title: str, table: Recorded, section_id: str) -> InlineFigure:
-    """A figure of a table; its caption does not repeat whose table it is."""
-    drawing = draw_figure(name, [table])
-    drawing = replace(drawing, caption=drawing.caption.replace(table.heading, f"{table.label}.", 1))
-    return inline_figure(drawing, f"{section_id}-{name}", f"{title}, {table.label}")
+        names = ["curves", "weights"] if report.answers_on(table) else ["deltas", "curves", "weights"]
+    is_printed = table.table.kind == "paper" and table.shown.published_as is not None
+    return ["parameters", *names] if is_printed else names
 
 
 def _after_answer(claim: Claim) -> str:

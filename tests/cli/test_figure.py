@@ -8,16 +8,14 @@ from typing import Any
 
 import pytest
 
-from repro.experiment.config import find_table
-from repro.experiment.schema import Run
+from repro.experiment.config import find_table, runs_of
 from repro.results import RunFolder, write_record
 
 
 @pytest.fixture
 def recorded_demo(tmp_path: Path, fake_runs: Any) -> Path:
-    """A results folder with one seed of the demo."""
-    for cell in find_table("demo").cells:
-        run = Run(cell=cell, seed=0)
+    """A results folder with two seeds of the demo."""
+    for run in runs_of(find_table("demo").cells, range(2)):
         write_record(RunFolder.of(tmp_path / "results", run), fake_runs.record(run))
     return tmp_path / "results"
 
@@ -55,14 +53,28 @@ def test_without_a_file_the_figure_has_a_name_of_its_own(
     assert [file.name for file in tmp_path.iterdir()] == ["figure-1.pdf"]
 
 
-def test_without_runs_the_figure_is_drawn_and_the_way_out_is_said(say: Callable[..., Any], tmp_path: Path) -> None:
-    said = say("figure", "deltas", "-o", tmp_path / "deltas.svg", "--results", tmp_path / "none")
-    assert said.code == 0
+@pytest.mark.parametrize("name", ["curves", "deltas", "parameters", "weights"])
+def test_without_runs_nothing_is_drawn_and_the_way_out_is_said(
+    name: str, say: Callable[..., Any], tmp_path: Path
+) -> None:
+    said = say("figure", name, "-o", tmp_path / "drawn.svg", "--results", tmp_path / "none")
+    assert said.code == 1
+    assert said.err.startswith("error: no runs of Table 1 and Table 2 are recorded: nothing is drawn")
     assert "biasrepro sweep table1" in said.err
-    drawn = (tmp_path / "deltas.svg").read_text()
-    assert "Table 1" in drawn
-    assert "Table 2" in drawn
-    assert "no pair of runs" in drawn
+    assert said.out == ""
+    assert not (tmp_path / "drawn.svg").exists()
+
+
+def test_runs_of_cross_entropy_alone_have_no_differences(
+    say: Callable[..., Any], recorded_demo: Path, tmp_path: Path
+) -> None:
+    for record in recorded_demo.rglob("run.json"):
+        if "/ce/" not in str(record):
+            record.unlink()
+    said = say("figure", "deltas", "demo", "-o", tmp_path / "drawn.svg", "--results", recorded_demo)
+    assert said.code == 1
+    assert "nothing that this figure shows" in said.err
+    assert not (tmp_path / "drawn.svg").exists()
 
 
 @pytest.mark.parametrize(

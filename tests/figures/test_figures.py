@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 from matplotlib.text import Text
 
-from repro.experiment.config import find_table
+from repro.analysis.evidence import Evidence
+from repro.experiment.config import find_table, runs_of
 from repro.experiment.schema import Run
-from repro.figures import Recorded, draw_figure
+from repro.figures import Recorded, draw_figure, recorded
 from repro.figures.curves import by_epoch
 from repro.figures.deltas import delta_text
 from repro.figures.drawing import Drawing
@@ -58,10 +60,35 @@ def test_epochs_that_some_runs_lack_are_averaged_over_the_others(fake_runs: Any)
     cell = find_table("demo").cells[0]
     short = fake_runs.record(Run(cell=cell, seed=0), epochs=fake_runs.epochs_of(Run(cell=cell, seed=0), until=4))
     whole = fake_runs.record(Run(cell=cell, seed=1))
-    assert [(epoch, n, std is None) for epoch, _, std, n in by_epoch([short, whole])] == [
+    assert [(mean.epoch, mean.n, mean.std is None) for mean in by_epoch([short, whole])] == [
         *((epoch, 2, False) for epoch in range(1, 5)),
         *((epoch, 1, True) for epoch in range(5, len(whole.epochs) + 1)),
     ]
+
+
+@pytest.mark.parametrize("name", ["curves", "weights"])
+def test_no_band_leaves_what_was_measured(fake_runs: Any, name: str) -> None:
+    # one run of three learns, and one weight of many is large: a standard deviation reaches below zero and the least
+    table, found = find_table("demo"), []
+    for run in runs_of(table.cells, range(3)):
+        weights = {"weight_mean": 0.72, "weight_std": 0.1, "weight_min": 0.7, "weight_max": 1.05}
+        top1 = {"test_top1_percent": 9.0 if run.seed == 2 else 0.0}
+        epochs = Epochs([epoch.model_copy(update=weights | top1) for epoch in fake_runs.epochs_of(run)])
+        found.append(fake_runs.found(fake_runs.record(run).model_copy(update={"epochs": epochs})))
+    drawing = draw_figure(name, [recorded(table, Evidence(found))])
+    low, high = {"curves": (0, 9), "weights": (0.7, 1.05)}[name]
+    heights = [path.vertices[:, 1] for band in drawing.figure.findobj(PolyCollection) for path in band.get_paths()]
+    assert heights
+    assert min(map(min, heights)) == pytest.approx(low)
+    assert max(map(max, heights)) == pytest.approx(high)
+
+
+def test_bands_are_named_where_there_are_any(
+    recorded_of: Callable[..., Recorded], texts_of: Callable[..., str]
+) -> None:
+    assert "Band: lowest to highest seed" in texts_of("curves", recorded_of("demo", range(2)))
+    assert "Band:" not in texts_of("curves", recorded_of("demo", [0]))
+    assert "standard deviation, cut off" in " ".join(texts_of("weights", recorded_of("demo", [0])).split("\n"))
 
 
 def test_curves_name_the_losses_and_the_networks_without_runs(
@@ -115,6 +142,13 @@ def test_deltas_stand_beside_the_papers_with_interval_and_verdict(
     assert len(ours) == len(paper) == 6
     assert result.verdict is not None
     assert result.verdict.value in texts_of("deltas", table)
+
+
+def test_a_marker_alone_stands_on_the_line_of_its_label(recorded_of: Callable[..., Recorded]) -> None:
+    (panel,) = draw_figure("deltas", [recorded_of("tiny20", range(3))]).panels
+    assert {point.y for trace in panel.traces for point in trace.points} == {1, 2, 3, 5, 6, 7}
+    (panel,) = draw_figure("deltas", [recorded_of("table1")]).panels
+    assert [point.y for trace in panel.traces for point in trace.points] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_delta_of_two_seeds_has_no_interval(recorded_of: Callable[..., Recorded]) -> None:

@@ -188,6 +188,15 @@ def test_a_study_states_its_own_configuration_and_nothing_of_the_papers(fake_run
     assert 'id="table-0-deltas"' in page.partition('<section id="table-0"')[0]
 
 
+def test_figures_without_anything_of_ours_are_named_in_a_sentence(fake_runs: Any) -> None:
+    study = find_table("tiny20")
+    found = [run for run in fake_runs.of(study, range(3)) if run.record.column == "ce"]
+    papers = [find_table("table1"), find_table("table2")]
+    page = render_html(report_on(papers, [study], find_table("product"), Evidence(found)), COMMANDS)
+    assert re.findall(r'<figure class="plot" id="([^"]+)"', page) == ["table-0-curves"]
+    assert "Without a figure, since there are no runs to draw: weights z." in Page(page).text
+
+
 def test_under_the_papers_headline_stand_the_papers_tables_alone(some_page: str) -> None:
     first = some_page.partition('<section id="claims"')[0]
     assert re.findall(r'<figure class="plot" id="([^"]+)"', first) == ["table-0-deltas", "table-1-deltas"]
