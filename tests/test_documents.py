@@ -120,6 +120,13 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
+def test_every_page_is_in_the_index_which_the_readme_links() -> None:
+    linked = set(re.findall(r"\]\((\S+?\.md)\)", (TOP / "docs" / "README.md").read_text()))
+    pages = {page.name for page in (TOP / "docs").glob("*.md")} - {"README.md"}
+    assert sorted(pages - linked) == []
+    assert "](docs/README.md)" in (TOP / "README.md").read_text()
+
+
 def test_the_watch_sees_anchors() -> None:
     assert "a-minimal-file-of-your-own" in anchors(TOP / "docs" / "experiments.md")
     assert "nothing" not in anchors(TOP / "docs" / "experiments.md")
@@ -145,7 +152,7 @@ def test_no_page_is_longer_than_250_lines_and_each_begins_with_what_it_is_for() 
         lines = document.read_text().splitlines()
         assert len(lines) <= 250, document.name
         assert lines[0].startswith("# "), document.name
-        if document.name != "README.md":
+        if document != TOP / "README.md":
             assert re.match(r"[A-Z`]", lines[2]), f"{document.name}: {lines[2]}"
 
 
