@@ -4,8 +4,8 @@ A variable of somebody else's purpose (a hook's GIT_DIR, a profile's SBATCH_QOS,
 what is trained, recorded, submitted or shown, and no option or record would say so. ``settle`` removes all such from
 this process, and so from its children. ``settled`` is for the child of a process that is not ours, on a cluster's node.
 
-Everything else is obeyed: places (PATH, HOME, TMPDIR, CUDA_VISIBLE_DEVICES), proxies, which only ``data fetch`` uses,
-and the look of a terminal.
+Everything else is obeyed: places (PATH, HOME, TMPDIR, CUDA_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES), proxies, which only
+``data fetch`` uses, and the look of a terminal.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _IGNORED = (
     *("MPLBACKEND", "MATPLOTLIBRC"),
     # What selects other kernels, and so gives other numbers:
     *("TORCH", "PYTORCH_", "ATEN_", "CUBLAS", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "TRITON_"),
+    *("MIOPEN_", "ROCBLAS_", "HIPBLASLT_"),
     *("OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_", "NPY_"),
 )
 _OBEYED = frozenset(
@@ -45,11 +46,11 @@ _OBEYED = frozenset(
             "PYTORCH_ALLOC_CONF",
             "PYTORCH_CUDA_ALLOC_CONF",
         ),
-        *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"),
+        *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "MIOPEN_USER_DB_PATH", "MIOPEN_CUSTOM_CACHE_DIR"),
     )
 )
 # They are of this machine, not of the node that a cluster chooses.
-_OF_THIS_MACHINE = ("CUDA_VISIBLE_DEVICES", "TMPDIR")
+_OF_THIS_MACHINE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TMPDIR")
 
 _removed: set[str] = set()
 

@@ -1,22 +1,28 @@
-"""Facts about this machine: cores, processor, NVIDIA GPUs and their driver. Needs no PyTorch.
+"""Facts about this machine: cores, processor, GPUs and their driver. Imports no PyTorch.
 
-GPUs are found by NVML, a library that comes with every NVIDIA driver.
+NVIDIA's GPUs are found by NVML, a library that comes with every driver of theirs. AMD's are those that torch counts, in
+a process of its own, if it is a build for them (ROCm).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import repro
+from repro.errors import UserError
 
 # Starts a module of this very package, wherever it was found, with neither the current folder nor its own on the path.
 _START = """\
@@ -28,6 +34,13 @@ module = sys.argv[2]
 del sys.argv[1:3]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
+
+_ASK_TORCH = """
+import json, torch
+gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+print(json.dumps([[gpu.name, gpu.total_memory] for gpu in gpus]))
+"""
+_ANSWER_SECONDS = 300  # a first import from a slow file system
 
 
 def python_command(module: str) -> tuple[str, ...]:
@@ -47,7 +60,10 @@ def memory_bytes() -> int:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A CUDA device of this machine: a whole GPU, or a MIG slice of one. ``uuid`` is the driver's name for it."""
+    """A GPU that torch calls a CUDA device: a whole GPU, or a MIG slice of one.
+
+    ``uuid`` is the driver's name for it; for AMD's GPUs, its entry in the list of visible ones.
+    """
 
     index: int
     uuid: str
@@ -92,9 +108,14 @@ def device_name(kind: str) -> str | None:
 
 
 def find_gpus() -> tuple[Gpu, ...]:
-    """The CUDA devices of this machine, each MIG slice as one; none if torch is built without CUDA."""
+    """The GPUs of this machine, each MIG slice as one; none if torch is built for the CPU alone.
+
+    A torch for AMD's GPUs is asked, and counts the visible ones. Raises UserError if it does not answer.
+    """
     if torch_is_cpu_only():
         return ()
+    if torch_is_for_amd():
+        return _gpus_of_torch()
     with _nvml() as nvml:
         if nvml is None:
             return _gpus_in_dev(Path("/dev"))
@@ -117,8 +138,13 @@ def gpu_memory(entry: str) -> GpuMemory | None:
     return None
 
 
+def visible_variable() -> str:
+    """The environment variable that says which GPUs a process sees."""
+    return "HIP_VISIBLE_DEVICES" if torch_is_for_amd() else "CUDA_VISIBLE_DEVICES"
+
+
 def driver_version() -> str | None:
-    """The NVIDIA driver's version; None without a driver."""
+    """The NVIDIA driver's version; None without a driver, or if torch is a build for AMD's GPUs."""
     with _nvml() as nvml:
         return None if nvml is None else _told(nvml, nvml.nvmlSystemGetDriverVersion)
 
@@ -131,6 +157,43 @@ def torch_is_cpu_only() -> bool:
         return True
 
 
+@cache
+def torch_is_for_amd() -> bool:
+    """Whether the installed torch is a build for AMD's GPUs (ROCm), as its own file says."""
+    text = ""
+    with suppress(OSError, ValueError):
+        text = _torch_version_file().read_text(encoding="utf-8")
+    return re.search(r"^hip\b[^=\n]*= *['\"]", text, flags=re.MULTILINE) is not None
+
+
+def _torch_version_file() -> Path:
+    """The file with the versions that torch is built for. Raises ValueError if torch is not installed."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise ValueError("torch is not installed")
+    return Path(spec.origin).with_name("version.py")
+
+
+@cache
+def _gpus_of_torch() -> tuple[Gpu, ...]:
+    """The GPUs that torch counts, asked in a process of its own. Raises UserError without an answer.
+
+    Their entries are those of the list of visible GPUs that this process inherited, which ROCm takes from either of two
+    variables, else their numbers.
+    """
+    command = [sys.executable, "-P", "-c", _ASK_TORCH]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False)
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        hint = "`biasrepro doctor` checks torch; --device cpu works without GPUs."
+        raise UserError("torch, a build for AMD GPUs, does not say which GPUs are here", hint=hint) from error
+    inherited = os.environ.get("HIP_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES")
+    entries = inherited.split(",") if inherited else [str(index) for index in range(len(found))]
+    named = zip(entries, found, strict=False)
+    return tuple(Gpu(index, entry.strip(), name, memory) for index, (entry, (name, memory)) in enumerate(named))
+
+
 def mps_is_running() -> bool:
     """Whether a CUDA MPS control daemon runs where this process's children look for one."""
     folder = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
@@ -139,13 +202,17 @@ def mps_is_running() -> bool:
 
 @contextmanager
 def _nvml() -> Iterator[Any]:
-    """The module ``pynvml``, initialised; None without a driver, or if its library does not start."""
+    """The module ``pynvml``, initialised; None without a driver, or if its library does not start.
+
+    Likewise if torch is a build for AMD's GPUs: it uses no other ones.
+    """
     nvml: Any = None
     with suppress(Exception):  # no package, no library, no driver, or a driver that does not match its library
-        import pynvml
+        if not torch_is_for_amd():
+            import pynvml
 
-        pynvml.nvmlInit()
-        nvml = pynvml
+            pynvml.nvmlInit()
+            nvml = pynvml
     try:
         yield nvml
     finally:

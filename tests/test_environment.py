@@ -17,11 +17,13 @@ IGNORED = (
     *("GIT_DIR", "GIT_INDEX_FILE", "SBATCH_QOS", "SBATCH_NO_REQUEUE", "SLURM_HINT", "SUBMITIT_PREEMPT_SIGNAL"),
     *("SQUEUE_STATES", "SCANCEL_INTERACTIVE", "SCONTROL_ALL", "RAY_ADDRESS", "RAY_RUNTIME_ENV", "MPLBACKEND"),
     *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "PYTORCH_TUNABLEOP_ENABLED", "ATEN_CPU_CAPABILITY"),
+    *("MIOPEN_FIND_MODE", "ROCBLAS_LAYER", "HIPBLASLT_TENSILE_LIBPATH"),
     *("CUBLAS_WORKSPACE_CONFIG", "OMP_DYNAMIC", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE"),
 )
 OBEYED = (
     *("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONNOUSERSITE", "SLURM_CONF", "RAY_AUTH_TOKEN"),
     *("CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING", "OMP_NUM_THREADS", "PYTORCH_CUDA_ALLOC_CONF"),
+    *("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION", "MIOPEN_USER_DB_PATH"),
     *("http_proxy", "HTTPS_PROXY", "NO_COLOR", "BIASREPRO_DATA", "MPLCONFIGDIR"),
 )
 
@@ -49,6 +51,7 @@ def test_no_path_leads_to_the_current_folder(given: str, kept: str) -> None:
 def test_a_node_gets_neither_the_gpu_nor_the_temporary_folder_of_this_machine() -> None:
     given = {"CUDA_VISIBLE_DEVICES": "3", "TMPDIR": "/tmp/of-this-session", "HOME": "/home/me", "SBATCH_QOS": "low"}
     assert settled(given, for_a_node=True) == {"HOME": "/home/me"}
+    assert settled({"HIP_VISIBLE_DEVICES": "3", "ROCR_VISIBLE_DEVICES": "1"}, for_a_node=True) == {}
     assert sorted(settled(given)) == ["CUDA_VISIBLE_DEVICES", "HOME", "TMPDIR"]
 
 

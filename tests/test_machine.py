@@ -99,7 +99,7 @@ def test_the_stand_in_answers_what_the_real_library_does() -> None:
 def test_a_child_finds_this_package_and_nothing_in_the_current_folder(tmp_path: Path) -> None:
     package = tmp_path / "a checkout" / "repro"
     package.mkdir(parents=True)
-    for name in ("__init__.py", "machine.py"):
+    for name in ("__init__.py", "errors.py", "machine.py"):
         shutil.copy(Path(machine.__file__).with_name(name), package / name)
     (package / "child.py").write_text("import random, repro, sys\nprint(repro.__file__, *sys.argv[1:], sys.path)\n")
     here = tmp_path / "here"

@@ -136,7 +136,19 @@ Deterministic = Annotated[
         help="Bit-for-bit repeatable on a GPU, slower; CPU runs always are. Sets execution.deterministic.",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, or cuda:N.")]
+
+
+def refuse_apples_gpu(device: str) -> str:
+    """``device`` as given, unless it is the GPU of a Mac. Raises UserError for that."""
+    if device.partition(":")[0] == "mps":
+        hint = "On a Mac, runs use the CPU: give --device cpu, or leave the option out."
+        raise UserError("Apple's GPU (mps) is not supported", where="--device", hint=hint)
+    return device
+
+
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda (AMD's GPUs too), or cuda:N.", callback=refuse_apples_gpu)
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads for each run.")
 ]

@@ -88,9 +88,11 @@ def _git(*arguments: str) -> str | None:
 
 
 def _gpu_libraries(device: torch.device) -> dict[str, str]:
-    """The versions of CUDA and cuDNN that torch uses; empty for a CPU."""
+    """The versions of CUDA and cuDNN, or of ROCm and MIOpen, that torch uses; empty for a CPU."""
     if device.type != "cuda":
         return {}
+    if torch.version.hip:
+        return {"ROCm": str(torch.version.hip), "MIOpen": str(torch.backends.cudnn.version())}
     return {"CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}
 
 

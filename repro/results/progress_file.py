@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from repro.machine import visible_variable
 from repro.progress import Progress
 from repro.results.durable import replace_file
 from repro.results.files import read_file
@@ -41,7 +42,7 @@ class Publisher:
         self._folder = folder
         self._clock = clock
         self._next = 0.0
-        gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        gpu = os.environ.get(visible_variable(), "")
         self._place = f"{socket.gethostname()} GPU {gpu}" if gpu else socket.gethostname()
 
     def hear(self, progress: Progress) -> None:

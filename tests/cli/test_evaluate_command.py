@@ -168,6 +168,7 @@ def test_wrong_targets_are_one_message(say: Say, recorded: Any, tmp_path: Path) 
         ([folder.path, "--set", "recipe.epochs=2"], "--set has no effect"),
         (["demo/nasnet/ce"], "nasnet"),
         ([CELL, "--device", "tpu"], "unknown device 'tpu'"),
+        ([CELL, "--device", "mps"], "Apple's GPU (mps) is not supported"),
     ):
         said = say("evaluate", *arguments, *(["--results", tmp_path] if arguments[0] == CELL else []))
         assert (said.code, why in said.err) == (2, True), said.err

@@ -16,7 +16,14 @@ from typing import Any, Literal
 import repro
 from repro.environment import not_used
 from repro.experiment.catalog import DATASETS, DatasetFacts, fetch_command
-from repro.machine import driver_version, find_gpus, processor_name, torch_is_cpu_only, usable_cores
+from repro.machine import (
+    driver_version,
+    find_gpus,
+    processor_name,
+    torch_is_cpu_only,
+    torch_is_for_amd,
+    usable_cores,
+)
 from repro.results.disk_space import free_bytes
 from repro.sweep.devices.slots import VISIBLE, visible_entries
 from repro.wording import counted, readable_size
@@ -26,10 +33,12 @@ Level = Literal["ok", "missing", "broken"]
 # Nothing works without these.
 ESSENTIAL = ("torch", "torchvision", "numpy", "pydantic", "pyyaml", "scipy", "typer", "rich")
 LITTLE_DISK_BYTES = 2_000_000_000
+AMD_DRIVER = Path("/dev/kfd")
 
 _TORCH_PROBE = """
 import json, torch, torchvision
-print(json.dumps({"cuda": torch.cuda.is_available(), "built": torch.version.cuda}))
+built = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+print(json.dumps({"cuda": torch.cuda.is_available(), "built": built}))
 """
 
 
@@ -71,19 +80,28 @@ def devices() -> list[Finding]:
     gpus = find_gpus()
     for gpu in gpus:
         memory = f", {readable_size(gpu.memory_bytes)}" if gpu.memory_bytes else ""
-        text = f"{gpu.name}{memory}, driver {driver_version() or 'unknown'}"
+        driver = probe["built"] if torch_is_for_amd() else f"driver {driver_version() or 'unknown'}"
+        text = f"{gpu.name}{memory}, {driver}"
         findings.append(Finding("ok", f"GPU {gpu.index}", text))
     inherited = os.environ.get(VISIBLE)
     visible = visible_entries(gpus, inherited)
     if inherited is not None:
         findings.append(Finding("ok", "GPUs", f"{VISIBLE}={inherited}: {len(visible)} of them visible here"))
     if not gpus:
-        why = "torch is a build without CUDA" if torch_is_cpu_only() else "no NVIDIA driver responds"
-        findings.append(Finding("missing", "GPUs", f"none ({why}); everything runs on the CPU, slower"))
+        findings.append(Finding("missing", "GPUs", f"none ({_why_no_gpu()}); everything runs on the CPU, slower"))
     elif visible and not probe["cuda"]:
-        text = f"torch cannot use the GPU (it is built for CUDA {probe['built']})"
+        text = f"torch cannot use the GPU (it is built for {probe['built']})"
         findings.append(Finding("broken", "torch", text, "Update the driver, or install a torch built for it."))
     return findings
+
+
+def _why_no_gpu() -> str:
+    if torch_is_for_amd():
+        return "torch, a build for AMD GPUs, counts none"
+    why = "torch is a build without CUDA" if torch_is_cpu_only() else "no NVIDIA driver responds"
+    if AMD_DRIVER.exists():
+        why += f"; {AMD_DRIVER} is here: an AMD GPU needs a torch that is built for ROCm"
+    return why
 
 
 def storage(results: Path, root: Path) -> list[Finding]:

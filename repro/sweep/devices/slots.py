@@ -1,7 +1,7 @@
 """Slots: where the runs of a sweep are placed, one running job in each. Pure functions.
 
-A job sees exactly one GPU: its slot sets ``CUDA_VISIBLE_DEVICES`` to one entry of the list that this process inherited,
-so that the reservations of a scheduler or a colleague are respected.
+A job sees exactly one GPU: its slot sets ``CUDA_VISIBLE_DEVICES`` (``HIP_VISIBLE_DEVICES`` for AMD's GPUs) to one entry
+of the list that this process inherited, so that the reservations of a scheduler or a colleague are respected.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from repro.errors import UserError
-from repro.machine import Gpu
+from repro.machine import Gpu, visible_variable
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE = visible_variable()
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Slot:
 
 
 def visible_entries(gpus: Sequence[Gpu], inherited: str | None) -> tuple[str, ...]:
-    """The entries that a job's CUDA_VISIBLE_DEVICES may have, in the order in which CUDA counts the devices.
+    """The entries that a job's ``VISIBLE`` may have, in the order in which torch counts the devices.
 
     ``inherited`` is this process's own value. Unset (None), every GPU counts, by its UUID: indices of CUDA and
     nvidia-smi may differ. As in CUDA, the list ends at the first entry that names no device; UUIDs may be shortened.
@@ -55,7 +55,7 @@ def gpu_slots(
         if not 0 <= position < len(entries):
             raise UserError(
                 f"there is no GPU {position}; visible here: {len(entries)}, counted from 0",
-                hint="`biasrepro doctor` lists them; --gpus counts those in CUDA_VISIBLE_DEVICES.",
+                hint=f"`biasrepro doctor` lists them; --gpus counts those in {VISIBLE}.",
             )
     if len(set(positions)) < len(positions):
         raise UserError("--gpus names a GPU twice", hint="--jobs-per-gpu 2 puts two jobs on each.")
@@ -110,6 +110,8 @@ def choose_slots(
 
 
 def _names_a_device(entry: str, gpus: Sequence[Gpu]) -> bool:
+    if any(gpu.uuid == entry for gpu in gpus):
+        return True
     if entry.isdecimal():
         return int(entry) < len(gpus)
     if entry.startswith("MIG-"):  # slices have had several kinds of names; CUDA itself says which it takes
