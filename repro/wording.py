@@ -1,10 +1,11 @@
-"""Counts, sizes and differences in words, and text that is safe to show."""
+"""Counts, sizes, times and differences in words, and text that is safe to show."""
 
 from __future__ import annotations
 
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 MINUS = "−"
@@ -12,6 +13,8 @@ MINUS = "−"
 # Invisible, and harmless: they join letters in Persian and Indic scripts, and parts of emoji.
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 _FORMULA_SIGNS = tuple("=+-@\t\r＝＋－＠")
+_UNITS_OF_TIME = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))  # with their seconds
+_MANY_DAYS = 100  # hours beside so many days say nothing
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -27,6 +30,21 @@ def readable_size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, readable: ``42 s``, ``3 min 39 s``, ``1 h 20 min``, ``2 d 4 h``, ``1,700 d``; a dash for None.
+
+    Every time that a person reads has this form: the largest unit and the next one, rounded to that.
+    """
+    if seconds is None:
+        return "–"
+    seconds = max(0.0, seconds)  # clocks of two machines differ
+    for (unit, length), (finer, finer_length) in pairwise(_UNITS_OF_TIME):
+        count, rest = divmod(round(seconds / finer_length), length // finer_length)
+        if count:
+            return f"{count:,} {unit} {rest} {finer}" if rest and count < _MANY_DAYS else f"{count:,} {unit}"
+    return "under 1 s" if 0 < seconds < 0.5 else f"{round(seconds)} s"
 
 
 def signed(points: float, decimals: int = 2) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ MOST_PARAMETERS = 10
 SHOWING = {"repro.cli.console", "repro.cli.output", "repro.cli.__init__", "repro.cli.cite"}
 # Each backend is a folder with these two modules, found by their names; sweep/executor.py has the second's protocol.
 IN_EVERY_BACKEND = {"backend", "executor"}
+UNIT_OF_TIME = re.compile(r" ?(s|sec|seconds|min|minutes|h|hours|d|days)\b")
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Offences = Iterator[tuple[int, str]]
@@ -74,7 +77,17 @@ def raw_output(tree: ast.Module, module: str) -> Offences:
                 yield node.lineno, f"{called}: use say of repro.cli.console, or deliver of repro.cli.output"
 
 
-@pytest.mark.parametrize("rule", [long_functions, many_parameters, nested_comprehensions, raw_output])
+def own_times(tree: ast.Module, module: str) -> Offences:
+    """Numbers before a unit of time in an f-string: one function words every time that a person reads."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr) and module != "repro.wording":
+            for value, after in pairwise(node.values):
+                text = after.value if isinstance(after, ast.Constant) else ""
+                if isinstance(value, ast.FormattedValue) and UNIT_OF_TIME.match(str(text)):
+                    yield node.lineno, f"{ast.unparse(value)}{text[:10]}: use duration of repro.wording"
+
+
+@pytest.mark.parametrize("rule", [long_functions, many_parameters, nested_comprehensions, raw_output, own_times])
 def test_the_code_keeps(rule: Callable[[ast.Module, str], Offences]) -> None:
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -100,6 +113,7 @@ def test_no_two_modules_have_one_name() -> None:
         (many_parameters, f"def f({', '.join(f'p{number}' for number in range(MOST_PARAMETERS + 1))}): pass"),
         (nested_comprehensions, "[[b for b in a] for a in c]"),
         (raw_output, "typer.echo(text)"),
+        (own_times, "f'{seconds:.0f} s left'"),
     ],
 )
 def test_the_rules_can_be_broken(rule: Callable[[ast.Module, str], Offences], source: str) -> None:

@@ -74,6 +74,7 @@ def test_the_citation_has_what_readers_and_indexes_ask_for() -> None:
 def test_version_and_licence_agree_everywhere() -> None:
     citation = yaml.safe_load((TOP / "CITATION.cff").read_text())
     assert citation["version"] == repro.__version__
+    assert f"year    = {{{citation['date-released'][:4]}}}" in (TOP / "repro/cli/cite.py").read_text()
     assert citation["license"] == pyproject()["project"]["license"] == "MIT"
     assert (TOP / "LICENSE").read_text().startswith("MIT License")
 

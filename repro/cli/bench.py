@@ -12,6 +12,7 @@ from repro.cli.options import Device, Overwrite, Threads, refuse_unused
 from repro.cli.references import complete_network
 from repro.errors import UserError
 from repro.experiment.catalog import Precision
+from repro.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -147,7 +148,7 @@ def _show(record: Mapping[str, Any]) -> None:
 
 
 def _lines(models: Mapping[str, Any]) -> Iterator[list[str]]:
-    from repro.cli.console import duration, size
+    from repro.cli.console import size
 
     for model, results in models.items():
         for arm, result in results["arms"].items():

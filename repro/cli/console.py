@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -51,16 +52,23 @@ def text_line(text: str, style: str = "") -> Text:
 
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Print rows under headers; columns in ``right`` are right-aligned. Off a terminal: two spaces, no rules."""
-    headers, *rows = [list(map(one_line, row)) for row in (headers, *rows)]
-    lines = plain_lines([headers, *rows], right=right)
+    """Print rows under headers, which may have several lines; columns in ``right`` are right-aligned.
+
+    Off a terminal: two spaces, no rules.
+    """
+    heads = [list(map(one_line, header.split("\n"))) for header in headers]
+    rows = [list(map(one_line, row)) for row in rows]
+    depth = max(map(len, heads))
+    above = [[*[""] * (depth - len(lines)), *lines] for lines in heads]  # the last lines stand side by side
+    lines = plain_lines([*zip(*above, strict=True), *rows], right=right)
     if not sys.stdout.isatty() or max(map(cell_len, lines)) > console().width:  # never wrap a number
         for line in lines:
             print(line)
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, header in enumerate(headers):
-        table.add_column(header, justify="right" if index in right else "left", overflow="fold")
+    for index, head in enumerate(above):
+        justify: Literal["left", "right"] = "right" if index in right else "left"
+        table.add_column(Text("\n".join(head)), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console().print(table)
@@ -77,17 +85,6 @@ def plain_lines(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> 
             cells.append(padding + cell if index in right else cell + padding)
         lines.append("  ".join(cells).rstrip())
     return lines
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds, readable: ``0:42``, ``1:02:03``, ``3 d 4 h``; a dash for None."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    if whole >= 2 * 86_400:
-        return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
-    hours, minutes = whole // 3_600, whole % 3_600 // 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 def percent(value: float | None) -> str:

@@ -14,7 +14,7 @@ from repro.cli.options import ROOT_DEFAULT, Root, refuse_unused
 from repro.cli.references import complete_data_set
 from repro.errors import UserError
 from repro.experiment.catalog import DATASETS, DatasetFacts, dataset_facts
-from repro.wording import shell_line
+from repro.wording import duration, shell_line
 
 if TYPE_CHECKING:
     from repro.data.cache import CachedImages, Manifest
@@ -95,7 +95,7 @@ def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
     started = time.monotonic()
     cached = prepare.verify(facts, root)
     seconds = time.monotonic() - started
-    say(f"{prepare.cache_path(facts, root)}: whole ({size(facts.decoded_bytes)}, {seconds:.1f} s)")
+    say(f"{prepare.cache_path(facts, root)}: whole ({size(facts.decoded_bytes)}, {duration(seconds)})")
     say(f"  decoded from {cached.source}")
     say(f"  fingerprint {_fingerprint(facts, cached)}")
     archive = prepare.find_source(facts, root)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT, Results, Root
+from repro.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,8 @@ def _show(finding: Finding) -> None:
 
 def _show_times(results: Path, *, may_measure: bool) -> None:
     """Print how long each table would take here, with all its cells and seeds."""
-    from repro.cli.console import duration, say
+    from repro.cli.console import say
+    from repro.cli.sweep.dry_run import TOO_LONG_SECONDS, measured, too_long
     from repro.experiment.config import find_table, runs_of
     from repro.machine import device_name
     from repro.results.store import records_without_epochs
@@ -76,16 +78,18 @@ def _show_times(results: Path, *, may_measure: bool) -> None:
     costs = costs_in_records(records_without_epochs(results), slot, device_name(slot.device))
     unknown = unknown_cells([run for of_table in runs.values() for run in of_table], costs)
     if may_measure and unknown:
-        from repro.cli.sweep.dry_run import measured
-
         costs |= measured(unknown, slot, SECONDS_PER_CELL)
+    longest = 0.0
     for name, of_table in runs.items():
         whole = estimate(of_table, costs, len(slots))
         if whole.unknown:
             text = f"unknown for {whole.unknown} of {len(of_table)} runs; biasrepro sweep {name} --dry-run measures"
         else:
+            longest = max(longest, whole.wall_seconds)
             text = f"about {duration(whole.wall_seconds)} for {len(of_table)} runs, {len(slots)} at a time"
         say(f"{'time':<8} {name:<14} {text} on {slot.device}")
+    if longest > TOO_LONG_SECONDS:
+        say(f"{'':<23} {too_long(slot.device)}")
 
 
 def _slots() -> Sequence[Slot]:

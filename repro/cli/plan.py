@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 MOST_COMMANDS = 3
 LARGE_POINTS = 1.0
-_CHANCES = "chance  yes: of 'reproduced' if all effects are the paper's; no: of 'not reproduced' if there are none"
-
+_CHANCES = "chance  of 'reproduced' if all effects are the paper's; of 'not reproduced' if there are none"
+_PRINTED = "printed\ndifference\n(points)"
 
 Names = Annotated[list[str] | None, tables_argument("both tables of the paper", of="with published figures")]
 Power = Annotated[
@@ -169,8 +169,8 @@ def _show_cells(planned: SeedPlan) -> None:
     """
     from repro.cli.console import show_table
 
-    budget = [] if planned.gpu_hours is None else [f"within {planned.gpu_hours:g}"]
-    cost = ["new runs", "GPU-hours", "in all", *budget] if planned.steps else []
+    budget = [] if planned.gpu_hours is None else [f"within\n{planned.gpu_hours:g} GPU-hours"]
+    cost = ["new\nruns", "GPU-hours", "GPU-hours\nadded up", *budget] if planned.steps else []
     rows, total = [], 0.0
     for number, step in enumerate(planned.steps):
         total += step.hours
@@ -179,7 +179,7 @@ def _show_cells(planned: SeedPlan) -> None:
             rows[-1].append("yes" if number < planned.affordable else "no")
     for need in (*planned.unknown_cost, *planned.out_of_reach):
         rows.append([*_texts(need), *("–" for _ in cost)])
-    headers = ["cell", "paper", "to confirm", "to refute", "paired", *cost]
+    headers = ["cell", _PRINTED, "seeds to\nconfirm it", "seeds to\nrefute it", "seeds\npaired\nso far", *cost]
     show_table(headers, rows, right=range(1, len(headers)))
 
 
@@ -227,11 +227,13 @@ def _summary(planned: SeedPlan) -> list[str]:
 
 
 def _show_chances(expected: Sequence[Sequence[ExpectedVerdict]]) -> None:
-    """A line a cell, and for each number of seeds the chance of a yes if the paper is right, and of a no if not."""
+    """A line a cell, and for each number of seeds the chances of both verdicts, if the paper is right and if not."""
     from repro.cli.console import say, show_table
     from repro.wording import signed
 
-    headers = ["chance of", "paper", *(f"{kind} at {of_n[0].seeds}" for of_n in expected for kind in ("yes", "no"))]
+    verdicts = ("'reproduced'", "'not reproduced'")
+    chances_of = (f"chance of\n{verdict}\nat {of_n[0].seeds} seeds" for of_n in expected for verdict in verdicts)
+    headers = ["cell", _PRINTED, *chances_of]
     rows = []
     for of_cell in zip(*expected, strict=True):
         chances = chain.from_iterable((verdict.reproduced, verdict.refuted) for verdict in of_cell)

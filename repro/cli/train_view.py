@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from repro.cli.console import console, duration, percent, rate, say, size, text_line
+from repro.cli.console import console, percent, rate, say, size, text_line
 from repro.cli.options import ProgressStyle
 from repro.cli.references import command_line
 from repro.errors import Interrupted
 from repro.machine import package_path
 from repro.progress import Progress
-from repro.wording import shell_line
+from repro.wording import duration, shell_line
 
 if TYPE_CHECKING:
     from repro.results import RunFolder, RunRecord
@@ -113,7 +113,7 @@ def fraction_done(progress: Progress) -> float:
 
 
 def epoch_line(progress: Progress) -> str:
-    """``epoch 3/10  loss 0.512  train 88.1 %  test 91.2 %  2,140 images/s  0:12 left``, as far as known."""
+    """``epoch 3/10  loss 0.512  train 88.1 %  test 91.2 %  2,140 images/s  12 s left``, as far as known."""
     parts = [f"epoch {progress.epoch}/{progress.epochs}"]
     if progress.train_loss is not None:
         parts.append(f"loss {progress.train_loss:.3f}")

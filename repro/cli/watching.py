@@ -10,7 +10,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.cli.console import console, duration, say
+from repro.cli.console import console, say
+from repro.wording import duration
 
 if TYPE_CHECKING:
     from repro.sweep.overview import Overview
@@ -53,7 +54,7 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
             say(f"lost     {run_id}: {state.detail}; the next sweep resumes it", "yellow")
             continue
         place = live.place if live is not None else owner.host
-        where = f"on {place}, last heartbeat {owner.silent_seconds:.0f} s ago"
+        where = f"on {place}, last heartbeat {duration(owner.silent_seconds)} ago"
         stands = f"  {epoch_line(live.progress)}" if live is not None and live.progress.epoch else ""
         say(f"running  {run_id}  {where}{stands}")
         if owner.is_here and owner.silence:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from repro.errors import DataError
+from repro.wording import duration
 
 SLOWEST_BYTES_PER_SECOND = 10_000
 _BLOCK_BYTES = 1 << 18
@@ -62,7 +63,7 @@ class WebAnswer:
         head = self._next(self._patience_s)
         if head is None:
             self._left.set()
-            raise TooSlow(f"the server sent no whole answer in {self._patience_s:.0f} s")
+            raise TooSlow(f"the server sent no whole answer in {duration(self._patience_s)}")
         assert not isinstance(head, bytes)
         self.status, self.headers = head.status, head.headers
 
@@ -80,7 +81,7 @@ class WebAnswer:
             block = self._next(left_s) if left_s > 0 else None
             if block is None:
                 if count < SLOWEST_BYTES_PER_SECOND * self._patience_s:
-                    raise TooSlow(f"the server sent {count} bytes in {self._patience_s:.0f} s")
+                    raise TooSlow(f"the server sent {count} bytes in {duration(self._patience_s)}")
                 since, count = time.monotonic(), 0
                 continue
             assert isinstance(block, bytes)

@@ -38,7 +38,8 @@ PAPERS: dict[str, Paper] = {
   booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision (ICCV)},
   pages     = {6556--6566},
   year      = {2021},
-  month     = oct
+  month     = oct,
+  url       = {https://arxiv.org/abs/2107.11170}
 }
 """,
     )

@@ -16,7 +16,7 @@ from repro.report.headlines import answer_of
 from repro.results import RunRecord
 from repro.tables.layout import MISSING, accuracy, interval, p_text, published_accuracy, usual_number_of_seeds
 from repro.tables.structure import AssembledCell, AssembledRow
-from repro.wording import counted, signed
+from repro.wording import counted, duration, signed
 
 _LEFT_OUT = {
     "diverged": "diverged",
@@ -163,11 +163,10 @@ def _of_record(record: RunRecord) -> str:
         parts.append(f"best {best:.2f} at epoch {record.best_epoch}")
     if record.imported:
         return ", ".join([*parts, f"imported from {record.imported.file}"])
-    hours = record.provenance.duration_seconds / 3600
-    took = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
-    parts.append(f"{took} on {record.provenance.device_name}")
-    if record.provenance.resumptions:
-        parts.append(f"resumed {counted(record.provenance.resumptions, 'time')}")
+    made = record.provenance
+    parts.append(f"{duration(made.duration_seconds)} on {made.device_name}")
+    if made.resumptions:
+        parts.append(f"resumed {counted(made.resumptions, 'time')}")
     return ", ".join(parts)
 
 

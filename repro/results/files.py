@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from repro.errors import DataError, Unreadable
+from repro.wording import duration
 
 LARGEST_NOTE_BYTES = 1 << 26  # a record of 100,000 epochs is smaller
 LARGEST_CHECKPOINT_BYTES = 1 << 32  # the largest network here needs 0.2 GB
@@ -192,7 +193,7 @@ def _lock(descriptor: int, path: Path, seconds: float) -> None:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() >= deadline:
-                what = f"another process has held its lock for {seconds:.0f} s"
+                what = f"another process has held its lock for {duration(seconds)}"
                 raise TimeoutError(errno.ETIMEDOUT, what, str(path)) from error
         except OSError as error:
             if error.errno in _NO_LOCKS_HERE:

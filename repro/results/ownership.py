@@ -34,6 +34,7 @@ from repro.results.files import file_time, permission_hint, read_file
 from repro.results.process import is_alive, process_start, this_place
 from repro.results.record_fields import Printable
 from repro.results.store import RunFolder
+from repro.wording import duration
 
 HEARTBEAT_SECONDS = 10.0
 SILENT_SECONDS = 120.0
@@ -93,8 +94,8 @@ class Owner(BaseModel):
         if self.silent_seconds <= 3 * HEARTBEAT_SECONDS:
             return ""
         if self.is_here:  # while the process exists, nobody takes the run over
-            return f", silent for {self.silent_seconds:.0f} s: {stopped_process(self.pid)}"
-        return f", silent for {self.silent_seconds:.0f} s (taken over after {SILENT_SECONDS:.0f} s)"
+            return f", silent for {duration(self.silent_seconds)}: {stopped_process(self.pid)}"
+        return f", silent for {duration(self.silent_seconds)} (taken over after {duration(SILENT_SECONDS)})"
 
     def as_of(self, now: float) -> Owner:
         """The owner with its ``silent_seconds`` at ``now``, by the file server's clock."""
@@ -253,11 +254,12 @@ def _occupied(folder: RunFolder, owner: Owner) -> OwnedElsewhere:
     if owner.is_here:
         hint = "Wait for it to end, or stop it: the same command then resumes from its last checkpoint."
         if owner.silence:
-            hint = f"It sent no heartbeat for {owner.silent_seconds:.0f} s: {stopped_process(owner.pid)}."
+            hint = f"It sent no heartbeat for {duration(owner.silent_seconds)}: {stopped_process(owner.pid)}."
     else:
+        silent = duration(owner.silent_seconds)
         hint = (
-            f"Its last heartbeat was {owner.silent_seconds:.0f} s ago. If that machine is down, the same command takes "
-            f"the run over {SILENT_SECONDS:.0f} s after the last heartbeat."
+            f"Its last heartbeat was {silent} ago. If that machine is down, the same command takes the run over "
+            f"{duration(SILENT_SECONDS)} after it."
         )
     return OwnedElsewhere(f"this run is in training by {owner}", where=str(folder.path), hint=hint)
 

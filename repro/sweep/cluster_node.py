@@ -36,6 +36,7 @@ from repro.sweep.local.gpu_memory import GpuMemoryReservations
 from repro.sweep.local.watchdog import CHECK_SECONDS, SILENT_CHECKS, Watchdog
 from repro.sweep.registry import Registration, StopPoller
 from repro.sweep.sweep_state import SweepState
+from repro.wording import duration
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -216,8 +217,8 @@ class _NodeExecutor(LocalExecutor):
         if not isinstance(event, Ended) or event.job.id not in self._silent:
             return event
         self._silent.remove(event.job.id)
-        minutes = SILENT_CHECKS * CHECK_SECONDS / 60
-        cause = f"its process on {self.place} sent no heartbeat for {minutes:.0f} minutes, and was killed"
+        silence = duration(SILENT_CHECKS * CHECK_SECONDS)
+        cause = f"its process on {self.place} sent no heartbeat for {silence}, and was killed"
         return replace(event, fate="failed", cause=cause) if event.returncode == -signal.SIGKILL else event
 
 

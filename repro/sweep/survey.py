@@ -17,6 +17,7 @@ from repro.experiment.schema import NOTHING, Cell, Run
 from repro.results import RunFolder, RunRecord, find_record, read_failure
 from repro.results.files import file_time, read_each
 from repro.results.ownership import last_owner
+from repro.wording import duration
 
 
 class Stage(StrEnum):
@@ -128,7 +129,7 @@ def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:
     if (failure := read_failure(folder)) is not None:
         return RunState(Stage.FAILED, failure.cause)
     if owner is not None and not owner.is_here:
-        return RunState(Stage.LOST, f"no heartbeat from {owner} for {owner.silent_seconds:.0f} s")
+        return RunState(Stage.LOST, f"no heartbeat from {owner} for {duration(owner.silent_seconds)}")
     if folder.checkpoint.exists():
         return RunState(Stage.INTERRUPTED)
     return RunState(Stage.MISSING)

@@ -10,6 +10,7 @@ from repro.experiment.config import find_table
 from repro.machine import Gpu
 from repro.sweep.devices import diagnostics as checkup
 from repro.sweep.devices.diagnostics import Finding
+from repro.wording import duration
 
 Say = Callable[..., Any]
 
@@ -55,8 +56,8 @@ def test_what_a_table_would_take_is_told(say: Say, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr("repro.cli.sweep.dry_run.measure", measure)
     said = say("doctor", "--results", tmp_path, "--root", tmp_path)
-    minutes, seconds = divmod(18 * find_table("demo").recipe.epochs * 12 // 2, 60)
-    assert f"time     demo           about {minutes}:{seconds:02} for 12 runs, 2 at a time on cpu" in said.out
+    demo = duration(18 * find_table("demo").recipe.epochs * 12 / 2)
+    assert f"time     demo           about {demo} for 12 runs, 2 at a time on cpu" in said.out
     assert "time     table2         about 2 d 2 h for 100 runs, 2 at a time on cpu" in said.out
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +278,18 @@ def test_bibtex_of_paper_and_software(say: Say) -> None:
     for name in ("Abrahamyan", "Ziatchin", "Chen", "Deligiannis", "ICCV"):
         assert name in out
     assert f"version = {{{repro.__version__}}}" in out
+    assert "url       = {https://arxiv.org/abs/2107.11170}" in out
+    assert len(re.findall(r"^  year +=", out, re.MULTILINE)) == out.count("@") == 2
     assert out.count("{") == out.count("}")
+
+
+def test_the_citation_of_the_software_has_the_address_that_the_package_declares(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = Message()
+    declared["Project-URL"] = "Repository, https://example.org/biasrepro"
+    monkeypatch.setattr("repro.cli.cite.metadata.metadata", lambda name: declared)
+    assert "  url     = {https://example.org/biasrepro},\n  version" in say("cite").out
 
 
 def test_the_console_script_is_main() -> None:

@@ -85,8 +85,8 @@ def test_without_an_argument_the_demo_s_bias_cell_is_trained(say: Say, engine: F
     run = "demo/shufflenetv2/bias/seed-0"
     assert lines == [
         f"{run}: a fake processor",
-        f"{run}: epoch 1/2  loss 1.000  train 80.0 %  test 90.0 %  2,140 images/s  0:12 left",
-        f"{run}: epoch 2/2  loss 0.500  train 80.0 %  test 90.0 %  2,140 images/s  0:06 left",
+        f"{run}: epoch 1/2  loss 1.000  train 80.0 %  test 90.0 %  2,140 images/s  12 s left",
+        f"{run}: epoch 2/2  loss 0.500  train 80.0 %  test 90.0 %  2,140 images/s  6 s left",
         f"{run}: 90.0 % top-1 after the last epoch (best 90.0 % at epoch 1, selected on the test set)",
         f"record  {results}/{run}/run.json",
         f"next    biasrepro sweep demo --results {results}",

@@ -269,7 +269,7 @@ def test_a_dry_run_shows_looks_cost_and_what_to_expect(
     done = go()
     assert done.code == 0, done.out
     after = go("--dry-run").out
-    assert "next        0 runs, 0.0 hours" in after
+    assert "next        0 runs, 0.0 run-hours" in after
     assert "analysed at 9 seeds: 2 reproduced, 1 undecided" in after
 
 

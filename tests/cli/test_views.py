@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from repro.cli.console import duration, percent, plain_lines, rate, size
+from repro.cli.console import percent, plain_lines, rate, size
 from repro.cli.sweep.dry_run import seeds_text
 from repro.cli.sweep.view import PlainSweepView, RichSweepView, running_table, shown, whole_line
 from repro.cli.train_view import fraction_done, say_result
@@ -17,7 +18,7 @@ from repro.results import RunFolder
 from repro.sweep.executor import Job
 from repro.sweep.selection import selected_runs
 from repro.sweep.sweep_state import SweepState
-from repro.wording import counted
+from repro.wording import counted, duration
 
 
 class Clock:
@@ -65,8 +66,8 @@ def progress(job: Job, epoch: int, step: int = 0, eta_seconds: float = 30.0) -> 
     )
 
 
-def drawn(view: RichSweepView, height: int = 30) -> str:
-    console = Console(file=io.StringIO(), width=160, height=height, force_terminal=False)
+def drawn(view: RichSweepView, height: int = 30, width: int = 160) -> str:
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
     view._console = console
     console.print(view._draw())
     assert isinstance(console.file, io.StringIO)
@@ -78,7 +79,15 @@ def test_the_live_picture_has_a_line_a_running_run_and_one_for_the_whole(sweep: 
     assert "starting" in drawn(view)
     view.tick(sweep)
     first, second, whole = drawn(view).splitlines()
-    for text in ("cuda:1", "shufflenetv2/ce/seed-0", "6/10", "loss 0.123", "91.5 %", "2,140 images/s", "0:30"):
+    for text in (
+        "cuda:1",
+        "shufflenetv2/ce/seed-0",
+        "epoch 6/10",
+        "loss 0.123",
+        "91.5 %",
+        "2,140 images/s",
+        "30 s left",
+    ):
         assert text in first
     assert "shufflenetv2/inverse_bias/seed-0" in second
     assert "4 of 11 done  1 failed  2 running  4 waiting  about" in whole
@@ -95,15 +104,37 @@ def test_the_live_picture_fits_the_terminal(sweep: SweepState) -> None:
     assert len(shown.splitlines()) == 4
 
 
-@pytest.mark.parametrize("width", [60, 80, 100])
-def test_on_a_narrow_terminal_the_name_gives_way_and_no_figure_does(sweep: SweepState, width: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "figures"),
+    [
+        (80, ["epoch 6/10", "91.5 %"]),
+        (90, ["epoch 6/10", "loss 0.123", "91.5 %"]),
+        (105, ["epoch 6/10", "loss 0.123", "91.5 %", "2,140 images/s"]),
+    ],
+)
+def test_on_a_narrow_terminal_speed_and_loss_and_then_the_name_give_way(
+    sweep: SweepState, jobs: list[Job], width: int, figures: list[str]
+) -> None:
+    for job in jobs[:2]:
+        sweep.hear(job, progress(job, 6, eta_seconds=4_800))
     console = Console(width=width, file=io.StringIO())
     console.print(running_table(list(sweep.running.values()), width))
     assert isinstance(console.file, io.StringIO)
     first, second = console.file.getvalue().splitlines()
-    for text in ("cuda:1", "/seed-0", "6/10", "loss 0.123", "91.5 %", "2,140 images/s", "0:30"):
-        assert text in first
+    assert first.split()[0] == "cuda:1"
+    assert re.search(" +".join([r"ce/seed-0", *figures, "1 h 20 min left"]) + "$", first)
     assert second.split()[1].endswith("s/seed-0")
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_live_picture_is_never_cut_or_wrapped(sweep: SweepState, width: int) -> None:
+    view = RichSweepView(clock=lambda: 10.0)
+    view.tick(sweep)
+    lines = drawn(view, width=width).splitlines()
+    assert len(lines) == 3
+    assert "4 of 11 done  1 failed  2 running  4 waiting  about" in lines[-1]
+    assert lines[-1].rstrip().endswith("left")
+    assert "…" not in lines[-1]
 
 
 def test_the_whole_says_nothing_of_what_is_not(jobs: list[Job]) -> None:
@@ -168,12 +199,17 @@ def test_the_bar_is_as_far_as_the_run(message: Progress, fraction: float) -> Non
     ("seconds", "text"),
     [
         (None, "–"),
-        (0, "0:00"),
-        (59.6, "1:00"),
-        (62, "1:02"),
-        (3723, "1:02:03"),
-        (172_799, "47:59:59"),
+        (0, "0 s"),
+        (-2, "0 s"),
+        (0.4, "under 1 s"),
+        (42.4, "42 s"),
+        (59.6, "1 min"),
+        (219, "3 min 39 s"),
+        (3_599.6, "1 h"),
+        (4_805, "1 h 20 min"),
+        (86_399, "1 d"),
         (187_200, "2 d 4 h"),
+        (146_880_001, "1,700 d"),
     ],
 )
 def test_durations(seconds: float | None, text: str) -> None:

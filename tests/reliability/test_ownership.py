@@ -163,7 +163,7 @@ def test_a_silent_owner_on_another_machine_is_succeeded_after_the_stated_time(
         with own(folder), pytest.raises(OwnedElsewhere, match="taken over"):
             ownership.check()
     else:
-        with pytest.raises(OwnedElsewhere, match=r"on node7.*\n.*heartbeat was \d+ s ago.*takes the run over 120 s"):
+        with pytest.raises(OwnedElsewhere, match=r"on node7.*\n.*heartbeat was .+ ago.*takes the run over 2 min after"):
             own(folder).__enter__()
         ownership.check()
     theirs.__exit__(None, None, None)

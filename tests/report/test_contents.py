@@ -137,7 +137,7 @@ def test_a_cell_opens_to_every_seed(report_of: Callable[..., Report], some_found
     assert said[0][1].startswith("diverged (the loss is nan")
     assert said[4][1] == "not run"
     assert "at the last epoch, best" in said[1][1]
-    assert "1.0 h on NVIDIA H200" in said[1][1]
+    assert "1 h on NVIDIA H200" in said[1][1]
     assert "resumed 2 times" in " ".join(text for _, text in said + second.seeds)
     nothing = accuracy_rows(table2)[0].cells[0]
     assert nothing.seeds == ()

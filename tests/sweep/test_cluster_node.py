@@ -64,7 +64,7 @@ def test_a_worker_without_a_heartbeat_is_ended_and_its_run_tried_again(
     (end,) = run_on_node(jobs[:1], terms)
     assert (end.fate, end.attempts) == (fate, attempts)
     if fate == "failed":
-        assert "sent no heartbeat for 10 minutes, and was killed" in str(end.cause)
+        assert "sent no heartbeat for 10 min, and was killed" in str(end.cause)
 
 
 def test_a_run_that_fails_is_tried_three_times_at_most_and_not_again_by_the_driver(

@@ -125,4 +125,4 @@ def test_what_is_asked_at_every_end_goes_through_no_run_that_waits_or_has_ended(
     sweep.end(jobs[1], "failed", "cause", now=40.0)
     assert sweep.eta_seconds(now=40.0) == pytest.approx((len(jobs) - 2) * 40 / 2)
     assert (sweep.total, sweep.count("completed"), sweep.count("failed", "diverged")) == (4 + len(jobs), 1, 1)
-    assert whole_line(sweep, now=40.0) == f"5 of {4 + len(jobs)} done  1 failed  6 waiting  about 2:00 left"
+    assert whole_line(sweep, now=40.0) == f"5 of {4 + len(jobs)} done  1 failed  6 waiting  about 2 min left"

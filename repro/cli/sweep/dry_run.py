@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro.cli.console import duration, say, say_lines, show_table, size
+from repro.cli.console import say, say_lines, show_table, size
 from repro.cli.references import command_line
 from repro.cli.sweep.request import SweepRequest
 from repro.data.prepare import cache_path, has_images
@@ -29,7 +29,9 @@ from repro.sweep.cost.estimate import (
 from repro.sweep.cost.measure import SECONDS_PER_CELL, measure
 from repro.sweep.devices.slots import Slot
 from repro.sweep.selection import Plan
-from repro.wording import counted
+from repro.wording import counted, duration
+
+TOO_LONG_SECONDS = 30 * 86_400.0  # nobody waits so long
 
 
 def show_dry_run(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> None:
@@ -175,3 +177,14 @@ def _show_totals(plan: Plan, slots: Sequence[Slot], total: Estimate) -> None:
         if (start := total.start_seconds / (len(plan.todo) - total.unknown)) >= 1:
             say(f"       {duration(start)} of each run before its first epoch: imports, data, network")
         say("       estimated from runs alone on a device; runs that share one slow each other down")
+        if total.wall_seconds > TOO_LONG_SECONDS:
+            say(f"       {too_long(slot.device)}", "yellow")
+
+
+def too_long(device: str) -> str:
+    """What to do where a sweep on this kind of ``device`` takes more than ``TOO_LONG_SECONDS``."""
+    where = "more GPUs" if device == "cuda" else "a GPU"
+    return (
+        f"too long for this machine (over {duration(TOO_LONG_SECONDS)}): use {where} or a cluster (--executor), train "
+        "a part (--rows, --columns, --seeds), or shorten runs (--set recipe.epochs=N, no longer the paper's protocol)"
+    )

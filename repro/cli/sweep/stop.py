@@ -13,7 +13,7 @@ from repro.experiment.schema import Table
 from repro.results.files import file_time
 from repro.sweep.backends import Backend, queue_of
 from repro.sweep.registry import Registration, registered
-from repro.wording import counted
+from repro.wording import counted, duration
 
 
 class _Asked(NamedTuple):
@@ -38,7 +38,7 @@ def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120
         return True
     if still_running := _wait_for(asked, wait_seconds):
         left = counted(still_running, "sweep")
-        say(f"{left} still running after {wait_seconds:.0f} s, perhaps in a long step", "yellow")
+        say(f"{left} still running after {duration(wait_seconds)}, perhaps in a long step", "yellow")
         return False
     say("stopped; every run can resume from its last checkpoint")
     return True

@@ -159,7 +159,7 @@ def _total(hours: Sequence[float | None]) -> str:
     known = [value for value in hours if value is not None]
     if len(known) < len(hours):
         return "hours unknown: no such run is recorded on this device"
-    return f"{sum(known):,.1f} hours"
+    return f"{sum(known):,.1f} run-hours"
 
 
 def _next_analysis(table: Table, assessment: Assessment) -> int | None:

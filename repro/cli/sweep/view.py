@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -14,18 +14,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from repro.cli.console import console, duration, percent, rate, say, say_lines, text_line
+from repro.cli.console import console, percent, rate, say, say_lines, text_line
 from repro.cli.train_view import epoch_line, fraction_done
 from repro.progress import Progress
 from repro.sweep.driver import SweepListener
 from repro.sweep.executor import Fate, Job
 from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
-from repro.wording import counted, one_line
+from repro.wording import counted, duration, one_line
 
 # Off a terminal a run prints a line each tenth of its epochs, but not more often than this, nor much less often.
 LEAST_SECONDS_BETWEEN_LINES = 5.0
 MOST_SECONDS_BETWEEN_LINES = 60.0
 
+_BAR_WIDTH, _LEAST_BAR_WIDTH = 24, 6
 NO_CAUSE = "no cause was given"
 _MARK = {"completed": "done", "elsewhere": "done by another process"}
 _OF_WHOLE = {"elsewhere": "of them by another process"}
@@ -56,7 +57,7 @@ def ending(run: FinishedRun) -> str:
 
 
 def whole_line(sweep: SweepState, now: float) -> str:
-    """``3 of 12 done  1 failed  2 running  6 left  about 1:20 left``."""
+    """``3 of 12 done  1 failed  2 running  6 waiting  about 1 h 20 min left``."""
     done = sweep.before + sweep.count("completed", "elsewhere")
     parts = [f"{done} of {sweep.total} done"]
     parts += [f"{count} {_OF_WHOLE.get(fate, fate)}" for fate in _WORTH_COUNTING if (count := sweep.count(fate))]
@@ -156,10 +157,14 @@ class RichSweepView(SweepListener):
             parts.append(Text(f"… and {len(running) - room} more", style="dim"))
         ended = sweep.before + len(sweep.finished)
         now = sum(fraction_done(run.progress) for run in running)
-        bar = Table.grid(padding=(0, 2))
         whole = Text(whole_line(sweep, self._clock()), style="bold")
-        bar.add_row(ProgressBar(total=max(1, sweep.total), completed=ended + now, width=24), whole)
-        parts.append(bar)
+        room = min(_BAR_WIDTH, self._console.width - whole.cell_len - 2)
+        if room >= _LEAST_BAR_WIDTH:
+            bar = Table.grid(padding=(0, 2))
+            bar.add_row(ProgressBar(total=max(1, sweep.total), completed=ended + now, width=room), whole)
+            parts.append(bar)
+        else:
+            parts.append(whole)
         if self._why:
             parts.append(Text(self._why, style="yellow"))
         return Group(*parts)
@@ -168,31 +173,40 @@ class RichSweepView(SweepListener):
 def running_table(running: list[RunningRun], width: int) -> Table:
     """One line a running run: place, run, epoch, loss, accuracy, images/s, time left; at most ``width`` columns.
 
-    On a narrow terminal the run's name is cut from its front: all runs are of one table, and the seed is last.
+    On a narrow terminal the speed gives way, then the loss. Then the run's name is cut from its front: all runs are of
+    one table, and the seed is last.
     """
+    places = [run.place for run in running]
+    names = [run.job.id.split("/", 1)[-1] for run in running]
+    at = [run.progress for run in running]
+    columns = {name: list(map(in_words, at)) for name, in_words in _FIGURES.items()}
+    longest = max(map(len, names))
+    for unneeded in ("speed", "loss"):
+        if _room_for_names(width, places, columns.values()) < longest:
+            del columns[unneeded]
+    room = max(8, _room_for_names(width, places, columns.values()))
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, ratio=1)
-    for _ in range(5):
+    for _ in columns:
         table.add_column(justify="right", no_wrap=True)
-    rows = []
-    for run in running:
-        progress = run.progress
-        figures = (
-            f"{progress.epoch}/{progress.epochs}" if progress.epoch else progress.phase,
-            "" if progress.train_loss is None else f"loss {progress.train_loss:.3f}",
-            "" if progress.test_top1_percent is None else percent(progress.test_top1_percent),
-            "" if progress.images_per_second is None else rate(progress.images_per_second),
-            "" if progress.eta_seconds is None else duration(progress.eta_seconds),
-        )
-        rows.append((run.place, run.job.id.split("/", 1)[-1], *figures))
-    places, _, *columns = zip(*rows, strict=True)
-    taken = sum(max(map(len, column)) + 1 for column in (places, *columns))
-    left = max(8, width - taken)
-    for place, name, *figures_of_run in rows:
-        shown = name if len(name) <= left else f"…{name[1 - left :]}"
-        table.add_row(Text(place, style="dim"), Text(shown), *figures_of_run)
+    for place, name, *figures in zip(places, names, *columns.values(), strict=True):
+        shown_name = name if len(name) <= room else f"…{name[1 - room :]}"
+        table.add_row(Text(place, style="dim"), Text(shown_name), *figures)
     return table
+
+
+def _room_for_names(width: int, places: Sequence[str], columns: Iterable[Sequence[str]]) -> int:
+    return width - sum(max(map(len, column)) + 1 for column in (places, *columns))
+
+
+_FIGURES: dict[str, Callable[[Progress], str]] = {
+    "epoch": lambda at: f"epoch {at.epoch}/{at.epochs}" if at.epoch else at.phase,
+    "loss": lambda at: "" if at.train_loss is None else f"loss {at.train_loss:.3f}",
+    "accuracy": lambda at: "" if at.test_top1_percent is None else percent(at.test_top1_percent),
+    "speed": lambda at: "" if at.images_per_second is None else rate(at.images_per_second),
+    "left": lambda at: "" if at.eta_seconds is None else f"{duration(at.eta_seconds)} left",
+}
 
 
 def _message(progress: Progress) -> str | None:

@@ -16,6 +16,7 @@ from repro.sweep.executor import Ended, Event, Job, Notice, Started
 from repro.sweep.local.gpu_memory import GpuMemoryReservations
 from repro.sweep.local.watchdog import CHECK_SECONDS, Watchdog
 from repro.sweep.local.worker import Worker
+from repro.wording import duration
 
 # The public command: a person can do by hand what a worker does.
 WORKER_COMMAND: tuple[str, ...] = python_command("repro")
@@ -50,7 +51,7 @@ class LocalExecutor:
         events = self._start_waiting()
         for silent in self._watch.hung(self._workers):
             seconds, pid = NOTED_CHECKS * CHECK_SECONDS, silent.process.pid
-            text = f"{silent.job.id}: no heartbeat of process {pid} for {seconds:.0f} s: {stopped_process(pid)}"
+            text = f"{silent.job.id}: no heartbeat of process {pid} for {duration(seconds)}: {stopped_process(pid)}"
             events.append(Notice(text))
         while True:
             left = deadline - time.monotonic()

@@ -25,6 +25,7 @@ from repro.machine import find_gpus, package_path, usable_cores
 from repro.results.files import make_private
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.ray.backend import RayOptions
+from repro.wording import duration
 
 ANSWER_SECONDS = 10.0  # for a head to accept a connection
 CONNECT_SECONDS = 60.0  # for Ray to join its cluster
@@ -146,7 +147,7 @@ def join(address: str | None) -> None:
             said = captured()
         if not has_joined:
             _exit_without_ray()
-            raise _unreachable(address, f"Ray has not joined it within {CONNECT_SECONDS:.0f} s")
+            raise _unreachable(address, f"Ray has not joined it within {duration(CONNECT_SECONDS)}")
     if failed and "InvalidAuthToken" in said:
         raise ClusterLost(
             f"Ray at {address} does not know this process's token",

@@ -22,6 +22,7 @@ from repro.sweep.followed_job import FollowedJob
 from repro.sweep.ray.backend import RayOptions
 from repro.sweep.ray.cluster import HEAD_SECONDS, ClusterLost, Head, as_user_error, shut_down, task_resources
 from repro.sweep.registry import Registration
+from repro.wording import duration
 
 CHECK_SECONDS = 1.0  # between two checks of the folders of runs,
 CHECKED_AT_ONCE = 100  # of this many runs each time: a file server has others to serve
@@ -104,7 +105,9 @@ class RayExecutor:
         if self._lost:
             return self._give_up(timeout_seconds)
         if self._head.is_silent:
-            raise self._cluster_lost(f"Ray's head at {self._head.address} has not answered for {HEAD_SECONDS:.0f} s")
+            raise self._cluster_lost(
+                f"Ray's head at {self._head.address} has not answered for {duration(HEAD_SECONDS)}"
+            )
         events = self._check_folders()
         wait = 0.0 if events else timeout_seconds
         while True:
@@ -190,7 +193,7 @@ class RayExecutor:
         with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
             self._ray.cancel(task.reference, force=True)
         del self._tasks[task.job.id]
-        cause = f"no heartbeat from {task.place or owner.host} for {owner.silent_seconds:.0f} s"
+        cause = f"no heartbeat from {task.place or owner.host} for {duration(owner.silent_seconds)}"
         return [*task.start(owner.host), Ended(task.job, -signal.SIGKILL, task.last, cause=cause, displaced=True)]
 
     def _collect(self, task: _Task) -> list[Event]:

@@ -25,6 +25,7 @@ from repro.sweep.slurm.batch import Batch, batches, into_tasks, submit
 from repro.sweep.slurm.ended_jobs import lost, recorded
 from repro.sweep.slurm.queue import Queued, SlurmError, cancel, ended_task, largest_array, queue_note, queued_tasks
 from repro.sweep.slurm.task import ends_file, read_ends
+from repro.wording import duration
 
 # The controller serves everybody: it is asked ever more rarely while nothing changes.
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 1.0, 30.0
@@ -236,7 +237,7 @@ class SlurmExecutor:
             job.heartbeat_at = owner.heartbeat_at
             self._heartbeats[job.task] = now
         elif now - self._heartbeats.setdefault(job.task, now) > HUNG_SECONDS:
-            self._cancel_task(job.task, f"had no heartbeat for {HUNG_SECONDS / 60:.0f} minutes")
+            self._cancel_task(job.task, f"had no heartbeat for {duration(HUNG_SECONDS)}")
         if owner is None and job.place is None:
             return []
         return [*job.start(queued.node), *job.news()]

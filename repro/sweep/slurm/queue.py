@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from repro.environment import settled
 from repro.errors import UserError
 from repro.sweep.executor import Notice
-from repro.wording import counted
+from repro.wording import counted, duration
 
 PREFIX = "biasrepro-"  # of the names of our jobs; the batch's id follows
 _COMMAND_SECONDS = 60.0
@@ -68,7 +68,7 @@ def run_command(*command: str, environment: Mapping[str, str] | None = None) -> 
     except OSError as error:
         raise not_here(command[0], error) from error
     except subprocess.TimeoutExpired as error:
-        raise refused(f"no answer in {_COMMAND_SECONDS:.0f} s", *command) from error
+        raise refused(f"no answer in {duration(_COMMAND_SECONDS)}", *command) from error
     if done.returncode:
         raise refused(done.stderr.strip() or f"nothing, and ended with exit code {done.returncode}", *command)
     return done.stdout
