@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the figures of scale in docs/clusters.md without training: planning and showing 10,000 runs, then sweeps of empty
+# Measures the figures of scale in docs/clusters-reference.md without training: planning and showing 10,000 runs, then sweeps of empty
 # runs on a real Ray. Takes five minutes on 2 idle cores and 1.1 GB in $TMPDIR. Usage: benchmarks/scale.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
