@@ -176,7 +176,7 @@ def fake_runs() -> FakeRuns:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--figures", action="store_true", help="print the figures of docs/reliability.md at the end")
+    parser.addoption("--figures", action="store_true", help="print the figures of docs/reliability-tests.md at the end")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -1,4 +1,4 @@
-"""Proofs of docs/reliability.md. Modules beside this one hold what several of them share."""
+"""Proofs of docs/reliability-tests.md. Modules beside this one hold what several of them share."""
 
 from __future__ import annotations
 
