@@ -16,7 +16,7 @@ help:
 	@echo "make test     set up where needed, then all checks and all tests"
 	@echo "make quick    the same without the slow tests"
 	@echo "make lint     the checks alone: ruff and mypy"
-	@echo "make gpu      on a machine with a GPU, 10 minutes: the tests that need one, then our speed against the plain loop;"
+	@echo "make gpu      on a machine with a GPU, 10 minutes: the tests that need one, then our speed against a standard loop;"
 	@echo "              LONG=1 measures more, AGAIN=1 repeats what was done before"
 	@echo "make install  the set-up alone, into $(VENV)"
 	@echo "make clean    remove $(VENV) and caches; results and data stay"
