@@ -58,6 +58,15 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_memory_bytes() -> int | None:
+    """The most main memory that this process has had at once (resident); None if the system does not say."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):  # of this program alone: ru_maxrss begins with that of the parent process
+                return int(line.split()[1]) * 1024
+    return None
+
+
 @dataclass(frozen=True)
 class Gpu:
     """A GPU that torch calls a CUDA device: a whole GPU, or a MIG slice of one.

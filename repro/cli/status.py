@@ -89,6 +89,7 @@ def _show(table_name: str | None, settings: list[str] | None, results: Path) -> 
     for table in overviews:
         for lender, count in table.borrowed.items():
             say(f"{counted(count, 'run')} of {table.name} recorded under {lender}: the configuration is the same")
+        _show_compute(table, whole=table_name is not None)
         _show_trouble(table, results)
     swept = {registration.table for registration in registered(results)}
     for table in overviews:
@@ -133,6 +134,18 @@ def _counts(cell: Counter[Stage]) -> str:
 
 
 _PLAIN = ("done", "to do")
+
+
+def _show_compute(found: Overview, *, whole: bool) -> None:
+    """What the finished runs of a table took; their sum alone unless ``whole``."""
+    from repro.cli.console import say
+    from repro.tables.compute_words import compute_parts
+
+    parts = compute_parts(found.compute) if found.compute is not None else []
+    if not whole:
+        parts = [f"{found.name}: {part}" for part in parts[1:2] or parts]
+    for number, part in enumerate(parts):
+        say(f"{'' if number else 'compute':<8} {part}")
 
 
 def _show_trouble(found: Overview, results: Path) -> None:

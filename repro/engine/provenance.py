@@ -56,21 +56,37 @@ def environment_facts(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "device_name": device_name(device),
         "driver": machine.driver_version() if device.type == "cuda" else None,
+        "device_uuid": _uuid(device),
         "threads": torch.get_num_threads(),
         "command": shell_line(["biasrepro", *sys.argv[1:]]),
+        "peak_memory_bytes": _peak_memory_bytes(device),
     }
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:
     """The machine and the versions for the record of a benchmark, which has its own command and threads."""
     facts = environment_facts(device)
-    del facts["command"], facts["threads"]
+    for of_a_run in ("command", "threads", "device_uuid", "peak_memory_bytes"):
+        del facts[of_a_run]
     return {**facts, "cores": machine.usable_cores(), "load_average": os.getloadavg()}
 
 
 def device_name(device: torch.device) -> str:
     """The product name of the device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor_name()
+
+
+def _uuid(device: torch.device) -> str | None:
+    """The driver's name for the GPU, which tells it from others of its kind; None for a CPU, or if torch has none."""
+    if device.type != "cuda":
+        return None
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    return None if uuid is None else str(uuid)
+
+
+def _peak_memory_bytes(device: torch.device) -> int | None:
+    """The most memory of this process so far: on a GPU what torch reserved there, on a CPU what was resident."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else machine.peak_memory_bytes()
 
 
 def _git(*arguments: str) -> str | None:

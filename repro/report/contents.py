@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from repro.analysis.cell import CellResult
 from repro.analysis.claims import Claim, assess_claims
+from repro.analysis.compute import Compute, Spent, compute_of
 from repro.analysis.evidence import Evidence, gather_evidence, table_of_folder, variants_of
 from repro.analysis.runs import Metric
 from repro.experiment.config import builtin_names, find_table
@@ -65,13 +67,23 @@ class Report:
         return [record for record in self._in_numbers if record.imported is not None]
 
     @property
+    def compute(self) -> Compute | None:
+        """What the runs of the sections took, each once; None if none was trained by biasrepro."""
+        shown = {row.table for section in self.sections for row in section.shown.rows}
+        diverged = [record for cell in self._cells for record in cell.runs.diverged]
+        found = {record.id: Spent.of(record) for record in (*self._in_numbers, *diverged)}
+        return compute_of(filter(None, found.values()), shown)
+
+    @property
     def _in_numbers(self) -> list[RunRecord]:
-        found: dict[str, RunRecord] = {}
+        found = {record.id: record for cell in self._cells for record in cell.runs.completed}
+        return [found[run] for run in sorted(found)]
+
+    @property
+    def _cells(self) -> Iterator[CellResult]:
         for section in self.sections:
             shown = {row.table for row in section.shown.rows}
-            cells = (cell for cell in section.assessment.cells.values() if cell.table in shown)
-            found |= {record.id: record for cell in cells for record in cell.runs.completed}
-        return [found[run] for run in sorted(found)]
+            yield from (cell for cell in section.assessment.cells.values() if cell.table in shown)
 
 
 def gather_report(

@@ -36,6 +36,7 @@ from repro.report.inline_figures import InlineFigure, inline_figure
 from repro.report.run_facts import facts, peculiarities
 from repro.report.table_rows import accuracy_rows, delta_rows
 from repro.tables import csv_format, json_format, latex_format
+from repro.tables.compute_words import compute_paragraph
 from repro.tables.html_format import escape
 from repro.tables.layout import caption, legend, usual_number_of_seeds
 from repro.tables.structure import AssembledTable
@@ -109,6 +110,7 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         figure_1=inline_figure(draw_figure("1", []), "figure-1", "Figure 1 of the supplement"),
         facts=facts(records, report.imported),
         peculiarities=peculiarities(records),
+        compute=None if report.compute is None else compute_paragraph(report.compute),
         chapters=[(chapter.heading, Markup(chapter.html)) for chapter in _chapters(report)],
         unknown=report.unknown,
         commands=Markup("\n").join(commands),

@@ -26,6 +26,7 @@ from repro.report.headlines import (
 from repro.report.run_facts import facts, peculiarities
 from repro.report.table_rows import delta_rows
 from repro.tables import markdown_format as markdown
+from repro.tables.compute_words import compute_paragraph
 from repro.tables.footnotes import code_versions, plain
 from repro.tables.layout import MISSING
 from repro.tables.markdown_format import escape
@@ -156,6 +157,9 @@ def _methodology(report: Report) -> Iterator[str]:
     if made:
         yield ""
         yield from _bullets(f"{name}: {text}" for name, text in made.items())
+    if (compute := report.compute) is not None:
+        yield ""
+        yield f"**Compute resources.** {escape(compute_paragraph(compute))}"
 
 
 def _results(report: Report) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from repro.results import Provenance, RunRecord
 from repro.tables.footnotes import code_versions, tally
-from repro.wording import counted, duration
+from repro.wording import counted
 
 _MOST_SHOWN = 8
 # These apply only if there is a GPU or a DenseNet.
@@ -34,7 +34,6 @@ def facts(records: Sequence[RunRecord], imported: Sequence[RunRecord] = ()) -> d
         "Device": _frequencies(run.device_name for run in made),
         "Driver": _frequencies(run.driver or "none" for run in made),
         "Hosts": f"{len(hosts):,}" if hosts else "not recorded",
-        "Training time": duration(sum(run.duration_seconds for run in made)),
         **({"On": first} if first == last else {"Between": f"{first} and {last}"}),
         "biasrepro": _frequencies(run.biasrepro for run in made),
         "Commit": _frequencies(map(_commit, made)),

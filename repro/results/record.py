@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from repro.errors import DataError, NewerVersion
 from repro.experiment.canonical import digest
@@ -56,7 +56,10 @@ class Provenance(StrictRecord):
 
     ``start_seconds`` are those of the last process: ``imports`` (processor time), ``data`` and ``network``, which
     ``duration_seconds`` leaves out; on a GPU also ``warm_up`` and ``capture`` of the CUDA graphs, which it includes.
-    ``data_counts``: classes, test_images, and the test images of the class that has the most (largest_test_class).
+    ``device_uuid`` tells a GPU from others of its name; an anonymous record, which names no host, has none.
+    ``peak_memory_bytes`` is the most of the last process: reserved on its GPU, or resident in main memory on a CPU.
+    Records older than these two have neither. ``data_counts``: classes, test_images, and the test images of the class
+    that has the most (largest_test_class).
     """
 
     biasrepro: Text
@@ -71,6 +74,7 @@ class Provenance(StrictRecord):
     device: Text
     device_name: Text
     driver: Text | None
+    device_uuid: Text | None = None
     threads: Count
     command: Text
     data_source: Text = ""
@@ -82,8 +86,15 @@ class Provenance(StrictRecord):
     duration_seconds: Seconds
     start_seconds: dict[Text, Seconds] = Field({})
     images_per_second: Positive
+    peak_memory_bytes: Count | None = None
     resumptions: Count = 0
     changes_accepted: tuple[Text, ...] = Field(default=(), strict=False)
+
+    @field_validator("device_uuid")
+    @classmethod
+    def _none_without_a_host(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """It would tell whose machine an anonymous record is from."""
+        return value if info.data.get("host") else None
 
 
 class Imported(StrictRecord):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from repro.analysis.compute import Compute, Spent, compute_of
 from repro.analysis.evidence import lending_cells, table_of_folder
 from repro.analysis.runs import seed_of
 from repro.experiment.config import runs_of
@@ -25,7 +26,7 @@ class Overview:
 
     ``table`` is None if there are records, but their YAML file is not a built-in one. ``unrecognised`` are records
     outside the table's cells, such as of a row that it no longer has. ``borrowed`` counts the runs that are recorded
-    under another table, by that table's id.
+    under another table, by that table's id. ``compute`` is what the table's finished runs took.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Overview:
     unrecognised: tuple[Path, ...] = ()
     in_training: tuple[tuple[str, RunState], ...] = ()
     borrowed: Mapping[str, int] = field(default_factory=dict)
+    compute: Compute | None = None
 
 
 def table_folders(results: Path) -> list[str]:
@@ -70,7 +72,8 @@ def overview_of_folder(results: Path, name: str) -> Overview:
             states[run_id] = RunState(Stage(found.kind), found.problem)
         else:
             stage = Stage.IMPORTED if record.imported else Stage.COMPLETED
-            states[run_id] = RunState(stage if record.status == "completed" else Stage.DIVERGED, record.reason)
+            stage = stage if record.status == "completed" else Stage.DIVERGED
+            states[run_id] = RunState(stage, record.reason, spent=Spent.of(record))
     return _counted(name, None, states)
 
 
@@ -90,4 +93,5 @@ def _counted(
         tuple(unrecognised),
         tuple((run_id, state) for run_id, state in states.items() if state.stage in IN_TRAINING),
         Counter(state.lender for state in states.values() if state.lender),
+        compute_of((state.spent for state in states.values() if state.spent), [name]),
     )

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from repro.analysis.chance import chance_level_percent, is_at_chance
+from repro.analysis.compute import Spent
 from repro.analysis.runs import why_left_out
 from repro.analysis.sources import assumed_sources, unlike_assumed
 from repro.errors import DataError
@@ -54,13 +55,14 @@ class RunState:
     """A run's stage; ``detail`` says why it is not just done or to do; ``record``, if any, has no epochs.
 
     ``lender`` is the table that recorded it, if that is another one; ``sources`` are those of its record. ``weights``
-    says whether weights are kept beside it.
+    says whether weights are kept beside it, ``spent`` what a finished run took.
     """
 
     stage: Stage
     detail: str | None = None
     record: RunRecord | None = None
     lender: str | None = None
+    spent: Spent | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     weights: bool = False
 
@@ -83,7 +85,9 @@ def survey(
                 if found.stage in FINISHED and found.stage is not Stage.IMPORTED:
                     state = replace(found, lender=cell.table)
                     break
-        return run.id, replace(state, record=None, sources=state.record.sources if state.record else NOTHING)
+        record = state.record
+        spent = Spent.of(record) if record and state.stage in FINISHED else None
+        return run.id, replace(state, record=None, spent=spent, sources=record.sources if record else NOTHING)
 
     runs = list(runs)
     states = dict(read_each(stage_of, runs))

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from repro.analysis.chance import chance_level_percent
+from repro.analysis.compute import Spent, compute_of
 from repro.analysis.runs import (
     CellKey,
     CellRuns,
@@ -20,6 +21,7 @@ from repro.analysis.runs import (
 )
 from repro.experiment.schema import BASELINE, Cell, Column, Row, Table
 from repro.results import Found, RunRecord
+from repro.tables.compute_words import compute_text
 from repro.tables.configuration_words import configuration_lines
 from repro.tables.footnotes import (
     Footnotes,
@@ -90,7 +92,7 @@ def assemble(
         published_as=builder.published_as,
         columns=tuple(Heading(column.id, plain(column.title), column.id == BASELINE) for column in table.columns),
         rows=rows_built,
-        notes=builder.footnotes.notes() + tuple(builder.general_notes(trained)),
+        notes=(*builder.footnotes.notes(), *builder.general_notes(trained), *_compute_notes(sources)),
         left_out=builder.left_out,
         seeds=table.seeds,
         recorded_runs=sum(run.seed in planned for runs in own for run in (*runs.completed, *runs.diverged)),
@@ -241,6 +243,15 @@ def _borrowed_texts(sources: Iterable[_Source]) -> dict[str, str]:
             for lender, count in source.borrowed(column).items():
                 counts[lender][f"{source.row.id}/{column}"] = count
     return {lender: borrowed_text(lender, list(cells), sum(cells.values())) for lender, cells in counts.items()}
+
+
+def _compute_notes(sources: Sequence[_Source]) -> Iterable[Note]:
+    """What the runs took that this table and its variants recorded, whether they completed or diverged."""
+    cells = [cell for source in sources for cell in source.runs.values()]
+    spent = [Spent.of(record) for cell in cells for record in (*cell.completed, *cell.diverged)]
+    compute = compute_of(filter(None, spent), {source.table.id for source in sources})
+    if compute is not None:
+        yield Note(None, compute_text(compute))
 
 
 def _published_as(table: Table) -> str | None:

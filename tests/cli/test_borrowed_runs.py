@@ -98,6 +98,17 @@ def test_figures_and_the_report_draw_and_count_them(say: Say, recorded: Path) ->
     assert "under table2" in (recorded / "page.html").read_text()
 
 
+def test_what_they_took_is_told_once_by_the_table_that_recorded_them(say: Say, recorded: Path) -> None:
+    shown = say("table", "product", "--format", "markdown", "--results", recorded).out
+    (footnote,) = [line for line in shown.splitlines() if "Compute: " in line]
+    assert "Compute: 25 runs, each 1 min; " in footnote
+    assert ", 50 borrowed runs not included;" in footnote
+    assert "compute  25 runs, each 1 min\n" in say("status", "product", "--results", recorded).out
+    both = say("report", "product", "table2", "--format", "markdown", "--results", recorded).out
+    assert "We trained 75 runs on " in both
+    assert "50 runs recorded under other tables are not included." not in both
+
+
 def test_an_export_holds_them_as_they_were_recorded(say: Say, recorded: Path) -> None:
     said = say("export", "product", "--level", "runs", "--results", recorded).out
     tables = Counter(line["table"] for line in csv.DictReader(io.StringIO(said)))

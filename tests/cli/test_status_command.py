@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,15 @@ def test_a_suspended_owner_of_this_machine_is_told_how_to_continue(say: Say, res
         shown = say("status", "demo", "--results", results).out
     assert f"it is suspended or stuck; kill -CONT {os.getpid()} continues it" in shown
     assert "taken over" not in shown
+
+
+def test_what_the_finished_runs_took(say: Say, results: Path, runs: list[Run], finish: Finish) -> None:
+    for run in runs[:3]:
+        finish(run)
+    lines = say("status", "demo", "--results", results).out.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("compute  "))
+    assert lines[start] == "compute  3 runs, each 1 min"
+    assert re.fullmatch(r" {9}0\.05 core-hours in all on .+, 1 thread a run", lines[start + 1])
+    assert re.fullmatch(r" {9}[\d,]+ images/s \(median\)", lines[start + 2])
+    alone = [line for line in say("status", "--results", results).out.splitlines() if "compute" in line]
+    assert alone == [f"compute  demo: {lines[start + 1].strip()}"]

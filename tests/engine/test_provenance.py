@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
 from repro.engine import provenance
 from repro.engine.provenance import PACKAGES, environment_facts
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
+from repro.results import Provenance
 
 
 def test_a_gpus_record_has_the_versions_of_cuda_and_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "device_name", lambda device: "a GPU")
     monkeypatch.setattr(provenance.machine, "driver_version", lambda: "1.2")
+    monkeypatch.setattr(provenance, "_uuid", lambda device: None)
+    monkeypatch.setattr(provenance, "_peak_memory_bytes", lambda device: None)
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
     on_a_gpu, on_a_cpu = (environment_facts(torch.device(kind))["packages"] for kind in ("cuda", "cpu"))
     assert set(on_a_cpu) == set(PACKAGES)
     assert on_a_gpu == {**on_a_cpu, "CUDA": "13.2", "cuDNN": "91002"}
+
+
+def test_a_run_says_its_gpu_and_its_peak_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_cpu = environment_facts(torch.device("cpu"))
+    assert on_a_cpu["device_uuid"] is None
+    assert on_a_cpu["peak_memory_bytes"] > 50e6  # PyTorch alone
+    monkeypatch.setattr(provenance, "device_name", lambda device: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="0-1-2"))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 4096)
+    on_a_gpu = environment_facts(torch.device("cuda"))
+    assert (on_a_gpu["device_uuid"], on_a_gpu["peak_memory_bytes"]) == ("0-1-2", 4096)
+
+
+def test_an_anonymous_record_does_not_name_its_gpu(fake_runs: Any) -> None:
+    made = fake_runs.record(Run(cell=find_table("demo").cells[0], seed=0)).provenance.model_dump()
+    assert Provenance(**{**made, "device_uuid": "0-1-2"}).device_uuid == "0-1-2"
+    assert Provenance(**{**made, "device_uuid": "0-1-2", "host": ""}).device_uuid is None

@@ -52,13 +52,13 @@ CELLS = ("/shufflenetv2/bias", "/shufflenetv2/ce", f"{ADAMW}/shufflenetv2/bias",
 
 _OF_THE_MOMENT = {
     *("started_at", "finished_at", "duration_seconds", "images_per_second", "train_seconds", "test_seconds"),
-    *("resumptions", "start_seconds"),
+    *("resumptions", "start_seconds", "peak_memory_bytes"),
     *("git_commit", "git_dirty"),  # of the checkout, where somebody may commit while a test runs
 }
 
 
 def without_times(record: RunRecord) -> bytes:
-    """The record as bytes, without durations, timestamps, the number of resumptions and the checkout's commit."""
+    """The record as bytes, without times, memory, the number of resumptions and the checkout's commit."""
 
     def bare(value: Any) -> Any:
         if isinstance(value, dict):
