@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from repro.cli.options import Output, Overwrite, folder_path
+from repro.cli.folders import recorded_argument
+from repro.cli.options import Output, Overwrite
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 from repro.wording import shell_line
@@ -19,7 +20,7 @@ def _folder(name: str) -> Any:
         metavar=name,
         help="A results folder.",
         readable=False,
-        callback=folder_path,
+        callback=recorded_argument,
         show_default=False,
     )
 
@@ -75,8 +76,6 @@ def _refuse_folders(folders: Sequence[Path]) -> None:
     from repro.results.store import record_paths
 
     for folder in folders:
-        if not folder.is_dir():
-            raise UserError("there is no such results folder", where=str(folder))
         if next(record_paths(folder), None) is None:
             below = folder / "results"
             has_some = below.is_dir() and next(record_paths(below), None) is not None

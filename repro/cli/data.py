@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import ROOT_DEFAULT, Root, refuse_unused
+from repro.cli.folders import ROOT_DEFAULT, Root
+from repro.cli.options import refuse_unused
 from repro.cli.references import complete_data_set
 from repro.errors import UserError
 from repro.experiment.catalog import DATASETS, DatasetFacts, dataset_facts

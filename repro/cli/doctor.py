@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT, Results, Root
+from repro.cli.folders import RESULTS_DEFAULT, ROOT_DEFAULT, ResultsToWrite, Root
 from repro.wording import duration
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _STYLE = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 
 
 def doctor(
-    results: Results = RESULTS_DEFAULT,
+    results: ResultsToWrite = RESULTS_DEFAULT,
     root: Root = ROOT_DEFAULT,
     no_measure: Annotated[bool, typer.Option("--no-measure", help="Estimate times from earlier records only.")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repro.cli import options
+from repro.cli import folders, options
 from repro.cli.options import refuse_unused
 from repro.cli.preflight import decode_with_progress, know_images, require_known
 from repro.cli.references import command_line, complete_cell, declared, find_target
@@ -46,8 +46,8 @@ def evaluate(
     settings: options.Settings = None,
     deterministic: options.Deterministic = False,
     plugin: options.Plugins = None,
-    results: options.Results = options.RESULTS_DEFAULT,
-    root: options.Root = options.ROOT_DEFAULT,
+    results: folders.Results = folders.RESULTS_DEFAULT,
+    root: folders.Root = folders.ROOT_DEFAULT,
     threads: Annotated[
         int | None,
         typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads. Default: as recorded on a CPU."),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Output, Overwrite, Plugins, Results, complete, refuse_unused
+from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
+from repro.cli.options import Output, Overwrite, Plugins, complete, refuse_unused
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 
@@ -65,7 +66,9 @@ def export(
         return None
     if format_name == "parquet" and output is None:
         raise UserError("Parquet cannot be shown in a terminal", hint="Name a file: biasrepro export -o runs.parquet")
-    paths = paths_of(results, [find_table(name) for name in tables]) if tables else list(record_paths(results))
+    chosen = [find_table(name) for name in tables or ()]
+    say_if_absent(results)
+    paths = paths_of(results, chosen) if chosen else list(record_paths(results))
     left_out: list[Found] = []
     records = _whole(each_record(paths), left_out)
     deliver((to_parquet if format_name == "parquet" else to_csv)(records, level), output)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Metric, Overwrite, Plugins, Results, Settings, complete, refuse_unused
+from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
+from repro.cli.options import Metric, Overwrite, Plugins, Settings, complete, refuse_unused
 from repro.cli.references import tables_argument
 from repro.errors import RunFailure, UserError
 
@@ -72,6 +73,8 @@ def figure(
     if name in SHOWS_EVERY_EPOCH:
         refuse_unused(context, "metric", because=f"has no effect: figure {name} shows every epoch")
     chosen = [] if name in NEEDS_NO_RUNS else chosen_tables(tables or [], settings or [])
+    if chosen:
+        say_if_absent(results)
     gathered = gather_recorded(chosen, results, cast("runs.Metric", metric))
     drawing = draw_figure(name, gathered)
     if not drawing.empty:

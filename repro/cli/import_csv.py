@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, Plugins, Results, Settings
+from repro.cli.folders import RESULTS_DEFAULT, ResultsToWrite
+from repro.cli.options import Plugins, Settings
 from repro.cli.references import command_line, complete_table, with_settings
 from repro.errors import UserError
 from repro.wording import counted, shell_line
@@ -42,7 +43,7 @@ def import_csv(
     ],
     plugin: Plugins = None,
     settings: Settings = None,
-    results: Results = RESULTS_DEFAULT,
+    results: ResultsToWrite = RESULTS_DEFAULT,
 ) -> None:
     """Import accuracies of runs that were trained elsewhere; they are marked as imported wherever they are shown.
 

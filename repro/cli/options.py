@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,31 +12,11 @@ from repro.cli.tensorboard import require_tensorboard
 from repro.errors import UserError
 
 ProgressStyle = Literal["auto", "rich", "plain", "json"]
-RESULTS_DEFAULT = Path("results")
-ROOT_DEFAULT = Path("data")
 
 
 def complete(*words: str) -> Callable[[str], list[str]]:
     """A completion for the shell: those of ``words`` that begin with what is typed."""
     return lambda incomplete: [word for word in words if word.startswith(incomplete)]
-
-
-def folder_path(path: Path) -> Path:
-    """The path of a folder, its ``~`` expanded, if it exists or can be made. Raises UserError for any other file."""
-    try:
-        path = path.expanduser()  # a shell leaves the ~ of --results=~/r and of a quoted variable
-    except RuntimeError as error:
-        raise UserError(
-            "the home folder in this path is not known", where=str(path), hint="Write the path without ~."
-        ) from error
-    if os.path.lexists(path) and not path.is_dir():
-        raise UserError("this is not a folder", where=str(path))
-    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
-        from repro.results.files import permission_hint
-
-        hint = f"{permission_hint(path)}, or choose another folder."
-        raise UserError("cannot be read: Permission denied", where=str(path), hint=hint)
-    return path
 
 
 def load_plugins(context: typer.Context, files: list[Path] | None) -> list[Path] | None:
@@ -60,41 +39,6 @@ Plugins = Annotated[
         show_default=False,
     ),
 ]
-Results = Annotated[
-    Path,
-    typer.Option(
-        "--results", envvar="BIASREPRO_RESULTS", help="Folder of recorded runs.", readable=False, callback=folder_path
-    ),
-]
-
-
-def results_folders(context: typer.Context, parameter: typer.CallbackParam, paths: list[Path]) -> list[Path]:
-    """The results folders of a command that takes several, checked as ``folder_path`` does. An environment variable is
-    one path, whatever is in it.
-    """
-    source = context.get_parameter_source(parameter.name or "")
-    if source is not None and source.name == "ENVIRONMENT":
-        paths = [Path(os.environ["BIASREPRO_RESULTS"])]
-    paths = [folder_path(path) for path in paths or [RESULTS_DEFAULT]]
-    missing = [path for path in paths if not path.is_dir()]
-    if missing and len(paths) > 1:
-        raise UserError("there is no such results folder", where=str(missing[0]))
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise UserError("a results folder is given twice", where="--results")
-    return paths
-
-
-ResultsFolders = Annotated[
-    list[Path],
-    typer.Option(
-        "--results",
-        envvar="BIASREPRO_RESULTS",
-        help="Folder of recorded runs. Given again, another: a line for each, side by side.",
-        readable=False,
-        callback=results_folders,
-        show_default="results",
-    ),
-]
 Metric = Annotated[
     str,
     typer.Option(
@@ -115,12 +59,6 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="the terminal")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file even if it is of another kind.")]
-Root = Annotated[
-    Path,
-    typer.Option(
-        "--root", envvar="BIASREPRO_DATA", help="Folder of the data sets.", readable=False, callback=folder_path
-    ),
-]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from repro.cli.options import ADD_OR_LEAVE_OUT, RESULTS_DEFAULT, Plugins, Results, refuse_unused
+from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
+from repro.cli.options import ADD_OR_LEAVE_OUT, Plugins, refuse_unused
 from repro.cli.references import command_line, tables_argument
 from repro.errors import UserError
 
@@ -57,7 +58,9 @@ AlphaSpending = Annotated[
 Declare = Annotated[
     bool,
     typer.Option(
-        "--declare", help="Preregister these interim analyses for the tables named, once, before there are results."
+        "--declare",
+        is_eager=True,  # it decides whether --results may name a folder that does not exist
+        help="Preregister these interim analyses for the tables named, once, before there are results.",
     ),
 ]
 Unseen = Annotated[
@@ -106,6 +109,7 @@ def plan(
         return declare_looks(names or [], shown, unseen=unseen, results=results)
     refuse_unused(context, "unseen", because="is for --declare", hint=ADD_OR_LEAVE_OUT)
     tables = chosen_tables(names or [], [])
+    say_if_absent(results)
     assessment, read = _assess(tables, results)
     hours = _hours(hours_per_run, results, read)
     planned = plan_seeds(tables, assessment, hours, power=power, gpu_hours=gpu_hours, guessed_run_std=spread)

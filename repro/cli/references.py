@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, ROOT_DEFAULT
+from repro.cli.folders import RESULTS_DEFAULT, ROOT_DEFAULT
 from repro.errors import ConfigError, UserError
 from repro.experiment.plugins import plugin_options
 from repro.wording import shell_line

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, CountImported, Metric, Overwrite, Plugins, Results, Settings, complete
+from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
+from repro.cli.options import CountImported, Metric, Overwrite, Plugins, Settings, complete
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 from repro.experiment.plugins import plugin_options
@@ -61,6 +62,7 @@ def report(
     if output:
         refuse_unwritable(output, format_name, overwrite=overwrite)
     chosen = chosen_tables(tables, settings or []) if tables else []
+    say_if_absent(results)
     found = gather_report(results, chosen, cast("runs.Metric", metric), count_imported=count_imported)
     again = ["report", *map(_shown_reference, chosen), "--format", format_name, "--metric", metric]
     again += ["--count-imported"] if count_imported else []

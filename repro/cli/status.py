@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import ADD_OR_LEAVE_OUT, RESULTS_DEFAULT, Plugins, Results, Settings, refuse_unused
+from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
+from repro.cli.options import ADD_OR_LEAVE_OUT, Plugins, Settings, refuse_unused
 from repro.cli.references import command_line, complete_table, with_settings
 from repro.errors import RunFailure, UserError
 
@@ -78,11 +79,14 @@ def _show(table_name: str | None, settings: list[str] | None, results: Path) -> 
 
     if table_name is not None:
         overviews = [overview(results, find_table(with_settings(table_name, settings or [])))]
+        say_if_absent(results)
         _show_cells(overviews[0])
     else:
         overviews = [overview_of_folder(results, name) for name in table_folders(results)]
         if not overviews:
-            say(f"There are no runs under {results}.")
+            say_if_absent(results)
+            if results.is_dir():
+                say(f"There are no runs under {results}.")
             say(f"next  {command_line('sweep', 'demo', results=results)}")
             return []
         _show_tables(overviews)

@@ -12,17 +12,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.options import (
-    RESULTS_DEFAULT,
-    CountImported,
-    Metric,
-    Output,
-    Overwrite,
-    Plugins,
-    ResultsFolders,
-    Settings,
-    complete,
-)
+from repro.cli.folders import RESULTS_DEFAULT, ResultsFolders, say_if_absent
+from repro.cli.options import CountImported, Metric, Output, Overwrite, Plugins, Settings, complete
 from repro.cli.references import tables_argument
 from repro.errors import UserError, nearest
 from repro.wording import shell_line
@@ -104,6 +95,7 @@ def table(
     if output:
         refuse_unwritable(output, format_name, overwrite=overwrite)
     chosen = chosen_tables(names or [], settings or [])
+    say_if_absent(results[0])
     look = partial(
         gather,
         metric=cast("runs.Metric", metric),

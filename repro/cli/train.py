@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli import options
+from repro.cli import folders, options
 from repro.cli.preflight import prepare_images, require_known
 from repro.cli.references import complete_cell, declared, find_target
 from repro.cli.tensorboard import TensorBoardLog
@@ -47,8 +47,8 @@ def train(
     settings: options.Settings = None,
     deterministic: options.Deterministic = False,
     plugin: options.Plugins = None,
-    results: options.Results = options.RESULTS_DEFAULT,
-    root: options.Root = options.ROOT_DEFAULT,
+    results: folders.ResultsToWrite = folders.RESULTS_DEFAULT,
+    root: folders.Root = folders.ROOT_DEFAULT,
     node_data: options.NodeData = None,
     threads: options.Threads = None,
     progress: Display = "auto",
@@ -117,7 +117,13 @@ def _showing(run: Run, folder: RunFolder, style: options.ProgressStyle, tensorbo
     with choose_view(style) as view, closing(Publisher(folder)) as published:
         hear = TensorBoardLog(tensorboard / run.id, view.hear).hear if tensorboard else view.hear
 
+        absent = folders.absence(folder.results)
+
         def tell(progress: Progress) -> None:
+            nonlocal absent
+            if absent:  # now that the run starts: no mistake is left to be reported
+                hear(Progress(run.id, "starting", message=absent))
+                absent = None
             hear(progress)
             published.hear(progress)
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro.cli.options import RESULTS_DEFAULT, folder_path
-from repro.errors import UserError
+from repro.cli.folders import RESULTS_DEFAULT, recorded_argument
 
 if TYPE_CHECKING:
     from repro.results.inspection import Finding, Inspection
@@ -35,7 +34,7 @@ def verify(
             envvar="BIASREPRO_RESULTS",
             help="Folder of recorded runs.",
             readable=False,
-            callback=folder_path,
+            callback=recorded_argument,
         ),
     ] = RESULTS_DEFAULT,
 ) -> None:
@@ -47,12 +46,6 @@ def verify(
     from repro.results.inspection import inspect
     from repro.wording import counted
 
-    if not results.is_dir():
-        raise UserError(
-            "this is not a folder" if results.exists() else "there is no such results folder",
-            where=str(results),
-            hint="Name the folder: biasrepro verify DIR. `biasrepro sweep demo` makes a first one.",
-        )
     found = inspect(results)
     for finding in found.findings:
         _show(finding)

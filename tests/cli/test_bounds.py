@@ -75,5 +75,5 @@ def test_a_table_of_too_many_runs_is_refused(tmp_path: Path, capsys: pytest.Capt
     columns = "columns: [{id: ce, title: CE, loss: ce}]"
     file = tmp_path / "own.yaml"
     file.write_text("\n".join([*lines, "recipe: {epochs: 1, learning_rate: 0.1}", columns, "rows:", rows, ""]))
-    assert run(["status", str(file), "--results", str(tmp_path / "results")]) == 2
+    assert run(["status", str(file), "--results", str(tmp_path)]) == 2
     assert "101,000 runs are more than the 100,000 that a table may have" in capsys.readouterr().err

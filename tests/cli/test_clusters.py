@@ -26,7 +26,7 @@ def test_a_dry_run_says_which_images_the_nodes_open(
     sweep = ("sweep", "table2", "--seeds", 5, *ENGINES[engine], "--dry-run", "--root", "shared")
     shared = tmp_path / "shared" / "cifar100" / "decoded-v1.bin"
     said = say(*sweep)
-    assert (said.code, said.err) == (0, "")
+    assert (said.code, said.err) == (0, "there is no folder results: nothing is recorded\n")
     assert "runs   100 to train, 0 finished" in said.out
     assert f"data   each node opens {shared}, read-only" in said.out
     assert "biasrepro data fetch cifar100 --root shared" in said.out
@@ -64,7 +64,7 @@ def test_an_engine_that_is_not_installed_is_one_message(engine: str, say: Say, m
 def test_a_sweep_is_not_looked_for_in_a_folder_that_is_not_there(say: Say, tmp_path: Path) -> None:
     said = say("sweep", "--stop", "--results", tmp_path / "mistyped")
     assert said.code == 2
-    assert f"{tmp_path}/mistyped: there is no such results folder, so no sweep to stop" in said.err
+    assert f"{tmp_path}/mistyped: there is no such results folder" in said.err
     said = say("sweep", "demo", "--stop", "--results", tmp_path)
     assert (said.code, said.out) == (0, "No sweep of demo is running here.\n")
 

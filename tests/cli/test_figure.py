@@ -57,7 +57,7 @@ def test_without_a_file_the_figure_has_a_name_of_its_own(
 def test_without_runs_nothing_is_drawn_and_the_way_out_is_said(
     name: str, say: Callable[..., Any], tmp_path: Path
 ) -> None:
-    said = say("figure", name, "-o", tmp_path / "drawn.svg", "--results", tmp_path / "none")
+    said = say("figure", name, "-o", tmp_path / "drawn.svg", "--results", tmp_path)
     assert said.code == 1
     assert said.err.startswith("error: no runs of Table 1 and Table 2 are recorded: nothing is drawn")
     assert "biasrepro sweep table1" in said.err

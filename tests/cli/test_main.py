@@ -248,7 +248,7 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_lead_nowhere_and_never_into_a_file(closed: str, tmp_path: Path) -> None:
-    command = f"{shlex.quote(sys.executable)} -m repro table demo -o table.md --results none {closed}"
+    command = f"{shlex.quote(sys.executable)} -m repro table demo -o table.md --results . {closed}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)

@@ -68,7 +68,7 @@ def test_a_file_of_another_kind_is_kept(
     say: Say, tmp_path: Path, command: list[str], name: str, content: str, what: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    results = [] if command[0] in ("bench", "figure") else ["--results", tmp_path / "none"]
+    results = [] if command[0] in ("bench", "figure") else ["--results", tmp_path]
     said = say(*command, "-o", tmp_path / name, *results)
     assert said.code == 2
     assert f"{name}: the file here is {what}, and is kept" in said.err
@@ -91,7 +91,7 @@ def test_what_a_command_wrote_is_replaced_and_keeps_its_permissions(
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
     output = tmp_path / name
-    results = [] if command[0] == "figure" else ["--results", tmp_path / "none"]
+    results = [] if command[0] == "figure" else ["--results", tmp_path]
     assert say(*command, "-o", output, *results).code == 0
     written = output.read_bytes()
     for mode in (0o600, 0o664):
@@ -103,7 +103,7 @@ def test_what_a_command_wrote_is_replaced_and_keeps_its_permissions(
 
 def test_any_file_is_replaced_when_told_to(say: Say, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(YAML)
-    where = ["-o", tmp_path / "own.yaml", "--results", tmp_path / "none"]
+    where = ["-o", tmp_path / "own.yaml", "--results", tmp_path]
     assert say("table", "table1", "-f", "csv", "--overwrite", *where).code == 0
     assert (tmp_path / "own.yaml").read_text().startswith("table,")
 

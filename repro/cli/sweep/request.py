@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from repro.cli.folders import RESULTS_DEFAULT, ROOT_DEFAULT, ResultsToWrite, Root
 from repro.cli.options import (
     ADD_OR_LEAVE_OUT,
-    RESULTS_DEFAULT,
-    ROOT_DEFAULT,
     AllowChanged,
     Anonymous,
     Deterministic,
     KeepWeights,
     NodeData,
     Plugins,
-    Results,
-    Root,
     Settings,
     TensorBoard,
     Threads,
@@ -108,7 +105,7 @@ class SweepRequest:
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="With --dry-run: estimate from earlier records only.")
     ] = False
-    results: Results = RESULTS_DEFAULT
+    results: ResultsToWrite = RESULTS_DEFAULT
     root: Root = ROOT_DEFAULT
     progress: Annotated[Literal["auto", "rich", "plain"], typer.Option(help="Progress display.")] = "auto"
     executor: Annotated[
@@ -127,7 +124,12 @@ class SweepRequest:
     node_data: NodeData = None
     detach: Annotated[bool, _cluster("--detach", help="Leave the work to the cluster, and return at once.")] = False
     stop: Annotated[
-        bool, _cluster("--stop", help="Stop the running sweeps, of TABLE or all: their runs save a checkpoint and end.")
+        bool,
+        _cluster(
+            "--stop",
+            is_eager=True,  # it decides whether --results may name a folder that does not exist
+            help="Stop the running sweeps, of TABLE or all: their runs save a checkpoint and end.",
+        ),
     ] = False
     own: Mapping[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()

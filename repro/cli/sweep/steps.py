@@ -9,6 +9,7 @@ from pathlib import Path
 
 from repro.analysis.evidence import lending_cells
 from repro.cli.console import say
+from repro.cli.folders import say_if_absent
 from repro.cli.preflight import make_data_ready, require_known, require_space, require_writable
 from repro.cli.references import command_line
 from repro.cli.sweep.placement import choose_local_slots
@@ -60,6 +61,7 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
 
     # Place: where are they trained?
     slots = choose_local_slots(request, plan.todo) if backend is None else ()
+    say_if_absent(request.results)
     if request.dry_run and backend is None:
         from repro.cli.sweep.dry_run import show_dry_run  # imports NumPy
 

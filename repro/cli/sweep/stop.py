@@ -26,9 +26,6 @@ class _Asked(NamedTuple):
 
 def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120.0) -> bool:
     """Ask the running sweeps (of ``table``, if given) to stop, and wait for them; whether all have stopped."""
-    if not results.is_dir():
-        hint = "Give the folder that the sweep writes to: biasrepro sweep --stop --results DIR."
-        raise UserError("there is no such results folder, so no sweep to stop", where=str(results), hint=hint)
     running = [sweep for sweep in registered(results) if table is None or sweep.table == table.id]
     running = [sweep for sweep in running if _ask(sweep)]
     if not running:
