@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ from repro.errors import ConfigError, resembling
 MAX_BYTES = 200_000  # 60 times the longest built-in experiment, and about a second of PyYAML's time
 MAX_DEPTH = 20
 _LONGEST_NUMBER = 40  # characters; longer ones stay text, so that no number of 10,000 digits is ever converted
+
+# PyYAML's words for what it was reading, and ours for what opens it.
+_UNCLOSED = {
+    "while scanning a quoted scalar": "quote",
+    "while parsing a flow sequence": "bracket",
+    "while parsing a flow mapping": "brace",
+}
 
 KeyPath = tuple[str | int, ...]
 
@@ -125,9 +133,7 @@ def _events(text: str, source: str) -> Iterator[yaml.Event]:
     try:
         yield from yaml.parse(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = _place(source, mark.line + 1, mark.column + 1) if mark else source
-        raise ConfigError(f"not YAML: {error.problem or error.context}", where=where) from error
+        raise _not_yaml(error, text, source) from error
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         where = _place(source, before.count("\n") + 1, error.position - before.rfind("\n"))
@@ -135,6 +141,33 @@ def _events(text: str, source: str) -> Iterator[yaml.Event]:
     except (ValueError, OverflowError, RecursionError, IndexError, AttributeError) as error:
         # PyYAML's scanner lets a few plain exceptions through, for example for an escape beyond Unicode.
         raise ConfigError(f"not YAML: {error}", where=_place(source, 1, 1)) from error
+
+
+def _not_yaml(error: yaml.MarkedYAMLError, text: str, source: str) -> ConfigError:
+    """What YAML found wrong and where; of a quote or a bracket that is not closed, where it opens."""
+    mark, problem = error.problem_mark or error.context_mark, error.problem or error.context or "cannot be read"
+    if mark is None:
+        return ConfigError(f"not YAML: {problem}", where=source)
+    unclosed, opened = _UNCLOSED.get(error.context or ""), error.context_mark
+    if unclosed and opened and opened.line < mark.line:
+        what = f"this {unclosed} is not closed; at line {mark.line + 1}: {problem}"
+    else:
+        opened = _quote_before(text, mark)
+        what = f"this quote is closed at line {mark.line + 1} only, and after it: {problem}" if opened else problem
+    place = opened or mark
+    return ConfigError(f"not YAML: {what}", where=_place(source, place.line + 1, place.column + 1))
+
+
+def _quote_before(text: str, mark: yaml.Mark) -> yaml.Mark | None:
+    """Where a quoted text over several lines opens that ends in the line of ``mark``, before it; None without one."""
+    opened = None
+    with suppress(yaml.YAMLError):
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if token.start_mark.index >= mark.index:
+                break
+            if isinstance(token, yaml.ScalarToken) and token.style in ("'", '"'):
+                opened = token.start_mark if token.start_mark.line < token.end_mark.line == mark.line else None
+    return opened
 
 
 def _require_data(event: yaml.Event, where: str, document: Document) -> None:

@@ -55,8 +55,11 @@ IN_PLACE: list[tuple[int, str, str]] = [
     (4, "kind: study\ntable: again", "occurs twice"),
     (4, "? [kind]\n: study", "a key must be a word"),
     (4, "kind: study\n---\ntable: two", "a second document"),
-    (4, "kind: 'study", "not YAML"),
-    (4, "kind: [study", "not YAML"),
+    (4, "kind: 'study", "own.yaml:4:7: not YAML: this quote is not closed"),
+    (4, 'kind: "study', "own.yaml:4:7: not YAML: this quote is not closed"),
+    (4, 'kind: "study\ntitle: "A title"', "own.yaml:4:7: not YAML: this quote is closed at line 5 only"),
+    (4, "kind: [study", "own.yaml:4:7: not YAML: this bracket is not closed"),
+    (4, "kind: {study", "own.yaml:4:7: not YAML: this brace is not closed"),
     (4, "kind: study: study", "not YAML"),
     (4, "\tkind: study", "not YAML"),
     (4, "kind: @study", "not YAML"),
@@ -173,8 +176,8 @@ def test_each_crafted_file_is_refused_at_its_line_by_its_key(
         places = [int(line) for line in re.findall(r"own\.yaml:(\d+):\d+: ", err)]
         assert places, (replacement, err)
         last = number + replacement.count("\n")
-        at_the_end = "expected" in err or "not YAML" in err  # what is never closed is noticed later
-        assert any(number <= line <= last for line in places) or at_the_end or "missing" in err, (replacement, err)
+        after_it = "missing" in err or "document start" in err  # what is not there has no place
+        assert any(number <= line <= last for line in places) or after_it, (replacement, err)
         assert word in err, (replacement, err)
         assert len(err) < 2_000, replacement
     assert len(IN_PLACE) >= 100
