@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro.cli.preflight import say_warnings
 from repro.cli.references import command_line
 from repro.errors import UserError
 
@@ -27,7 +28,9 @@ def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, re
             "--declare takes a table and the seeds of its interim analyses",
             hint=f"Such as biasrepro plan {' '.join(names) or 'table2'} --looks 5,10,20 --declare.",
         )
-    for table in [find_table(name) for name in names]:
+    tables = [find_table(name) for name in names]
+    say_warnings(tables)
+    for table in tables:
         declaration, is_new = declare(results, table, looks, unseen=unseen)
         spent = ", ".join(f"{level:.2g}" for level in look_levels(looks, declaration.alpha).cumsum())
         state = "preregistered" if is_new else "already preregistered"

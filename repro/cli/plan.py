@@ -10,6 +10,7 @@ import typer
 
 from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
 from repro.cli.options import ADD_OR_LEAVE_OUT, Plugins, refuse_unused
+from repro.cli.preflight import say_warnings
 from repro.cli.references import command_line, tables_argument
 from repro.errors import UserError
 
@@ -110,6 +111,7 @@ def plan(
     refuse_unused(context, "unseen", because="is for --declare", hint=ADD_OR_LEAVE_OUT)
     tables = chosen_tables(names or [], [])
     say_if_absent(results)
+    say_warnings(tables)
     assessment, read = _assess(tables, results)
     hours = _hours(hours_per_run, results, read)
     planned = plan_seeds(tables, assessment, hours, power=power, gpu_hours=gpu_hours, guessed_run_std=spread)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from repro.errors import UserError
 
 if TYPE_CHECKING:
-    from repro.experiment.schema import Cell, DatasetChoice, Run
+    from repro.experiment.schema import Cell, DatasetChoice, Run, Table
     from repro.sweep.selection import Plan
 
 
@@ -55,6 +55,15 @@ def require_space(results: Path, plan: Plan, at_once: int, *, keep_weights: bool
             where=str(results),
             hint="Free disk space (`biasrepro verify` lists what may be deleted), or choose another --results folder.",
         )
+
+
+def say_warnings(tables: Iterable[Table]) -> None:
+    """Print what is perhaps not meant in the files of ``tables`` or in what the command line sets."""
+    from repro.cli.console import say
+    from repro.experiment.config import warnings_of
+
+    for warning in dict.fromkeys(filter(None, map(warnings_of, tables))):
+        say(f"warning: {warning}", "yellow", stderr=True)
 
 
 def require_known(cells: Iterable[Cell]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repro.cli import folders, options
-from repro.cli.preflight import prepare_images, require_known
+from repro.cli.preflight import prepare_images, require_known, say_warnings
 from repro.cli.references import complete_cell, declared, find_target
 from repro.cli.tensorboard import TensorBoardLog
 from repro.engine.recording import Recording
@@ -103,8 +103,11 @@ def train(
 
 def _known_target(target: str, settings: Sequence[str]) -> tuple[Cell, str]:
     """The cell to train and its reference. Raises UserError, also for one whose plugin is not loaded."""
+    from repro.experiment.config import find_table
+
     cell, reference = find_target(target, settings)
     require_known([cell])
+    say_warnings([find_table(reference.rsplit("/", 2)[0])])
     return cell, reference
 
 

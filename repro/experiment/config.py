@@ -26,7 +26,7 @@ from repro.experiment.catalog import network, networks_with
 from repro.experiment.dataset_problems import dataset_problems
 from repro.experiment.diagnosis import Problem, describe, key_model, problems_of
 from repro.experiment.papers import PAPERS
-from repro.experiment.recipe_checks import leave_out_idle_keys, recipe_problems
+from repro.experiment.recipe_checks import leave_out_idle_keys, recipe_problems, recipe_warnings
 from repro.experiment.schema import BASELINE, Cell, ModelOptions, Run, Table
 from repro.experiment.strict_yaml import Document, parse, quoted, read_text
 
@@ -75,11 +75,19 @@ def load_table(path: Path | str, overrides: Sequence[str] = ()) -> Table:
     """
     path = Path(path)
     # Cached by the file's text: a process asks for the same table hundreds of times, and its file may be edited.
-    return _checked(str(path), read_text(path), tuple(overrides))
+    return _checked(str(path), read_text(path), tuple(overrides))[0]
+
+
+def warnings_of(table: Table) -> str:
+    """What is perhaps not meant in the file of ``table`` and its overrides, with its place; empty if there is none."""
+    name, settings = split_reference(table.reference)
+    path = _path_of(name)
+    return _checked(str(path), read_text(path), tuple(settings))[1]
 
 
 @lru_cache(maxsize=64)
-def _checked(path: str, text: str, overrides: tuple[str, ...]) -> Table:
+def _checked(path: str, text: str, overrides: tuple[str, ...]) -> tuple[Table, str]:
+    """The table, and what is perhaps not meant in it."""
     document = parse(text, source=path)
     if not isinstance(document.data, dict):
         empty = document.data is None
@@ -100,7 +108,8 @@ def _checked(path: str, text: str, overrides: tuple[str, ...]) -> Table:
     contradictions = list(_contradictions(table, document))
     if contradictions:
         raise ConfigError(describe(contradictions, document, applied))
-    return _settled(table, document.data)
+    warnings = list(recipe_warnings(table.recipe, [key.removeprefix("recipe.") for key in applied]))
+    return _settled(table, document.data), describe(warnings, document, applied)
 
 
 def _with_folder(table: Table, beside: Path) -> Table:

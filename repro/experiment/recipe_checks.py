@@ -55,6 +55,15 @@ def recipe_problems(recipe: Recipe, train_count: int | None, losses: Iterable[st
                 )
 
 
+def recipe_warnings(recipe: Recipe, overridden: Collection[str]) -> Iterator[Problem]:
+    """What is perhaps not meant in a valid ``recipe``; ``overridden`` are its keys that the command line sets."""
+    if late := [epoch for epoch in recipe.decay_epochs if epoch >= recipe.epochs]:
+        key = "epochs" if "epochs" in overridden and "decay_epochs" not in overridden else "decay_epochs"
+        epochs = f"epoch{'s' if len(late) > 1 else ''} {', '.join(map(str, late))}"
+        reason = f"the learning rate is never lowered after {epochs}: training ends with epoch {recipe.epochs}"
+        yield Problem(("recipe", key), reason, "Lower it earlier (recipe.decay_epochs), or leave these epochs out.")
+
+
 def _keys_of_others(choice: str, chosen: Any) -> list[str]:
     """The keys that other values of ``choice`` have and ``chosen`` does not; none for an unknown value."""
     own = _OWN_KEYS[choice]

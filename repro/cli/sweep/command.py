@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from repro.cli.options import ADD_OR_LEAVE_OUT, refuse_unused
+from repro.cli.preflight import know_images, say_warnings
 from repro.cli.sweep.request import SweepRequest, as_command
 
 
@@ -20,9 +21,8 @@ def sweep(context: typer.Context, request: SweepRequest) -> None:
 
         table = None if request.table_name is None else request.table
         raise typer.Exit(int(not stop_sweeps(request.results, table)))
+    say_warnings([request.table])
     if request.table.dataset.sources and not request.dry_run:
-        from repro.cli.preflight import know_images
-
         know_images(request.table.dataset, request.root)
     if request.until_decided:
         from repro.cli.sweep.until_decided import sweep_until_decided
