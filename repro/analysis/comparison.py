@@ -17,7 +17,7 @@ from typing import Literal
 
 from repro.analysis.runs import difference_points
 from repro.analysis.stats.estimates import MIN_SEEDS, Estimate, contrast, interval, paired
-from repro.experiment.added_keys import first_difference, with_neutral
+from repro.experiment.added_keys import all_differences, with_neutral
 from repro.experiment.canonical import digest
 from repro.results import Found, RunRecord
 
@@ -152,9 +152,8 @@ def compare_runs(first: RunRecord, second: RunRecord) -> RunPair:
     """Two records at one place."""
     if first.configuration_hash != second.configuration_hash:
         configurations = with_neutral(first.configuration), with_neutral(second.configuration)
-        return RunPair(
-            first.id, Likeness.OTHER, first_difference(*configurations, names=[f"in {name}" for name in FOLDERS])
-        )
+        differences = all_differences(*configurations, names=[f"in {name}" for name in FOLDERS])
+        return RunPair(first.id, Likeness.OTHER, differences)
     imported = [name for name, record in zip(FOLDERS, (first, second), strict=True) if record.imported]
     code = None if imported else first.provenance.code_hash == second.provenance.code_hash
     if first == second:  # one record, copied

@@ -236,7 +236,8 @@ def _judge(
     reasons = {why_left_out(run, record, assumed) for record in records}
     if "configuration" in reasons:
         unlike = next((why for record in records if (why := unlike_assumed(record.sources, assumed))), None)
-        return "configuration", unlike or "recorded under another configuration"
+        others = (record.unlike(run) for record in records if not record.is_of(run))
+        return "configuration", unlike or next(others, "")
     if len({(record.status, top1(record, metric)) for record in records}) > 1:
         return "unusable", f"{len(records)} records of this run disagree"
     if "diverged" in reasons:

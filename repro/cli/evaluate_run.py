@@ -105,7 +105,8 @@ def _from_cell(cell: Cell, reference: str, seed: int, results: Path) -> _Recorde
         raise UserError("this run has no record", where=str(folder.record), hint=f"{train} trains it.")
     if not record.is_of(run):
         hint = f"To evaluate that run, name its folder: biasrepro evaluate {folder.path}"
-        raise ConfigError("a run of another configuration is recorded here", where=str(folder.record), hint=hint)
+        what = f"a run of another configuration is recorded here: {record.unlike(run)}"
+        raise ConfigError(what, where=str(folder.record), hint=hint)
     return _Recorded(run, record, folder)
 
 

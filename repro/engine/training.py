@@ -271,7 +271,7 @@ def _as_asked(record: RunRecord, run: Run, folder: RunFolder, recording: Recordi
     """The record that is there already. Raises UserError if it is not what would be recorded now."""
     if not record.is_of(run):
         raise ConfigError(
-            "a run of another configuration is recorded here",
+            f"a run of another configuration is recorded here: {record.unlike(run)}",
             where=str(folder.record),
             hint="Use another --results folder, or move this record away.",
         )

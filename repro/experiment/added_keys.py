@@ -8,7 +8,7 @@ existed. At this value it is left out of configurations and hashes; at any other
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # Section of the configuration ("" for a new section), key, neutral value as JSON data. Append; never change a line.
@@ -54,11 +54,15 @@ def _section(configuration: dict[str, Any], section: str) -> dict[str, Any] | No
     return place if isinstance(place, dict) else None
 
 
-def first_difference(first: Any, second: Any, key: str = "", *, names: Sequence[str] = ("there", "here")) -> str:
-    """The first key whose value differs, readable: ``recipe.epochs is 2 there, 200 here``."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        for name in sorted(first.keys() | second.keys()):
-            if first.get(name) != second.get(name):
-                below = f"{key}.{name}" if key else name
-                return first_difference(first.get(name), second.get(name), below, names=names)
-    return f"{key or 'the configuration'} is {first!r} {names[0]}, {second!r} {names[1]}"
+def all_differences(first: Any, second: Any, *, names: Sequence[str] = ("there", "here")) -> str:
+    """Every key whose value differs, readable: ``recipe.batch_size is 64 there, 128 here; recipe.epochs is ...``."""
+    return "; ".join(_differences(first, second, "", names))
+
+
+def _differences(first: Any, second: Any, key: str, names: Sequence[str]) -> Iterator[str]:
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        yield f"{key or 'the configuration'} is {first!r} {names[0]}, {second!r} {names[1]}"
+        return
+    for name in sorted(first.keys() | second.keys()):
+        if first.get(name) != second.get(name):
+            yield from _differences(first.get(name), second.get(name), f"{key}.{name}" if key else name, names)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from repro.errors import DataError, NewerVersion
+from repro.experiment.added_keys import all_differences, with_neutral
 from repro.experiment.canonical import digest
 from repro.experiment.schema import Run
 from repro.results.epochs import Epochs
@@ -155,6 +156,10 @@ class RunRecord(StrictRecord):
         record.
         """
         return self.configuration_hash == digest(run.configuration(self.sources))
+
+    def unlike(self, run: Run) -> str:
+        """Every key in which the configuration differs from that of ``run``: ``recipe.epochs is 2 there, 200 here``."""
+        return all_differences(with_neutral(self.configuration), with_neutral(run.configuration(self.sources)))
 
     def curve(self) -> tuple[Sequence[float], Sequence[float]]:
         """Epochs, and the test top-1 in percent after each of them; both empty if none is known."""

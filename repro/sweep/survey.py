@@ -13,7 +13,6 @@ from repro.analysis.compute import Spent
 from repro.analysis.runs import why_left_out
 from repro.analysis.sources import assumed_sources, unlike_assumed
 from repro.errors import DataError
-from repro.experiment.added_keys import first_difference, with_neutral
 from repro.experiment.schema import NOTHING, Cell, Run
 from repro.results import RunFolder, RunRecord, find_record, read_failure
 from repro.results.files import file_time, read_each
@@ -111,9 +110,7 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
         return _unfinished(folder, now)
     match why_left_out(run, record):
         case "configuration":
-            wanted = run.configuration(record.sources)
-            detail = first_difference(with_neutral(record.configuration), with_neutral(wanted))
-            return RunState(Stage.FOREIGN, detail, record)
+            return RunState(Stage.FOREIGN, record.unlike(run), record)
         case "diverged":
             return RunState(Stage.DIVERGED, record.reason, record)
     if record.imported:

@@ -58,7 +58,8 @@ def exclusion_text(why: Reason, left_out: Sequence[LeftOut], table_id: str) -> s
             reasons = [f"{run}: {detail}" for run, detail in zip(runs, details, strict=True)]
             return f"{counted(len(runs), 'run')} diverged: left out of the mean ({_listed(reasons)})."
         case "configuration":
-            return f"{counted(len(runs), 'run')} recorded under another configuration: left out ({_listed(runs)})."
+            reasons = [f"{run}: {detail}" for run, detail in zip(runs, details, strict=True)]
+            return f"{counted(len(runs), 'run')} recorded under another configuration: left out ({_listed(reasons)})."
         case "imported":
             reasons = [f"{run}: {detail}" for run, detail in zip(runs, details, strict=True)]
             return f"{counted(len(runs), 'run')} trained elsewhere: left out ({_listed(reasons)})."
