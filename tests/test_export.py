@@ -20,6 +20,7 @@ from repro.analysis.evidence import Evidence
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.figures import recorded
+from repro.models.describe import describe_model
 from repro.results import EpochRecord, RunRecord, load_records
 from repro.results.record import Epochs, from_bytes, to_bytes
 from repro.results.rows import COLUMNS, record_schema, rows, schema_to_bytes, to_csv, to_parquet
@@ -182,7 +183,8 @@ def test_the_documents_data_frames_hold_every_row(monkeypatch: pytest.MonkeyPatc
 
 def test_the_documents_example_adds_a_run_that_tables_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(python_block("Adding runs of your own code"), "docs/records.md", "exec"), {})
+    for _ in range(2):  # repeated, it changes nothing
+        exec(compile(python_block("Adding runs of your own code"), "docs/records.md", "exec"), {})
     (found,) = load_records(tmp_path / "results")
     assert found.problem is None
     table = find_table("table2")
@@ -190,6 +192,7 @@ def test_the_documents_example_adds_a_run_that_tables_take(tmp_path: Path, monke
     squeezenet = next(row for row in table.rows if row.id == "squeezenet")
     (record,) = shown.completed(squeezenet, table.columns[3])
     assert record.last_top1_percent == 70.0
+    assert record.parameters == describe_model("squeezenet_bn", 100, 32).parameters  # as `biasrepro models` counts
     assert shown.shown.left_out == ()
     assert accepts(json.loads(found.path.read_bytes()))
 

@@ -187,10 +187,10 @@ def test_the_documented_lines_load_the_weights(
 ) -> None:
     folder = recorded()
     text = (Path(repro.__file__).parent.parent / "docs" / "records.md").read_text()
-    [lines] = [block for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) if "build_model" in block]
+    [lines] = [block for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) if "safe_open" in block]
     lines = re.sub(r'"results/\S+\.safetensors"', repr(str(folder.weights)), lines)
     ours = 'build_model("shufflenetv2_x0_5", num_classes=2, stem_stride=2,'
-    lines = lines.replace('build_model("squeezenet", num_classes=100,', ours)
+    lines = lines.replace('build_model("squeezenet_bn", num_classes=100,', ours)
     names: dict[str, Any] = {"pixels": digits.test_images}
     exec(compile(lines, "records.md", "exec"), names)
     with torch.no_grad():
