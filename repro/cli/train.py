@@ -62,7 +62,7 @@ def train(
 
     Without an argument: the demo's bias cell, on handwritten digits, in about ten seconds.
     """
-    from repro.cli.train_view import say_how_to_resume, say_result
+    from repro.cli.train_view import not_yet_trained, say_how_to_resume, say_result
     from repro.experiment.schema import Run
     from repro.interruption import StopRequests, leave_at_once
     from repro.results import RunFolder
@@ -82,7 +82,7 @@ def train(
                 from repro.engine.training import train_run
 
                 if stop.asked():
-                    raise Interrupted(f"{run.id}: training had not started")
+                    raise Interrupted(not_yet_trained(run.id, folder))
                 begin = partial(train_run, run, results=results, data_root=root, node_data=node_data, device=device)
                 record = begin(
                     threads=threads,

@@ -158,6 +158,16 @@ def say_result(
     say(f"        {command_line('table', table, results=folder.results)}")
 
 
+def not_yet_trained(run_id: str, folder: RunFolder) -> str:
+    """What is to be said of a run that is stopped while it starts: from where it can resume, if it was begun before."""
+    from repro.results.checkpoint_file import first_whole
+
+    kept = first_whole([folder.checkpoint, folder.previous_checkpoint], run_id)
+    if kept is None:
+        return f"{run_id}: training had not started"
+    return f"{run_id}: training had not resumed; its checkpoint is at epoch {kept.epoch}, step {kept.step}"
+
+
 def say_how_to_resume(interruption: Interrupted, arguments: Sequence[str]) -> None:
     """Print where an interrupted run stopped, and the command that resumes it."""
     say(f"interrupted; {interruption}", "yellow", stderr=True)

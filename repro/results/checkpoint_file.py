@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,3 +68,13 @@ def check_checkpoint(path: Path) -> Header:
         return unseal(read_file(path, LARGEST_CHECKPOINT_BYTES), where=str(path))[0]
     except (OSError, MemoryError) as error:
         raise reading_failed(error, path) from error
+
+
+def first_whole(paths: Iterable[Path], run_id: str) -> Header | None:
+    """The header of the first of these checkpoints that is whole and of this run; None if there is none."""
+    for path in paths:
+        with suppress(DataError):
+            header = check_checkpoint(path)
+            if header.run_id == run_id:
+                return header
+    return None

@@ -18,6 +18,7 @@ from repro.experiment.config import find_cell
 from repro.experiment.schema import Run
 from repro.progress import Progress
 from repro.results import RunFolder, RunRecord
+from repro.results.checkpoint_file import Header, seal
 
 Say = Callable[..., Any]
 
@@ -231,6 +232,33 @@ def test_an_interrupted_run_says_how_to_resume(
     assert "checkpoint saved at epoch 1, step 7" in said.err
     assert f"resume with  biasrepro train demo --seed 3 --threads 1 --results {results}\n" in said.err
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "expected"),
+    [
+        ((), "training had not started"),
+        (("checkpoint.pt",), "training had not resumed; its checkpoint is at epoch 3, step 12"),
+        (("checkpoint.previous.pt",), "training had not resumed; its checkpoint is at epoch 3, step 12"),
+    ],
+)
+def test_a_run_that_is_stopped_while_it_starts_says_from_where_it_resumes(
+    say: Say,
+    engine: FakeEngine,
+    results: Path,
+    checkpoints: tuple[str, ...],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_id = "demo/shufflenetv2/bias/seed-0"
+    for name in checkpoints:
+        (results / run_id).mkdir(parents=True)
+        (results / run_id / name).write_bytes(seal(Header(run_id, 2, 3, 12), b"state"))
+    monkeypatch.setattr("repro.interruption.StopRequests.asked", lambda self: True)
+    monkeypatch.setattr("repro.interruption.StopRequests.exit_code", 130, raising=False)
+    said = say("train", "demo", "--results", results)
+    assert f"interrupted; {run_id}: {expected}\n" in said.err
+    assert "resume with  biasrepro train demo" in said.err
 
 
 PROGRAM = """
