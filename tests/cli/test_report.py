@@ -20,6 +20,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_runs_there_is_a_page_and_a_way_on(say: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
     said = say("report", "--results", "none")
     assert said.code == 0, said.err
     assert "Written: report.html" in said.err
@@ -41,6 +42,7 @@ def test_the_commands_train_what_was_trained(say: Callable[..., Any], tmp_path: 
 
 
 def test_the_commands_are_for_any_machine(say: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "some where").mkdir()
     say("report", "--results", tmp_path / "some where", "-o", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "biasrepro report --format html --metric last -o page.html" in page
@@ -69,6 +71,7 @@ def test_no_report_says_where_its_files_are(
 
 
 def test_the_summary_goes_to_the_terminal_or_to_a_file(say: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
     said = say("report", "--format", "markdown", "--results", "none")
     assert said.out.startswith("# Bias Loss for Mobile Neural Networks: reproducibility summary\n")
     say("report", "-o", "summary.md", "--results", "none")

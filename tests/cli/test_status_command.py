@@ -25,6 +25,7 @@ def runs() -> list[Run]:
 
 
 def test_nothing_recorded_says_how_to_begin(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
     said = say("status", "--results", tmp_path / "none")
     assert said.code == 0
     assert "There are no runs" in said.out

@@ -46,10 +46,11 @@ def test_an_option_without_effect_is_refused(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir(exist_ok=True)
     said = say(*arguments)
     assert (said.code, said.out) == (2, "")
     assert says in said.err
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.name != "results"] == []
 
 
 def test_on_a_cluster_what_a_run_reserves_is_not_what_it_trains_on(say: Say, results: Path) -> None:
