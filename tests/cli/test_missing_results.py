@@ -77,7 +77,7 @@ def test_the_way_out_names_a_command(say: Callable[..., Any], command: list[str]
 def test_the_default_folder_may_be_missing_and_that_is_said_once(say: Callable[..., Any], name: str) -> None:
     said = say(*READING[name])
 
-    assert said.code == 0
+    assert said.code == int(name == "figure")  # which draws nothing without runs
     assert said.err.count(ABSENT) == 1
     assert not Path("results").exists()
 
