@@ -48,7 +48,8 @@ class LeftOut:
     @property
     def reason(self) -> str:
         """The reason in words."""
-        return f"diverged: {self.detail}" if self.why == "diverged" else self.detail
+        words = {"diverged": "diverged: ", "configuration": "recorded under another configuration: "}
+        return f"{words.get(self.why, '')}{self.detail}"
 
     @property
     def seed(self) -> int | None:

@@ -82,7 +82,7 @@ def figure(
             write_output(output, drawing.to_bytes(format_name))
         say(drawing.caption)
     for left_out in unusable(gathered):
-        say(f"  left out: {left_out.path}: {left_out.detail}", stderr=True)
+        say(f"  left out: {left_out.path}: {left_out.reason}", stderr=True)
     fail_if_unread(unread(unusable(gathered)))
     if drawing.empty:
         raise _nothing_to_draw(gathered, command_line("sweep", chosen[0].reference, results=results))

@@ -76,7 +76,8 @@ def test_records_count_where_the_plugin_is_unknown(table: Table, fake_runs: Any,
     counted, _ = count_runs([table], records)
     for runs in counted.values():
         assert runs.n == 0
-        assert {entry.detail for entry in runs.left_out} == {"recorded under another configuration"}
+        (reason,) = {entry.reason for entry in runs.left_out}
+        assert reason.startswith("recorded under another configuration: sources.my_study is ")
 
 
 def test_versions_are_never_averaged(
