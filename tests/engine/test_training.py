@@ -87,7 +87,7 @@ def test_the_record_is_written_and_complete(make_run: MakeRun, tmp_path: Path) -
     assert list(start) == ["imports", "data", "network"]
     assert start["imports"] > 0.5  # processor time, PyTorch included
     # Warm-up reaches the full rate at the last step of epoch 1; the rate falls after 2 complete epochs.
-    assert [epoch.learning_rate for epoch in record.epochs] == pytest.approx([0.1, 0.1, 0.02])
+    assert [epoch.learning_rate for epoch in record.epochs] == pytest.approx([0.01, 0.01, 0.002])
 
 
 @pytest.mark.parametrize("column", ["ce", "bias"])

@@ -107,7 +107,7 @@ def test_a_run_that_diverged_is_drawn_but_in_no_mean(
     table = find_table("demo")
     run = Run(cell=table.cells[1], seed=1)
     lost = {"status": "diverged", "reason": "the loss is nan", "last_top1_percent": None, "best_top1_percent": None}
-    diverged = fake_runs.record(run, epochs=fake_runs.epochs_of(run, until=6), **lost)
+    diverged = fake_runs.record(run, epochs=fake_runs.epochs_of(run, until=4), **lost)
     whole = recorded_of("demo", [0])
     with_it = recorded_of("demo", [0], more=[fake_runs.found(diverged)])
     assert with_it.diverged(table.rows[0], table.columns[1]) == (diverged,)

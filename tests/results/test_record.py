@@ -167,7 +167,7 @@ def test_epochs_that_are_not_numbered_in_order_contradict_themselves(make_record
         (b'"threads": 1,', b'"threads": -1,'),
         (b'"duration_seconds": 4.5', b'"duration_seconds": 1e30'),
         (b'"epochs": 2,', b'"epochs": 1' + 30 * b"0" + b","),
-        (b'"batch_size": 128, ', b""),
+        (b'"batch_size": 32, ', b""),
         (b'"dataset": {"name": "digits", ', b'"dataset": {"name": 3, '),
         (b'"execution": {', b'"execution": 3, "was": {'),
         (b'"resumptions": 0', b'"resumptions": 1' + 30 * b"0"),

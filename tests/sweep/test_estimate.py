@@ -121,7 +121,7 @@ def test_a_checkpoint_of_adamw_has_two_moments() -> None:
     table = find_table("demo+recipe.optimizer=adamw")
     runs = selected_runs(table, (0,), columns=["ce"])
     whole = estimate(runs, {cost_key(runs[0].cell): Cost(1.0, 1_000, "measured")}, slots=1)
-    assert whole.disk_bytes == 4_000 + 8 * 450 + 3 * 12 * 1_000
+    assert whole.disk_bytes == 4_000 + 5 * 450 + 3 * 12 * 1_000
 
 
 def test_what_is_unknown_is_counted_and_sized_by_the_largest_of_its_kind() -> None:

@@ -52,10 +52,10 @@ def test_what_is_changed_is_said(override: str, heading: str, words: str) -> Non
 
 def test_an_optimizer_says_its_own_settings_alone() -> None:
     recipe = {**find_table("demo").cells[0].determinants()["recipe"], "optimizer": "adamw", "schedule": "cosine"}
-    recipe |= {"learning_rate": 0.001, "decay_epochs": []}
+    recipe |= {"learning_rate": 0.001, "decay_epochs": [], "warmup_epochs": 1}
     (of_run,) = configuration_lines([Run("a", "b", {"recipe": recipe})])
     assert of_run[1].startswith(
-        "8 epochs in batches of 128, AdamW, learning rate 0.001, falling to 0 along a cosine, 1 epoch of linear "
+        "5 epochs in batches of 32, AdamW, learning rate 0.001, falling to 0 along a cosine, 1 epoch of linear "
         "warm-up, betas 0.9 and 0.999, epsilon 1e-08, weight decay 0.0005, random"
     )
 
