@@ -1,15 +1,19 @@
-"""The fastest way to train each network on a GPU: precision, memory format and compilation, in epochs of random images.
+"""The fastest way to train each network on a GPU: precision, memory format, compilation, and several runs at once.
 
     python benchmarks/choices.py -o benchmarks/records/gpu/choices.json [TABLE/ROW ...]
 
-Each way is timed in a process of its own, and its figures are written at once; the same command resumes. What is
-fastest in tf32 and bf16 becomes ``cuda_memory_format`` in repro/experiment/catalog.py; a test compares the two.
+Epochs are of random images. Each way is timed in a process of its own, and its figures are written at once; the same
+command resumes. What is fastest in tf32 and bf16 becomes ``cuda_memory_format`` in repro/experiment/catalog.py; a test
+compares the two. Several runs at once are a process each, and share the GPU better where NVIDIA's MPS serves it
+(``nvidia-cuda-mps-control -d`` before this command); the record says whether it did.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import statistics
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from repro.bench.compare import compare
+from repro.bench.compare import compare, side_by_side
 from repro.bench.configurations import Setting
 from repro.engine.device import choose_device
 from repro.engine.provenance import machine_facts
@@ -33,6 +37,8 @@ WAYS = [
     {"precision": precision, "memory_format": layout, "compile": compiled}
     for compiled, precision, layout in product((False, True), ("fp32", "tf32", "bf16"), ("contiguous", "channels_last"))
 ]
+# Runs that train at once by their own defaults.
+TOGETHER = (2, 4)
 
 
 def name_of(way: dict[str, Any]) -> str:
@@ -62,6 +68,23 @@ def timed(cell: Cell, way: dict[str, Any], device: str, batches: int, rounds: in
     return {"images_per_second": arm.images_per_second, **{key: getattr(arm, key) for key in keys}}
 
 
+def timed_together(cell: Cell, runs: int, device: str, batches: int, rounds: int) -> dict[str, Any]:
+    """The images per second of all ``runs`` in sum, or ``error`` where they fail, such as for want of memory."""
+    images = batches * cell.recipe.batch_size
+    setting = Setting("format", Run(cell=cell, seed=0), device, max(1, usable_cores() // runs), 0, images)
+    try:
+        epochs = side_by_side(setting, runs, rounds)
+    except RunFailure as error:
+        return {"error": str(error)}
+    speed = statistics.median(sum(images / seconds for seconds in at_once) for at_once in epochs)
+    return {"images_per_second": speed, "runs": runs, "epoch_seconds": epochs}
+
+
+def mps_serves() -> bool:
+    """Whether the control daemon of NVIDIA's MPS has its pipe where clients look for it."""
+    return (Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")) / "control").exists()
+
+
 def begun(output: Path, machine: dict[str, Any], settings: dict[str, int]) -> dict[str, dict[str, Any]]:
     """The figures by cell in ``output``, if they are of the same device and settings."""
     record = json.loads(output.read_text()) if output.exists() else {}
@@ -87,14 +110,16 @@ def main() -> None:
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["python", *sys.argv],
         "machine": machine,
+        "mps": mps_serves(),
         "settings": settings,
         "cells": found,
     }
     given.output.parent.mkdir(parents=True, exist_ok=True)
-    for (reference, cell), way in product(list(cells(given.cells)), WAYS):
-        ways, name = found.setdefault(reference, {}), name_of(way)
+    how = (given.device, given.batches, given.rounds)
+    for (reference, cell), way in product(list(cells(given.cells)), [*TOGETHER, *WAYS]):
+        ways, name = found.setdefault(reference, {}), f"{way} runs" if isinstance(way, int) else name_of(way)
         if "images_per_second" not in ways.get(name, {}):
-            ways[name] = timed(cell, way, given.device, given.batches, given.rounds)
+            ways[name] = timed_together(cell, way, *how) if isinstance(way, int) else timed(cell, way, *how)
             print(f"{reference}: {name}: {ways[name].get('images_per_second', ways[name].get('error'))}", flush=True)
             write_durably(given.output.resolve(), json.dumps(record, indent=1).encode() + b"\n")
     record["finished"] = True

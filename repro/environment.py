@@ -49,6 +49,9 @@ _OBEYED = frozenset(
         *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "MIOPEN_USER_DB_PATH", "MIOPEN_CUSTOM_CACHE_DIR"),
     )
 )
+# Threads that wait for each other sleep. By default they spin, and beside other work each step then waits for one that
+# does not run: docs/performance.md. It changes no number.
+_CHOSEN = {"OMP_WAIT_POLICY": "PASSIVE"}
 # They are of this machine, not of the node that a cluster chooses.
 _OF_THIS_MACHINE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TMPDIR")
 
@@ -69,11 +72,14 @@ def settled(environment: Mapping[str, str], *, for_a_node: bool = False) -> dict
 def settle(environment: MutableMapping[str, str] = os.environ) -> None:
     """Remove from this process's environment what is ignored, and from its paths what depends on the current folder.
 
-    Compiled code is kept where nobody else puts some.
+    Threads wait asleep, which OpenMP reads as it is loaded: so this comes before torch. Compiled code is kept where
+    nobody else puts some.
     """
     for name in list(filter(is_ignored, environment)):
-        _removed.add(name)
+        if environment[name] != _CHOSEN.get(name):
+            _removed.add(name)
         del environment[name]
+    environment.update(_CHOSEN)
     if paths := environment.get("PYTHONPATH"):  # an empty part of it means the current folder
         environment["PYTHONPATH"] = os.pathsep.join(
             str(Path(path).absolute()) for path in paths.split(os.pathsep) if path
@@ -84,4 +90,5 @@ def settle(environment: MutableMapping[str, str] = os.environ) -> None:
 
 def not_used(prefix: str) -> list[str]:
     """The variables that were set, begin with ``prefix``, and are ignored."""
-    return sorted(name for name in {*_removed, *os.environ} if name.startswith(prefix) and is_ignored(name))
+    present = {name for name, value in os.environ.items() if is_ignored(name) and value != _CHOSEN.get(name)}
+    return sorted(name for name in {*_removed, *present} if name.startswith(prefix))

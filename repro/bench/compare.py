@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from repro.bench.configurations import Setting
+from repro.bench.configurations import STANDARD_LOOP, Setting
+from repro.environment import settled
 from repro.errors import RunFailure
 from repro.machine import python_command
 
@@ -71,7 +73,9 @@ def compare(settings: Sequence[Setting], rounds: int, tell: Callable[[str], None
         arms = []
         for setting in settings:
             tell(f"{setting.arm}: starting")
-            arms.append(processes.enter_context(_worker({"work": "arm", "setting": setting.to_json()}, setting.arm)))
+            environment = settled(os.environ) if setting.arm in STANDARD_LOOP else None  # threads wait as by default
+            request = {"work": "arm", "setting": setting.to_json()}
+            arms.append(processes.enter_context(worker(request, setting.arm, environment)))
         if len({arm.first["weights"] for arm in arms}) > 1:
             raise RunFailure("the arms do not start from the same weights")
         seconds: list[list[float]] = [[] for _ in arms]
@@ -88,14 +92,30 @@ def compare(settings: Sequence[Setting], rounds: int, tell: Callable[[str], None
         yield [_result(*measured) for measured in zip(settings, arms, seconds, last, strict=True)]
 
 
+def side_by_side(setting: Setting, runs: int, rounds: int) -> list[list[float]]:
+    """The seconds of each epoch of ``runs`` processes that train at once: of each round, a list by process.
+
+    Raises RunFailure if one of them fails, such as for want of memory.
+    """
+    request = {"work": "arm", "setting": setting.to_json()}
+    with ExitStack() as processes:
+        workers = [processes.enter_context(worker(request, f"run {number + 1}")) for number in range(runs)]
+        seconds = []
+        for _ in range(rounds):
+            for one in workers:
+                one.tell("epoch")
+            seconds.append([one.answer()["seconds"] for one in workers])
+    return seconds
+
+
 def measure_bound(device: str, precision: str, threads: int) -> dict[str, float]:
     """The fields of ``repro.bench.bound.Bound``, measured in a process of its own."""
     request = {"work": "bound", "device": device, "precision": precision, "threads": threads}
-    with _worker(request, "the bound") as worker:
-        return worker.first
+    with worker(request, "the bound") as process:
+        return process.first
 
 
-def _result(setting: Setting, arm: _Worker, seconds: list[float], last: dict[str, Any]) -> ArmResult:
+def _result(setting: Setting, arm: Worker, seconds: list[float], last: dict[str, Any]) -> ArmResult:
     first = arm.first
     return ArmResult(
         arm=setting.arm,
@@ -109,7 +129,7 @@ def _result(setting: Setting, arm: _Worker, seconds: list[float], last: dict[str
     )
 
 
-class _Worker:
+class Worker:
     """A process that answers; ``first`` is its first answer, once it is ready."""
 
     def __init__(self, process: subprocess.Popen[str], request: dict[str, Any], name: str) -> None:
@@ -119,26 +139,34 @@ class _Worker:
 
     def ask(self, line: str) -> dict[str, Any]:
         """Send a line and wait for the answer. Raises RunFailure if the process ends instead."""
+        self.tell(line)
+        return self.answer()
+
+    def tell(self, line: str) -> None:
+        """Send a line. That the process has ended shows where its answer is waited for."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to the line that was sent. Raises RunFailure if the process ends instead."""
+        assert self._process.stdout is not None
+        if not (answer := self._process.stdout.readline()):
             raise RunFailure(f"{self._name} ended with exit code {self._process.wait()}, see above")
         told: dict[str, Any] = json.loads(answer)
         return told
 
 
 @contextmanager
-def _worker(request: dict[str, Any], name: str) -> Iterator[_Worker]:
-    """A worker for ``request``, which ends with the block. Its standard error is shown."""
-    with subprocess.Popen(WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+def worker(request: dict[str, Any], name: str, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
+    """A worker for ``request``, which ends with the block. Its standard error is shown.
+
+    Without an ``environment`` it has that of this process.
+    """
+    with subprocess.Popen(WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
-            yield _Worker(process, request, name)
+            yield Worker(process, request, name)
         except KeyboardInterrupt:
             process.terminate()  # without waiting for the end of its epoch
             raise

@@ -50,7 +50,9 @@ def test_every_way_is_timed_once(
     record = json.loads(output.read_text())
     assert record["finished"]
     ways = record["cells"]["table1/resnet18"]
-    assert len(ways) == len(choices.WAYS) == 12
+    assert len(choices.WAYS) == 12
+    assert len(ways) == 14
+    assert "run 1 ended with exit code 1" in ways["2 runs"]["error"]
     assert {name: way["in_force"]["memory_format"] for name, way in ways.items() if name.startswith("bf16")} == {
         "bf16, contiguous": "contiguous",
         "bf16, channels_last": "channels_last",
@@ -61,7 +63,15 @@ def test_every_way_is_timed_once(
     assert "ended with exit code 1" in ways["fp32, contiguous"]["error"]
     capsys.readouterr()
     choices.main()  # only what failed is tried again
-    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == {"fp32,"}
+    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == {"fp32,", "2", "4"}
+
+
+def test_runs_at_once_are_counted_together(choices: ModuleType) -> None:
+    ((_, cell),) = choices.cells(["table1/resnet18"])
+    execution = cell.execution.model_copy(update={"precision": "bf16"})
+    timed = choices.timed_together(cell.model_copy(update={"execution": execution}), 2, "cpu", batches=50, rounds=3)
+    assert timed["epoch_seconds"] == [[1.0, 1.0]] * 3
+    assert timed["images_per_second"] == 2 * 50 * 128
 
 
 def test_all_networks_of_both_tables_are_timed(choices: ModuleType) -> None:
