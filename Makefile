@@ -51,7 +51,7 @@ $(STAMP):
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
 	  echo "This Python comes without venv. On Debian and Ubuntu: apt install python3-venv"; \
 	  exit 1; }
-	@echo "Setting up $(VENV) from requirements.lock: several GB with PyTorch, some minutes, once."
+	@echo "Setting up $(VENV) from requirements.lock: 7 GB with PyTorch, some minutes, once."
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(QUIET) --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(QUIET) --no-build-isolation --no-deps -e .

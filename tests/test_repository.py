@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 import repro
 
@@ -92,6 +95,32 @@ def test_the_lock_holds_all_that_the_project_asks_for() -> None:
 def test_make_installs_no_file_that_the_lock_does_not_have() -> None:
     installs = [line for line in (TOP / "Makefile").read_text().splitlines() if "pip install" in line]
     assert ["--require-hashes" in line or "--no-deps -e ." in line for line in installs] == [True, True]
+
+
+def test_the_lock_without_its_part_for_tests_installs_and_runs_the_checkout() -> None:
+    """By the command of Dockerfile and docs/install.md, and by what the installed packages say that they need."""
+    [command] = set(re.findall(r"sed '(/\^# to [^']+)' requirements.lock", (TOP / "Dockerfile").read_text()))
+    assert f"sed '{command}' requirements.lock > run.txt" in (TOP / "docs" / "install.md").read_text()
+    kept = subprocess.run(["sed", command, "requirements.lock"], cwd=TOP, capture_output=True, text=True, check=True)
+    names = {name_of(line) for line in kept.stdout.splitlines() if re.match(r"[\w.-]+==", line)}
+    assert "pytest" not in names
+    asked = [*pyproject()["project"]["dependencies"], *pyproject()["build-system"]["requires"]]
+    for name in names:
+        with suppress(metadata.PackageNotFoundError):  # of another platform
+            asked += metadata.requires(name) or []
+    needed = [Requirement(text) for text in asked]
+    here = [need for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
+    assert sorted({name_of(need.name) for need in here} - names) == []
+
+
+def test_an_image_has_no_user_root_and_all_that_the_build_reads() -> None:
+    text = (TOP / "Dockerfile").read_text()
+    assert re.findall(r"^USER (.*)$", text, flags=re.MULTILINE) == ["1000:1000"]
+    sent = {line[1:] for line in (TOP / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert [name for name in sent if not (TOP / name).exists()] == []
+    project, build = pyproject()["project"], pyproject()["tool"]["hatch"]["build"]["targets"]["wheel"]
+    read = {project["readme"], *project["license-files"], *build["packages"], *build["force-include"], "pyproject.toml"}
+    assert {name.split("/")[0] for name in read} <= sent
 
 
 def test_the_lock_pins_a_matching_pair_and_marks_what_only_linux_has() -> None:
