@@ -7,7 +7,24 @@ BIN := $(VENV)/bin
 
 # The environment belongs to this folder and to these two files: their checksum is the stamp's name.
 STAMP := $(VENV)/installed-$(shell (pwd && cat requirements.lock pyproject.toml) | cksum | tr -c '0-9\n' '-')
-QUIET := $(if $(CI),--quiet)
+LOG := $(VENV)/install.log
+PIP := $(BIN)/python -m pip
+PIP_OPTIONS := --disable-pip-version-check --no-input
+
+# pip prints hundreds of lines: they go to the log, and a terminal gets one that counts the packages.
+define COUNT_PACKAGES
+total=$$(grep -c '^[a-z].*==' requirements.lock); count=0; \
+while IFS= read -r line; do \
+  printf '%s\n' "$$line" >&3; \
+  case $$line in \
+    Collecting*|Processing*|"Requirement already"*|Ignoring*) count=$$((count + 1)); shown="$$count of $$total packages";; \
+    "Installing collected"*) shown="installing $$total packages";; \
+    "exit code "*) [ -t 1 ] && printf '\r\033[K'; exit "$${line##* }";; \
+    *) continue;; \
+  esac; \
+  [ -t 1 ] && printf '\r\033[K  %s' "$$shown"; \
+done 3> $(LOG)
+endef
 
 .PHONY: help demo test quick lint gpu install clean
 
@@ -53,8 +70,10 @@ $(STAMP):
 	  exit 1; }
 	@echo "Setting up $(VENV) from requirements.lock: 7 GB with PyTorch, some minutes, once."
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(QUIET) --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --no-input $(QUIET) --no-build-isolation --no-deps -e .
+	@{ $(PIP) install $(PIP_OPTIONS) --require-hashes -r requirements.lock 2>&1 \
+	  && $(PIP) install $(PIP_OPTIONS) --no-build-isolation --no-deps -e . 2>&1; echo "exit code $$?"; } \
+	| { $(COUNT_PACKAGES); } || { \
+	  tail -n 30 $(LOG); echo "The installation failed. All that pip printed is in $(LOG). The same command tries again."; exit 1; }
 	@rm -f $(VENV)/installed-*
 	@touch $@
 

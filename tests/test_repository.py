@@ -93,8 +93,29 @@ def test_the_lock_holds_all_that_the_project_asks_for() -> None:
 
 
 def test_make_installs_no_file_that_the_lock_does_not_have() -> None:
-    installs = [line for line in (TOP / "Makefile").read_text().splitlines() if "pip install" in line]
+    installs = [line for line in (TOP / "Makefile").read_text().splitlines() if "$(PIP) install" in line]
     assert ["--require-hashes" in line or "--no-deps -e ." in line for line in installs] == [True, True]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+@pytest.mark.parametrize("code", [0, 3])
+def test_what_pip_prints_goes_to_a_log_and_is_shown_if_it_fails(tmp_path: Path, code: int) -> None:
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(TOP / name, tmp_path / name)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f'#!/bin/sh\n[ "$3" = install ] || exit 0\necho "Collecting one"; echo "a line" >&2; exit {code}\n'
+    )
+    python.chmod(0o755)
+    done = subprocess.run(["make", "install"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    installs = 2 if code == 0 else 1  # the lock, then the checkout
+    log = (tmp_path / ".venv" / "install.log").read_text()
+    assert log == "Collecting one\na line\n" * installs + f"exit code {code}\n"
+    assert (done.returncode == 0) == (code == 0)
+    assert ("a line" in done.stdout) == (code != 0)
+    assert ("All that pip printed is in .venv/install.log" in done.stdout) == (code != 0)
+    assert any(tmp_path.glob(".venv/installed-*")) == (code == 0)
 
 
 def test_the_lock_without_its_part_for_tests_installs_and_runs_the_checkout() -> None:
