@@ -19,7 +19,8 @@ class Progress:
     """The progress of a run.
 
     ``epoch`` counts from 1 (0 before the first), ``step`` within the epoch. ``train_loss``, ``train_top1_percent`` and
-    ``test_top1_percent`` are the latest values, ``eta_seconds`` the time left at the current speed; None if unknown.
+    ``test_top1_percent`` are the latest values, and so are ``test_loss``, ``learning_rate`` (at its end) and
+    ``weight_mean`` (of the loss); ``eta_seconds`` the time left at the current speed; None if unknown.
     ``message`` is for people (the device at the start, the cause of a failure); ``trouble`` is for programs: a failure
     that another attempt may not have.
     """
@@ -37,6 +38,9 @@ class Progress:
     eta_seconds: float | None = None
     message: str | None = None
     trouble: Trouble | None = None
+    test_loss: float | None = None
+    learning_rate: float | None = None
+    weight_mean: float | None = None
 
     def to_line(self) -> str:
         """One line of JSON, without the newline."""

@@ -20,6 +20,7 @@ from rich.text import Text
 from repro.wording import one_line, printable, readable_size
 
 size = readable_size
+_BETWEEN_COLUMNS = 3  # of a drawn table
 
 
 class _FilteringConsole(Console):
@@ -72,6 +73,12 @@ def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console().print(table)
+
+
+def fits_terminal(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a terminal is wide enough for a table with these rows, its heading one of them; yes off a terminal."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    return not sys.stdout.isatty() or sum(widths) + _BETWEEN_COLUMNS * (len(widths) - 1) <= console().width
 
 
 def plain_lines(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:

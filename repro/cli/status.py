@@ -116,8 +116,8 @@ def _show_tables(overviews: list[Overview]) -> None:
 
 
 def _show_cells(found: Overview) -> None:
-    """Rows and columns of a table, and in each cell how many of its runs are done."""
-    from repro.cli.console import show_table
+    """Rows and columns of a table, and in each cell how many of its runs are done; on a narrow terminal a line each."""
+    from repro.cli.console import fits_terminal, show_table
 
     if found.table is None:
         return
@@ -125,7 +125,14 @@ def _show_cells(found: Overview) -> None:
     for row in found.table.rows:
         cells = (found.table.cell(row, column) for column in found.table.columns)
         rows.append([row.title, *(_counts(found.by_cell[cell.id]) for cell in cells)])
-    show_table([found.name, *(column.title for column in found.table.columns)], rows)
+    titles = [column.title for column in found.table.columns]
+    if fits_terminal([[found.name, *titles], *rows]):
+        show_table([found.name, *titles], rows)
+        return
+    cells_below = [
+        [f"{row[0]}, {title}", counts] for row in rows for title, counts in zip(titles, row[1:], strict=True)
+    ]
+    show_table([found.name, "runs done"], cells_below)
 
 
 def _counts(cell: Counter[Stage]) -> str:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _SCALARS = {
     "loss/train": "train_loss",
+    "loss/test": "test_loss",
+    "learning_rate": "learning_rate",
+    "weight_z/mean": "weight_mean",
     "top1_percent/train": "train_top1_percent",
     "top1_percent/test": "test_top1_percent",
     "speed/images_per_second": "images_per_second",

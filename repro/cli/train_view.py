@@ -18,6 +18,8 @@ from repro.wording import duration, shell_line
 if TYPE_CHECKING:
     from repro.results import RunFolder, RunRecord
 
+_BAR_WIDTH = 24
+
 
 class TrainView:
     """Shows a run; use it as a context."""
@@ -78,7 +80,9 @@ class RichView(TrainView):
         from rich.progress import BarColumn, TaskID, TextColumn
         from rich.progress import Progress as Bar
 
-        self._bar = Bar(BarColumn(24), TextColumn("{task.description}"), console=console(), refresh_per_second=5)
+        on = console()
+        self._room = on.width - _BAR_WIDTH - 1
+        self._bar = Bar(BarColumn(_BAR_WIDTH), TextColumn("{task.description}"), console=on, refresh_per_second=5)
         self._task: TaskID = self._bar.add_task("starting", total=None)
 
     def __enter__(self) -> TrainView:
@@ -98,7 +102,7 @@ class RichView(TrainView):
             self._task,
             total=max(1, progress.epochs),
             completed=fraction_done(progress) * max(1, progress.epochs),
-            description=epoch_line(progress) if progress.steps else progress.phase,
+            description=epoch_line(progress, self._room) if progress.steps else progress.phase,
         )
 
 
@@ -112,20 +116,26 @@ def fraction_done(progress: Progress) -> float:
     return min(1.0, (progress.epoch - 1 + within) / progress.epochs)
 
 
-def epoch_line(progress: Progress) -> str:
-    """``epoch 3/10  loss 0.512  train 88.1 %  test 91.2 %  2,140 images/s  12 s left``, as far as known."""
-    parts = [f"epoch {progress.epoch}/{progress.epochs}"]
+def epoch_line(progress: Progress, width: int | None = None) -> str:
+    """``epoch 3/10  loss 0.512  train 88.1 %  test 91.2 %  2,140 images/s  12 s left``, as far as known.
+
+    Where ``width`` columns are too few, the speed gives way, then the training accuracy, then the loss.
+    """
+    parts = {"epoch": f"epoch {progress.epoch}/{progress.epochs}"}
     if progress.train_loss is not None:
-        parts.append(f"loss {progress.train_loss:.3f}")
+        parts["loss"] = f"loss {progress.train_loss:.3f}"
     if progress.train_top1_percent is not None:
-        parts.append(f"train {percent(progress.train_top1_percent)}")
+        parts["train"] = f"train {percent(progress.train_top1_percent)}"
     if progress.test_top1_percent is not None:
-        parts.append(f"test {percent(progress.test_top1_percent)}")
+        parts["test"] = f"test {percent(progress.test_top1_percent)}"
     if progress.images_per_second is not None:
-        parts.append(rate(progress.images_per_second))
+        parts["speed"] = rate(progress.images_per_second)
     if progress.eta_seconds is not None:
-        parts.append(f"{duration(progress.eta_seconds)} left")
-    return "  ".join(parts)
+        parts["left"] = f"{duration(progress.eta_seconds)} left"
+    for unneeded in ("speed", "train", "loss"):
+        if width is not None and len("  ".join(parts.values())) > width:
+            parts.pop(unneeded, None)
+    return "  ".join(parts.values())
 
 
 def say_result(

@@ -10,11 +10,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from repro.cli.console import console, say
 from repro.wording import duration
 
 if TYPE_CHECKING:
+    from repro.progress import Progress
     from repro.sweep.overview import Overview
+    from repro.sweep.registry import Registration
 
 MOST_SHOWN = 20
 
@@ -34,7 +38,6 @@ def watched(show: Callable[[], bool], every_seconds: float) -> None:
 
 def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
     """A line for each run in training: place, progress, last heartbeat. Whether there is one."""
-    from repro.cli.train_view import epoch_line
     from repro.results import RunFolder
     from repro.results.files import file_time
     from repro.results.ownership import last_owner, stopped_process
@@ -55,13 +58,39 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
             continue
         place = live.place if live is not None else owner.host
         where = f"on {place}, last heartbeat {duration(owner.silent_seconds)} ago"
-        stands = f"  {epoch_line(live.progress)}" if live is not None and live.progress.epoch else ""
-        say(f"running  {run_id}  {where}{stands}")
+        _say_running(run_id, where, live.progress if live is not None and live.progress.epoch else None)
         if owner.is_here and owner.silence:
             say(f"         {stopped_process(owner.pid)}", "yellow")
     if len(runs) > MOST_SHOWN:
         say(f"… and {len(runs) - MOST_SHOWN} more in training")
     return any(state.stage is Stage.RUNNING for _, state in runs)
+
+
+def _is_too_narrow(line: str) -> bool:
+    """Whether a terminal has fewer columns than ``line``."""
+    return sys.stdout.isatty() and cell_len(line) > console().width
+
+
+def _say_sweep(sweep: Registration, stands: str, style: str = "") -> None:
+    """One line on a sweep, two on a narrow terminal."""
+    about, more = f"sweep    {sweep.id} of {sweep.table} on {sweep.executor}", f"since {sweep.since}, {stands}"
+    if not _is_too_narrow(f"{about} {more}"):
+        return say(f"{about} {more}", style)
+    say(about, style)
+    say(f"{'':<8} {more}", style)
+
+
+def _say_running(run_id: str, where: str, progress: Progress | None) -> None:
+    """One line; on a terminal too narrow for it, one for the run and the place, and one for the progress."""
+    from repro.cli.train_view import epoch_line
+
+    line = f"running  {run_id}  {where}" + ("" if progress is None else f"  {epoch_line(progress)}")
+    if not _is_too_narrow(line):
+        return say(line)
+    say(f"running  {run_id}")
+    if progress is not None:
+        say(f"{'':<8} {epoch_line(progress, console().width - 9)}")
+    say(f"{'':<8} {where}", "dim")
 
 
 def show_sweeps(results: Path, table: str | None) -> bool:
@@ -78,19 +107,18 @@ def show_sweeps(results: Path, table: str | None) -> bool:
         return False
     now = file_time(results)
     for sweep in sweeps:
-        about = f"sweep    {sweep.id} of {sweep.table} on {sweep.executor} since {sweep.since}"
         resume = f"resume with  {sweep.command}"
         if sweep.trouble is not None:
-            say(f"{about}, failed: {sweep.trouble}", "red")
+            _say_sweep(sweep, f"failed: {sweep.trouble}", "red")
             say(resume)
         elif sweep.lives(now):
             heartbeat = f"last heartbeat {duration(sweep.silent_seconds(now))} ago"
-            say(f"{about}, {heartbeat}{', asked to stop' if sweep.stop else ''}")
+            _say_sweep(sweep, f"{heartbeat}{', asked to stop' if sweep.stop else ''}")
         elif sweep.detached:
             where = ", ".join(f"{key} {value}" for key, value in sweep.left.items())
-            say(f"{about}, left to the cluster ({where})")
+            _say_sweep(sweep, f"left to the cluster ({where})")
             say(f"{resume}    (once it is over; what is in the queue is not submitted again)")
         else:
-            say(f"{about}, killed", "yellow")
+            _say_sweep(sweep, "killed", "yellow")
             say(resume)
     return any(sweep.lives(now) or (sweep.detached and queue_of(sweep.executor)) for sweep in sweeps)

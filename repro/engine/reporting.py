@@ -68,5 +68,8 @@ class Reporter:
                 images_per_second=speed,
                 eta_seconds=images_left / speed if speed else None,
                 message=message,
+                test_loss=last.test_loss if last else None,
+                learning_rate=last.learning_rate if last else None,
+                weight_mean=last.weight_mean if last else None,
             )
         )

@@ -10,8 +10,10 @@ import pytest
 
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
+from repro.progress import Progress
 from repro.results import RunFolder, write_failure
 from repro.results.ownership import own as own_run
+from repro.results.progress_file import Publisher
 from repro.sweep.registry import register
 from repro.sweep.selection import selected_runs
 
@@ -149,6 +151,27 @@ def test_a_suspended_owner_of_this_machine_is_told_how_to_continue(say: Say, res
         shown = say("status", "demo", "--results", results).out
     assert f"it is suspended or stuck; kill -CONT {os.getpid()} continues it" in shown
     assert "taken over" not in shown
+
+
+@pytest.mark.parametrize("columns", ["80", "72"])
+def test_a_terminal_is_wide_enough_for_every_line(  # but for commands, which are copied
+    say: Say, results: Path, runs: list[Run], finish: Finish, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for run in runs[:3]:
+        finish(run)
+    at = Progress(runs[4].id, "training", 6, 10, 1, 4, 0.123, 88.0, 91.5, 2140.0, 4_800.0)
+    register(results, table="demo", executor="local", command="biasrepro sweep demo")
+    with own_run(RunFolder.of(results, runs[4])):
+        Publisher(RunFolder.of(results, runs[4])).hear(at)
+        said = say("status", "demo", "--results", results)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", said.out)
+    lines = [line.rstrip() for line in shown.splitlines() if "biasrepro " not in line and "core-hours" not in line]
+    assert max(map(len, lines)) <= int(columns)
+    assert "1/3, 1 running" in said.out
+    assert "epoch 6/10" in said.out
+    assert "1 h 20 min left" in said.out
 
 
 def test_what_the_finished_runs_took(say: Say, results: Path, runs: list[Run], finish: Finish) -> None:

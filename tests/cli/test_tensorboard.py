@@ -25,6 +25,9 @@ def epoch_done(epoch: int, top1: float) -> Progress:
         train_top1_percent=top1 + 5,
         test_top1_percent=top1,
         images_per_second=2000.0,
+        test_loss=2 / epoch,
+        learning_rate=0.1 / epoch,
+        weight_mean=0.8,
     )
 
 
@@ -45,6 +48,9 @@ def test_every_epoch_is_logged_and_passed_on(tmp_path: Path) -> None:
     assert len(heard) == 6
     assert scalars(tmp_path / "run", "top1_percent/test") == [(1, 61.0), (2, 62.0), (3, 63.0)]
     assert scalars(tmp_path / "run", "loss/train") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert scalars(tmp_path / "run", "loss/test") == [(1, 2.0), (2, 1.0), (3, 2 / 3)]
+    assert scalars(tmp_path / "run", "learning_rate") == [(1, 0.1), (2, 0.05), (3, 0.1 / 3)]
+    assert scalars(tmp_path / "run", "weight_z/mean") == [(1, 0.8), (2, 0.8), (3, 0.8)]
 
 
 def test_a_resumed_run_replaces_what_it_trains_again(tmp_path: Path) -> None:
@@ -89,4 +95,5 @@ def test_a_real_run_is_logged(say: Callable[..., Any], tmp_path: Path) -> None:
     assert said.code == 0, said.err
     (file,) = (tmp_path / "logs").rglob("events.out.tfevents*")
     assert file.parent.name == "seed-0"
-    assert [epoch for epoch, _ in scalars(file.parent, "top1_percent/test")] == [1, 2]
+    for tag in ("top1_percent/test", "loss/test", "learning_rate", "weight_z/mean"):
+        assert [epoch for epoch, _ in scalars(file.parent, tag)] == [1, 2]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from repro.cli.console import percent, plain_lines, rate, size
 from repro.cli.sweep.dry_run import seeds_text
 from repro.cli.sweep.view import PlainSweepView, RichSweepView, running_table, shown, whole_line
-from repro.cli.train_view import fraction_done, say_result
+from repro.cli.train_view import epoch_line, fraction_done, say_result
 from repro.experiment.config import find_table
 from repro.progress import Progress
 from repro.results import RunFolder
@@ -279,3 +280,16 @@ def test_what_git_did_not_report_is_said(
     shown = "".join(capsys.readouterr())
     assert said in shown
     assert ("git did not report" in shown) is bool(said)
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (None, "epoch 6/10  loss 0.123  train 90.1 %  test 91.5 %  2,140 images/s  30 s left"),
+        (60, "epoch 6/10  loss 0.123  train 90.1 %  test 91.5 %  30 s left"),
+        (50, "epoch 6/10  loss 0.123  test 91.5 %  30 s left"),
+        (40, "epoch 6/10  test 91.5 %  30 s left"),
+    ],
+)
+def test_the_line_of_an_epoch_keeps_epoch_accuracy_and_time_left(jobs: list[Job], width: int | None, line: str) -> None:
+    assert epoch_line(replace(progress(jobs[0], 6), train_top1_percent=90.1), width) == line
