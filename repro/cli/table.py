@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from repro.tables import AssembledTable, Verdicts
 
 _MOST_SIBLINGS = 3
-_NEVER_COMPACT = ("csv", "json")  # every figure has a place of its own there
+_OF_NUMBERS = ("csv", "json")  # every figure has a place of its own there, and no look
 
 Names = Annotated[list[str] | None, tables_argument("every table of the paper")]
 Format = Annotated[
@@ -59,7 +59,8 @@ ShownVerdicts = Annotated[
 Compact = Annotated[
     bool, typer.Option("--compact", help="One line per model: ours, with the difference in parentheses.")
 ]
-Siunitx = Annotated[bool, typer.Option("--siunitx", help="LaTeX with every number formatted by siunitx.")]
+BoldBest = Annotated[bool, typer.Option("--bold-best", help="The best accuracy of each line in bold.")]
+Siunitx = Annotated[bool, typer.Option("--siunitx", help="LaTeX with numbers in siunitx's S columns.")]
 
 
 def table(
@@ -72,6 +73,7 @@ def table(
     variants: Variants = None,
     verdicts: ShownVerdicts = None,
     compact: Compact = False,
+    bold_best: BoldBest = False,
     siunitx: Siunitx = False,
     plugin: Plugins = None,
     settings: Settings = None,
@@ -88,10 +90,8 @@ def table(
 
     to_people = format_name is None and output is None and on_terminal()
     format_name = format_of(output, format_name, SUFFIXES, default="markdown")
-    _refuse(format_name, metric, verdicts, compact=compact, siunitx=siunitx)
-    if verdicts and len(results) > 1:
-        hint = "Give one --results folder, or leave --verdicts out."
-        raise UserError("there is no verdict over several results folders", where="--verdicts", hint=hint)
+    looks = {"compact": compact, "bold-best": bold_best, "siunitx": siunitx}
+    _refuse(format_name, metric, verdicts, looks, len(results))
     if output:
         refuse_unwritable(output, format_name, overwrite=overwrite)
     chosen = chosen_tables(names or [], settings or [])
@@ -104,10 +104,11 @@ def table(
         given=chosen,
         count_imported=count_imported,
     )
-    assembled = [replace(_of_folders(asked, results, look), compact=compact) for asked in chosen]
+    found = (_of_folders(asked, results, look) for asked in chosen)
+    assembled = [replace(one, compact=compact, bold_best=bold_best) for one in found]
 
     choices = {"--variants": variants, "--no-variants": variants is False, "--verdicts": verdicts}
-    choices |= {"--compact": compact, "--siunitx": siunitx, "--count-imported": count_imported}
+    choices |= {f"--{look}": asked for look, asked in looks.items()} | {"--count-imported": count_imported}
     if to_people:
         terminal = console()
         terminal.print(drawn(assembled, terminal.width))
@@ -157,8 +158,8 @@ def _recorded(assembled: Sequence[AssembledTable], folders: Sequence[Path]) -> l
     return [*lines, f"Run by run: `{compare}`."]
 
 
-def _refuse(format_name: str, metric: str, verdicts: str | None, *, compact: bool, siunitx: bool) -> None:
-    """Raise UserError for options with an unknown value, or that the format does not have."""
+def _refuse(format_name: str, metric: str, verdicts: str | None, looks: Mapping[str, bool], folders: int) -> None:
+    """Raise UserError for options with an unknown value, and for a look that the format does not have."""
     from repro.analysis.runs import METRICS
     from repro.cli.output import refuse_unknown
     from repro.tables import RENDERERS, VERDICTS
@@ -167,11 +168,15 @@ def _refuse(format_name: str, metric: str, verdicts: str | None, *, compact: boo
     refuse_unknown("metric", metric, METRICS)
     if verdicts is not None and verdicts not in VERDICTS:
         raise UserError(f"unknown verdicts '{verdicts}'", where="--verdicts", hint=nearest(verdicts, VERDICTS))
-    if siunitx and format_name != "latex":
+    if verdicts and folders > 1:
+        hint = "Give one --results folder, or leave --verdicts out."
+        raise UserError("there is no verdict over several results folders", where="--verdicts", hint=hint)
+    if looks["siunitx"] and format_name != "latex":
         raise UserError("siunitx is for LaTeX", where="--siunitx", hint="Add --format latex, or an output named .tex.")
-    if compact and format_name in _NEVER_COMPACT:
-        hint = "Leave it out, or give another --format."
-        raise UserError("compact is for markdown, latex and html", where="--compact", hint=hint)
+    for look in ("compact", "bold-best"):
+        if looks[look] and format_name in _OF_NUMBERS:
+            hint = "Leave it out, or give another --format."
+            raise UserError(f"{look} is for markdown, latex and html", where=f"--{look}", hint=hint)
 
 
 def on_terminal() -> bool:

@@ -19,9 +19,9 @@ from repro.tables.layout import (
     blocks,
     caption,
     label,
-    legend,
     usual_number_of_seeds,
 )
+from repro.tables.legend import legend
 from repro.tables.structure import AssembledTable
 from repro.wording import one_line
 
@@ -44,43 +44,44 @@ def _parts(table: AssembledTable, width: int) -> list[RenderableType]:
     return [title, _grid(head, rows, fits=_width([head, *rows]) <= width), *notes, Text("")]
 
 
-def _wide(table: AssembledTable, body: Sequence[Block]) -> tuple[list[str], list[list[str]]]:
+def _wide(table: AssembledTable, body: Sequence[Block]) -> tuple[list[str], list[list[Text]]]:
     """A column for each loss, a row for each line of a model."""
     head = ["Model", "", "Parameters", *(heading.title for heading in table.columns)]
     rows = []
     for block in body:
         for index, line in enumerate(block.lines):
             title = "" if index else _title(block)
-            rows.append([title, line.label, line.parameters, *map(_figure, line.entries)])
+            rows.append([*map(_text, (title, line.label, line.parameters)), *map(_figure, line.entries)])
     return head, rows
 
 
-def _narrow(table: AssembledTable, body: Sequence[Block]) -> tuple[list[str], list[list[str]]]:
+def _narrow(table: AssembledTable, body: Sequence[Block]) -> tuple[list[str], list[list[Text]]]:
     """A column for each line of a model, a row for each loss."""
     labels = list(dict.fromkeys(line.label for block in body for line in block.lines))
     rows = []
     for block in body:
         lines = {line.label: line for line in block.lines}
         counts = ", ".join(line.parameters for line in block.lines if line.parameters)
-        rows.append([f"{_title(block)} ({counts})", *[""] * len(labels)])
+        rows.append([_text(f"{_title(block)} ({counts})"), *[Text("")] * len(labels)])
         for index, heading in enumerate(table.columns):
-            figures = [_figure(lines[name].entries[index]) if name in lines else "" for name in labels]
-            rows.append([f"  {heading.title}", *figures])
+            figures = [_figure(lines[name].entries[index]) if name in lines else Text("") for name in labels]
+            rows.append([_text(f"  {heading.title}"), *figures])
     return ["Model and loss", *(name or FIGURE_HEADING for name in labels)], rows
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]], *, fits: bool) -> Table:
+def _grid(head: Sequence[str], rows: Sequence[Sequence[Text]], *, fits: bool) -> Table:
     grid = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in head:
         grid.add_column(one_line(heading), overflow="fold", no_wrap=fits)
     for row in rows:
-        grid.add_row(*(Text(one_line(text)) for text in row))
+        grid.add_row(*row)
     return grid
 
 
-def _width(rows: Sequence[Sequence[str]]) -> int:
+def _width(rows: Sequence[Sequence[str | Text]]) -> int:
     """The columns that the rows take when nothing is folded."""
-    return sum(max(map(cell_len, column)) + _BETWEEN for column in zip(*rows, strict=True))
+    columns = (map(str, column) for column in zip(*rows, strict=True))
+    return sum(max(map(cell_len, column)) + _BETWEEN for column in columns)
 
 
 def _notes(table: AssembledTable, usual_n: int | None) -> list[str]:
@@ -92,8 +93,14 @@ def _title(block: Block) -> str:
     return f"{'  ' if block.variant else ''}{block.title}{_marks(block.marks)}"
 
 
-def _figure(entry: Entry) -> str:
-    return entry.figure + (f" (n={entry.n})" if entry.n else "") + _marks(entry.marks)
+def _figure(entry: Entry) -> Text:
+    number, rest = entry.number_and_rest
+    seeds = f" (n={entry.n})" if entry.n else ""
+    return Text.assemble((number, "bold" if entry.best else ""), one_line(f"{rest}{seeds}{_marks(entry.marks)}"))
+
+
+def _text(text: str) -> Text:
+    return Text(one_line(text))
 
 
 def _marks(marks: Sequence[str]) -> str:

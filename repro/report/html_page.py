@@ -38,7 +38,8 @@ from repro.report.table_rows import accuracy_rows, delta_rows
 from repro.tables import csv_format, json_format, latex_format
 from repro.tables.compute_words import compute_paragraph
 from repro.tables.html_format import escape
-from repro.tables.layout import caption, legend, usual_number_of_seeds
+from repro.tables.layout import caption, usual_number_of_seeds
+from repro.tables.legend import legend
 from repro.tables.structure import AssembledTable
 
 # The style of the label of a verdict on a difference, and of the answer to a claim.

@@ -15,9 +15,9 @@ from repro.tables.layout import (
     blocks,
     caption,
     label,
-    legend,
     spans,
 )
+from repro.tables.legend import legend
 from repro.tables.structure import AssembledTable
 
 _STYLE = """\
@@ -103,7 +103,9 @@ def _body(block: Block, labs: Sequence[str]) -> Iterator[str]:
 
 def _entry(entry: Entry) -> str:
     seeds = f' <span class="n">(n={entry.n})</span>' if entry.n else ""
-    return escape(entry.figure) + seeds + _marks(entry.marks)
+    number, rest = map(escape, entry.number_and_rest)
+    figure = f"<b>{number}</b>{rest}" if entry.best else escape(entry.figure)
+    return figure + seeds + _marks(entry.marks)
 
 
 def _marks(marks: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from repro.tables.latex_figures import number_of
 from repro.tables.layout import Block, Entry
 
 Model = tuple[Block, list[str]]  # with the lines of its title
@@ -19,6 +20,7 @@ _PAGE_POINTS = 465.0
 # Type, the width of its digits and the space beside a column, in points. Marks and numbers of seeds are set smaller.
 _SETTINGS = ((r"\small", 4.62, 5.0), (r"\footnotesize", 4.25, 5.0), (r"\footnotesize", 4.25, 3.0))
 _SCRIPT_DIGIT_POINTS = 3.98
+_BOLDER_DIGITS = 0.6  # by which a number of four digits is wider in bold
 
 # Heights, in points; a page of letter paper at 10 pt has 538.
 _PAGE_HEIGHT_POINTS = 500.0
@@ -85,13 +87,22 @@ def _left_points(models: Sequence[Model], digit: float) -> float:
 
 
 def _column_points(models: Sequence[Model], index: int, heading: Sequence[str], digit: float) -> float:
-    figures = (_entry_points(line.entries[index], digit) for block, _ in models for line in block.lines)
-    return max(*figures, max(map(_digits, heading)) * digit)
+    before, after, texts = 0.0, 0.0, max(map(_digits, heading)) * digit
+    for entry in (line.entries[index] for block, _ in models for line in block.lines):
+        number = number_of(entry.figure)
+        if number is None:
+            texts = max(texts, _entry_points(entry, entry.figure, digit))
+        else:
+            before = max(before, _digits(number.before) * digit)
+            after = max(after, _entry_points(entry, number.after + number.rest, digit))
+    return max(before + after, texts)
 
 
-def _entry_points(entry: Entry, digit: float) -> float:
+def _entry_points(entry: Entry, text: str, digit: float) -> float:
+    """The width of ``text``, which is the figure of ``entry`` or a part, with all that stands behind it."""
     seeds = (_digits(f"n={entry.n}") + 0.5) * _SCRIPT_DIGIT_POINTS if entry.n else 0.0
-    return _digits(entry.figure) * digit + seeds + _marks_points(entry.marks)
+    bold = _BOLDER_DIGITS if entry.best else 0.0
+    return (_digits(text) + bold) * digit + seeds + _marks_points(entry.marks)
 
 
 def _marks_points(marks: Sequence[str]) -> float:

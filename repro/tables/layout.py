@@ -34,11 +34,21 @@ _CAVEATS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """The content of one place: a number, its seeds where they are shown, and the marks of its footnotes."""
+    """The content of one place: a number, its seeds where they are shown, and the marks of its footnotes.
+
+    ``best``: the number that it begins with is to be bold.
+    """
 
     figure: str
     n: int | None = None
     marks: tuple[str, ...] = ()
+    best: bool = False
+
+    @property
+    def number_and_rest(self) -> tuple[str, str]:
+        """The number that it begins with, and what follows."""
+        number, space, rest = self.figure.partition(" ")
+        return number, space + rest
 
 
 @dataclass(frozen=True)
@@ -68,12 +78,15 @@ def spans(text: str) -> Iterator[tuple[str, bool]]:
     return ((part, index % 2 == 1) for index, part in enumerate(parts))
 
 
-def blocks(table: AssembledTable, *, usual_n: int | None = None) -> list[Block]:
-    """The body, model by model. The number of seeds is not shown if it is ``usual_n`` or 1."""
+def blocks(table: AssembledTable, *, usual_n: int | None = None, p_apart: bool = False) -> list[Block]:
+    """The body, model by model. The number of seeds is not shown if it is ``usual_n`` or 1.
+
+    With ``p_apart`` the p-value of an interval has a line of its own: columns are narrower.
+    """
     built: list[Block] = []
     before = None
     for row in table.rows:
-        block, key = _block(row, table, usual_n), (row.table, row.id)
+        block, key = _block(row, table, usual_n, p_apart=p_apart), (row.table, row.id)
         if key == before:  # of another results folder: below the lines of the one before, without what is printed
             last, lines = built[-1], [line for line in block.lines if line.label != table.published_as]
             marks = tuple(dict.fromkeys((*last.marks, *block.marks)))
@@ -107,56 +120,6 @@ def caveat(table: AssembledTable, *, whose: bool = True) -> str:
     return f"{kind} Modified protocol: {settings}; not comparable with the paper.".strip()
 
 
-def legend(table: AssembledTable, *, usual_n: int | None = None) -> list[str]:
-    """What the lines and numbers mean, a sentence or two each."""
-    baseline = next(plain(heading.title) for heading in table.columns if heading.baseline)
-    epoch = "at the last epoch" if table.metric == "last" else "at the best epoch, selected on the test set"
-    over = "n seeds; a single run where n is not given"
-    if usual_n:
-        over = f"{usual_n} seeds{'' if _same_number_everywhere(table) else ' unless n is given'}"
-    closing = f"Parameters: counted on the trained network. {MISSING}: no completed run."
-    lines = []
-    if table.published_as and not table.compact:
-        source = f"{plain(table.source)}; " if table.source else ""
-        lines.append(f"{table.published_as}: {source}in parentheses the difference from {baseline}.")
-        closing = "Parameters: as printed; in our line, counted on the trained network. "
-        closing += f"{MISSING}: not printed or no completed run."
-    ours = "Our" if table.compact else "ours:"
-    if table.labs:
-        lines.append(f"{', '.join(table.labs)}: the results folders, each with lines of its own.")
-        ours = "In each:"
-    lines.append(f"{ours} top-1 accuracy {epoch}, mean ± sample standard deviation over {over}.")
-    if len(table.columns) > 1 and table.compact:
-        lines.append(f"In parentheses: ours minus our {baseline}, mean over the seeds common to both.")
-    elif len(table.columns) > 1:
-        over = "mean ± sample standard deviation over the seeds common to both"
-        lines.append(f"{DELTA}: ours minus our {baseline}, {over}.")
-    return [*lines, *_verdict_legend(table), closing]
-
-
-def _verdict_legend(table: AssembledTable) -> list[str]:
-    test = "two-sided paired t-test, Holm-adjusted over the differences in this table"
-    if table.verdicts == "stars":
-        if not _nothing_printed(table):
-            test = (
-                "one-sided t-test in the printed direction, Holm-adjusted over the tables tested together; where the "
-            )
-            test += "printed difference is within its rounding, an equivalence test"
-        return [f"*, **, ***: p below 0.05, 0.01, 0.001 ({test})."]
-    if table.verdicts == "words" and _nothing_printed(table):
-        what = f"{INTERVAL}: confidence interval of the difference, and its p-value"
-        return [f"{'In parentheses, too: p' if table.compact else what} ({test})."]
-    if table.verdicts == "words":
-        return [
-            "verdict: reproduced (an effect in the printed direction after Holm's adjustment, and the printed "
-            "difference in the 95% prediction interval of a single one; where it is within its rounding, equivalence "
-            "instead of an effect); partly (the printed difference outside); opposite (an effect in the other "
-            "direction); not reproduced (no effect, and smaller than 0.5 points where more is printed, or the printed "
-            "difference rejected after Holm's adjustment); undecided (none of these)."
-        ]
-    return []
-
-
 def usual_number_of_seeds(table: AssembledTable) -> int | None:
     """The number of seeds behind most cells, None if that is one or there are none."""
     counts = Counter(cell.ours.n for row in table.rows for cell in row.cells if cell.ours)
@@ -184,12 +147,13 @@ def published_accuracy(value: float, table: AssembledTable) -> str:
     return f"{value:g}" if table.kind == "paper" else f"{value:.{_decimals(table)}f}"
 
 
-def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None) -> Block:
+def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None, *, p_apart: bool) -> Block:
     counted = f"{row.counted_parameters / 1e6:.2f}M" if row.counted_parameters is not None else MISSING
     if table.compact:
         entries = tuple(_compact_entry(cell, table, usual_n) for cell in row.cells)
-        return Block(row.title, row.marks, row.variant, (Line(row.lab, counted, entries),))
-    lines = [Line(row.lab or "ours", counted, tuple(_our_entry(cell, usual_n) for cell in row.cells))]
+        return Block(row.title, row.marks, row.variant, (_accuracies(Line(row.lab, counted, entries), table),))
+    ours = Line(row.lab or "ours", counted, tuple(_our_entry(cell, usual_n) for cell in row.cells))
+    lines = [_accuracies(ours, table)]
     if any(not heading.baseline for heading in table.columns):
         cells = zip(table.columns, row.cells, strict=True)
         deltas = (Entry("") if column.baseline else _delta_entry(cell, table, usual_n) for column, cell in cells)
@@ -197,12 +161,12 @@ def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None) -> Blo
     if table.verdicts == "words" and any(_word(cell) for cell in row.cells):
         lines.append(Line(VERDICT, "", tuple(Entry(_word(cell)) for cell in row.cells)))
     elif table.verdicts == "words" and any(cell.judgement for cell in row.cells):
-        lines.append(Line(INTERVAL, "", tuple(Entry(_interval(cell)) for cell in row.cells)))
+        lines += _interval_lines(row, p_apart=p_apart)
     if table.published_as and not row.variant:
         millions = row.published_parameters_millions
         printed = MISSING if millions is None else f"{millions:g}M"
         entries = tuple(Entry(_published_entry(cell, table)) for cell in row.cells)
-        lines.insert(0, Line(table.published_as, printed, entries))
+        lines.insert(0, _accuracies(Line(table.published_as, printed, entries), table))
     return Block(row.title, row.marks, row.variant, tuple(lines))
 
 
@@ -226,19 +190,36 @@ def _word(cell: AssembledCell) -> str:
     return cell.judgement.words or ("" if cell.delta else MISSING)
 
 
-def _interval(cell: AssembledCell) -> str:
+def _accuracies(line: Line, table: AssembledTable) -> Line:
+    """``line`` with the highest of its accuracies marked, if that is asked for: all that are as high when rounded."""
+    if not table.bold_best:
+        return line
+    shown = [entry.number_and_rest[0] for entry in line.entries]
+    accuracies = [None if number == MISSING else float(number) for number in shown]
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    if len(known) < 2:
+        return line
+    marked = (replace(entry, best=value == max(known)) for entry, value in zip(line.entries, accuracies, strict=True))
+    return replace(line, entries=tuple(marked))
+
+
+def _interval_lines(row: AssembledRow, *, p_apart: bool) -> list[Line]:
+    """The intervals and p-values, on one line or two."""
+    answers = [_interval(cell) for cell in row.cells]
+    if not p_apart:
+        together = (f"{ends}, {p}" if p else ends for ends, p in answers)
+        return [Line(INTERVAL, "", tuple(map(Entry, together)))]
+    values = (p.removeprefix("p ").removeprefix("= ").replace("< ", "<") for _, p in answers)
+    return [Line(INTERVAL, "", tuple(Entry(ends) for ends, _ in answers)), Line("p", "", tuple(map(Entry, values)))]
+
+
+def _interval(cell: AssembledCell) -> tuple[str, str]:
     """The interval and p-value, for cells without a printed difference."""
     if cell.judgement is None:
-        return ""
+        return "", ""
     if cell.judgement.interval_points is None or cell.judgement.p_adjusted is None:
-        return f"n < {MIN_SEEDS}" if cell.delta and cell.delta.n < MIN_SEEDS else MISSING
-    return f"{interval(*cell.judgement.interval_points)}, {p_text(cell.judgement.p_adjusted)}"
-
-
-def _nothing_printed(table: AssembledTable) -> bool:
-    """Whether differences were tested and the paper prints none of them."""
-    judged = [cell for row in table.rows for cell in row.cells if cell.judgement]
-    return bool(judged) and all(cell.delta and not _word(cell) for cell in judged)
+        return f"n < {MIN_SEEDS}" if cell.delta and cell.delta.n < MIN_SEEDS else MISSING, ""
+    return interval(*cell.judgement.interval_points), p_text(cell.judgement.p_adjusted)
 
 
 def _our_entry(cell: AssembledCell, usual_n: int | None) -> Entry:
@@ -265,11 +246,6 @@ def _published_entry(cell: AssembledCell, table: AssembledTable) -> str:
     if cell.published_delta is None:
         return text
     return f"{text} ({signed(cell.published_delta, _decimals(table))})"
-
-
-def _same_number_everywhere(table: AssembledTable) -> bool:
-    samples = (sample for row in table.rows for cell in row.cells for sample in (cell.ours, cell.delta) if sample)
-    return len({sample.n for sample in samples}) == 1
 
 
 def _n_to_show(sample: Sample, usual_n: int | None) -> int | None:

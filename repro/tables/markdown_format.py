@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from repro.tables.layout import FIGURE_HEADING, Block, Entry, blocks, caption, label, legend, spans
+from repro.tables.layout import FIGURE_HEADING, Block, Entry, blocks, caption, label, spans
+from repro.tables.legend import legend
 from repro.tables.structure import AssembledTable
 
 _SPECIAL = re.compile(r"([\\`*\[\]<|~$]|(?<!\w)_|_(?!\w)|&(?=[#\w]+;))")
@@ -41,7 +42,9 @@ def _rows(block: Block) -> list[list[str]]:
 
 
 def _entry(entry: Entry) -> str:
-    return entry.figure + (f" (n={entry.n})" if entry.n else "") + _marks(entry.marks)
+    number, rest = entry.number_and_rest
+    figure = f"**{number}**{rest}" if entry.best else entry.figure
+    return figure + (f" (n={entry.n})" if entry.n else "") + _marks(entry.marks)
 
 
 def _marks(marks: Sequence[str]) -> str:

@@ -138,8 +138,8 @@ class AssembledTable:
     ``recorded_runs`` of ``planned_runs`` (cells times the table's seeds) have a record under the present configuration,
     diverged and borrowed ones included. ``devices`` and ``code_hashes`` say how many of the runs in the means came from
     which. ``configuration`` is theirs in words, heading and text (without runs, that of the planned ones). ``verdicts``
-    is how judgements are shown, if at all; ``compact`` asks for a single line a model. ``labs`` are the
-    results folders that it shows side by side, if several.
+    is how judgements are shown, if at all; ``compact`` asks for a single line a model, ``bold_best`` for the best
+    accuracy of each line in bold. ``labs`` are the results folders that it shows side by side, if several.
     """
 
     id: str
@@ -165,4 +165,5 @@ class AssembledTable:
     configuration: tuple[tuple[str, str], ...]
     verdicts: Verdicts | None = None
     compact: bool = False
+    bold_best: bool = False
     labs: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ SWEEP = ["sweep", "demo"]
             "--power and --at and --declare exclude each other",
         ),
         (["table", "demo", "--compact", "--format", "csv"], "compact is for markdown, latex and html"),
+        (["table", "demo", "--bold-best", "--format", "json"], "bold-best is for markdown, latex and html"),
         (["figure", "1", "table2"], "TABLE has no effect: figure 1 shows no runs"),
         (["figure", "curves", "demo", "--metric", "best"], "--metric has no effect: figure curves shows every epoch"),
         (["export", "demo", "--format", "schema"], "TABLE has no effect on the schema"),
