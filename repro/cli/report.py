@@ -75,13 +75,13 @@ def report(
 
 
 def _commands(found: Report, again: Sequence[str]) -> list[str]:
-    """The commands that fetch the data, train the runs of every table shown and make the report, on any machine."""
-    tables = [section.table for section in found.sections]
-    facts = [table.dataset.facts for table in tables]
+    """The commands that fetch the data, train the runs in the report (all runs, if it has none) and make it again."""
+    sections = [section for section in found.sections if section.shown.recorded_runs] or found.sections
+    facts = [section.table.dataset.facts for section in sections]
     data = dict.fromkeys(known.name for known in facts if known is not None and known.archives)
     commands = [["data", "fetch", name] for name in data]
     own = plugin_options()
-    commands += [[*_sweep(section), *own] for section in found.sections]
+    commands += [[*_sweep(section), *own] for section in sections]
     return [shell_line(["biasrepro", *words]) for words in (*commands, again)]
 
 

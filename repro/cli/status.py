@@ -200,10 +200,10 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
             f"at chance level: {', '.join(at_chance)}; more seeds show nothing (--rows, --columns leave them out)"
         )
     if not is_swept and left:
-        sweep = command_line("sweep", found.table.reference, results=results)
-        rest = stages[Stage.MISSING]
-        part = f"part  some rows are done, the others were never begun; `{sweep}` trains the {rest} runs that are left"
-        lines.append(part if _is_a_part(found) else f"next  {sweep}")
+        done = f"{stages[Stage.COMPLETED]} of {stages.total()} runs"
+        part = f"part  {found.name}: {done} done; the rows without runs were never begun"
+        next_step = f"next  {command_line('sweep', found.table.reference, results=results)}"
+        lines.append(part if _is_a_part(found) else next_step)
     if stages[Stage.IMPORTED]:
         count = counted(stages[Stage.IMPORTED], "run is", "runs are")
         lines.append(f"{found.name}: {count} imported, not trained here; without their run.json files they are to do")
@@ -213,12 +213,12 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
 
 
 def _is_a_part(found: Overview) -> bool:
-    """Whether somebody trained a part of the table and finished it: whole rows are missing, the others are equal."""
+    """Whether somebody trained some rows of the table, and finished them."""
+    from repro.cli.advice import is_finished_part
     from repro.sweep.survey import Stage
 
-    rows: dict[str, set[int]] = {}
+    rows: dict[str, list[int]] = {}
     for cell, counts in found.by_cell.items():
-        rows.setdefault(cell.rsplit("/", 2)[1], set()).add(counts[Stage.COMPLETED])
-    begun = {frozenset(done) for done in rows.values() if done != {0}}
+        rows.setdefault(cell.rsplit("/", 2)[1], []).append(counts[Stage.COMPLETED])
     finished = found.stages[Stage.COMPLETED] + found.stages[Stage.MISSING] == found.stages.total()
-    return finished and {0} in rows.values() and len(begun) == 1 and len(next(iter(begun))) == 1
+    return finished and is_finished_part(rows)

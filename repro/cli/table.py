@@ -184,10 +184,20 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def _runs_by_row(shown: AssembledTable) -> dict[str, list[int]]:
+    """How many runs each cell has, by row."""
+    runs: dict[str, list[int]] = {}
+    for row in shown.rows:
+        if not row.variant:
+            runs[row.id] = [cell.ours.n if cell.ours else 0 for cell in row.cells]
+    return runs
+
+
 def _next_steps(
     chosen: Sequence[Table], assembled: Sequence[AssembledTable], results: Path, format_name: str
 ) -> list[str]:
     """How much is recorded, and the commands to run next."""
+    from repro.cli.advice import is_finished_part
     from repro.cli.references import command_line
     from repro.tables import modified_siblings
     from repro.wording import counted
@@ -195,7 +205,9 @@ def _next_steps(
     lines = []
     for table, shown in zip(chosen, assembled, strict=True):
         line = f"{table.id}: {shown.recorded_runs} of {shown.planned_runs} runs recorded"
-        if shown.recorded_runs < shown.planned_runs:
+        if not shown.left_out and is_finished_part(_runs_by_row(shown)):
+            line += "; the rows without runs were never begun"
+        elif shown.recorded_runs < shown.planned_runs:
             rest = command_line("sweep", table.reference, "--seeds", str(table.seeds), results=results)
             line += f"; `{rest}` runs {'the rest' if shown.recorded_runs else 'them'}"
         lines.append(f"{line}.")

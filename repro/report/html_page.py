@@ -96,6 +96,7 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         headline=paper_headline(answers) if report.on_paper else study_headline(sections),
         remarks=paper_remarks(report.papers) if report.on_paper else study_remarks(sections),
         answers=answers,
+        any_run=any(count for answer, count in answers.items() if answer != "not run"),
         meanings=MEANINGS,
         chips=CHIPS,
         claims=[claim for claim in report.claims if claim.answer is not Answer.NOT_RUN],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,14 @@ def test_the_commands_train_what_was_trained(say: Callable[..., Any], tmp_path: 
     assert said.code == 0, said.err
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "biasrepro sweep table2 --rows squeezenet --columns ce,bias --seeds 2\n" in page
+
+
+def test_the_commands_train_no_table_without_runs(say: Callable[..., Any], tmp_path: Path, fake_runs: Any) -> None:
+    for one in fake_runs.of(find_table("demo"), range(2)):
+        write_record(RunFolder(tmp_path / "results" / one.record.id), one.record)
+    say("report", "--results", tmp_path / "results")
+    block = (tmp_path / "report.html").read_text("utf-8").rpartition("<pre")[2].partition("</pre>")[0]
+    assert re.findall("biasrepro .*", block)[0] == "biasrepro sweep demo --seeds 2"
 
 
 def test_the_commands_are_for_any_machine(say: Callable[..., Any], tmp_path: Path) -> None:

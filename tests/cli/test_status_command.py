@@ -107,9 +107,9 @@ def test_a_finished_part_of_a_table_is_said_to_be_one(say: Say, results: Path, f
     for run in (run for run in selected_runs(find_table("table1"), (0,)) if run.cell.row == row):
         finish(run)
     said = say("status", "table1", "--results", results).out
-    assert "part  some rows are done, the others were never begun; `biasrepro sweep table1" in said
-    assert "trains the 58 runs that are left" in said
-    assert "next  " not in said
+    assert "part  table1: 2 of 60 runs done; the rows without runs were never begun" in said
+    assert "sweep" not in said
+    assert "sweep" not in say("table", "table1", "--results", results).err
 
 
 def test_much_trouble_is_cut_short(say: Say, results: Path, finish: Finish) -> None:

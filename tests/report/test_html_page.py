@@ -202,6 +202,17 @@ def test_under_the_papers_headline_stand_the_papers_tables_alone(some_page: str)
     assert re.findall(r'<figure class="plot" id="([^"]+)"', first) == ["table-0-deltas", "table-1-deltas"]
 
 
+def test_the_figures_come_right_after_the_headline(some_page: str) -> None:
+    between = some_page.partition('<p class="headline">')[2].partition('<figure class="plot"')[0].partition("</p>")[2]
+    assert between.strip() == '<div class="plots">'
+    assert '<dl class="tally">' in some_page
+
+
+def test_without_runs_no_verdicts_are_counted(empty_page: str) -> None:
+    assert "No verdict yet" in empty_page
+    assert '<dl class="tally">' not in empty_page
+
+
 def test_the_commands_stand_at_the_end(some_page: str) -> None:
     block = some_page.rpartition("<pre")[2]
     assert "biasrepro sweep table1 --seeds 5\nbiasrepro report -o report.html" in block
