@@ -67,10 +67,10 @@ def answers_of(question: Question, p_adjusted: Floats, alpha: float) -> Answers 
     )
 
 
-def qualification(verdict: Verdict | None, ours: CellRuns, baseline: CellRuns) -> str:
+def qualification(verdict: Verdict | None, ours: CellRuns, baseline: CellRuns, baseline_name: str) -> str:
     """What a verdict says of runs that ended badly: ``5 of 10 runs diverged``; empty if there is none."""
     parts: list[str] = []
-    for whose, runs in (("", ours), ("cross-entropy ", baseline)):
+    for whose, runs in (("", ours), (f"{baseline_name} ", baseline)):
         total = runs.n + len(runs.diverged)
         if runs.diverged:
             parts.append(_of(len(runs.diverged), total, f"{whose}run", "diverged"))

@@ -1,4 +1,4 @@
-"""From recorded runs to an answer for every cell: the delta against cross-entropy, its interval, p-values and verdict.
+"""From recorded runs to an answer for every cell: the delta against the baseline, its interval, p-values and verdict.
 
 Holm's adjustment is over all cells of a paper's tables, with or without runs: pass all of them, whichever is shown. A
 cell without runs counts as p = 1, so that no answer depends on whether another row was run. The other arms of its own
@@ -52,7 +52,7 @@ from repro.analysis.stats.decision_rule import (
 from repro.analysis.stats.effect import arm_correlation, superiority
 from repro.analysis.stats.estimates import MIN_SEEDS, Floats, interval
 from repro.analysis.stats.holm import holm
-from repro.experiment.schema import BASELINE, Cell, Row, Table
+from repro.experiment.schema import Cell, Row, Table
 from repro.results import Found, RunRecord
 from repro.wording import decimals_printed
 
@@ -61,20 +61,21 @@ from repro.wording import decimals_printed
 class Assessment:
     """Every cell of the tables given, by (table, row, column); ``left_out`` lists the records that count nowhere.
 
-    ``looks`` are the preregistrations of those tables that have one, and ``families`` the families of tests that they
-    belong to, by the table's id.
+    By the table's id: ``looks`` are the preregistrations of those tables that have one, ``families`` the families of
+    tests that they belong to, ``baselines`` the columns that their differences are taken from.
     """
 
     metric: Metric
     alpha: float
     looks: Mapping[str, Declaration]
     families: Mapping[str, str]
+    baselines: Mapping[str, str]
     cells: Mapping[CellKey, CellResult]
     left_out: tuple[LeftOut, ...]
 
-    def pairs(self, table: str, row: str, column: str, against: str = BASELINE) -> Pairs:
-        """Two columns of a row, paired by seed."""
-        return pair(self.cells[table, row, column].runs, self.cells[table, row, against].runs)
+    def pairs(self, table: str, row: str, column: str) -> Pairs:
+        """A column of a row and the table's baseline, paired by seed."""
+        return pair(self.cells[table, row, column].runs, self.cells[table, row, self.baselines[table]].runs)
 
 
 def assess(
@@ -97,23 +98,26 @@ def assess(
     counted, unplaced = count_runs(tables, found, metric, lending, count_imported=count_imported)
     printed = {(table.id, row.id): _printed(table, row, tables) for table in tables for row in table.rows}
     names = {table.id: table.family for table in tables}
+    by_id = {table.id: table for table in tables}
     cells: dict[CellKey, CellResult] = {}
     families: dict[str, dict[CellKey, Question]] = defaultdict(dict)
     for place, arms in arms_of_rows(counted).items():
+        against = by_id[place[0]].baseline
         for column in arms:
-            result = _without_answer((*place, column), arms, *printed[place])
+            result = _without_answer((*place, column), against, arms, *printed[place])
             cells[*place, column] = result
-            if column != BASELINE:
+            if column != against:
                 delta = np.nan if result.paper_delta is None else result.paper_delta
-                families[names[place[0]]][*place, column] = ask(arms, column, Printed.of(delta, result.unit))
+                families[names[place[0]]][*place, column] = ask(arms, column, against, Printed.of(delta, result.unit))
     for questions in families.values():
-        cells |= _answered(cells, look_at(questions, looks, alpha), alpha)
+        cells |= _answered(cells, look_at(questions, looks, alpha), alpha, by_id)
     left_out = chain.from_iterable(runs.left_out for runs in counted.values())
-    return Assessment(metric, alpha, looks, names, cells, (*left_out, *unplaced))
+    baselines = {table.id: table.baseline for table in tables}
+    return Assessment(metric, alpha, looks, names, baselines, cells, (*left_out, *unplaced))
 
 
 def _answered(
-    cells: Mapping[CellKey, CellResult], family: Mapping[CellKey, Question], alpha: float
+    cells: Mapping[CellKey, CellResult], family: Mapping[CellKey, Question], alpha: float, tables: Mapping[str, Table]
 ) -> dict[CellKey, CellResult]:
     """The cells of one family, judged together."""
     by_test = np.stack([_p_in_family(question) for question in family.values()], axis=-1)
@@ -124,7 +128,7 @@ def _answered(
     for (key, question), by_holm in zip(family.items(), adjusted.T, strict=True):
         p_adjusted = by_holm if question.p_adjusted is None else question.p_adjusted
         verdict = _verdict(question, p_adjusted, alpha)
-        ours, baseline = cells[key].runs, question.arms[BASELINE]
+        ours, baseline = cells[key].runs, question.arms[question.against]
         chance = _is_at_chance(question, verdict, ours, baseline)
         if question.paper_delta is not None and chance:
             verdict = Verdict.CHANCE
@@ -134,7 +138,7 @@ def _answered(
             unpaired=question.pairs.unpaired,
             verdict=verdict,
             answers=None if chance else answers_of(question, p_adjusted, alpha),
-            qualification=qualification(verdict, ours, baseline) if verdict else "",
+            qualification=qualification(verdict, ours, baseline, tables[key[0]].baseline_name) if verdict else "",
             level=float(levels[main_test(question.printed)]),
             small_level=float(levels[Asked.SMALL]),
             looks=question.looks,
@@ -197,16 +201,16 @@ def _delta(question: Question, p_adjusted: Floats, verdict: Verdict | None, *, t
     )
 
 
-def _without_answer(key: CellKey, arms: Arms, printed: Mapping[str, float], unit: float) -> CellResult:
+def _without_answer(key: CellKey, against: str, arms: Arms, printed: Mapping[str, float], unit: float) -> CellResult:
     table, row, column = key
-    baseline, paper_baseline = arms[BASELINE].mean, printed.get(BASELINE)
+    baseline, paper_baseline = arms[against].mean, printed.get(against)
     return CellResult(
         table=table,
         row=row,
         column=column,
         runs=arms[column],
         paper_top1=printed.get(column),
-        paper_delta=_paper_delta(printed, column),
+        paper_delta=_paper_delta(printed, column, against),
         baseline_offset=None if baseline is None or paper_baseline is None else baseline - paper_baseline,
         unit=unit,
         arms=len(arms),
@@ -234,10 +238,10 @@ def _unit(table: Table) -> float:
     return float(10.0 ** -decimals_printed(chain.from_iterable(printed)))
 
 
-def _paper_delta(printed: Mapping[str, float], column: str) -> float | None:
-    if column == BASELINE or column not in printed or BASELINE not in printed:
+def _paper_delta(printed: Mapping[str, float], column: str, against: str) -> float | None:
+    if column == against or column not in printed or against not in printed:
         return None
-    return difference_points(printed[column], printed[BASELINE])
+    return difference_points(printed[column], printed[against])
 
 
 def _or_none(value: Floats) -> float | None:

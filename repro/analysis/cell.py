@@ -9,12 +9,12 @@ from repro.analysis.runs import CellRuns
 from repro.analysis.stats.alpha_spending import Looks
 from repro.analysis.stats.decision_rule import Printed, Verdict
 
-FAR_BASELINE_POINTS = 1.0  # our cross-entropy this far from the paper's is flagged: then little else is comparable
+FAR_BASELINE_POINTS = 1.0  # our baseline this far from the paper's is flagged: then little else is comparable
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A loss minus cross-entropy, paired by seed, in points. Fields that need three seeds are None with fewer.
+    """A loss minus the baseline, paired by seed, in points. Fields that need three seeds are None with fewer.
 
     In a cell with a run at chance level nothing is tested, so that they are None there too.
 
@@ -22,7 +22,7 @@ class Delta:
     with ``df`` degrees of freedom. ``low`` and ``high`` are the mean's 95% t interval (if preregistered: the repeated
     interval, which holds at all analyses together). ``p`` is that of the test that the verdict rests on, ``p_adjusted``
     by Holm over the family. ``superiority`` is P(A > B), the chance that a run under this loss beats one under
-    cross-entropy.
+    the baseline.
     """
 
     seeds: tuple[int, ...]
@@ -47,15 +47,15 @@ class Delta:
 class CellResult:
     """One cell: its runs, the paper's numbers, and what our runs say of them.
 
-    ``verdict`` is None for cross-entropy itself, if nothing comparable is printed, or if no run is paired (at chance
+    ``verdict`` is None for the baseline itself, if nothing comparable is printed, or if no run is paired (at chance
     level it needs no pair).
     ``seeds_needed`` is how many more seeds a verdict takes: None if there is one, or if no feasible number is enough.
     ``answers`` are the three that the verdict is made of, and ``qualification`` what it says of runs that ended badly.
     ``level`` is what Holm's adjustment would compare p with next, given the family's other cells, and ``small_level``
     that of equivalence. ``unit`` is what the paper's accuracies are rounded to, ``arms`` how many the row has.
-    ``baseline_offset`` is our mean cross-entropy minus the paper's, in points. ``looks`` are the preregistered interim
-    analyses, ``look`` the seeds of the one that the cell is judged at (None before the first); the first ``seeds_in``
-    seeds are complete.
+    ``baseline_offset`` is our mean of the baseline minus the paper's, in points. ``looks`` are the preregistered
+    interim analyses, ``look`` the seeds of the one that the cell is judged at (None before the first); the first
+    ``seeds_in`` seeds are complete.
     """
 
     table: str
@@ -103,5 +103,5 @@ class CellResult:
 
     @property
     def baseline_is_far(self) -> bool:
-        """Whether our cross-entropy is more than a point off the paper's."""
+        """Whether our baseline is more than a point off the paper's."""
         return self.baseline_offset is not None and abs(self.baseline_offset) > FAR_BASELINE_POINTS

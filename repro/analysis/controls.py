@@ -11,7 +11,7 @@ from repro.analysis.claim_evidence import Compare, Evidence
 from repro.analysis.claim_tests import mean_effect, mean_equivalence
 from repro.analysis.claims import WHOLE, Claim, Question, answer_claims, comparison
 from repro.analysis.stats.decision_rule import SMALLEST_EFFECT
-from repro.experiment.schema import BASELINE, Table
+from repro.experiment.schema import Table
 
 MEANINGS = (
     "If bias beats shuffled weights, what has diverse features is worth more weight, as the paper says; if they are "
@@ -27,17 +27,17 @@ _SOURCE = "a control of ours; nothing is printed"
 def assess_controls(table: Table, assessment: Assessment) -> tuple[Claim, ...]:
     """The claims on the controls of ``table``, which is in ``assessment``; none if a column is lacking."""
     columns = {column.loss: column.id for column in reversed(table.columns)}
-    if not {"bias", "mean_one_bias", "constant_bias", "shuffled_bias"} <= set(columns):
+    if not {"ce", "bias", "mean_one_bias", "constant_bias", "shuffled_bias"} <= set(columns):
         return ()
 
     def bias_over_shuffled(compare: Compare) -> Evidence:
         return mean_effect(compare(table.id, columns["bias"], columns["shuffled_bias"]), 1)
 
     def mean_one_over_ce(compare: Compare) -> Evidence:
-        return mean_effect(compare(table.id, columns["mean_one_bias"], BASELINE), 1)
+        return mean_effect(compare(table.id, columns["mean_one_bias"], columns["ce"]), 1)
 
     def constant_is_ce(compare: Compare) -> Evidence:
-        return mean_equivalence(compare(table.id, columns["constant_bias"], BASELINE))
+        return mean_equivalence(compare(table.id, columns["constant_bias"], columns["ce"]))
 
     questions = (
         Question(

@@ -23,13 +23,13 @@ from repro.analysis.stats.estimates import CONFIDENCE, Floats
 from repro.analysis.stats.half_delta_rule import HALF_DELTA
 from repro.analysis.stats.row import Measured
 from repro.analysis.stats.sequential import follow
-from repro.experiment.schema import BASELINE
 
 
 @dataclass(frozen=True)
 class Question:
     """One cell: the pairs that are analysed, and the p-values of its tests before Holm (NaN: not asked).
 
+    ``against`` is the column that it is compared with, the baseline of its table.
     With preregistered ``looks``: ``look`` are the seeds of the latest analysis (None before the first), ``pairs`` those
     of these seeds, ``seeds_in`` how many of the first seeds are complete; ``p``, ``p_adjusted`` and ``verdict`` hold
     over all analyses together, and ``confidence`` is that of a repeated interval. ``p_adjusted`` and ``verdict`` are
@@ -38,6 +38,7 @@ class Question:
 
     arms: Arms
     column: str
+    against: str
     pairs: Pairs
     measured: Measured
     printed: Printed
@@ -61,10 +62,10 @@ class Question:
         return self.looks.after(self.look or 0) if self.looks else None
 
 
-def ask(arms: Arms, column: str, printed: Printed) -> Question:
+def ask(arms: Arms, column: str, against: str, printed: Printed) -> Question:
     """The question on all pairs, as if their number had been fixed."""
-    pairs, measured = pair_arms(arms, column, BASELINE), measure_arms(arms, column, BASELINE)
-    return Question(arms, column, pairs, measured, printed, cell_p(measured, printed))
+    pairs, measured = pair_arms(arms, column, against), measure_arms(arms, column, against)
+    return Question(arms, column, against, pairs, measured, printed, cell_p(measured, printed))
 
 
 def look_at(
@@ -87,11 +88,11 @@ def _take_looks(
     """Do every analysis of cells preregistered together that is possible by now."""
     looks, rule = declaration.looks, HALF_DELTA if declaration.rule == "half_delta" else THREE_ANSWERS
     first = looks.seeds[0]
-    seeds_in = {key: _seeds_in(cell.arms[cell.column], cell.arms[BASELINE]) for key, cell in cells.items()}
+    seeds_in = {key: _seeds_in(cell.arms[cell.column], cell.arms[cell.against]) for key, cell in cells.items()}
     measured, possible = [], []
     for n in looks.seeds:
         measured.append(
-            Measured.stack([measure_arms(cell.arms, cell.column, BASELINE, n, first) for cell in cells.values()])
+            Measured.stack([measure_arms(cell.arms, cell.column, cell.against, n, first) for cell in cells.values()])
         )
     for key in cells:
         possible.append([seeds_in[key] >= n for n in looks.seeds])
@@ -103,7 +104,7 @@ def _take_looks(
         taken[key] = replace(
             question,
             pairs=question.pairs.before(look or 0),
-            measured=measure_arms(question.arms, question.column, BASELINE, look or 0, first),
+            measured=measure_arms(question.arms, question.column, question.against, look or 0, first),
             p=found.p[:, index],
             p_adjusted=found.p_adjusted[:, index],
             verdict=Verdict(found.verdict[index]),

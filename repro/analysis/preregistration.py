@@ -20,7 +20,7 @@ from repro.analysis.stats.alpha_spending import Looks, Spending
 from repro.analysis.stats.decision_rule import ALPHA
 from repro.errors import DataError, UserError
 from repro.experiment.canonical import digest
-from repro.experiment.schema import BASELINE, Cell, Table
+from repro.experiment.schema import Cell, Table
 from repro.results.durable import make_folder, write_durably
 from repro.results.files import read_file, reading_failed
 from repro.results.record import sealed, unsealed
@@ -35,7 +35,7 @@ _RESTORE = "Restore the file from version control: the verdicts depend on it."
 class Declaration(BaseModel):
     """Preregistered interim analyses of ``cells`` of ``table`` at ``seeds`` paired seeds, and how alpha is spent.
 
-    ``configurations``: the hash of each of these cells and of their cross-entropy cells. ``recorded_before``: their
+    ``configurations``: the hash of each of these cells and of their baselines. ``recorded_before``: their
     runs that already had a record; ``unseen``: its author stated that nobody had seen these. ``declared_at``: ISO, UTC.
     ``sources``: what only a machine that has it knows of these cells, such as the SHA-256 of a plugin.
     ``rule`` is what judges the cells: a file without one keeps the rule of its time.
@@ -83,7 +83,7 @@ def tested_cells(table: Table) -> list[Cell]:
     cells = []
     for cell in table.cells if table.comparable else ():
         published = cell.row.published.top1_percent if cell.row.published else {}
-        if cell.column.id != BASELINE and {cell.column.id, BASELINE} <= published.keys():
+        if cell.column.id != table.baseline and {cell.column.id, table.baseline} <= published.keys():
             cells.append(cell)
     return cells
 
@@ -111,7 +111,7 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
     """Preregister ``looks`` for every cell of ``table`` with a published difference, and whether this call wrote it.
 
     Raises UserError if other analyses are preregistered, if nothing is published, and if a difference could have been
-    seen already (a cell and its cross-entropy share a recorded seed), unless ``unseen`` states that nobody has.
+    seen already (a cell and its baseline share a recorded seed), unless ``unseen`` states that nobody has.
     """
     cells = tested_cells(table)
     if not cells:
@@ -132,7 +132,7 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
         )
     arms = _arms(table, cells)
     recorded = {cell.id: _recorded_seeds(results, cell) for cell in arms}
-    seen = [cell.id for cell in cells if recorded[cell.id] & recorded[f"{table.id}/{cell.row.id}/{BASELINE}"]]
+    seen = [cell.id for cell in cells if recorded[cell.id] & recorded[f"{table.id}/{cell.row.id}/{table.baseline}"]]
     if seen and not unseen:
         raise UserError(
             f"results exist already: {_named(seen)}. Analyses chosen after seeing results do not control the error",
@@ -185,7 +185,20 @@ def read_declaration(results: Path, table: Table) -> Declaration | None:
             where=str(path),
             hint="A changed experiment needs a results folder of its own: use --results.",
         )
+    _require_its_baseline(table, declaration, path)
     return declaration
+
+
+def _require_its_baseline(table: Table, declaration: Declaration, path: Path) -> None:
+    """Raise DataError if the cells were preregistered as differences from another column."""
+    cells = [cell for cell in table.cells if cell.id in declaration.cells]
+    compared = {cell.id for cell in _arms(table, cells)}
+    if compared != set(declaration.configurations) or any(cell.column.id == table.baseline for cell in cells):
+        raise DataError(
+            f"the preregistration is for differences from another column than {table.baseline}",
+            where=str(path),
+            hint="Restore the table's baseline, or use another results folder: --results.",
+        )
 
 
 def read_declarations(results: Path, tables: Iterable[Table]) -> dict[str, Declaration]:
@@ -195,8 +208,8 @@ def read_declarations(results: Path, tables: Iterable[Table]) -> dict[str, Decla
 
 
 def _arms(table: Table, cells: Iterable[Cell]) -> list[Cell]:
-    """``cells`` and the cross-entropy cells that they are compared with, in the table's order."""
-    wanted = {f"{table.id}/{cell.row.id}/{column}" for cell in cells for column in (cell.column.id, BASELINE)}
+    """``cells`` and the baseline's cells that they are compared with, in the table's order."""
+    wanted = {f"{table.id}/{cell.row.id}/{column}" for cell in cells for column in (cell.column.id, table.baseline)}
     return [cell for cell in table.cells if cell.id in wanted]
 
 

@@ -1,6 +1,6 @@
 """Sample sizes: the seeds that each cell needs, their cost, the cheapest order, and the verdicts to expect.
 
-Cells of a row share their cross-entropy runs, so the cost of a cell depends on which were chosen before it. The order
+Cells of a row share the runs of their baseline, so the cost of a cell depends on which were chosen before it. The order
 is greedy, the cheapest answer next: not an exact optimum, but answers come soonest.
 """
 
@@ -19,7 +19,7 @@ from repro.analysis.seeds import most_of, seeds_wanted
 from repro.analysis.stats.power import GUESSED_RUN_STD, POWER, planning_std
 from repro.analysis.stats.simulation import verdict_chances
 from repro.errors import UserError
-from repro.experiment.schema import BASELINE, Cell, Run, Table
+from repro.experiment.schema import Cell, Run, Table
 
 HoursPerRun = Callable[[Cell], float | None]
 _Wanted = TypeVar("_Wanted")
@@ -139,7 +139,7 @@ def plan_seeds(
 def next_runs(table: Table, assessment: Assessment, hours_per_run: HoursPerRun = lambda cell: None) -> tuple[Run, ...]:
     """The runs that bring every undecided cell of ``table`` to its next interim analysis, in pairs by seed.
 
-    None when every cell is decided or the last analysis is done. The cells that cost least come first. Cross-entropy
+    None when every cell is decided or the last analysis is done. The cells that cost least come first. The baseline
     continues as long as any cell of its row is undecided. Raises UserError without a preregistration.
     """
     if table.id not in assessment.looks:
@@ -276,6 +276,6 @@ def _result(cell: Cell, assessment: Assessment) -> CellResult:
 
 
 def _compared(table: Table) -> list[tuple[Cell, Cell]]:
-    """Each cell that is compared with cross-entropy, behind the cross-entropy cell of its row."""
+    """Each cell that is compared with the baseline, behind the baseline's cell of its row."""
     cells = {(cell.row.id, cell.column.id): cell for cell in table.cells}
-    return [(cells[row, BASELINE], cell) for (row, column), cell in cells.items() if column != BASELINE]
+    return [(cells[row, table.baseline], cell) for (row, column), cell in cells.items() if column != table.baseline]

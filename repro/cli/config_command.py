@@ -67,7 +67,9 @@ def _experiment(reference: str, settings: list[str], folder: Path) -> str:
     else:
         cell, whole = find_target(reference, settings)
         table = find_table(whole.rsplit("/", 2)[0])
-        cells = [table.cell(cell.row, column) for column in table.columns if column.id in ("ce", cell.column.id)]
+        cells = [
+            table.cell(cell.row, column) for column in table.columns if column.id in (table.baseline, cell.column.id)
+        ]
     head = f"{editors_line(folder)}\n# From `biasrepro config {whole}`. docs/experiments.md lists the keys.\n"
     return head + yaml.safe_dump(_content(table, cells), sort_keys=False, allow_unicode=True, width=120)
 
@@ -75,6 +77,7 @@ def _experiment(reference: str, settings: list[str], folder: Path) -> str:
 def _content(table: Table, cells: list[Cell]) -> dict[str, Any]:
     """The keys of a file that defines ``cells``; what only holds for a paper's table is left out."""
     from repro.experiment.recipe_checks import leave_out_idle_keys
+    from repro.experiment.schema import BASELINE
 
     own = {column.id for column in table.columns if column.weighting is not None}
     content: dict[str, Any] = {
@@ -84,6 +87,8 @@ def _content(table: Table, cells: list[Cell]) -> dict[str, Any]:
         "kind": "study",
         "seeds": table.seeds,
     }
+    if table.baseline != BASELINE:
+        content["baseline"] = table.baseline
     content |= {section: getattr(table, section).model_dump(mode="json", exclude_none=True) for section in _SECTIONS}
     leave_out_idle_keys(content["recipe"], ("optimizer", "schedule"))
     rows = {cell.row.id: cell for cell in cells}

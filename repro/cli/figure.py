@@ -23,7 +23,7 @@ Name = Annotated[
         metavar="FIGURE",
         autocompletion=complete("1", "curves", "deltas", "parameters", "weights"),
         help="1: the inverse bias function (Figure 1 of the supplement). curves: test top-1 by epoch. deltas: our "
-        "differences from cross-entropy beside the paper's. parameters: the gain against the size of the network. "
+        "differences from the baseline beside the paper's. parameters: the gain against the size of the network. "
         "weights: the weights z over training.",
     ),
 ]

@@ -126,7 +126,11 @@ def plan(
     expected = [expected_verdicts(tables, assessment, number, run_std=spread) for number in seeds]
     if numbers:
         _show_chances(expected)
-    lines = [*_summary(planned), *([_CHANCES] if numbers else ()), *_expectations(expected, spread)]
+    lines = [
+        *_summary(planned, tables),
+        *([_CHANCES] if numbers else ()),
+        *_expectations(expected, spread),
+    ]
     lines += _looks(shown) if shown else []
     declared = [assessment.looks[table.id] for table in tables if table.id in assessment.looks]
     lines += [f"looks   {declaration.table}: {declaration.words}" for declaration in declared]
@@ -198,7 +202,8 @@ def _texts(need: Need) -> list[str]:
     return [need.cell.id, signed(need.paper_delta, 2), *seeds, str(need.paired)]
 
 
-def _summary(planned: SeedPlan) -> list[str]:
+def _summary(planned: SeedPlan, tables: Sequence[Table]) -> list[str]:
+    from repro.experiment.schema import baseline_names
     from repro.wording import counted
 
     steps, lines = planned.steps, []
@@ -225,7 +230,7 @@ def _summary(planned: SeedPlan) -> list[str]:
         lines += [
             "seeds   to confirm: that show the paper's effect if it is there (if it prints none: that it is small); to "
             "refute: that show it to be smaller than 0.5 points if there is none (never, where no more is printed); "
-            "paired: recorded already, for the cell and its cross-entropy",
+            f"paired: recorded already, for the cell and its baseline, {baseline_names(tables)}",
             f"        each with a chance of {100 * planned.power:g} % after Holm's adjustment (p below {level:.4f}), "
             f"for a spread of {width} points between pairs, and with the row's other losses trained to as many",
         ]

@@ -79,7 +79,7 @@ def table(
     settings: Settings = None,
     count_imported: CountImported = False,
 ) -> None:
-    """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from cross-entropy."""
+    """Show tables: the paper's figures, ours (mean and spread over seeds), and the differences from the baseline."""
     from repro.analysis.runs import unread
     from repro.cli.console import console, say
     from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unwritable

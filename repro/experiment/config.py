@@ -272,11 +272,14 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
     if (runs := len(columns) * len(table.rows) * table.seeds) > MOST_RUNS:
         reason = f"{runs:,} runs are more than the {MOST_RUNS:,} that a table may have"
         yield Problem(("rows",), reason, "Make several tables of it, or plan fewer seeds.")
-    if BASELINE not in columns:
-        yield Problem(("columns",), f"no column is called '{BASELINE}', the baseline of every difference")
+    if table.baseline not in columns:
+        reason = f"no column is called '{table.baseline}', the baseline of every difference"
+        is_default = "baseline" not in table.model_fields_set
+        hint = "Add it, or name another: baseline: ID." if is_default else nearest(table.baseline, columns)
+        yield Problem(("columns",) if is_default else ("baseline",), reason, hint)
     for index, column in enumerate(table.columns):
         if column.id == BASELINE and column.loss != BASELINE:
-            reason = f"the column '{BASELINE}' is the baseline of every difference, but its loss is {column.loss}"
+            reason = f"the column '{BASELINE}' is cross-entropy wherever it is named, but its loss is {column.loss}"
             yield Problem(("columns", index, "loss"), reason, f"Give it 'loss: {BASELINE}', or another id.")
     for index, row in enumerate(table.rows):
         for option in sorted(row.options.model_fields_set - set(network(row.model).options)):

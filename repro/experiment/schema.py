@@ -7,7 +7,7 @@ stay valid when a title is reworded, and not when the learning rate changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -197,6 +197,7 @@ class Table(Strict):
     seeds: Annotated[
         int, Field(ge=1, le=1_000, description="How many seeds (0, 1, 2, ...) `biasrepro sweep` runs by default.")
     ] = 5
+    baseline: Annotated[Identifier, Field(description="The column that every difference is taken from.")] = BASELINE
     columns: Annotated[
         tuple[Column, ...],
         Field(min_length=1, max_length=1_000, strict=False, description="The losses, one of which is 'ce'."),
@@ -229,6 +230,12 @@ class Table(Strict):
         return self.id
 
     @property
+    def baseline_name(self) -> str:
+        """What the baseline is called in a sentence: cross-entropy, or the title of another column."""
+        titles = {column.id: column.title for column in self.columns}
+        return "cross-entropy" if self.baseline == BASELINE else titles[self.baseline]
+
+    @property
     def proposed(self) -> Column:
         """The column that represents the table: the first whose loss a paper proposes, else the last."""
         return next((column for column in self.columns if catalog.loss(column.loss).proposed), self.columns[-1])
@@ -252,6 +259,12 @@ class Table(Strict):
             weighting=_merged(self.weighting, column.weighting, "weighting", self.overrides),
             execution=_merged(self.execution, row.execution, "execution", self.overrides),
         )
+
+
+def baseline_names(tables: Iterable[Table]) -> str:
+    """What the differences in ``tables`` are taken from, in a sentence."""
+    names = list(dict.fromkeys(table.baseline_name for table in tables))
+    return f"each table's baseline ({', '.join(names)})" if len(names) > 1 else "".join(names)
 
 
 _Section = TypeVar("_Section", Weighting, Execution)

@@ -1,4 +1,4 @@
-"""Our differences from cross-entropy with their intervals, each beside the paper's."""
+"""Our differences from the baseline with their intervals, each beside the paper's."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from repro.analysis.cell import CellResult, Delta
-from repro.experiment.schema import BASELINE, Column, Row
+from repro.experiment.schema import Column, Row
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing, shortened
-from repro.figures.recorded import Recorded
+from repro.figures.recorded import Recorded, baselines_of
 from repro.figures.style import COLUMN_INCHES, INK, MUTED, PAPER, TITLE_INCHES, Series, series_of
 from repro.tables.layout import interval
 from repro.wording import signed
 
-_LINE_INCHES, _NAME_INCHES = 0.15, 1.35
+_LINE_INCHES, _NAME_INCHES, _AXIS_INCHES = 0.15, 1.35, 1.6
 _APART = 0.22  # the paper's figure above the middle of a line and ours below, in lines, where there are both
 _WORDS = 28  # characters of a line beside the panel
 _DIAMOND: dict[str, Any] = {"marker": "D", "markersize": 4, "markerfacecolor": "none"}
@@ -29,7 +29,7 @@ _Line = tuple[str, Row, Column | None]  # its label and its cell; without a colu
 
 def draw(tables: Sequence[Recorded]) -> Drawing:
     """A panel for each table, a line for each cell: the paper's delta a diamond, ours a point with its 95% interval."""
-    lines_of = [_lines(table) for table in tables]
+    lines_of, against = [_lines(table) for table in tables], baselines_of(tables)
     heights = [max(len(lines), 4) for lines in lines_of]
     figure = new_figure(COLUMN_INCHES, _LINE_INCHES * sum(heights) + 0.45 * len(tables) + 0.6)
     all_axes = figure.subplots(len(tables), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -38,13 +38,13 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         if lines:
             drawn.append(_panel(axes, table, lines))
         else:
-            say_missing(axes, f"{table.label} has no loss other than cross-entropy.")
-    all_axes[-1].set_xlabel("difference from cross-entropy\n(points of top-1)")
+            say_missing(axes, f"{table.label} has no loss other than {table.baseline}.")
+    all_axes[-1].set_xlabel(f"difference from {shortened(against, _AXIS_INCHES)}\n(points of top-1)")
     add_legend(figure, drawn)
     add_note(figure, _far_baselines(tables))
     headings = " ".join(table.heading for table in tables)
     caption = (
-        f"{headings} Top-1 difference from cross-entropy, paired by seed, in points: ours with its 95% interval "
+        f"{headings} Top-1 difference from {against}, paired by seed, in points: ours with its 95% interval "
         f"(hollow, without interval, below three seeds){and_the_papers(drawn)}."
     )
     declared = [f"{table.label}: {table.declared.words}." for table in tables if table.declared]
@@ -151,11 +151,11 @@ def _panel(axes: Axes, table: Recorded, lines: Sequence[_Line]) -> Panel:
 
 
 def _far_baselines(tables: Sequence[Recorded]) -> list[str]:
-    """A note on networks whose cross-entropy accuracy is far from the printed one."""
+    """A note on networks whose accuracy under the baseline is far from the printed one."""
     far = []
     for table in tables:
         for row in table.table.rows:
-            baseline = table.assessment.cells[table.table.id, row.id, BASELINE]
+            baseline = table.assessment.cells[table.table.id, row.id, table.table.baseline]
             if baseline.baseline_is_far:
                 far.append(f"{row.title} ({table.label}, {signed(baseline.baseline_offset or 0, 1)})")
-    return [f"Our cross-entropy is more than a point from the paper's: {', '.join(far)}."] if far else []
+    return [f"Our {baselines_of(tables)} is more than a point from the paper's: {', '.join(far)}."] if far else []

@@ -14,13 +14,13 @@ from repro.experiment.papers import PAPERS
 from repro.experiment.schema import Column, Row
 from repro.figures.deltas import add_legend, and_the_papers, draw_results, shows_ours
 from repro.figures.drawing import Drawing, Panel, add_note, new_figure, say_missing, shortened
-from repro.figures.recorded import Recorded
+from repro.figures.recorded import Recorded, baselines_of
 from repro.figures.style import COLUMN_INCHES, MUTED, RULE, TITLE_INCHES, series_of
 
 _TICKS_MILLIONS = (0.5, 1, 2, 5, 10, 20, 50)
 _LABEL_GAP = 0.055  # between two names, as a fraction of the width
 _NAMES_POINTS = 48  # the height that the names take above the axes
-_NAME_INCHES = 0.95
+_NAME_INCHES, _AXIS_INCHES = 0.95, 1.2
 
 
 def draw(tables: Sequence[Recorded]) -> Drawing:
@@ -44,9 +44,9 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     sizes_are = "as printed" if any(map(_any_size_printed, tables)) else "as counted"
     return Drawing(
         figure,
-        f"{headings} Top-1 difference of {' and '.join(losses) or 'the loss'} from cross-entropy, paired by seed, in "
-        f"points: ours with its 95% interval{and_the_papers(drawn)}, against the number of parameters {sizes_are}. "
-        f"{shaded}"
+        f"{headings} Top-1 difference of {' and '.join(losses) or 'the loss'} from {baselines_of(tables)}, paired by "
+        f"seed, in points: ours with its 95% interval{and_the_papers(drawn)}, against the number of parameters "
+        f"{sizes_are}. {shaded}"
         "The networks differ in more than size.",
         tuple(drawn),
         empty=not shows_ours(drawn),
@@ -107,7 +107,7 @@ def _panel(axes: Axes, table: Recorded, column: Column, sizes: Sequence[tuple[Ro
     axes.set_xticks([tick for tick in _TICKS_MILLIONS if smallest <= tick <= largest])
     axes.xaxis.set_major_formatter("{x:g}M")
     axes.minorticks_off()
-    axes.set(xlabel="parameters", ylabel="difference from\ncross-entropy (points)")
+    axes.set(xlabel="parameters", ylabel=f"difference from\n{shortened(table.baseline, _AXIS_INCHES)} (points)")
     axes.axhline(0, color=MUTED, linewidth=0.6)
     axes.grid(True, axis="y")
     if _spans_the_change(table):

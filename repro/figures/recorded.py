@@ -12,9 +12,10 @@ from repro.analysis.cell import CellResult
 from repro.analysis.evidence import Evidence, family_of, gather_evidence, variants_of
 from repro.analysis.preregistration import Declaration
 from repro.analysis.runs import LeftOut, Metric
-from repro.experiment.schema import Column, Row, Table
+from repro.experiment.schema import Column, Row, Table, baseline_names
 from repro.results import RunRecord
 from repro.tables import AssembledTable, assemble
+from repro.tables.footnotes import plain
 from repro.tables.interim_notes import stopping_notes
 from repro.tables.layout import caveat, label
 
@@ -39,6 +40,11 @@ class Recorded:
         return f"{self.label}. {warning}" if warning else f"{self.label}."
 
     @property
+    def baseline(self) -> str:
+        """What the differences are taken from, in a sentence."""
+        return plain(self.table.baseline_name)
+
+    @property
     def declared(self) -> Declaration | None:
         """Its preregistration, if any: its intervals are then repeated ones."""
         return self.assessment.looks.get(self.table.id)
@@ -46,8 +52,7 @@ class Recorded:
     @property
     def compared(self) -> tuple[Column, ...]:
         """The columns that have a delta: all but the baseline."""
-        baselines = {heading.id for heading in self.shown.columns if heading.baseline}
-        return tuple(column for column in self.table.columns if column.id not in baselines)
+        return tuple(column for column in self.table.columns if column.id != self.table.baseline)
 
     def result(self, row: Row, column: Column) -> CellResult:
         """What is said of a cell."""
@@ -86,6 +91,11 @@ def recorded(table: Table, evidence: Evidence, given: Sequence[Table] = ()) -> R
         count_imported=evidence.count_imported,
     )
     return Recorded(table, replace(shown, notes=(*shown.notes, *stopping_notes(assessment, table.id))), assessment)
+
+
+def baselines_of(tables: Iterable[Recorded]) -> str:
+    """What the differences in ``tables`` are taken from, in a sentence."""
+    return plain(baseline_names(recorded.table for recorded in tables))
 
 
 def unusable(tables: Iterable[Recorded]) -> list[LeftOut]:

@@ -34,7 +34,7 @@ class Spread(NamedTuple):
 
 def draw(tables: Sequence[Recorded]) -> Drawing:
     """A panel for each loss of each table: mean, ± one standard deviation, and the range from least to greatest."""
-    panels = [(table, column, _completed(table, column)) for table in tables for column in table.compared]
+    panels = [(table, column, _completed(table, column)) for table in tables for column in _weighting(table)]
     heights = [_PANEL_INCHES if has_epochs(runs) else _EMPTY_INCHES for _, _, runs in panels]
     figure = new_figure(COLUMN_INCHES, sum(heights) + _EMPTY_INCHES)
     if not panels:
@@ -74,6 +74,11 @@ def spread_by_epoch(records: Iterable[RunRecord]) -> list[Spread]:
         variance = fmean(std**2 + (of_run - mean) ** 2 for of_run, std in zip(means, stds, strict=True))
         spreads.append(Spread(number, mean, math.sqrt(variance), min(lows), max(highs)))
     return spreads
+
+
+def _weighting(table: Recorded) -> list[Column]:
+    """The columns whose weights are not all 1."""
+    return [column for column in table.table.columns if column.loss != "ce"]
 
 
 def _completed(table: Recorded, column: Column) -> list[RunRecord]:

@@ -10,7 +10,7 @@ from repro.analysis.cell import CellResult
 from repro.analysis.stats.decision_rule import Verdict
 from repro.experiment.schema import Row
 from repro.figures import Recorded
-from repro.figures.recorded import imported_runs
+from repro.figures.recorded import baselines_of, imported_runs
 from repro.report.contents import is_of_a_paper
 from repro.tables.interim_notes import stopping_text
 from repro.tables.layout import caption
@@ -28,7 +28,7 @@ MEANINGS: dict[str, str] = {
     "paper's is not, or the paper's difference is rejected",
     Verdict.OPPOSITE: "an effect in the other direction is shown",
     Verdict.UNDECIDED: "none of these is shown: more seeds may tell",
-    Verdict.CHANCE: "a run under this loss or under cross-entropy did no better than guessing",
+    Verdict.CHANCE: "a run under this loss or under the baseline did no better than guessing",
     "not run": "no completed pair of runs",
 }
 
@@ -40,13 +40,13 @@ def tally(tables: Iterable[Recorded]) -> dict[str, int]:
 
 
 def printed_cells(table: Recorded) -> list[CellResult]:
-    """The cells of ``table`` that can be compared with the paper: it prints their accuracy and cross-entropy's."""
+    """The cells of ``table`` that can be compared with the paper: it prints their accuracy and the baseline's."""
     cells = (table.result(*cell) for cell in product(table.table.rows, table.compared))
     return [cell for cell in cells if cell.paper_delta is not None]
 
 
 def baselines(table: Recorded) -> list[tuple[Row, bool]]:
-    """The networks whose cross-entropy accuracy can be compared with the paper's, and whether it is far off."""
+    """The networks whose accuracy under the baseline can be compared with the paper's, and whether it is far off."""
     results = [(row, table.result(row, column)) for row in table.table.rows for column in table.compared[:1]]
     return [(row, result.baseline_is_far) for row, result in results if result.baseline_offset is not None]
 
@@ -102,8 +102,8 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
     far = [f"{row.title} in {table.label}" for table in tables for row, is_far in baselines(table) if is_far]
     if far:
         found.append(
-            f"Our cross-entropy is more than a point from the paper's for {', '.join(far)}: other numbers of these "
-            "networks are hard to compare."
+            f"Our {baselines_of(tables)} is more than a point from the paper's for {', '.join(far)}: other numbers of "
+            "these networks are hard to compare."
         )
     for table in tables:
         if table.declared:
@@ -121,11 +121,11 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
 
 
 def study_headline(tables: Sequence[Recorded]) -> str:
-    """The verdicts on another paper's differences, or a study's significant differences from cross-entropy."""
+    """The verdicts on another paper's differences, or a study's significant differences from its baseline."""
     answers = tally(tables)
     if any(answers.values()) and all(is_of_a_paper(table) for table in tables):
         return paper_headline(answers)
-    tested = 0
+    tested, against = 0, baselines_of(tables)
     significant: dict[str, list[str]] = {"positive": [], "negative": []}
     for table in tables:
         for row, column in product(table.table.rows, table.compared):
@@ -136,18 +136,24 @@ def study_headline(tables: Sequence[Recorded]) -> str:
             tested += 1
             if delta.p_adjusted < table.assessment.alpha:
                 significant["positive" if delta.mean > 0 else "negative"].append(f"{column.title} on {row.title}")
+    if not tested and any(_is_at_chance(table, row) for table in tables for row in table.table.rows):
+        return f"No result: runs ended at chance level, and nothing is concluded of differences from {against}."
     if not tested:
-        return "No result yet: no loss has three seeds in common with cross-entropy."
+        return f"No result yet: no loss has three seeds in common with {against}."
     rest = tested - sum(map(len, significant.values()))
     if rest == tested:
-        return f"None of the {tested} differences from cross-entropy is significant."
+        return f"None of the {tested} differences from {against} is significant."
     sides = []
     for side, names in significant.items():
         if names:
             sides.append(f"{_are(len(names))} significantly {side} ({'; '.join(names)})")
-    sentence = f"Of {tested} differences from cross-entropy, {' and '.join(sides)}."
+    sentence = f"Of {tested} differences from {against}, {' and '.join(sides)}."
     others = f"{rest} are" if rest > 1 else "is"
     return f"{sentence} The other {others} not significant." if rest else sentence
+
+
+def _is_at_chance(table: Recorded, row: Row) -> bool:
+    return any(table.result(row, column).runs.at_chance for column in table.table.columns)
 
 
 def study_remarks(tables: Sequence[Recorded]) -> list[str]:

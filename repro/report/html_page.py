@@ -21,6 +21,7 @@ from repro.analysis.claims import Answer, Claim
 from repro.analysis.stats.decision_rule import Verdict
 from repro.experiment.papers import PAPERS
 from repro.figures import Recorded, draw_figure
+from repro.figures.recorded import baselines_of
 from repro.report.assumptions import Chapter, chapters, reproducing_document
 from repro.report.contents import Report
 from repro.report.headlines import (
@@ -59,7 +60,7 @@ CHIPS: dict[str, str] = {
 
 _OF_EVERY_TABLE = ("The losses",)
 _FIGURES = {
-    "deltas": "Differences from cross-entropy",
+    "deltas": "Differences from {baseline}",
     "parameters": "Gain by size",
     "curves": "Training curves",
     "weights": "Weights z",
@@ -91,6 +92,7 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         on_paper=report.on_paper,
         on_another_paper=report.on_another_paper,
         family=report.family,
+        baseline=baselines_of(sections),
         title=", ".join(table.label for table in sections),
         scope=" ".join(study_scope(sections)),
         headline=paper_headline(answers) if report.on_paper else study_headline(sections),
@@ -144,7 +146,7 @@ def _section(table: Recorded, section_id: str, report: Report) -> dict[str, Any]
     names = _figures_of(table, report)
     figures = _figures(table, section_id, names)
     drawn = {figure.id for figure in figures}
-    undrawn = [_FIGURES[name].lower() for name in names if f"{section_id}-{name}" not in drawn]
+    undrawn = [_figure_title(name, table) for name in names if f"{section_id}-{name}" not in drawn]
     return {
         "id": section_id,
         "label": table.label,
@@ -157,6 +159,7 @@ def _section(table: Recorded, section_id: str, report: Report) -> dict[str, Any]
         "published_as": shown.published_as,
         "usual_n": usual_n,
         "accuracies": accuracy_rows(table),
+        "baseline": table.baseline,
         "deltas": delta_rows(table),
         "configuration": shown.configuration,
         "controls": controls.assess_controls(table.table, table.assessment),
@@ -166,7 +169,7 @@ def _section(table: Recorded, section_id: str, report: Report) -> dict[str, Any]
         "latex": latex_format.render([shown], ""),
         "downloads": list(_downloads(shown)),
         "figures": figures,
-        "undrawn": [] if not shown.recorded_runs else undrawn,
+        "undrawn": [f"{title[0].lower()}{title[1:]}" for title in undrawn] if shown.recorded_runs else [],
     }
 
 
@@ -190,8 +193,14 @@ def _figures(table: Recorded, section_id: str, names: Sequence[str]) -> list[Inl
         drawing = draw_figure(name, [table])
         if not drawing.empty:
             drawing = replace(drawing, caption=drawing.caption.replace(table.heading, f"{table.label}.", 1))
-            figures.append(inline_figure(drawing, f"{section_id}-{name}", f"{_FIGURES[name]}, {table.label}"))
+            figures.append(
+                inline_figure(drawing, f"{section_id}-{name}", f"{_figure_title(name, table)}, {table.label}")
+            )
     return figures
+
+
+def _figure_title(name: str, table: Recorded) -> str:
+    return _FIGURES[name].format(baseline=table.baseline)
 
 
 def _figures_of(table: Recorded, report: Report) -> list[str]:

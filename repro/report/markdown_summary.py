@@ -10,6 +10,7 @@ from repro.analysis.controls import MEANINGS as CONTROLS_MEAN
 from repro.analysis.controls import assess_controls
 from repro.analysis.runs import Reason
 from repro.figures import Recorded
+from repro.figures.recorded import baselines_of
 from repro.report.assumptions import assumed_settings, reproducing_document
 from repro.report.contents import Report
 from repro.report.headlines import (
@@ -78,7 +79,9 @@ def easy(report: Report) -> list[str]:
     close = [f"{row.title} ({table.label})" for table in report.papers for row, far in baselines(table) if not far]
     if close:
         networks = counted(len(close), "network")
-        found.append(f"Our cross-entropy is within a point of the paper's for {networks}: {', '.join(close)}.")
+        found.append(
+            f"Our {baselines_of(report.papers)} is within a point of the paper's for {networks}: {', '.join(close)}."
+        )
     return found
 
 
@@ -95,7 +98,7 @@ def difficult(report: Report) -> list[str]:
             found.append(f"{counted(dead, 'completed run')} of {table.label} ended at chance level.")
     far = [f"{row.title} ({table.label})" for table in report.papers for row, is_far in baselines(table) if is_far]
     if far:
-        found.append(f"Our cross-entropy is more than a point from the paper's for {', '.join(far)}.")
+        found.append(f"Our {baselines_of(report.papers)} is more than a point from the paper's for {', '.join(far)}.")
     found += peculiarities(report.records)
     asked = report.papers if report.on_paper else report.sections
     missing = sum(table.shown.planned_runs - table.shown.recorded_runs for table in asked)
@@ -142,8 +145,8 @@ def _methodology(report: Report) -> Iterator[str]:
         )
         yield ""
     yield (
-        "Every loss is trained with the same seeds as cross-entropy; differences are paired by seed, "
-        "with Student's t intervals over seeds only, and p-values are adjusted by "
+        f"Every loss is trained with the same seeds as {baselines_of(report.sections)}; differences are paired by "
+        "seed, with Student's t intervals over seeds only, and p-values are adjusted by "
         f"Holm's method over all cells of {report.family}. Accuracies are from the "
         f"{'last epoch' if report.metric == 'last' else 'best epoch, which is selected on the test set'}."
     )

@@ -65,7 +65,7 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class DeltaRow:
-    """The difference of a loss from cross-entropy.
+    """The difference of a loss from the baseline.
 
     ``answer`` is None if nothing comparable is printed, ``words`` the same with its qualification. ``p`` is of the
     effect, ``compatible`` says whether the paper's difference is, and ``small`` is the p of a difference that is
@@ -99,7 +99,7 @@ def accuracy_rows(table: Recorded) -> list[AccuracyRow]:
 
 
 def delta_rows(table: Recorded) -> list[DeltaRow]:
-    """Every cell that is compared with cross-entropy."""
+    """Every cell that is compared with the baseline."""
     rows = [_delta_row(table, *cell) for cell in product(table.table.rows, table.compared)]
     for field in ("paper", "ours", "n", "p", "small", "superiority"):
         _align(getattr(row, field) for row in rows)

@@ -19,7 +19,7 @@ from repro.analysis.runs import (
     count_runs,
     difference_points,
 )
-from repro.experiment.schema import BASELINE, Cell, Column, Row, Table
+from repro.experiment.schema import Cell, Column, Row, Table
 from repro.results import Found, RunRecord
 from repro.tables.compute_words import compute_text
 from repro.tables.configuration_words import configuration_lines
@@ -90,7 +90,7 @@ def assemble(
         overrides=table.overrides,
         comparable=table.comparable,
         published_as=builder.published_as,
-        columns=tuple(Heading(column.id, plain(column.title), column.id == BASELINE) for column in table.columns),
+        columns=tuple(Heading(column.id, plain(column.title), column.id == table.baseline) for column in table.columns),
         rows=rows_built,
         notes=(*builder.footnotes.notes(), *builder.general_notes(trained), *_compute_notes(sources)),
         left_out=builder.left_out,
@@ -201,13 +201,14 @@ class _Builder:
     def _cell(self, source: _Source, column: Column) -> AssembledCell:
         published = source.row.published.top1_percent if source.row.published and self.published_as else {}
         runs = source.runs.get(column.id, CellRuns())
-        ours, baseline = _sample(runs), _sample(source.runs.get(BASELINE, CellRuns()))
-        is_baseline = column.id == BASELINE
-        both_published = column.id in published and BASELINE in published and not is_baseline
+        against = self.table.baseline
+        ours, baseline = _sample(runs), _sample(source.runs.get(against, CellRuns()))
+        is_baseline = column.id == against
+        both_published = column.id in published and against in published and not is_baseline
         return AssembledCell(
             column=column.id,
             published=published.get(column.id),
-            published_delta=difference_points(published[column.id], published[BASELINE]) if both_published else None,
+            published_delta=difference_points(published[column.id], published[against]) if both_published else None,
             ours=ours,
             delta=ours.minus(baseline) if ours and baseline and not is_baseline else None,
             diverged_seeds=tuple(record.seed for record in runs.diverged),

@@ -309,7 +309,7 @@ def test_tables_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "key", "reason"),
     [
-        ("loss: ce", "loss: bias", "loss", "the baseline of every difference"),
+        ("loss: ce", "loss: bias", "loss", "is cross-entropy wherever it is named"),
         (
             "model: squeezenet",
             "model: squeezenet, options: {feature_point: before_norm}",

@@ -13,7 +13,7 @@ def holm(p: ArrayLike) -> Floats:
 
     Holm (1979), Scandinavian Journal of Statistics 6: the smallest times m, the next times m - 1, and so on, none below
     the one before it, none above 1. Rejecting where the result is under alpha keeps the chance of any false rejection
-    at alpha or less, whatever the dependence between cells (the columns of a row share their cross-entropy runs).
+    at alpha or less, whatever the dependence between cells (the columns of a row share the runs of their baseline).
     A cell that is NaN is not of the family, and stays NaN.
     """
     p = np.asarray(p, np.float64)

@@ -1,4 +1,4 @@
-"""A loss minus cross-entropy, with the spread of the runs estimated from all arms of the row.
+"""A loss minus its baseline, with the spread of the runs estimated from all arms of the row.
 
 A row is one network under several losses (its arms), each trained with the same seeds. The model is additive: the
 accuracy of an arm with a seed is the arm's mean, plus what the seed does to every arm (seed is a block), plus noise of
@@ -20,7 +20,7 @@ from repro.analysis.stats.estimates import LEAST_STD, MIN_SEEDS, Estimate, Float
 
 @dataclass(frozen=True)
 class Measured:
-    """A loss minus cross-entropy, three times, fields of one shape.
+    """A loss minus its baseline, three times, fields of one shape.
 
     ``pooled``: the mean difference, with the spread of all arms of the row; ``paired``: with that of its own
     differences alone. ``single``: where the difference of two further runs of different seeds will lie, as the paper's

@@ -15,7 +15,7 @@ so on). That keeps the chance of any false answer to one test in the family at a
 
 Cells of the family that are not followed (those of another table) count as never rejected: p = 1.
 
-A cell is measured at a look from its own and cross-entropy's seeds below it. Other arms of the row add to the estimate
+A cell is measured at a look from its own and its baseline's seeds below it. Other arms of the row add to the estimate
 of the spread with the seeds below the first look only: those every arm has, whatever was decided since.
 
 The argument is self-contained, and the tests simulate it; the ideas are not new. Sequential p-values are Liu and

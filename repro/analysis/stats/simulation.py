@@ -24,7 +24,7 @@ Rows = Sequence[Sequence[float]]  # the paper's deltas, row by row
 
 @dataclass(frozen=True)
 class Course:
-    """Mean seeds of each cell, row by row, and of each row's cross-entropy; the mean share of cells with an answer."""
+    """Mean seeds of each cell, row by row, and of each row's baseline; the mean share of cells with an answer."""
 
     cell_seeds: tuple[tuple[float, ...], ...]
     baseline_seeds: tuple[float, ...]
@@ -109,7 +109,7 @@ def blocks(paper_deltas: Rows, seeds: int, run_std: float, draws: int) -> Iterat
 
 
 def with_effects(noise: Sequence[Floats], paper_deltas: Rows, scale: float) -> list[Floats]:
-    """Rows whose true deltas are ``scale`` times the paper's; cross-entropy comes first."""
+    """Rows whose true deltas are ``scale`` times the paper's; the baseline comes first."""
     shifts = (scale * np.array([0.0, *row])[:, None] for row in paper_deltas)
     return [row + shift for row, shift in zip(noise, shifts, strict=True)]
 

@@ -24,7 +24,7 @@ from repro.cli.references import command_line
 from repro.cli.sweep.request import SweepRequest
 from repro.cli.sweep.steps import sweep_runs
 from repro.errors import UserError
-from repro.experiment.schema import BASELINE, Cell, Table
+from repro.experiment.schema import Cell, Table
 from repro.results.store import records_without_epochs
 from repro.sweep.cost.estimate import hours_in_records
 from repro.wording import counted, signed
@@ -132,12 +132,12 @@ def _show_cost(table: Table, assessment: Assessment, preregistration: Declaratio
     for cells in by_row.values():
         results = [assessment.cells[table.id, cell.row.id, cell.column.id] for cell in cells]
         deltas.append([result.paper_delta or 0.0 for result in results])
-    baselines = {cell.row.id: cell for cell in table.cells if cell.column.id == BASELINE}
+    baselines = {cell.row.id: cell for cell in table.cells if cell.column.id == table.baseline}
     tested = {(table.id, cell.row.id, cell.column.id) for cell in tested_cells(table)}
     others = [
         math.nan if cell.paper_delta is None else cell.paper_delta
         for key, cell in assessment.cells.items()
-        if key[2] != BASELINE and key not in tested and assessment.families[key[0]] == table.family
+        if key[2] != assessment.baselines[key[0]] and key not in tested and assessment.families[key[0]] == table.family
     ]
     rule = HALF_DELTA if preregistration.rule == "half_delta" else THREE_ANSWERS
     for scale, what in ((1.0, "the paper's"), (0.0, "zero")):
