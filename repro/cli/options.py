@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from repro.cli.references import complete_column, complete_row
 from repro.cli.tensorboard import require_tensorboard
 from repro.errors import UserError
 
@@ -38,6 +39,12 @@ Plugins = Annotated[
         callback=load_plugins,
         show_default=False,
     ),
+]
+Rows = Annotated[
+    str | None, typer.Option("--rows", metavar="A,B", help="Only these rows.", autocompletion=complete_row)
+]
+Columns = Annotated[
+    str | None, typer.Option("--columns", metavar="A,B", help="Only these columns.", autocompletion=complete_column)
 ]
 Metric = Annotated[
     str,
@@ -135,6 +142,15 @@ NodeData = Annotated[
     ),
 ]
 ADD_OR_LEAVE_OUT = "Add that, or leave the option out."
+
+
+def listed(option: str, text: str | None) -> list[str] | None:
+    """The parts of ``a,b``; None if the option was not given. Raises UserError if it names nothing."""
+    if text is None:
+        return None
+    if not (parts := [part.strip() for part in text.split(",") if part.strip()]):
+        raise UserError(f"{option} {text!r} is an empty list", hint=f"Such as {option} a,b; without it, all are taken.")
+    return parts
 
 
 def refuse_unused(context: typer.Context, *names: str, because: str, hint: str = "Leave it out.") -> None:

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from repro.cli.folders import RESULTS_DEFAULT, ResultsFolders, say_if_absent
-from repro.cli.options import CountImported, Metric, Output, Overwrite, Plugins, Settings, complete
+from repro.cli.options import (
+    Columns,
+    CountImported,
+    Metric,
+    Output,
+    Overwrite,
+    Plugins,
+    Rows,
+    Settings,
+    complete,
+    listed,
+)
 from repro.cli.references import tables_argument
 from repro.errors import UserError, nearest
 from repro.wording import shell_line
@@ -69,6 +80,8 @@ def table(
     metric: Metric = "last",
     output: Output = None,
     overwrite: Overwrite = False,
+    rows: Rows = None,
+    columns: Columns = None,
     results: ResultsFolders = [],  # noqa: B006 - its callback gives the default
     variants: Variants = None,
     verdicts: ShownVerdicts = None,
@@ -85,7 +98,7 @@ def table(
     from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unwritable
     from repro.cli.references import chosen_tables
     from repro.cli.terminal_table import drawn
-    from repro.tables import RENDERERS, SUFFIXES, gather
+    from repro.tables import RENDERERS, SUFFIXES, Part, gather
     from repro.tables import latex_format as latex
 
     to_people = format_name is None and output is None and on_terminal()
@@ -103,22 +116,21 @@ def table(
         verdicts=cast("Verdicts | None", verdicts),
         given=chosen,
         count_imported=count_imported,
+        part=Part(listed("--rows", rows), listed("--columns", columns)),
     )
     found = (_of_folders(asked, results, look) for asked in chosen)
     assembled = [replace(one, compact=compact, bold_best=bold_best) for one in found]
 
-    choices = {"--variants": variants, "--no-variants": variants is False, "--verdicts": verdicts}
-    choices |= {f"--{look}": asked for look, asked in looks.items()} | {"--count-imported": count_imported}
+    choices: dict[str, str | bool | None] = {"--rows": rows, "--columns": columns, "--verdicts": verdicts}
+    choices |= {"--variants": variants, "--no-variants": variants is False, "--count-imported": count_imported}
+    choices |= {f"--{look}": asked for look, asked in looks.items()}
     if to_people:
         terminal = console()
         terminal.print(drawn(assembled, terminal.width))
     else:
         render = partial(latex.render, siunitx=True) if siunitx else RENDERERS[format_name]
         deliver(render(assembled, _command(chosen, format_name, metric, choices, results)), output)
-    next_steps = _recorded(assembled, results)
-    if len(results) == 1:
-        next_steps = _next_steps(chosen, assembled, results[0], format_name)
-    for line in next_steps:
+    for line in _last_lines(chosen, assembled, results, format_name, _words_of_part(rows, columns)):
         say(line, stderr=True)
     fail_if_unread(unread(chain.from_iterable(shown.left_out for shown in assembled)))
 
@@ -151,8 +163,16 @@ def _command(
     return shell_line(["biasrepro", *words, *chain.from_iterable(("--results", str(folder)) for folder in folders)])
 
 
-def _recorded(assembled: Sequence[AssembledTable], folders: Sequence[Path]) -> list[str]:
-    """How much is recorded in several folders together."""
+def _last_lines(
+    chosen: Sequence[Table],
+    assembled: Sequence[AssembledTable],
+    folders: Sequence[Path],
+    format_name: str,
+    of_part: Sequence[str],
+) -> list[str]:
+    """How much is recorded, in one folder with the commands to run next, or in several together."""
+    if len(folders) == 1:
+        return _next_steps(chosen, assembled, folders[0], format_name, of_part)
     compare = shell_line(["biasrepro", "compare", *map(str, folders[:2])])
     lines = [f"{shown.id}: {shown.recorded_runs} runs recorded in {len(folders)} folders." for shown in assembled]
     return [*lines, f"Run by run: `{compare}`."]
@@ -179,6 +199,11 @@ def _refuse(format_name: str, metric: str, verdicts: str | None, looks: Mapping[
             raise UserError(f"{look} is for markdown, latex and html", where=f"--{look}", hint=hint)
 
 
+def _words_of_part(rows: str | None, columns: str | None) -> list[str]:
+    """The words of a command line that choose these rows and columns."""
+    return [word for option, ids in (("--rows", rows), ("--columns", columns)) if ids for word in (option, ids)]
+
+
 def on_terminal() -> bool:
     """Whether people read the output."""
     return sys.stdout.isatty()
@@ -194,7 +219,11 @@ def _runs_by_row(shown: AssembledTable) -> dict[str, list[int]]:
 
 
 def _next_steps(
-    chosen: Sequence[Table], assembled: Sequence[AssembledTable], results: Path, format_name: str
+    chosen: Sequence[Table],
+    assembled: Sequence[AssembledTable],
+    results: Path,
+    format_name: str,
+    of_part: Sequence[str],
 ) -> list[str]:
     """How much is recorded, and the commands to run next."""
     from repro.cli.advice import is_finished_part
@@ -208,7 +237,7 @@ def _next_steps(
         if not shown.left_out and is_finished_part(_runs_by_row(shown)):
             line += "; the rows without runs were never begun"
         elif shown.recorded_runs < shown.planned_runs:
-            rest = command_line("sweep", table.reference, "--seeds", str(table.seeds), results=results)
+            rest = command_line("sweep", table.reference, "--seeds", str(table.seeds), *of_part, results=results)
             line += f"; `{rest}` runs {'the rest' if shown.recorded_runs else 'them'}"
         lines.append(f"{line}.")
         if imported := sum(record.why == "imported" for record in shown.left_out):
@@ -226,6 +255,7 @@ def _next_steps(
         if len(siblings) > _MOST_SIBLINGS:
             lines.append(f"  and under {len(siblings) - _MOST_SIBLINGS} more, in {results}")
     if format_name != "latex" and all(shown.recorded_runs == shown.planned_runs for shown in assembled):
-        latex = command_line("table", *(table.reference for table in chosen), "-o", "tables.tex", results=results)
+        names = [table.reference for table in chosen]
+        latex = command_line("table", *names, *of_part, "-o", "tables.tex", results=results)
         lines.append(f"For a paper: `{latex}`.")
     return lines

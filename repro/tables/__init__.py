@@ -8,6 +8,7 @@ from repro.tables import csv_format, html_format, json_format, latex_format, mar
 from repro.tables.assemble import assemble
 from repro.tables.gather import gather, modified_siblings
 from repro.tables.labs import lab_names, side_by_side
+from repro.tables.part import Part
 from repro.tables.structure import VERDICTS, AssembledTable, Verdicts
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "SUFFIXES",
     "VERDICTS",
     "AssembledTable",
+    "Part",
     "Renderer",
     "Verdicts",
     "assemble",

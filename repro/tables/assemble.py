@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ from repro.tables.footnotes import (
     tally,
     variants_text,
 )
+from repro.tables.part import ALL, Part
 from repro.tables.structure import (
     AssembledCell,
     AssembledRow,
@@ -58,26 +60,29 @@ def assemble(
     show_variants: bool | None = None,
     lending: Mapping[str, Sequence[Cell]] | None = None,
     count_imported: bool = False,
+    part: Part = ALL,
 ) -> AssembledTable:
     """What ``table`` says, given every record file of it, of its ``variants`` and of tables that lend it runs.
 
     ``metric`` is the epoch reported: ``last``, or ``best``, which is selected on the test set. A variant's row stands
     under the row that it is beside: if it has any record (None), always (True) or never (False). ``lending``
-    and ``count_imported`` as for ``count_runs``.
+    and ``count_imported`` as for ``count_runs``. ``part`` are the rows and columns that are shown.
     """
     variants = variants if show_variants is not False else ()
     counted, unplaced = count_runs([table, *variants], found, metric, lending, count_imported=count_imported)
     beside = [_Source(variant, row, counted, variant=True) for variant in variants for row in variant.rows]
     beside = [source for source in beside if show_variants or source.found_any]
     sources = []
+    whole, table = table, part.of(table)
     for row in table.rows:
-        sources += [_Source(table, row, counted), *(source for source in beside if source.row.beside == row.id)]
+        own_row = _Source(table, row, counted)
+        sources += [own_row, *(source.under(table) for source in beside if source.row.beside == row.id)]
     builder = _Builder(table, sources, unplaced, metric)
     rows_built = tuple(builder.row(source) for source in sources)  # before the notes: marks are given on the way
     completed = [record for source in sources for record in source.completed]
     trained = [record for record in completed if record.imported is None]
     planned = range(table.seeds)
-    own = [runs for key, runs in counted.items() if key[0] == table.id]
+    own = [counted[table.id, cell.row.id, cell.column.id] for cell in table.cells]
     return AssembledTable(
         id=table.id,
         reference=table.reference,
@@ -91,6 +96,7 @@ def assemble(
         comparable=table.comparable,
         published_as=builder.published_as,
         columns=tuple(Heading(column.id, plain(column.title), column.id == table.baseline) for column in table.columns),
+        baseline=next(plain(column.title) for column in whole.columns if column.id == whole.baseline),
         rows=rows_built,
         notes=(*builder.footnotes.notes(), *builder.general_notes(trained), *_compute_notes(sources)),
         left_out=builder.left_out,
@@ -100,6 +106,7 @@ def assemble(
         devices=tally(record.provenance.device_name for record in trained),
         code_hashes=code_versions(trained),
         configuration=tuple(configuration_lines(completed or [_Planned.of(cell) for cell in table.cells])),
+        whole=len(table.cells) == len(whole.cells),
     )
 
 
@@ -126,6 +133,13 @@ class _Source:
     def __init__(self, table: Table, row: Row, counted: dict[CellKey, CellRuns], *, variant: bool = False) -> None:
         self.table, self.row, self.variant = table, row, variant
         self.runs = {column.id: counted[table.id, row.id, column.id] for column in table.columns}
+        self.baseline = counted.get((table.id, row.id, table.baseline), CellRuns())
+
+    def under(self, table: Table) -> _Source:
+        """The same row with the columns of ``table`` alone, beside whose row it stands."""
+        narrowed = copy(self)
+        narrowed.runs = {column.id: self.runs[column.id] for column in table.columns if column.id in self.runs}
+        return narrowed
 
     @property
     def found_any(self) -> bool:
@@ -202,7 +216,7 @@ class _Builder:
         published = source.row.published.top1_percent if source.row.published and self.published_as else {}
         runs = source.runs.get(column.id, CellRuns())
         against = self.table.baseline
-        ours, baseline = _sample(runs), _sample(source.runs.get(against, CellRuns()))
+        ours, baseline = _sample(runs), _sample(source.baseline)
         is_baseline = column.id == against
         both_published = column.id in published and against in published and not is_baseline
         return AssembledCell(

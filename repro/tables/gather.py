@@ -11,6 +11,7 @@ from repro.analysis.runs import Metric
 from repro.experiment.schema import Table
 from repro.tables.assemble import assemble
 from repro.tables.interim_notes import stopping_notes
+from repro.tables.part import ALL, Part
 from repro.tables.structure import AssembledTable, Verdicts
 from repro.tables.verdicts import with_verdicts
 
@@ -24,10 +25,12 @@ def gather(
     verdicts: Verdicts | None = None,
     given: Sequence[Table] = (),
     count_imported: bool = False,
+    part: Part = ALL,
 ) -> AssembledTable:
     """``table`` with every record of it under ``results``, and its variants as ``assemble`` shows them.
 
     ``given`` are the tables shown with it; ``count_imported`` asks for imported runs in every table.
+    Of a ``part``, the verdicts are those of the whole table.
     """
     variants = variants_of(table)
     judged = [*(family_of(table, given) if verdicts else [table]), *variants]
@@ -40,6 +43,7 @@ def gather(
         show_variants=show_variants,
         lending=evidence.lending,
         count_imported=count_imported,
+        part=part,
     )
     if verdicts is None:
         return shown

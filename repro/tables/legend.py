@@ -9,7 +9,7 @@ from repro.tables.structure import AssembledTable
 
 def legend(table: AssembledTable, *, usual_n: int | None = None, p_apart: bool = False) -> list[str]:
     """What the lines and numbers mean, a sentence or two each; arguments as for ``blocks``."""
-    baseline = next(plain(heading.title) for heading in table.columns if heading.baseline)
+    has_deltas = any(not heading.baseline for heading in table.columns)
     epoch = "at the last epoch" if table.metric == "last" else "at the best epoch, selected on the test set"
     over = "n seeds; a single run where n is not given"
     if usual_n:
@@ -18,7 +18,7 @@ def legend(table: AssembledTable, *, usual_n: int | None = None, p_apart: bool =
     lines = []
     if table.published_as and not table.compact:
         source = f"{plain(table.source)}; " if table.source else ""
-        lines.append(f"{table.published_as}: {source}in parentheses the difference from {baseline}.")
+        lines.append(f"{table.published_as}: {source}in parentheses the difference from {table.baseline}.")
         closing = "Parameters: as printed; in our line, counted on the trained network. "
         closing += f"{MISSING}: not printed or no completed run."
     ours = "Our" if table.compact else "ours:"
@@ -26,18 +26,19 @@ def legend(table: AssembledTable, *, usual_n: int | None = None, p_apart: bool =
         lines.append(f"{', '.join(table.labs)}: the results folders, each with lines of its own.")
         ours = "In each:"
     lines.append(f"{ours} top-1 accuracy {epoch}, mean ± sample standard deviation over {over}.")
-    if len(table.columns) > 1 and table.compact:
-        lines.append(f"In parentheses: ours minus our {baseline}, mean over the seeds common to both.")
-    elif len(table.columns) > 1:
+    if has_deltas and table.compact:
+        lines.append(f"In parentheses: ours minus our {table.baseline}, mean over the seeds common to both.")
+    elif has_deltas:
         over = "mean ± sample standard deviation over the seeds common to both"
-        lines.append(f"{DELTA}: ours minus our {baseline}, {over}.")
+        lines.append(f"{DELTA}: ours minus our {table.baseline}, {over}.")
     if table.bold_best:
         lines.append("Bold: the highest accuracy of its line, whether significant or not.")
     return [*lines, *_verdict_legend(table, p_apart=p_apart), closing]
 
 
 def _verdict_legend(table: AssembledTable, *, p_apart: bool) -> list[str]:
-    test = "two-sided paired t-test, Holm-adjusted over the differences in this table"
+    where = "in this table" if table.whole else "in the whole table"
+    test = f"two-sided paired t-test, Holm-adjusted over the differences {where}"
     if table.verdicts == "stars":
         if not _nothing_printed(table):
             test = (

@@ -139,7 +139,9 @@ class AssembledTable:
     diverged and borrowed ones included. ``devices`` and ``code_hashes`` say how many of the runs in the means came from
     which. ``configuration`` is theirs in words, heading and text (without runs, that of the planned ones). ``verdicts``
     is how judgements are shown, if at all; ``compact`` asks for a single line a model, ``bold_best`` for the best
-    accuracy of each line in bold. ``labs`` are the results folders that it shows side by side, if several.
+    accuracy of each line in bold. ``labs`` are the results folders that it shows side by side, if several. ``baseline``
+    is the title of the column that deltas are taken against, which need not be among ``columns``; ``whole`` is false if
+    not all rows and columns are shown.
     """
 
     id: str
@@ -154,6 +156,7 @@ class AssembledTable:
     comparable: bool
     published_as: str | None
     columns: tuple[Heading, ...]
+    baseline: str
     rows: tuple[AssembledRow, ...]
     notes: tuple[Note, ...]
     left_out: tuple[LeftOut, ...]
@@ -167,3 +170,4 @@ class AssembledTable:
     compact: bool = False
     bold_best: bool = False
     labs: tuple[str, ...] = ()
+    whole: bool = True

@@ -9,7 +9,8 @@ from functools import partial
 
 from repro import machine
 from repro.cli.console import say, size
-from repro.cli.sweep.request import MOST_JOBS_PER_GPU, SweepRequest, listed, parse_jobs_per_gpu
+from repro.cli.options import listed
+from repro.cli.sweep.request import MOST_JOBS_PER_GPU, SweepRequest, parse_jobs_per_gpu
 from repro.errors import UserError
 from repro.experiment.schema import Run
 from repro.sweep.cost import gpu_sharing

@@ -17,16 +17,18 @@ from repro.cli.options import (
     ADD_OR_LEAVE_OUT,
     AllowChanged,
     Anonymous,
+    Columns,
     Deterministic,
     KeepWeights,
     NodeData,
     Plugins,
+    Rows,
     Settings,
     TensorBoard,
     Threads,
     complete,
 )
-from repro.cli.references import complete_column, complete_row, complete_table, declared, with_settings
+from repro.cli.references import complete_table, declared, with_settings
 from repro.errors import UserError
 from repro.sweep.backends import THIS_MACHINE, Backend, Option, Reservation, backends, require_installed
 from repro.wording import shell_line
@@ -60,8 +62,8 @@ class SweepRequest:
     seeds: Annotated[
         str | None, typer.Option(help="How many (5 is 0 to 4), or which: 0,3,7 or 5-9. Default: the table's.")
     ] = None
-    rows: Annotated[str | None, typer.Option(help="Only these rows: a,b.", autocompletion=complete_row)] = None
-    columns: Annotated[str | None, typer.Option(help="Only these columns: a,b.", autocompletion=complete_column)] = None
+    rows: Rows = None
+    columns: Columns = None
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto: the GPUs if there are any, else the CPU.")
     ] = "auto"
@@ -238,15 +240,6 @@ def as_command(run: Callable[[typer.Context, SweepRequest], None]) -> Callable[.
     command.__annotations__ = types
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
-
-
-def listed(option: str, text: str | None) -> list[str] | None:
-    """The parts of ``a,b``; None if the option was not given. Raises UserError if it names nothing."""
-    if text is None:
-        return None
-    if not (parts := [part.strip() for part in text.split(",") if part.strip()]):
-        raise UserError(f"{option} {text!r} is an empty list", hint=f"Such as {option} a,b; without it, all are taken.")
-    return parts
 
 
 def parse_jobs_per_gpu(text: str) -> int | None:

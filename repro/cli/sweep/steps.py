@@ -10,10 +10,11 @@ from pathlib import Path
 from repro.analysis.evidence import lending_cells
 from repro.cli.console import say
 from repro.cli.folders import say_if_absent
+from repro.cli.options import listed
 from repro.cli.preflight import make_data_ready, require_known, require_space, require_writable
 from repro.cli.references import command_line
 from repro.cli.sweep.placement import choose_local_slots
-from repro.cli.sweep.request import SweepRequest, listed
+from repro.cli.sweep.request import SweepRequest
 from repro.cli.sweep.view import say_summary, shown
 from repro.experiment.schema import Run
 from repro.interruption import StopRequests
