@@ -18,8 +18,8 @@ PACKAGE = Path(repro.__file__).parent
 LAYERS = (
     *("errors", "progress", "interruption", "environment", "machine", "wording"),
     *("experiment", "results", "analysis", "tables", "figures", "report"),
-    *("data", "losses", "models", "engine", "bench"),
-    *("api", "plugin_files"),
+    *("data", "losses", "models", "engine"),
+    *("api", "plugin_files", "bench"),
     *("sweep", "cli", "__main__"),
 )
 # What may be imported without PyTorch: whatever answers without training, the command line first of all.

@@ -13,8 +13,9 @@ from repro.bench.compare import ArmResult, compare, measure_bound, ratio, whole_
 from repro.bench.configurations import Setting, with_execution
 from repro.engine.device import choose_device
 from repro.engine.provenance import machine_facts
-from repro.experiment.catalog import network
+from repro.experiment.catalog import network, require_builder
 from repro.experiment.config import find_table
+from repro.experiment.plugins import PLUGINS
 from repro.experiment.schema import Cell, Execution, Run
 
 _TABLE_OF_SIZE = {32: "table2", 64: "table1"}
@@ -56,6 +57,7 @@ def benchmark(
         "bound": bound,
         "models": {},
     }
+    plugins = tuple(str(plugin.file) for plugin in PLUGINS.values())
     for model, cell in zip(models, cells, strict=True):
         settings = [
             Setting(
@@ -65,6 +67,7 @@ def benchmark(
                 threads=options.threads,
                 workers=options.workers,
                 images=options.batches * options.batch_size,
+                plugins=plugins,
             )
             for arm in options.arms
         ]
@@ -79,10 +82,10 @@ def benchmark(
 
 def cell_of(model: str, options: Options) -> Cell:
     """The cell whose steps are timed: ``model`` in the recipe of the table with such images, with the bias loss."""
-    network(model)
+    require_builder(network(model))
     table = find_table(f"{_TABLE_OF_SIZE[options.image_size]}+recipe.batch_size={options.batch_size}")
     execution = Execution(recompute=options.recompute)
-    row = table.rows[0].model_copy(update={"model": model, "id": model, "published": None, "execution": execution})
+    row = table.rows[0].model_copy(update={"model": model, "id": "measured", "published": None, "execution": execution})
     return table.cell(row, table.proposed)
 
 

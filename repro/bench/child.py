@@ -12,9 +12,11 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from repro.bench.configurations import Setting
+from repro.plugin_files import load_plugins
 
 _KIB = 1024
 
@@ -34,6 +36,7 @@ def main() -> None:
         answer(**_bound(request["device"], request["precision"], request["threads"]))
         return
     setting = Setting.from_json(request["setting"])
+    load_plugins(map(Path, setting.plugins))
     began = time.perf_counter()
     from repro.bench.loops import Loop
 

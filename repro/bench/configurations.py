@@ -33,7 +33,10 @@ _ONLY_ON = {"memory": "cpu", "graph": "cuda"}
 
 @dataclass(frozen=True)
 class Setting:
-    """One arm for one network: ``run`` in epochs of ``images`` images; ``workers`` are the plain loop's processes."""
+    """One arm for one network: ``run`` in epochs of ``images`` images; ``workers`` are the plain loop's processes.
+
+    ``plugins`` are the files that its process loads.
+    """
 
     arm: str
     run: Run
@@ -41,6 +44,7 @@ class Setting:
     threads: int
     workers: int
     images: int
+    plugins: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for another process."""

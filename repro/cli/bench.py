@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repro.cli.options import Device, Overwrite, Threads, refuse_unused
+from repro.cli.options import Device, Overwrite, Plugins, Threads, complete, complete_list, output_option, refuse_unused
 from repro.cli.references import complete_network
 from repro.errors import UserError
 from repro.experiment.catalog import Precision
@@ -16,6 +16,14 @@ from repro.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+
+def complete_arms(incomplete: str) -> list[str]:
+    """The arms that follow what is typed of a list."""
+    from repro.bench.configurations import ARMS
+
+    return complete_list(*ARMS)(incomplete)
+
 
 Models = Annotated[
     list[str] | None,
@@ -25,6 +33,7 @@ Arms = Annotated[
     str | None,
     typer.Option(
         metavar="A,B",
+        autocompletion=complete_arms,
         help="Arms to compare, of plain, resident, augment, memory, graph, format, compile, deterministic. Default: "
         "all but the last two.",
     ),
@@ -32,16 +41,21 @@ Arms = Annotated[
 Batches = Annotated[
     int | None, typer.Option(min=1, max=100_000, help="Full batches in an epoch. Default: 20 on a CPU, 390 on a GPU.")
 ]
-ImageSize = Annotated[int, typer.Option(min=32, max=64, help="32 (recipe and classes of Table 2) or 64 (of Table 1).")]
+ImageSize = Annotated[
+    int,
+    typer.Option(
+        min=32,
+        max=64,
+        autocompletion=complete("32", "64"),
+        help="32 (recipe and classes of Table 2) or 64 (of Table 1).",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(min=0, max=256, help="Data loader processes of the plain loop. Default: one per core, at most 8."),
 ]
 PrecisionOption = Annotated[Precision, typer.Option(help="Precision of format and the arms after it.")]
 Recompute = Annotated[bool, typer.Option("--recompute", help="DenseNets: recompute activations (execution.recompute).")]
-Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Write the record as JSON, each round.", dir_okay=False)
-]
 
 
 def bench(
@@ -57,7 +71,8 @@ def bench(
     workers: Workers = None,
     precision: PrecisionOption = "fp32",
     recompute: Recompute = False,
-    output: Output = None,
+    plugin: Plugins = None,
+    output: Annotated[Path | None, output_option("nowhere")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare our training with a standard PyTorch training loop: same network, weights, images and batch size.

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from repro.cli.folders import recorded_argument
-from repro.cli.options import Output, Overwrite
+from repro.cli.options import Output, Overwrite, format_option
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 from repro.wording import shell_line
@@ -30,16 +30,7 @@ def compare_folders(
     second: Annotated[Path, _folder("B")],
     tables: Annotated[list[str] | None, tables_argument("every table with records")] = None,
     output: Output = None,
-    format_name: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="text|markdown|json",
-            help="By default what the output's name ends in, else text.",
-            show_default=False,
-        ),
-    ] = None,
+    format_name: Annotated[str | None, format_option("text", "markdown", "json", default="text")] = None,
     overwrite: Overwrite = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name every run, not the first ten.")] = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repro.cli.options import Output, Overwrite, Settings, refuse_unused
+from repro.cli.options import Output, Overwrite, Plugins, Settings, refuse_unused
 from repro.cli.references import complete_cell
 from repro.errors import UserError
 
@@ -31,6 +31,7 @@ def config(
     output: Output = None,
     overwrite: Overwrite = False,
     settings: Settings = None,
+    plugin: Plugins = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of experiment files instead, for editors.")
     ] = False,

@@ -41,22 +41,20 @@ class _Recorded:
 def evaluate(
     context: typer.Context,
     target: Target,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Which run of the cell.")] = 0,
+    seed: options.Seed = 0,
     device: options.Device = "auto",
     settings: options.Settings = None,
     deterministic: options.Deterministic = False,
     plugin: options.Plugins = None,
     results: folders.Results = folders.RESULTS_DEFAULT,
     root: folders.Root = folders.ROOT_DEFAULT,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads. Default: as recorded on a CPU."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with exact numbers.")] = False,
+    threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Evaluate the weights of a run that kept them (train --keep-weights) on its test images.
 
-    Exit code 1 if top-1 or top-5 is not that of the record.
+    On a CPU it uses as many threads as are recorded, unless --threads is given. Exit code 1 if top-1 or top-5 is not
+    that of the record.
     """
     found = _from_file(context, target) if _is_file(target) else None
     if found is None:

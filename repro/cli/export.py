@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
-from repro.cli.options import Output, Overwrite, Plugins, complete, refuse_unused
+from repro.cli.options import Output, Overwrite, Plugins, complete, format_option, refuse_unused
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 
@@ -24,14 +24,7 @@ def export(
     output: Output = None,
     format_name: Annotated[
         str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="csv|parquet|schema",
-            autocompletion=complete("csv", "parquet", "schema"),
-            help="By default what the output's name ends in, else csv. schema: the JSON Schema of the records.",
-            show_default=False,
-        ),
+        format_option("csv", "parquet", "schema", default="csv", more=" schema: the JSON Schema of the records."),
     ] = None,
     level: Annotated[
         str,

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from repro.cli.options import Plugins
+from repro.cli.options import AsJson, Plugins
+from repro.cli.references import complete_network
 from repro.errors import UserError
 
 # As the tables build them: classes and image size in pixels of CIFAR-100 and of Tiny ImageNet.
@@ -20,6 +21,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="NETWORK",
+        autocompletion=complete_network,
         help="Only these, such as torchvision/mobilenet_v3_small: any classification network of torchvision. Shows the "
         "module whose output are the features. Without one: the networks of biasrepro.",
         show_default=False,
@@ -39,7 +41,7 @@ def models(
     image_size: ImageSize = None,
     features: Features = None,
     plugin: Plugins = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with exact counts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the networks: parameters, multiply-accumulates, feature shape, and the parameters that the paper prints."""
     if names:

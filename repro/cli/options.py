@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from repro.cli.references import complete_column, complete_row
+from repro.cli.references import complete_column, complete_row, complete_setting
 from repro.cli.tensorboard import require_tensorboard
 from repro.errors import UserError
 
@@ -18,6 +18,33 @@ ProgressStyle = Literal["auto", "rich", "plain", "json"]
 def complete(*words: str) -> Callable[[str], list[str]]:
     """A completion for the shell: those of ``words`` that begin with what is typed."""
     return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+def complete_list(*words: str) -> Callable[[str], list[str]]:
+    """A completion for a list ``a,b``: those of ``words`` that its last part begins and that it does not have."""
+
+    def completed(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{word}" for word in words if word.startswith(last) and word not in before.split(",")]
+
+    return completed
+
+
+def format_option(*names: str, default: str, more: str = "") -> Any:
+    """The option ``--format`` of a command that writes these formats; ``more`` is said of them in its help."""
+    return typer.Option(
+        "--format",
+        "-f",
+        metavar="|".join(names),
+        autocompletion=complete(*names),
+        help=f"By default what the output's name ends in, else {default}.{more}",
+        show_default=False,
+    )
+
+
+def output_option(default: str = "the terminal") -> Any:
+    """The option ``--output``; ``default`` says where the output goes without it."""
+    return typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default=default)
 
 
 def load_plugins(context: typer.Context, files: list[Path] | None) -> list[Path] | None:
@@ -62,15 +89,14 @@ CountImported = Annotated[
         help="Count runs that were trained elsewhere and imported in every table. A study counts them anyway.",
     ),
 ]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="the terminal")
-]
+Output = Annotated[Path | None, output_option()]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file even if it is of another kind.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
+        autocompletion=complete_setting,
         help="Override a setting, such as recipe.epochs=2; such runs are stored separately. May be repeated.",
     ),
 ]
@@ -92,11 +118,22 @@ def refuse_apples_gpu(device: str) -> str:
 
 
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda (AMD's GPUs too), or cuda:N.", callback=refuse_apples_gpu)
+    str,
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda (AMD's GPUs too), or cuda:N.",
+        callback=refuse_apples_gpu,
+        autocompletion=complete("auto", "cpu", "cuda"),
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads for each run.")
 ]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", min=0, max=2**32 - 1, metavar="N", help="Which run: it determines every random draw."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, with exact numbers.")]
 AllowChanged = Annotated[
     bool,
     typer.Option(

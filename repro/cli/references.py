@@ -137,6 +137,13 @@ def complete_network(incomplete: str) -> list[str]:
     return [name for name in NETWORKS if name.startswith(incomplete)]
 
 
+def complete_setting(incomplete: str) -> list[str]:
+    """The keys of ``--set`` that begin with ``incomplete``, each with its ``=``."""
+    from repro.experiment.overrides import settable_keys
+
+    return [f"{key}=" for key in settable_keys() if key.startswith(incomplete)]
+
+
 def complete_data_set(incomplete: str) -> list[str]:
     """The data sets that begin with ``incomplete``."""
     from repro.experiment.catalog import DATASETS

@@ -7,10 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import typer
-
 from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
-from repro.cli.options import CountImported, Metric, Overwrite, Plugins, Settings, complete
+from repro.cli.options import CountImported, Metric, Overwrite, Plugins, Settings, format_option, output_option
 from repro.cli.references import tables_argument
 from repro.errors import UserError
 from repro.experiment.plugins import plugin_options
@@ -25,20 +23,8 @@ if TYPE_CHECKING:
 
 def report(
     tables: Annotated[list[str] | None, tables_argument("the paper's tables, and every other that has records")] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default="report.html, or the terminal"),
-    ] = None,
-    format_name: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="html|markdown",
-            help="By default what the output's name ends in, else html.",
-            autocompletion=complete("html", "markdown"),
-        ),
-    ] = None,
+    output: Annotated[Path | None, output_option("report.html, or the terminal")] = None,
+    format_name: Annotated[str | None, format_option("html", "markdown", default="html")] = None,
     metric: Metric = "last",
     overwrite: Overwrite = False,
     results: Results = RESULTS_DEFAULT,

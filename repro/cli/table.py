@@ -23,6 +23,7 @@ from repro.cli.options import (
     Rows,
     Settings,
     complete,
+    format_option,
     listed,
 )
 from repro.cli.references import tables_argument
@@ -40,15 +41,7 @@ _OF_NUMBERS = ("csv", "json")  # every figure has a place of its own there, and 
 Names = Annotated[list[str] | None, tables_argument("every table of the paper")]
 Format = Annotated[
     str | None,
-    typer.Option(
-        "--format",
-        "-f",
-        metavar="FORMAT",
-        autocompletion=complete("markdown", "latex", "csv", "json", "html"),
-        help="markdown, latex, csv, json or html. By default what the output's name ends in; else markdown, and on a "
-        "terminal a drawn table.",
-        show_default=False,
-    ),
+    format_option(*("markdown", "latex", "csv", "json", "html"), default="markdown, and on a terminal a drawn table"),
 ]
 Variants = Annotated[
     bool | None,

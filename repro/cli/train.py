@@ -31,7 +31,6 @@ Target = Annotated[
         autocompletion=complete_cell,
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Determines every random draw.")]
 Display = Annotated[options.ProgressStyle, typer.Option(help="json: one message a line, for programs.")]
 StopAtEof = Annotated[
     bool,
@@ -42,7 +41,7 @@ StopAtEof = Annotated[
 def train(
     context: typer.Context,
     target: Target = "demo",
-    seed: Seed = 0,
+    seed: options.Seed = 0,
     device: options.Device = "auto",
     settings: options.Settings = None,
     deterministic: options.Deterministic = False,

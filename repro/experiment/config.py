@@ -10,7 +10,6 @@ Such a reference finds a table. Its results folder is named by the table's ``id`
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,19 +18,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from repro.errors import ConfigError, UserError, nearest
 from repro.experiment.catalog import network, networks_with
 from repro.experiment.dataset_problems import dataset_problems
-from repro.experiment.diagnosis import Problem, describe, key_model, problems_of
+from repro.experiment.diagnosis import Problem, describe, problems_of
+from repro.experiment.overrides import with_overrides
 from repro.experiment.papers import PAPERS
-from repro.experiment.recipe_checks import leave_out_idle_keys, recipe_problems, recipe_warnings
+from repro.experiment.recipe_checks import recipe_problems, recipe_warnings
 from repro.experiment.schema import BASELINE, Cell, ModelOptions, Run, Table
 from repro.experiment.strict_yaml import Document, parse, quoted, read_text
-
-# The sections that `--set` may change. Rows and columns are lists: to change those, write your own table.
-OVERRIDABLE = ("dataset", "recipe", "weighting", "execution")
 
 MOST_RUNS = 100_000  # of a table, and of a sweep
 _LONGEST_ID = 200  # characters; file systems take names of 255 bytes
@@ -99,7 +96,7 @@ def _checked(path: str, text: str, overrides: tuple[str, ...]) -> tuple[Table, s
     for key in ("origin", "overrides"):  # fields of the model, not keys of the file
         if key in document.data:
             raise ConfigError(f"unknown key '{key}'", where=document.locate((key,), key=True))
-    data, applied = _with_overrides(document.data, overrides)
+    data, applied = with_overrides(document.data, overrides)
     try:
         table = Table.model_validate({**data, "origin": _origin(path), "overrides": tuple(sorted(applied.items()))})
     except ValidationError as error:
@@ -166,54 +163,6 @@ def _origin(path: str) -> str:
     """How a user refers to the file at ``path``: by name if it is a built-in experiment."""
     name = Path(path).stem
     return name if name in builtin_names() and Path(path) == builtin_folder() / f"{name}.yaml" else path
-
-
-def _with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The file's data with the overrides applied, and the overrides by key; of two for one key, the last one counts."""
-    data = copy.deepcopy(data)
-    applied: dict[str, Any] = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise ConfigError(
-                f"{quoted(text)} is not an override", hint="Write --set key=value, such as recipe.epochs=2."
-            )
-        parts = key.split(".")
-        _require_overridable(key, parts)
-        place: Any = data
-        for part in parts[:-1]:
-            place = place.setdefault(part, {}) if isinstance(place, dict) else None
-        applied[key] = parse(value, source=f"--set {key}").data
-        if isinstance(place, dict):  # else the file is wrong there, and the validation says so
-            place[parts[-1]] = applied[key]
-    if isinstance(data.get("recipe"), dict):
-        leave_out_idle_keys(data["recipe"], [key.removeprefix("recipe.") for key in applied])
-    return data, applied
-
-
-def _require_overridable(key: str, parts: list[str]) -> None:
-    """Raise ConfigError unless ``key`` names a single value in a section that may be overridden."""
-    where = f"--set {key if len(key) <= 80 else key[:77] + '...'}"
-    if parts[0] not in OVERRIDABLE:
-        raise ConfigError(
-            f"{quoted(parts[0])} cannot be set from the command line",
-            where=where,
-            hint=f"{nearest(parts[0], OVERRIDABLE)} To change rows or columns, write your own YAML file.",
-        )
-    if key == "dataset.path":
-        hint = "Edit the file: a path is in no hash, so recorded runs stay valid."
-        raise ConfigError("'dataset.path' cannot be set from the command line", where=where, hint=hint)
-    model: type[BaseModel] | None = Table
-    for depth, part in enumerate(parts):
-        if model is None:
-            raise ConfigError(f"'{'.'.join(parts[:depth])}' is a value, without keys", where=where)
-        if part not in model.model_fields:
-            raise ConfigError(f"unknown key {quoted(part)}", where=where, hint=nearest(part, model.model_fields))
-        model = key_model(model, part)
-    if model is not None:
-        keys = ", ".join(f"{key}.{name}" for name in model.model_fields)
-        raise ConfigError(f"'{key}' is a group of keys", where=where, hint=f"Set them one by one: {keys}.")
 
 
 def _settled(table: Table, data: dict[str, Any]) -> Table:

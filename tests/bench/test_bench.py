@@ -21,10 +21,19 @@ from repro.bench.configurations import ARMS, Setting, choose_arms, keeps_memory,
 from repro.bench.loops import Loop
 from repro.bench.plain import PlainLoop
 from repro.data.dataset import random_dataset
-from repro.errors import RunFailure, UserError
+from repro.errors import ConfigError, RunFailure, UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.models.describe import describe_model
+
+PLUGIN = """\
+from torch import nn
+from repro.api import network
+
+@network(features="0")
+def tiny(num_classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+"""
 
 
 def options(**changed: object) -> Options:
@@ -134,6 +143,23 @@ def test_an_unknown_network_is_named_with_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown network 'squeeznet'") as raised:
         cell_of("squeeznet", options())
     assert "squeezenet" in str(raised.value)
+
+
+def test_a_network_of_a_plugin_that_is_not_loaded_is_named_before_anything_is_measured() -> None:
+    with pytest.raises(ConfigError) as refused:
+        cell_of("my_study/tinynet", options())
+    assert refused.value.hint == "Give its file: --plugin my_study.py"
+
+
+@pytest.mark.slow
+def test_a_network_of_a_plugin_is_compared(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    words = ["bench", "mine/tiny", "--plugin", "mine.py", "--device", "cpu", "--arms", "plain,augment", "--rounds", "1"]
+    words += ["--batches", "1", "--batch-size", "4", "--workers", "0", "-o", "record.json"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run([sys.executable, "-m", "repro", *words], cwd=tmp_path, env=environment, check=True)
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert set(record["models"]["mine/tiny"]["arms"]) == {"plain", "augment"}
 
 
 def test_the_setting_crosses_to_another_process() -> None:
