@@ -33,7 +33,10 @@ class Spread(NamedTuple):
 
 
 def draw(tables: Sequence[Recorded]) -> Drawing:
-    """A panel for each loss of each table: mean, ± one standard deviation, and the range from least to greatest."""
+    """A panel for each loss of each table: the mean and the range from least to greatest.
+
+    The weights are skewed, so a standard deviation on either side would reach beyond the least of them.
+    """
     panels = [(table, column, _completed(table, column)) for table in tables for column in _weighting(table)]
     heights = [_PANEL_INCHES if has_epochs(runs) else _EMPTY_INCHES for _, _, runs in panels]
     figure = new_figure(COLUMN_INCHES, sum(heights) + _EMPTY_INCHES)
@@ -50,14 +53,12 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         else:
             say_missing(axes, f"No runs recorded for {title}.")
     if drawn:
-        dark = "± one standard deviation, cut off at the minimum and the maximum"
-        add_note(figure, [f"Line: mean. Light: minimum to maximum. Dark: {dark}."])
+        add_note(figure, ["Line: mean. Band: minimum to maximum."])
     headings = " ".join(table.heading for table in tables)
     return Drawing(
         figure,
-        f"{headings} The weights z over training, by loss, over all networks and seeds: mean (line), ± one standard "
-        "deviation, cut off at the minimum and the maximum (dark band), minimum to maximum (light band). Under "
-        "cross-entropy every weight is 1 (thin line).",
+        f"{headings} The weights z over training, by loss, over all networks and seeds: mean (line), minimum to "
+        "maximum (band). Under cross-entropy every weight is 1 (thin line).",
         tuple(drawn),
         empty=not drawn,
     )
@@ -89,12 +90,9 @@ def _completed(table: Recorded, column: Column) -> list[RunRecord]:
 def _panel(axes: Axes, table: Recorded, column: Column, records: Sequence[RunRecord]) -> Panel:
     look = series_of(table.table.columns)[column.id]
     spreads = spread_by_epoch(records)
-    epochs, means, stds, lows, highs = np.array(spreads).T
+    epochs, means, _, lows, highs = np.array(spreads).T
     axes.axhline(1, color=MUTED, linewidth=0.5)
-    axes.fill_between(epochs, lows, highs, color=look.colour, alpha=0.14, linewidth=0)
-    # Weights are skewed: a standard deviation reaches beyond the least of them.
-    near_low, near_high = np.maximum(means - stds, lows), np.minimum(means + stds, highs)
-    axes.fill_between(epochs, near_low, near_high, color=look.colour, alpha=0.28, linewidth=0)
+    axes.fill_between(epochs, lows, highs, color=look.colour, alpha=0.2, linewidth=0)
     axes.plot(epochs, means, color=look.colour, marker=look.marker if len(epochs) == 1 else None, markersize=3)
     axes.set(xlabel="epoch", ylabel="weight z")
     axes.margins(x=0.01)

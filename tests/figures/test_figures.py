@@ -88,7 +88,7 @@ def test_bands_are_named_where_there_are_any(
 ) -> None:
     assert "Band: lowest to highest seed" in texts_of("curves", recorded_of("demo", range(2)))
     assert "Band:" not in texts_of("curves", recorded_of("demo", [0]))
-    assert "standard deviation, cut off" in " ".join(texts_of("weights", recorded_of("demo", [0])).split("\n"))
+    assert "Band: minimum to maximum" in " ".join(texts_of("weights", recorded_of("demo", [0])).split("\n"))
 
 
 def test_curves_name_the_losses_and_the_networks_without_runs(
