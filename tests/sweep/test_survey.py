@@ -67,12 +67,12 @@ def test_a_diverged_record_says_why(folder: RunFolder, run: Run, finish: Callabl
 def test_a_record_of_another_configuration_names_every_difference(
     folder: RunFolder, run: Run, finish: Callable[..., None]
 ) -> None:
-    other = selected_runs(find_table("demo+recipe.batch_size=32+recipe.epochs=2"), (0,))[0]
+    other = selected_runs(find_table("demo+recipe.batch_size=64+recipe.epochs=2"), (0,))[0]
     finish(run, configuration=other.configuration(), configuration_hash=other.hash)
     state = state_of(folder, run)
     assert (state.stage, state.detail) == (
         Stage.FOREIGN,
-        f"recipe.batch_size is 32 there, 128 here; recipe.epochs is 2 there, {find_table('demo').recipe.epochs} here",
+        f"recipe.batch_size is 64 there, 32 here; recipe.epochs is 2 there, {find_table('demo').recipe.epochs} here",
     )
 
 
