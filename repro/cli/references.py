@@ -26,12 +26,18 @@ def with_settings(table: str, settings: Sequence[str]) -> str:
     """The reference of ``table`` with ``--set`` texts applied: ``table2+recipe.epochs=2``."""
     for setting in settings:
         if not _SETTING.fullmatch(setting):
-            raise ConfigError(
-                f"'{setting}' is not a setting",
-                where="--set",
-                hint="Write KEY=VALUE with a key in dataset, recipe, weighting or execution, such as recipe.epochs=2.",
-            )
+            hint = "Write KEY=VALUE with a key in dataset, recipe, weighting or execution, such as recipe.epochs=2."
+            raise ConfigError(f"'{setting}' is not a setting", where="--set", hint=_meant(setting) or hint)
     return "+".join([table, *settings])
+
+
+def _meant(setting: str) -> str | None:
+    """The setting that one without its section may mean: ``recipe.epochs=2`` for ``epochs=2``."""
+    from repro.experiment.overrides import settable_keys
+
+    name, _, value = setting.partition("=")
+    meant = [key for key in settable_keys() if value and key.endswith(f".{name}")]
+    return f"Did you mean '{meant[0]}={value}'?" if meant else None
 
 
 def declared(settings: Sequence[str] | None, *, deterministic: bool) -> list[str]:

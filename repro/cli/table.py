@@ -33,7 +33,7 @@ from repro.wording import shell_line
 if TYPE_CHECKING:
     from repro.analysis import runs
     from repro.experiment.schema import Table
-    from repro.tables import AssembledTable, Verdicts
+    from repro.tables import AssembledTable, Part, Verdicts
 
 _MOST_SIBLINGS = 3
 _OF_NUMBERS = ("csv", "json")  # every figure has a place of its own there, and no look
@@ -91,7 +91,7 @@ def table(
     from repro.cli.output import deliver, fail_if_unread, format_of, refuse_unwritable
     from repro.cli.references import chosen_tables
     from repro.cli.terminal_table import drawn
-    from repro.tables import RENDERERS, SUFFIXES, Part, gather
+    from repro.tables import RENDERERS, SUFFIXES, gather
     from repro.tables import latex_format as latex
 
     to_people = format_name is None and output is None and on_terminal()
@@ -101,6 +101,7 @@ def table(
     if output:
         refuse_unwritable(output, format_name, overwrite=overwrite)
     chosen = chosen_tables(names or [], settings or [])
+    part = _part_of(chosen, rows, columns)
     say_if_absent(results[0])
     look = partial(
         gather,
@@ -109,7 +110,7 @@ def table(
         verdicts=cast("Verdicts | None", verdicts),
         given=chosen,
         count_imported=count_imported,
-        part=Part(listed("--rows", rows), listed("--columns", columns)),
+        part=part,
     )
     found = (_of_folders(asked, results, look) for asked in chosen)
     assembled = [replace(one, compact=compact, bold_best=bold_best) for one in found]
@@ -190,6 +191,16 @@ def _refuse(format_name: str, metric: str, verdicts: str | None, looks: Mapping[
         if looks[look] and format_name in _OF_NUMBERS:
             hint = "Leave it out, or give another --format."
             raise UserError(f"{look} is for markdown, latex and html", where=f"--{look}", hint=hint)
+
+
+def _part_of(chosen: Sequence[Table], rows: str | None, columns: str | None) -> Part:
+    """The rows and columns to show. Raises UserError for one that is not in every table."""
+    from repro.tables import Part
+
+    part = Part(listed("--rows", rows), listed("--columns", columns))
+    for table in chosen:
+        part.of(table)
+    return part
 
 
 def _words_of_part(rows: str | None, columns: str | None) -> list[str]:

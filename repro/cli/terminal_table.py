@@ -38,9 +38,10 @@ def _parts(table: AssembledTable, width: int) -> list[RenderableType]:
     body = blocks(table, usual_n=usual_n)
     title = Text.assemble((one_line(label(table)), "bold"), f". {one_line(caption(table))}")
     head, rows = _wide(table, body)
+    p_apart = _width([head, *rows]) > width and not table.compact
     if _width([head, *rows]) > width:
-        head, rows = _narrow(table, body)
-    notes = [Padding(Text(one_line(text)), (0, 0, 0, 2)) for text in _notes(table, usual_n)]
+        head, rows = _narrow(table, blocks(table, usual_n=usual_n, p_apart=p_apart))
+    notes = [Padding(Text(one_line(text)), (0, 0, 0, 2)) for text in _notes(table, usual_n, p_apart=p_apart)]
     return [title, _grid(head, rows, fits=_width([head, *rows]) <= width), *notes, Text("")]
 
 
@@ -84,9 +85,9 @@ def _width(rows: Sequence[Sequence[str | Text]]) -> int:
     return sum(max(map(cell_len, column)) + _BETWEEN for column in columns)
 
 
-def _notes(table: AssembledTable, usual_n: int | None) -> list[str]:
+def _notes(table: AssembledTable, usual_n: int | None, *, p_apart: bool) -> list[str]:
     notes = [f"{note.mark} {note.text}" if note.mark else note.text for note in table.notes]
-    return [text.replace("`", "") for text in (*legend(table, usual_n=usual_n), *notes)]
+    return [text.replace("`", "") for text in (*legend(table, usual_n=usual_n, p_apart=p_apart), *notes)]
 
 
 def _title(block: Block) -> str:

@@ -36,6 +36,7 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 # Half a surrogate pair cannot be written to any file, and a control character in a title would reach the terminal.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_BEYOND_UNICODE = re.compile(r"\\U(?!0010|000)[0-9a-fA-F]{8}")
 _WORDS: dict[str, Any] = {"null": None, "~": None, "": None, "true": True, "false": False}
 
 
@@ -85,6 +86,8 @@ def read_text(path: Path) -> str:
         meant = resembling(path.name, [file.name for file in path.parent.glob("*.y*ml")])
         hint = f"Did you mean '{path.with_name(meant)}'?" if meant else "Built-in tables have no .yaml: table2."
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), hint=hint) from error
+    except IsADirectoryError as error:
+        raise ConfigError("this is a folder", where=str(path), hint="Name a YAML file in it.") from error
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValueError as error:  # a zero byte in the path
@@ -139,8 +142,12 @@ def _events(text: str, source: str) -> Iterator[yaml.Event]:
         where = _place(source, before.count("\n") + 1, error.position - before.rfind("\n"))
         raise ConfigError(f"not YAML: the character {chr(error.character)!a} is not allowed", where=where) from error
     except (ValueError, OverflowError, RecursionError, IndexError, AttributeError) as error:
-        # PyYAML's scanner lets a few plain exceptions through, for example for an escape beyond Unicode.
-        raise ConfigError(f"not YAML: {error}", where=_place(source, 1, 1)) from error
+        # PyYAML's scanner lets a few plain exceptions through, without a place: for an escape beyond Unicode above all.
+        escape = _BEYOND_UNICODE.search(text)
+        what = f"the escape {escape.group()} is beyond Unicode" if escape else str(error)
+        start = escape.start() if escape else 0
+        where = _place(source, text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start))
+        raise ConfigError(f"not YAML: {what}", where=where) from error
 
 
 def _not_yaml(error: yaml.MarkedYAMLError, text: str, source: str) -> ConfigError:

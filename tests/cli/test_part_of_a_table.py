@@ -61,6 +61,12 @@ def test_what_is_left_to_train_is_of_the_part(say: Callable[..., Any]) -> None:
     assert "table2: 6 of 10 runs recorded; `biasrepro sweep table2 --seeds 5 --rows squeezenet,mobilenetv2" in said.err
 
 
+def test_a_wrong_row_is_the_only_thing_said(say: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert say("table", "demo", "--rows", "x").err.startswith("error: no row of demo is called 'x'")
+
+
 def test_the_baseline_alone_has_no_difference(say: Callable[..., Any]) -> None:
     said = say("table", "table2", "--columns", "ce")
 

@@ -261,6 +261,21 @@ def test_a_run_that_is_stopped_while_it_starts_says_from_where_it_resumes(
     assert "resume with  biasrepro train demo" in said.err
 
 
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [
+        ("epochs=2", "Did you mean 'recipe.epochs=2'?"),
+        ("alpha=0.5", "Did you mean 'weighting.alpha=0.5'?"),
+        ("recipe.epochs", "Write KEY=VALUE"),
+        ("nothing=2", "Write KEY=VALUE"),
+    ],
+)
+def test_a_setting_without_its_section_is_completed(say: Say, setting: str, hint: str) -> None:
+    said = say("train", "demo", "--set", setting)
+    assert (said.code, said.out) == (2, "")
+    assert f"'{setting}' is not a setting\n  {hint}" in said.err
+
+
 PROGRAM = """
 import os, signal, sys, time, types
 import repro.cli

@@ -93,7 +93,7 @@ def test_every_value_and_key_has_its_place() -> None:
         ('"\\ud800": 1', "a.yaml:1:1: the character '\\ud800' is not allowed"),
         ('"a\\tb": 1', "a.yaml:1:1: the key 'a\\tb' is not one line of text"),
         ("[" * (MAX_DEPTH + 1), f"a.yaml:1:{MAX_DEPTH + 1}: nested deeper than {MAX_DEPTH} levels"),
-        ('a: "\\U7fffffff"', "a.yaml:1:1: not YAML:"),
+        ('a: "\\U7fffffff"', "a.yaml:1:5: not YAML: the escape"),
     ],
 )
 def test_whatever_is_not_plain_data_is_refused_at_its_place(text: str, message: str) -> None:
@@ -139,14 +139,14 @@ def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        (".", "Is a directory"),
-        ("absent.yaml", "No such file"),
-        ("a\0b.yaml", "null byte"),
-        ("x" * 300, "name too long"),
+        (".", "this is a folder"),
+        ("absent.yaml", "cannot be read: No such file"),
+        ("a\0b.yaml", "cannot be read: .*null byte"),
+        ("x" * 300, "cannot be read: .*name too long"),
     ],
 )
 def test_what_is_no_readable_file_is_said_so(tmp_path: Path, name: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=f"cannot be read: .*{reason}"):
+    with pytest.raises(ConfigError, match=reason):
         read_text(tmp_path / name)
 
 

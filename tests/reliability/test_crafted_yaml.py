@@ -66,7 +66,7 @@ IN_PLACE: list[tuple[int, str, str]] = [
     (4, "%YAML 1.1", "not YAML"),
     (4, "kind: " + "[" * 50 + "]" * 50, "nested deeper"),
     (4, "kind: " + "{a: " * 50 + "1" + "}" * 50, "nested deeper"),
-    (4, 'kind: "\\U00110000"', "not YAML"),
+    (4, 'kind: "\\U00110000"', "own.yaml:4:8: not YAML: the escape"),
     (4, "kind: \x00", "not allowed"),
     # the data set
     (5, "dataset: digits", "dataset"),

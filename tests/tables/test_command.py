@@ -77,6 +77,18 @@ def test_a_terminal_gets_a_table_that_fits(fakes: ModuleType, reference: str, co
     assert len(figures) >= models or columns == 60, "no number is broken"
 
 
+def test_on_a_narrow_terminal_a_p_value_has_a_column_of_its_own(fakes: ModuleType) -> None:
+    record(fakes, "demo", None, 3)
+    terminal = Console(file=io.StringIO(), width=80)
+    terminal.print(drawn([gather(find_table("demo"), Path("results"), verdicts="words")], 80))
+    lines = terminal.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(cell_len, lines)) <= 80
+    (head,) = (line for line in lines if line.startswith("Model and loss"))
+    assert head.split()[-2:] == ["95%", "p"]
+    assert sum(bool(re.search(r" to [+−]\d+\.\d\d +\S*\d\.\d{3} *$", line)) for line in lines) == 3
+    assert any("p: its p-value" in line for line in lines)
+
+
 def test_a_pipe_and_a_named_format_get_markdown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| Model" in run("table1").stdout
     monkeypatch.setattr("repro.cli.table.on_terminal", lambda: True)
