@@ -172,6 +172,8 @@ def not_yet_trained(run_id: str, folder: RunFolder) -> str:
     """What is to be said of a run that is stopped while it starts: from where it can resume, if it was begun before."""
     from repro.results.checkpoint_file import first_whole
 
+    if folder.record.exists():
+        return f"{run_id}: it has a record already, and nothing was left to train"
     kept = first_whole([folder.checkpoint, folder.previous_checkpoint], run_id)
     if kept is None:
         return f"{run_id}: training had not started"

@@ -261,6 +261,14 @@ def test_a_run_that_is_stopped_while_it_starts_says_from_where_it_resumes(
     assert "resume with  biasrepro train demo" in said.err
 
 
+def test_a_recorded_run_that_is_stopped_while_it_starts_says_that_it_is_recorded(
+    say: Say, engine: FakeEngine, results: Path, finish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(Run(cell=find_cell("demo/shufflenetv2/bias"), seed=0))
+    monkeypatch.setattr("repro.interruption.StopRequests.asked", lambda self: True)
+    assert "seed-0: it has a record already" in say("train", "demo", "--results", results).err
+
+
 @pytest.mark.parametrize(
     ("setting", "hint"),
     [
