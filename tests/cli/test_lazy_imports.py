@@ -94,3 +94,18 @@ def test_on_windows_the_way_out_is_said() -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[0] == "error: biasrepro does not run on Windows itself."
     assert "WSL" in done.stderr
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_leaves_no_traceback() -> None:
+    program = """
+import sys
+class PressingCtrlC:
+    def find_spec(self, name, *_):
+        if name == "repro.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, PressingCtrlC())
+from repro.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
