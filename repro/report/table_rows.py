@@ -14,7 +14,15 @@ from repro.experiment.schema import Column, Row
 from repro.figures import Recorded
 from repro.report.headlines import answer_of
 from repro.results import RunRecord
-from repro.tables.layout import MISSING, accuracy, interval, p_text, published_accuracy, usual_number_of_seeds
+from repro.tables.layout import (
+    MISSING,
+    accuracy,
+    interval,
+    p_text,
+    parameter_count,
+    published_accuracy,
+    usual_number_of_seeds,
+)
 from repro.tables.structure import AssembledCell, AssembledRow
 from repro.wording import counted, duration, signed
 
@@ -122,7 +130,7 @@ def _accuracy_row(table: Recorded, row: AssembledRow) -> AccuracyRow:
         variant=row.variant,
         marks=row.marks,
         printed=_entry(printed, "{:g}M".format) if table.shown.published_as else None,
-        counted=_entry(None if trained is None else trained / 1e6, "{:.2f}M".format),
+        counted=_entry(trained, parameter_count),
         cells=tuple(_accuracy_cell(table, row, cell) for cell in row.cells),
     )
 

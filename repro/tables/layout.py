@@ -142,13 +142,18 @@ def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def parameter_count(count: float) -> str:
+    """``0.35M``; below 10,000, where two decimals of a million say nothing, ``251``."""
+    return f"{count / 1e6:.2f}M" if count >= 10_000 else f"{count:,.0f}"
+
+
 def published_accuracy(value: float, table: AssembledTable) -> str:
     """As it was printed: the paper drops a decimal that is zero (71), the released code's README does not (72.00)."""
     return f"{value:g}" if table.kind == "paper" else f"{value:.{_decimals(table)}f}"
 
 
 def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None, *, p_apart: bool) -> Block:
-    counted = f"{row.counted_parameters / 1e6:.2f}M" if row.counted_parameters is not None else MISSING
+    counted = parameter_count(row.counted_parameters) if row.counted_parameters is not None else MISSING
     if table.compact:
         entries = tuple(_compact_entry(cell, table, usual_n) for cell in row.cells)
         return Block(row.title, row.marks, row.variant, (_accuracies(Line(row.lab, counted, entries), table),))

@@ -39,6 +39,8 @@ def legend(table: AssembledTable, *, usual_n: int | None = None, p_apart: bool =
 def _verdict_legend(table: AssembledTable, *, p_apart: bool) -> list[str]:
     where = "in this table" if table.whole else "in the whole table"
     test = f"two-sided paired t-test, Holm-adjusted over the differences {where}"
+    if not table.published_as and not any(cell.judgement for row in table.rows for cell in row.cells):
+        return []  # nothing is tested yet, and no published difference could have a verdict
     if table.verdicts == "stars":
         if not _nothing_printed(table):
             test = (

@@ -73,3 +73,9 @@ def test_what_cannot_be_shown_is_refused(say: Callable[..., Any], arguments: lis
     said = say("table", "table1", *arguments)
     assert said.code == 2
     assert expected in said.err
+
+
+def test_a_study_without_runs_explains_no_verdict(say: Callable[..., Any], tmp_path: Path) -> None:
+    said = say("table", "tiny20", "--verdicts", "words", "--results", tmp_path)
+    assert said.code == 0, said.err
+    assert "verdict" not in said.out

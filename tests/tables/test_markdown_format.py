@@ -8,6 +8,7 @@ import pytest
 
 from repro.experiment.config import find_table
 from repro.tables import AssembledTable, assemble
+from repro.tables.layout import parameter_count
 from repro.tables.markdown_format import escape, render
 
 
@@ -40,6 +41,10 @@ def test_the_papers_figures_stand_as_it_prints_them() -> None:
         ["1.25M", "69.4", "69", "69.5", "70.4"],
         ["7M", "78.9", "78.1", "78.9", "79.9"],
     ]
+
+
+def test_a_network_of_few_parameters_shows_them_all() -> None:
+    assert [parameter_count(count) for count in (251, 9_999, 10_000, 27_690_072)] == ["251", "9,999", "0.01M", "27.69M"]
 
 
 @pytest.mark.parametrize("metric", ["last", "best"])
