@@ -79,6 +79,8 @@ def test_finished_runs_are_skipped(say: Say, results: Path, started: Started) ->
     assert again.code == 0
     assert "All 4 runs are finished." in again.out
     assert "biasrepro table demo" in again.out
+    dry = say("sweep", "demo", "--seeds", "1", "--dry-run", "--results", results)
+    assert dry.out.endswith("0 to train, 4 finished; 2 runs at a time on cpu, 1 thread each\nNothing was started.\n")
 
 
 def test_overrides_go_to_the_workers_and_into_a_folder_of_their_own(

@@ -58,8 +58,10 @@ def show_dry_run(request: SweepRequest, plan: Plan, slots: Sequence[Slot]) -> No
     say("")
     total = estimate(plan.todo, costs, len(slots), keep_weights=request.keep_weights)
     _show_totals(plan, slots, total)
-    _show_disk(total, results)
-    _show_end(request)
+    if plan.todo:  # else neither disk nor data are needed
+        _show_disk(total, results)
+        _show_data(request)
+    say("Nothing was started.")
 
 
 def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_gpus: bool) -> None:
@@ -91,10 +93,11 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
             say(f"data   each node copies {shared} once to {request.node_data}, and opens the copy")
 
     say_lines(submission)
-    _show_end(request)
+    _show_data(request)
+    say("Nothing was started.")
 
 
-def _show_end(request: SweepRequest) -> None:
+def _show_data(request: SweepRequest) -> None:
     """Print what to fetch before these runs, if the data are not here."""
     facts = request.table.dataset.known_facts
     if not has_images(facts, request.root):
@@ -104,7 +107,6 @@ def _show_end(request: SweepRequest) -> None:
         say(f"data   {facts.title} is not here: {fetch} ({volume}{size(facts.decoded_bytes)} decoded)", "yellow")
     if request.table.dataset.unchecked:
         say(f"data   {facts.title} is not decoded yet; recorded runs are taken to be of these images", "yellow")
-    say("Nothing was started.")
 
 
 def _show_disk(total: Estimate, results: Path) -> None:
