@@ -58,7 +58,7 @@ def say_if_absent(results: Path) -> None:
 
 def absence(results: Path) -> str | None:
     """That there is no results folder, in words; None if there is one."""
-    return None if results.is_dir() else f"there is no folder {results}: nothing is recorded"
+    return None if results.is_dir() else f"there is no folder {results} yet: no run is recorded"
 
 
 def recorded_argument(context: typer.Context, path: Path) -> Path:

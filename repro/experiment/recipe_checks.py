@@ -60,8 +60,8 @@ def recipe_warnings(recipe: Recipe, overridden: Collection[str]) -> Iterator[Pro
     if late := [epoch for epoch in recipe.decay_epochs if epoch >= recipe.epochs]:
         key = "epochs" if "epochs" in overridden and "decay_epochs" not in overridden else "decay_epochs"
         epochs = f"epoch{'s' if len(late) > 1 else ''} {', '.join(map(str, late))}"
-        reason = f"the learning rate is never lowered after {epochs}: training ends with epoch {recipe.epochs}"
-        yield Problem(("recipe", key), reason, "Lower it earlier (recipe.decay_epochs), or leave these epochs out.")
+        reason = f"the decay after {epochs} is never reached: training ends with epoch {recipe.epochs}"
+        yield Problem(("recipe", key), reason, "Decay earlier (recipe.decay_epochs), or leave these epochs out.")
 
 
 def _keys_of_others(choice: str, chosen: Any) -> list[str]:

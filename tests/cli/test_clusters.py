@@ -26,7 +26,7 @@ def test_a_dry_run_says_which_images_the_nodes_open(
     sweep = ("sweep", "table2", "--seeds", 5, *ENGINES[engine], "--dry-run", "--root", "shared")
     shared = tmp_path / "shared" / "cifar100" / "decoded-v1.bin"
     said = say(*sweep)
-    assert (said.code, said.err) == (0, "there is no folder results: nothing is recorded\n")
+    assert (said.code, said.err) == (0, "there is no folder results yet: no run is recorded\n")
     assert "runs   100 to train, 0 finished" in said.out
     assert f"data   each node opens {shared}, read-only" in said.out
     assert "biasrepro data fetch cifar100 --root shared" in said.out

@@ -29,7 +29,7 @@ def test_variables_that_are_not_obeyed_are_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SBATCH_QOS", "low")
     (found,) = (finding for finding in checkup.software() if finding.topic == "environment")
     assert found.level == "ok"
-    assert "SBATCH_QOS" in found.text.removeprefix("set, and not obeyed: ").split(", ")
+    assert "SBATCH_QOS" in found.text.removeprefix("set, but ignored by biasrepro: ").split(", ")
 
 
 def test_a_bare_machine_is_well_and_told_what_to_fetch(say: Say, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ MAKING = {
     "import": ["import", "none.csv", "--table", "demo"],
     "doctor": ["doctor", "--no-measure"],
 }
-ABSENT = "there is no folder results: nothing is recorded"
+ABSENT = "there is no folder results yet: no run is recorded"
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,8 @@ def test_a_sweep_may_make_its_folder_and_says_that_nothing_is_recorded(
     said = say(*MAKING["sweep"], *arguments)
 
     assert said.code == 0
-    assert said.err.count(f"there is no folder {arguments[-1] if arguments else 'results'}: nothing is recorded") == 1
+    folder = arguments[-1] if arguments else "results"
+    assert said.err.count(f"there is no folder {folder} yet: no run is recorded") == 1
 
 
 @pytest.mark.parametrize("command", [["figure", "1", "-o", "one.svg"], ["export", "-f", "schema"]])

@@ -48,7 +48,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_never_reached_is_named_with_its_place(settings: list[str], place: str, epochs: str) -> None:
     warning = warnings_of(find_table("+".join(["own.yaml", *settings])))
 
-    assert warning.startswith(f"{place}: the learning rate is never lowered after {epochs}: training ends with epoch ")
+    assert warning.startswith(f"{place}: the decay after {epochs} is never reached: training ends with epoch ")
     assert "recipe.decay_epochs" in warning
 
 
@@ -69,5 +69,5 @@ def test_nothing_is_said_of_a_schedule_that_is_reached(reference: str) -> None:
 def test_every_command_that_trains_or_plans_says_it_once(say: Callable[..., Any], command: tuple[str, ...]) -> None:
     said = say(*command)
 
-    assert said.err.count("warning: own.yaml:9:17: recipe.decay_epochs: the learning rate") == 1
+    assert said.err.count("warning: own.yaml:9:17: recipe.decay_epochs: the decay after") == 1
     assert "warning" not in said.out

@@ -115,7 +115,7 @@ def test_an_address_in_the_environment_is_named_and_not_used(monkeypatch: pytest
     monkeypatch.setattr(os, "environ", dict(os.environ))
     with pytest.raises(ClusterLost) as lost:
         join("auto")
-    assert "Set, and not obeyed: RAY_ADDRESS" in str(lost.value.hint)
+    assert "Set, but ignored: RAY_ADDRESS" in str(lost.value.hint)
 
 
 def refuse_to_join(**_: Any) -> None:

@@ -63,7 +63,7 @@ def software() -> list[Finding]:
     ours = f"biasrepro {repro.__version__}, Python {platform.python_version()}, {platform.platform()}"
     findings = [Finding("ok", "software", ours), Finding("ok", "packages", ", ".join(present))]
     if names := not_used(""):
-        findings.append(Finding("ok", "environment", f"set, and not obeyed: {', '.join(names)}"))
+        findings.append(Finding("ok", "environment", f"set, but ignored by biasrepro: {', '.join(names)}"))
     if absent:
         text = f"not installed: {', '.join(absent)}"
         findings.append(Finding("broken", "packages", text, f"pip install {' '.join(absent)}"))

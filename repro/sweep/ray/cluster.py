@@ -214,7 +214,7 @@ def _captured_stderr() -> Iterator[Callable[[], str]]:
 
 def _unreachable(address: str | None, why: str) -> ClusterLost:
     where = f"Ray at {address}" if address is not None else "a Ray on this machine"
-    ignored = f" Set, and not obeyed: {', '.join(names)}." if (names := not_used("RAY_ADDRESS")) else ""
+    ignored = f" Set, but ignored: {', '.join(names)}." if (names := not_used("RAY_ADDRESS")) else ""
     return ClusterLost(
         f"{where} cannot be used: {why}",
         hint="Nothing was started. `ray status --address HOST:PORT` shows whether a cluster is up; `ray start --head` "
