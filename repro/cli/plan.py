@@ -228,11 +228,11 @@ def _summary(planned: SeedPlan, tables: Sequence[Table]) -> list[str]:
         width = f"{spreads[0]:.2f}" if len(spreads) == 1 else f"{spreads[0]:.2f} to {spreads[-1]:.2f}"
         level = max(need.level for need in planned.needs)
         lines += [
-            "seeds   to confirm: that show the paper's effect if it is there (if it prints none: that it is small); to "
-            "refute: that show it to be smaller than 0.5 points if there is none (never, where no more is printed); "
-            f"paired: recorded already, for the cell and its baseline, {baseline_names(tables)}",
+            "seeds   to confirm it: to show the paper's effect, if it is real (if it prints none: that ours is small)",
+            "        to refute it: to show, if there is none, that ours is below 0.5 points (never: it prints no more)",
+            f"        paired so far: recorded for both the cell and its baseline, {baseline_names(tables)}",
             f"        each with a chance of {100 * planned.power:g} % after Holm's adjustment (p below {level:.4f}), "
-            f"for a spread of {width} points between pairs, and with the row's other losses trained to as many",
+            f"for a spread of {width} points between pairs, if the row's other losses have as many seeds",
         ]
     return lines
 
