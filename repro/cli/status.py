@@ -179,6 +179,7 @@ def _show_trouble(found: Overview, results: Path) -> None:
 
 def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     """The commands to run next; none to continue a registered sweep, whose own line says how."""
+    from repro.sweep.selection import KEEP_BOTH
     from repro.sweep.survey import WAYS_OUT, WITH_ACCURACY, Stage
     from repro.wording import counted
 
@@ -188,6 +189,8 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     stages = found.stages
     if stages[Stage.DAMAGED] or stages[Stage.FOREIGN]:
         lines.append(f"{found.name}: move the files named above, and those runs are trained again")
+        if stages[Stage.FOREIGN]:
+            lines.append(f"{found.name}: {KEEP_BOTH}")
     for stage in (stage for stage in WAYS_OUT if stages[stage]):
         lines.append(f"{found.name}: {stages[stage]} {stage.value}, perhaps whole: keep them. {WAYS_OUT[stage]}")
     if stages[Stage.FAILED]:

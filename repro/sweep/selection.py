@@ -13,6 +13,8 @@ from repro.experiment.schema import Run, Table
 from repro.sweep.survey import BLOCKED, FINISHED, WAYS_OUT, WITH_ACCURACY, RunState, Stage
 from repro.wording import counted
 
+KEEP_BOTH = "to keep both configurations, give the edited table another name (`table` in its file)"
+
 Only = Literal["failed", "missing"]
 MAX_SEEDS = 10_000
 
@@ -124,6 +126,8 @@ def refuse_blocked(plan: Plan) -> None:
     blocked = counted(len(plan.blocked), "run has", "runs have")
     stages = {state.stage for _, state in plan.blocked}
     hint = "Give another --results folder, or move these run.json files away; a run without a record is trained again."
+    if Stage.FOREIGN in stages:
+        hint = f"{hint} Or, {KEEP_BOTH}."
     for way_out in (WAYS_OUT[stage] for stage in WAYS_OUT if stage in stages):
         hint = f"Records that are unreadable or newer may be intact: move none away. {way_out}, and sweep again."
     raise UserError(

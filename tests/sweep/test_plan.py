@@ -118,6 +118,7 @@ def test_records_in_the_way_are_named_before_anything_starts(demo_runs: list[Run
     assert f"{demo_runs[0].id}: other configuration: recipe.epochs is 2 there, 10 here" in said
     assert f"{demo_runs[4].id}: damaged: the seal is broken" in said
     assert "Nothing was started" in said
+    assert "give the edited table another name" in said
     assert "--results" in said
 
 
