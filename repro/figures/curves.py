@@ -114,7 +114,7 @@ def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, e
     """A curve a loss over all epochs or, enlarged, over the last of them; and the names of the losses without one."""
     axes.grid(True)
     axes.margins(x=0.05 if enlarged else 0.01)  # a marker at either end is drawn whole
-    axes.locator_params(axis="x", integer=True)  # there is no epoch 2.5
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)  # no epoch 2.5, also around a single one
     first = round(table.table.recipe.epochs * (1 - _ENLARGED)) if enlarged else 0
     traces, without = [], []
     for column in table.table.columns:

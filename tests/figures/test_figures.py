@@ -91,6 +91,12 @@ def test_bands_are_named_where_there_are_any(
     assert "Band: minimum to maximum" in " ".join(texts_of("weights", recorded_of("demo", [0])).split("\n"))
 
 
+def test_ticks_are_whole_epochs_around_a_single_one_too(recorded_of: Callable[..., Recorded]) -> None:
+    table = recorded_of("demo+recipe.epochs=2+recipe.decay_epochs=[1]", [0])
+    for axes in draw_figure("curves", [table]).figure.axes:
+        assert [tick for tick in axes.get_xticks() if tick % 1] == []
+
+
 def test_curves_name_the_losses_and_the_networks_without_runs(
     recorded_of: Callable[..., Recorded], texts_of: Callable[..., str]
 ) -> None:
