@@ -117,7 +117,8 @@ def caveat(table: AssembledTable, *, whose: bool = True) -> str:
     if table.comparable:
         return kind
     settings = ", ".join(code(setting_text(key, value)) for key, value in table.overrides)
-    return f"{kind} Modified protocol: {settings}; not comparable with the paper.".strip()
+    incomparable = "" if table.kind in ("study", "demo") else "; not comparable with the paper"  # these never are
+    return f"{kind} Modified protocol: {settings}{incomparable}.".strip()
 
 
 def usual_number_of_seeds(table: AssembledTable) -> int | None:

@@ -61,6 +61,10 @@ def test_the_epoch_reported_is_said(metric: str) -> None:
         ("released", "Not a table of the paper."),
         ("table1_variants", "Not a table of the paper."),
         ("table1+recipe.epochs=3", "Modified protocol: `recipe.epochs=3`; not comparable with the paper."),
+        (
+            "demo+recipe.decay_epochs=[1]",
+            "A demo, not a result of the paper. Modified protocol: `recipe.decay_epochs=[1]`. ",
+        ),
     ],
 )
 def test_what_is_not_the_papers_table_says_so_first(reference: str, words: str) -> None:
