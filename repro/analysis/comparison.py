@@ -281,7 +281,7 @@ def _tally(records: Iterable[RunRecord]) -> dict[str, Counter[str]]:
         facts = {
             "biasrepro": made.biasrepro,
             "commit": commit,
-            "shared code": (made.shared_code_hash or "not recorded")[:12],
+            "training code": (made.shared_code_hash or "not recorded")[:12],
             "Python": made.python,
             **made.packages,
             "platform": made.platform,
