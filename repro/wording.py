@@ -47,6 +47,13 @@ def duration(seconds: float | None) -> str:
     return "under 1 s" if 0 < seconds < 0.5 else f"{round(seconds)} s"
 
 
+def device_hours(hours: float) -> str:
+    """Core-hours or GPU-hours, to what can be known of them: ``1,542``, ``4.3``, ``0.095``, ``under 0.001``."""
+    if hours >= 1:
+        return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}"
+    return f"{hours:.2g}" if hours >= 0.001 else "under 0.001"
+
+
 def signed(points: float, decimals: int = 2) -> str:
     """A number with its sign; what rounds to zero counts as positive."""
     return f"{points:+z.{decimals}f}".replace("-", MINUS)

@@ -317,7 +317,7 @@ def test_a_dry_run_lists_runs_time_and_disk_and_starts_nothing(
     assert re.split(" {2,}", lines[1]) == ["demo/shufflenetv2/ce", "1-2", "1", epochs, "1 min", "records"]
     assert re.split(" {2,}", lines[2]) == ["demo/shufflenetv2/inverse_bias", "0-2", "0", epochs, "1 min", "records"]
     assert "11 to train, 1 finished; 2 runs at a time on cpu, 1 thread each" in said.out
-    assert "about 0.2 core-hours, 5 min 30 s here" in said.out
+    assert "about 0.18 core-hours, 5 min 30 s here" in said.out
     assert "disk   up to 48.1 MB" in said.out
     assert "Nothing was started." in said.out
 

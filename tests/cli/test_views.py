@@ -19,7 +19,7 @@ from repro.results import RunFolder
 from repro.sweep.executor import Job
 from repro.sweep.selection import selected_runs
 from repro.sweep.sweep_state import SweepState
-from repro.wording import counted, duration
+from repro.wording import counted, device_hours, duration
 
 
 class Clock:
@@ -215,6 +215,14 @@ def test_the_bar_is_as_far_as_the_run(message: Progress, fraction: float) -> Non
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [(74_046.8, "74,047"), (99.94, "99.9"), (4.26, "4.3"), (0.0951, "0.095"), (9.4e-05, "under 0.001")],
+)
+def test_hours_of_devices_have_the_digits_that_mean_something(hours: float, text: str) -> None:
+    assert device_hours(hours) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (168_513_733, "168.5 MB")])

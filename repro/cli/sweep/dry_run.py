@@ -29,7 +29,7 @@ from repro.sweep.cost.estimate import (
 from repro.sweep.cost.measure import SECONDS_PER_CELL, measure
 from repro.sweep.devices.slots import Slot
 from repro.sweep.selection import Plan
-from repro.wording import counted, duration
+from repro.wording import counted, device_hours, duration
 
 TOO_LONG_SECONDS = 30 * 86_400.0  # nobody waits so long
 
@@ -76,7 +76,7 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
     unknown = len(plan.todo) - len(known)
     if known:
         without = f", without {counted(unknown, 'run')} of unknown time" if unknown else ""
-        say(f"time   about {sum(known):,.1f} {kind}-hours, from records of such runs on a {kind}{without}")
+        say(f"time   about {device_hours(sum(known))} {kind}-hours, from records of such runs on a {kind}{without}")
     elif unknown:
         on_a_node = command_line("sweep", request.table.reference, "--dry-run", results=results)
         say(f"time   unknown: no record of such runs on a {kind}; on a node, {on_a_node} measures it")
@@ -174,7 +174,8 @@ def _show_totals(plan: Plan, slots: Sequence[Slot], total: Estimate) -> None:
     elif plan.todo:
         partly = f", without {counted(total.unknown, 'run')} of unknown time" if total.unknown else ""
         hours = total.run_seconds / 3600
-        spent = f"{hours:,.1f} GPU-hours" if slot.device == "cuda" else f"{hours * slot.threads:,.1f} core-hours"
+        on_gpu = slot.device == "cuda"
+        spent = f"{device_hours(hours if on_gpu else hours * slot.threads)} {'GPU' if on_gpu else 'core'}-hours"
         say(f"time   about {spent}, {duration(total.wall_seconds)} here{partly}")
         if (start := total.start_seconds / (len(plan.todo) - total.unknown)) >= 1:
             say(f"       {duration(start)} of each run before its first epoch: imports, data, network")
