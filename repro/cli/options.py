@@ -61,7 +61,7 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE",
-        help="A Python file that registers networks, losses or data sets of your own (docs/your-own.md). It is code "
+        help="A Python file that registers networks, losses or data sets of your own: docs/your-own.md. It is code "
         "that you run: give only files that you trust. May be repeated.",
         callback=load_plugins,
         show_default=False,
