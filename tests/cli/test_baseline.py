@@ -87,7 +87,7 @@ def test_plan_and_preregistration_compare_with_it(say: Callable[..., Any], alpha
     alphas.write_text(ALPHAS.replace("model: squeezenet}", PUBLISHED))
     planned = say("plan", "alphas.yaml", "--hours-per-run", "1")
     assert "alphas/squeezenet/bias05" in planned.out
-    assert "for the cell and its baseline, Bias 0.3" in planned.out
+    assert "for both the cell and its baseline, Bias 0.3" in planned.out
     assert "--columns bias03,bias05" in planned.out
     assert say("plan", "alphas.yaml", "--looks", "5,10", "--declare").code == 0
     declaration = json.loads(Path("results/alphas/looks.json").read_text())
