@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from repro.analysis.compute import Compute
 from repro.tables.footnotes import plain
-from repro.wording import counted, duration, readable_size
+from repro.wording import counted, device_hours, duration, readable_size
 
 _MOST_WORKERS = 4
 _SHARED = "the records do not say which runs shared a GPU"
@@ -37,7 +37,7 @@ def compute_paragraph(compute: Compute) -> str:
     if not compute.runs:
         return f"{compute_text(compute)} {_NOT_INCLUDED}"
     memory = _memory(compute)
-    peak = f"The peak memory of a run was {' and '.join(memory)}." if memory else "Peak memory was not recorded."
+    peak = f"A run took {' and '.join(memory)}." if memory else "Peak memory was not recorded."
     sentences = [
         f"We trained {_runs(compute)} on {_workers(compute)}. A run took {_time(compute)}, at {_speed(compute)}.",
         peak,
@@ -64,15 +64,15 @@ def _time(compute: Compute) -> str:
 def _total(compute: Compute) -> str:
     totals = []
     if compute.gpu_hours is not None:
-        least, most = map(_hours, compute.gpu_hours)
+        least, most = map(device_hours, compute.gpu_hours)
         totals.append(f"{most if least == most else f'{least} to {most}'} GPU-hours")
     if compute.core_hours is not None:
-        totals.append(f"{_hours(compute.core_hours)} core-hours")
+        totals.append(f"{device_hours(compute.core_hours)} core-hours")
     return " and ".join(totals)
 
 
 def _is_range(compute: Compute) -> bool:
-    return compute.gpu_hours is not None and len(set(map(_hours, compute.gpu_hours))) > 1
+    return compute.gpu_hours is not None and len(set(map(device_hours, compute.gpu_hours))) > 1
 
 
 def _workers(compute: Compute) -> str:
@@ -91,7 +91,3 @@ def _speed(compute: Compute) -> str:
 def _memory(compute: Compute) -> list[str]:
     peaks = [(device, readable_size(peak)) for device, peak in compute.peak_memory_bytes]
     return [f"up to {peak} of {'memory' if device == 'cpu' else 'GPU memory'}" for device, peak in peaks]
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
