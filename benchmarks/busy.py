@@ -1,10 +1,11 @@
-"""What threads and their waiting policy do to one run on a machine that other work uses too.
+"""What threads, and how long they spin, do to one run on a machine that other work uses too.
 
     python benchmarks/busy.py -o benchmarks/records/busy/NAME.json [TABLE/ROW ...]
 
-Each way is a number of threads and OMP_WAIT_POLICY (``default``: not set, so threads spin while they wait). Every way
-is timed beside no other work, then beside endless loops on as many cores as each load says, in turn in each round, so
-that a change of the machine's speed meets all of them.
+Each way is a number of threads and GOMP_SPINCOUNT, how often a thread looks before it sleeps (``default``: not set,
+300,000 times; repro/environment.py sets 1000), or OMP_WAIT_POLICY=passive, under which it never looks. Every way is
+timed beside no other work, then beside endless loops on as many cores as each load says, in turn in each round, so that
+a change of the machine's speed meets all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.machine import usable_cores
 
-POLICIES = ("default", "passive")
+POLICIES = ("default", "1000", "passive")
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def started(processes: ExitStack, reference: str, threads: int, policy: str, bat
     setting = Setting("format", run, "cpu", threads, 0, images)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     if policy != "default":
-        environment["OMP_WAIT_POLICY"] = policy
+        environment["GOMP_SPINCOUNT" if policy.isdigit() else "OMP_WAIT_POLICY"] = policy
     request = {"work": "arm", "setting": setting.to_json()}
     return processes.enter_context(worker(request, f"{reference}, {threads} threads", environment)), images
 

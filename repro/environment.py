@@ -49,9 +49,9 @@ _OBEYED = frozenset(
         *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "MIOPEN_USER_DB_PATH", "MIOPEN_CUSTOM_CACHE_DIR"),
     )
 )
-# Threads that wait for each other sleep. By default they spin, and beside other work each step then waits for one that
-# does not run: docs/performance.md. It changes no number.
-_CHOSEN = {"OMP_WAIT_POLICY": "PASSIVE"}
+# Threads that wait for each other soon sleep. By default they spin for milliseconds, and beside other work each step
+# then waits for one that does not run: docs/performance.md. It changes no number. Read by GNU's OpenMP alone.
+_CHOSEN = {"GOMP_SPINCOUNT": "1000"}
 # They are of this machine, not of the node that a cluster chooses.
 _OF_THIS_MACHINE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TMPDIR")
 
@@ -72,7 +72,7 @@ def settled(environment: Mapping[str, str], *, for_a_node: bool = False) -> dict
 def settle(environment: MutableMapping[str, str] = os.environ) -> None:
     """Remove from this process's environment what is ignored, and from its paths what depends on the current folder.
 
-    Threads wait asleep, which OpenMP reads as it is loaded: so this comes before torch. Compiled code is kept where
+    How long threads spin is read as OpenMP is loaded: so this comes before torch. Compiled code is kept where
     nobody else puts some.
     """
     for name in list(filter(is_ignored, environment)):

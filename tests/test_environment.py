@@ -36,21 +36,21 @@ def test_what_only_places_things_is_obeyed_and_the_rest_is_not() -> None:
 def test_a_process_loses_them_and_knows_which() -> None:
     environment = dict.fromkeys((*IGNORED, *OBEYED), "/1")
     settle(environment)
-    assert sorted(environment) == sorted((*OBEYED, "OMP_WAIT_POLICY", "TORCHINDUCTOR_CACHE_DIR"))
-    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert sorted(environment) == sorted((*OBEYED, "GOMP_SPINCOUNT", "TORCHINDUCTOR_CACHE_DIR"))
+    assert environment["GOMP_SPINCOUNT"] == "1000"
     assert environment["TORCHINDUCTOR_CACHE_DIR"] == str(Path.home() / ".cache" / "torchinductor")
     assert not_used("SBATCH_") == ["SBATCH_NO_REQUEUE", "SBATCH_QOS"]
 
 
-@pytest.mark.parametrize(("given", "said"), [("ACTIVE", ["OMP_WAIT_POLICY"]), ("PASSIVE", []), (None, [])])
-def test_threads_wait_asleep_whatever_was_set(
+@pytest.mark.parametrize(("given", "said"), [("0", ["GOMP_SPINCOUNT"]), ("1000", []), (None, [])])
+def test_threads_spin_as_long_as_is_chosen_here(
     given: str | None, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.environ", {} if given is None else {"OMP_WAIT_POLICY": given})
+    monkeypatch.setattr("os.environ", {} if given is None else {"GOMP_SPINCOUNT": given})
     settle(os.environ)
     settle(os.environ)  # as a child of this program does
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert not_used("OMP_") == said
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
+    assert not_used("GOMP_") == said
 
 
 @pytest.mark.parametrize(("given", "kept"), [(":/a:", "/a"), ("/a::/b", "/a:/b"), ("src", "{here}/src"), (":", "")])

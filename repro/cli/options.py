@@ -127,7 +127,8 @@ Device = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads for each run.")
+    int | None,
+    typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads for each run; by default one."),
 ]
 Seed = Annotated[
     int,

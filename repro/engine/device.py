@@ -96,8 +96,13 @@ def choose_device(name: str) -> torch.device:
 def set_up_device(device: torch.device, execution: Execution, threads: int | None, model: str) -> DeviceSettings:
     """Prepare this process to train ``model`` on ``device``; returns the settings in force.
 
+    Without ``threads``, a run on a CPU takes one, unless OMP_NUM_THREADS is set: the numbers are those of a sweep's
+    runs, and beside other work it is faster than several, which wait for each other.
+
     Raises ConfigError for a run that declares determinism with settings that are not deterministic.
     """
+    if threads is None and device.type == "cpu" and not os.environ.get("OMP_NUM_THREADS"):
+        threads = 1
     if threads is not None:
         torch.set_num_threads(threads)
     on_cuda = device.type == "cuda"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,7 +90,8 @@ def test_a_raylet_is_killed_and_every_run_ends_once_as_on_one_machine(cluster: A
     assert ray_cluster.say(folder, *sweep, *local)[0] == 0
     assert there == recorded(folder / "local")
     assert len(there) == 4
-    assert ray_cluster.said(folder).count("done   tiny") == 8  # each once here, once there
+    # Each once here, once there; a run may outlive its raylet for a moment and end by itself.
+    assert len(re.findall(r"^done( by another process)? +tiny", ray_cluster.said(folder), re.MULTILINE)) == 8
 
 
 def test_a_driver_is_killed_and_the_next_sweep_goes_on(cluster: Any, folder: Path) -> None:

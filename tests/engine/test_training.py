@@ -15,11 +15,12 @@ import torch
 from repro.data import Dataset
 from repro.engine import training as train
 from repro.engine.batches import Feed
+from repro.engine.device import set_up_device
 from repro.engine.recording import Recording
 from repro.engine.training import train_run
 from repro.errors import ConfigError, Interrupted, UserError
 from repro.experiment.config import find_cell
-from repro.experiment.schema import Run
+from repro.experiment.schema import Execution, Run
 from repro.progress import Progress
 from repro.results import RunFolder, read_record
 
@@ -317,3 +318,14 @@ def test_recomputation_said_of_a_whole_table_is_for_the_networks_that_have_it(
     record = run_it(make_run("execution.recompute=true", "recipe.epochs=1"), tmp_path)
     assert record.status == "completed"
     assert record.execution_in_force["recompute"] is False
+
+
+def test_a_run_on_a_cpu_takes_one_thread_unless_it_is_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for threads in (None, 2):
+        set_up_device(torch.device("cpu"), Execution(), threads, "shufflenetv2_x0_5")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # torch took it as it was loaded
+    set_up_device(torch.device("cpu"), Execution(), None, "shufflenetv2_x0_5")
+    assert chosen == [1, 2]
