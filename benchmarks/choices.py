@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from repro.engine.provenance import machine_facts
 from repro.errors import RunFailure
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run
-from repro.machine import usable_cores
+from repro.machine import mps_is_running, usable_cores
 from repro.results.durable import write_durably
 
 TABLES = ("table2", "table1")
@@ -80,11 +79,6 @@ def timed_together(cell: Cell, runs: int, device: str, batches: int, rounds: int
     return {"images_per_second": speed, "runs": runs, "epoch_seconds": epochs}
 
 
-def mps_serves() -> bool:
-    """Whether the control daemon of NVIDIA's MPS has its pipe where clients look for it."""
-    return (Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")) / "control").exists()
-
-
 def begun(output: Path, machine: dict[str, Any], settings: dict[str, int]) -> dict[str, dict[str, Any]]:
     """The figures by cell in ``output``, if they are of the same device and settings."""
     record = json.loads(output.read_text()) if output.exists() else {}
@@ -110,7 +104,7 @@ def main() -> None:
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["python", *sys.argv],
         "machine": machine,
-        "mps": mps_serves(),
+        "mps": mps_is_running(),
         "settings": settings,
         "cells": found,
     }

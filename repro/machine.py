@@ -147,6 +147,23 @@ def gpu_memory(entry: str) -> GpuMemory | None:
     return None
 
 
+def energy_of_unshared_gpu(uuid: str) -> float | None:
+    """The energy in J that the whole GPU ``uuid`` took since its driver was loaded, if just one process computes on it.
+
+    None if there are more, if MPS may serve several as one, for a MIG slice, and if the driver does not tell.
+    """
+    with _nvml() as nvml:
+        if nvml is None or mps_is_running():
+            return None
+        for handle in _devices(nvml):
+            name = _told(nvml, nvml.nvmlDeviceGetUUID, handle) or ""
+            if name.removeprefix("GPU-") == uuid.removeprefix("GPU-"):
+                processes = _told(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle)
+                millijoules = _told(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+                return None if processes is None or len(processes) != 1 or millijoules is None else millijoules / 1000
+    return None
+
+
 def visible_variable() -> str:
     """The environment variable that says which GPUs a process sees."""
     return "HIP_VISIBLE_DEVICES" if torch_is_for_amd() else "CUDA_VISIBLE_DEVICES"

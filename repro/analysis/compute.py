@@ -40,6 +40,7 @@ class Spent:
     is_diverged: bool
     images_per_second: float
     peak_memory_bytes: int | None
+    energy_joules: float | None = None
 
     @classmethod
     def of(cls, record: RunRecord) -> Spent | None:
@@ -60,6 +61,7 @@ class Spent:
             is_diverged=record.status == "diverged",
             images_per_second=made.images_per_second,
             peak_memory_bytes=made.peak_memory_bytes,
+            energy_joules=made.energy_joules,
         )
 
     @property
@@ -76,8 +78,9 @@ class Compute:
     ``seconds`` of each run are sorted. ``gpu_hours`` are the least and the most that the records allow: equal, unless
     runs overlap of which the records do not say whether they shared a GPU. ``core_hours`` are threads times hours of
     the runs on CPUs. Both are None without such runs. ``workers`` counts the runs by product name and, on a CPU,
-    threads. ``peak_memory_bytes`` is the most of any run that recorded it, by kind of device. ``borrowed`` runs are
-    recorded under other tables, and in no other figure.
+    threads. ``peak_memory_bytes`` is the most of any run that recorded it, by kind of device. ``energy`` is the
+    sum in J over the runs that recorded theirs, and their number; None if none did. ``borrowed`` runs are recorded
+    under other tables, and in no other figure.
     """
 
     seconds: tuple[float, ...]
@@ -87,6 +90,7 @@ class Compute:
     workers: tuple[tuple[str, int], ...]
     images_per_second: float | None
     peak_memory_bytes: tuple[tuple[str, int], ...]
+    energy: tuple[float, int] | None
     borrowed: int
 
     @property
@@ -110,6 +114,7 @@ def compute_of(runs: Iterable[Spent], tables: Iterable[str]) -> Compute | None:
     on_cpus = [run for run in own if run.device == "cpu"]
     workers = Counter(chain((run.device_name for run in on_gpus), map(_cpu_worker, on_cpus)))
     peaks = defaultdict[str, list[int]](list)
+    energies = [run.energy_joules for run in own if run.energy_joules is not None]
     for run in own:
         if run.peak_memory_bytes is not None:
             peaks[run.device].append(run.peak_memory_bytes)
@@ -121,6 +126,7 @@ def compute_of(runs: Iterable[Spent], tables: Iterable[str]) -> Compute | None:
         workers=tuple(sorted(workers.items(), key=lambda entry: (-entry[1], entry[0]))),
         images_per_second=median(run.images_per_second for run in own) if own else None,
         peak_memory_bytes=tuple((device, max(known)) for device, known in sorted(peaks.items())),
+        energy=(sum(energies), len(energies)) if energies else None,
         borrowed=len(found) - len(own),
     )
 

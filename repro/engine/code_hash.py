@@ -31,7 +31,8 @@ ROOTS = ("repro.engine.training:train_run", "repro.data.cache:open_cache", "repr
 # These inform people, or move bytes that are verified on arrival.
 INFORMING = {
     *("repro.engine.changes", "repro.engine.checkpoint", "repro.engine.code_hash", "repro.engine.faults"),
-    *("repro.engine.final_weights", "repro.engine.provenance", "repro.engine.recording", "repro.engine.reporting"),
+    *("repro.engine.energy", "repro.engine.final_weights", "repro.engine.provenance"),
+    *("repro.engine.recording", "repro.engine.reporting"),
     *("repro.data.archives", "repro.data.download", "repro.data.node_copy", "repro.data.prepare"),
 }
 # Calls for their own sake that show something to people, and the keywords that hold a text for them.

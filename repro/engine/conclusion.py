@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from repro.data import Dataset
 from repro.engine.code_hash import shared_code_hash
@@ -23,11 +24,14 @@ def conclude(
     settings: DeviceSettings,
     reason: str | None,
     dataset: Dataset,
-    start_seconds: Mapping[str, float],
+    measured: Mapping[str, Any],
     recording: Recording,
     weights: KeptWeights | None,
 ) -> RunRecord:
-    """The record of ``run``; ``reason`` says why it diverged, None if it completed. ``weights`` is the file kept."""
+    """The record of ``run``; ``reason`` says why it diverged, None if it completed. ``weights`` is the file kept.
+
+    ``measured`` are the fields of the provenance that only the process that trained knows.
+    """
     facts = environment_facts(settings.device)
     if recording.anonymous:
         facts |= dict.fromkeys(("host", "command"), "")
@@ -63,7 +67,7 @@ def conclude(
             started_at=state.started_at,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             duration_seconds=state.run_seconds,
-            start_seconds=dict(start_seconds),
+            **measured,
             images_per_second=images / train_seconds if train_seconds else 0.0,
             resumptions=state.resumptions,
             changes_accepted=tuple(state.changes_accepted),

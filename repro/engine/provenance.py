@@ -56,7 +56,7 @@ def environment_facts(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "device_name": device_name(device),
         "driver": machine.driver_version() if device.type == "cuda" else None,
-        "device_uuid": _uuid(device),
+        "device_uuid": gpu_uuid(device),
         "threads": torch.get_num_threads(),
         "command": shell_line(["biasrepro", *sys.argv[1:]]),
         "peak_memory_bytes": _peak_memory_bytes(device),
@@ -76,7 +76,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor_name()
 
 
-def _uuid(device: torch.device) -> str | None:
+def gpu_uuid(device: torch.device) -> str | None:
     """The driver's name for the GPU, which tells it from others of its kind; None for a CPU, or if torch has none."""
     if device.type != "cuda":
         return None

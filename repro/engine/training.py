@@ -16,6 +16,7 @@ from repro.engine import checkpoint
 from repro.engine.changes import check_changes
 from repro.engine.conclusion import conclude
 from repro.engine.device import DeviceSettings, choose_device, keep_freed_memory, set_up_device
+from repro.engine.energy import EnergyMeter
 from repro.engine.final_weights import weights_to_bytes
 from repro.engine.finite_check import FiniteCheck
 from repro.engine.learner import Learner
@@ -127,6 +128,7 @@ class Training:
         # Of the code as it is imported now: its files may change while the run trains.
         self._fingerprint = fingerprint(run, settings.device, dataset.fingerprint)
         self._finite = FiniteCheck(self.state.totals.bad_step)
+        self._energy = EnergyMeter(settings.device)  # after the learner, which takes the GPU
         self._saved = time.monotonic()
         self._checkpoints = 0
 
@@ -176,8 +178,11 @@ class Training:
             raw = weights_to_bytes(self.state.model, self.run, self.dataset)
             with failed_writes_explained(folder, "the weights file", len(raw)):
                 weights = write_weights(folder, raw, ownership.write)
-        start_seconds = start.seconds | self.learner.capture_seconds
-        record = conclude(self.run, self.state, self.settings, reason, self.dataset, start_seconds, recording, weights)
+        measured = {
+            "start_seconds": start.seconds | self.learner.capture_seconds,
+            "energy_joules": None if self.state.resumptions else self._energy.joules(),  # of the whole run, or of none
+        }
+        record = conclude(self.run, self.state, self.settings, reason, self.dataset, measured, recording, weights)
         with failed_writes_explained(folder, "the record"):
             write_record(folder, record, ownership.write)
         self.reporter.report("diverged" if reason else "completed", reason)
@@ -235,6 +240,7 @@ class Training:
                 images_per_second=float(state.totals.sums[3]) / state.epoch_seconds,
             )
         )
+        self._energy.look()
         self.reporter.report("epoch_done")
 
         # --- The next epoch ---

@@ -59,8 +59,10 @@ class Provenance(StrictRecord):
     ``duration_seconds`` leaves out; on a GPU also ``warm_up`` and ``capture`` of the CUDA graphs, which it includes.
     ``device_uuid`` tells a GPU from others of its name; an anonymous record, which names no host, has none.
     ``peak_memory_bytes`` is the most of the last process: reserved on its GPU, or resident in main memory on a CPU.
-    Records older than these two have neither. ``data_counts``: classes, test_images, and the test images of the class
-    that has the most (largest_test_class).
+    ``energy_joules`` is what the GPU took while the run trained and was evaluated, idle power included; None on a CPU,
+    if another process was seen on the GPU, for a run that was resumed, and if the driver does not tell. Records older
+    than these three have none. ``data_counts``: classes, test_images, and the test images of the class that has the
+    most (largest_test_class).
     """
 
     biasrepro: Text
@@ -88,6 +90,7 @@ class Provenance(StrictRecord):
     start_seconds: dict[Text, Seconds] = Field({})
     images_per_second: Positive
     peak_memory_bytes: Count | None = None
+    energy_joules: Positive | None = None
     resumptions: Count = 0
     changes_accepted: tuple[Text, ...] = Field(default=(), strict=False)
 

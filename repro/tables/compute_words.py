@@ -8,10 +8,8 @@ from repro.wording import counted, device_hours, duration, readable_size
 
 _MOST_WORKERS = 4
 _SHARED = "the records do not say which runs shared a GPU"
-_NOT_INCLUDED = (
-    "Not included are failed and deleted runs, the work that interruptions lost, and starting up. Energy is not "
-    "measured."
-)
+_NOT_INCLUDED = "Not included are failed and deleted runs, the work that interruptions lost, and starting up."
+_JOULES_PER_KILOWATT_HOUR = 3.6e6
 
 
 def compute_parts(compute: Compute) -> list[str]:
@@ -19,7 +17,7 @@ def compute_parts(compute: Compute) -> list[str]:
     borrowed = f"{counted(compute.borrowed, 'borrowed run')} not included" if compute.borrowed else ""
     if not compute.runs:
         return [f"{borrowed}: the table that recorded them has their figures"]
-    figures = [_speed(compute), *_memory(compute)]
+    figures = [_speed(compute), *_memory(compute), *_energy(compute)]
     total = f"{_total(compute)} in all on {_workers(compute)}"
     if _is_range(compute):
         total += f" ({_SHARED})"
@@ -45,6 +43,8 @@ def compute_paragraph(compute: Compute) -> str:
     ]
     if compute.core_hours is not None:
         sentences.append("Core-hours are the threads of a run times its hours.")
+    energy = " and ".join(_energy(compute))
+    sentences.append(f"By the driver's counter this is {energy}." if energy else "Energy was not recorded.")
     if compute.borrowed:
         sentences.append(f"{counted(compute.borrowed, 'run')} recorded under other tables are not included.")
     return " ".join([*sentences, _NOT_INCLUDED])
@@ -91,3 +91,11 @@ def _speed(compute: Compute) -> str:
 def _memory(compute: Compute) -> list[str]:
     peaks = [(device, readable_size(peak)) for device, peak in compute.peak_memory_bytes]
     return [f"up to {peak} of {'memory' if device == 'cpu' else 'GPU memory'}" for device, peak in peaks]
+
+
+def _energy(compute: Compute) -> list[str]:
+    if compute.energy is None:
+        return []
+    joules, runs = compute.energy
+    of_some = f" for {runs} of {compute.runs} runs" if runs < compute.runs else ""
+    return [f"{joules / _JOULES_PER_KILOWATT_HOUR:.2g} kWh of GPU energy{of_some}"]

@@ -111,3 +111,9 @@ def test_what_a_run_took_is_read_from_its_record(fake_runs: Any) -> None:
     found = Spent.of(record.model_copy(update={"provenance": timeless}))
     assert found is not None
     assert found.busy is None
+
+
+def test_energy_is_summed_over_the_runs_that_recorded_it() -> None:
+    found = compute_of([spent(0, 1, energy_joules=5.0), spent(1, 2, energy_joules=7.0), spent(2, 3)], ["table1"])
+    assert found is not None
+    assert found.energy == (12.0, 2)

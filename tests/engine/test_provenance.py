@@ -18,7 +18,7 @@ from repro.results import Provenance
 def test_a_gpus_record_has_the_versions_of_cuda_and_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "device_name", lambda device: "a GPU")
     monkeypatch.setattr(provenance.machine, "driver_version", lambda: "1.2")
-    monkeypatch.setattr(provenance, "_uuid", lambda device: None)
+    monkeypatch.setattr(provenance, "gpu_uuid", lambda device: None)
     monkeypatch.setattr(provenance, "_peak_memory_bytes", lambda device: None)
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)

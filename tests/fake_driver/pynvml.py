@@ -1,7 +1,8 @@
 """Stands in for nvidia-ml-py: answers from the JSON in $FAKE_NVML, in this process and in those it starts.
 
-``{"driver": "570.1", "gpus": [{"uuid": ..., "name": ..., "memory": [total, free], "slices": [...]}]}``; a slice is like
-a GPU. What is left out, the driver does not tell. Without the variable there is no driver.
+``{"driver": "570.1", "gpus": [{"uuid": ..., "name": ..., "memory": [total, free], "energy": mJ, "processes": [...],
+"slices": [...]}]}``; a slice is like a GPU. What is left out, the driver does not tell. Without the variable there is
+no driver.
 """
 
 from __future__ import annotations
@@ -62,6 +63,14 @@ def nvmlDeviceGetName(device: Device) -> str:
 def nvmlDeviceGetMemoryInfo(device: Device) -> SimpleNamespace:
     total, free = _told(device, "memory")
     return SimpleNamespace(total=total, free=free)
+
+
+def nvmlDeviceGetTotalEnergyConsumption(device: Device) -> int:
+    return int(_told(device, "energy"))
+
+
+def nvmlDeviceGetComputeRunningProcesses(device: Device) -> list[SimpleNamespace]:
+    return [SimpleNamespace(pid=pid) for pid in _told(device, "processes")]
 
 
 def nvmlDeviceGetMaxMigDeviceCount(device: Device) -> int:

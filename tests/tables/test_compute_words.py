@@ -15,6 +15,7 @@ COMPUTE = Compute(
     workers=(("NVIDIA H200", 3),),
     images_per_second=2140.4,
     peak_memory_bytes=(("cuda", 3_200_000_000),),
+    energy=None,
     borrowed=0,
 )
 
@@ -51,13 +52,19 @@ def test_the_paragraph_answers_a_checklist(core_hours: float | None) -> None:
     for answer in ("on NVIDIA H200", "took 1 h 20 min (median; 1 h to 2 h)", "3.2 GB of GPU memory", "4.0 GPU-hours"):
         assert answer in said
     assert ("Core-hours are the threads of a run times its hours." in said) is (core_hours is not None)
-    assert "Energy is not measured." in said
+    assert "Energy was not recorded." in said
     assert "Peak memory was not recorded." in compute_paragraph(replace(COMPUTE, peak_memory_bytes=()))
+
+
+def test_energy_says_of_how_many_runs_it_is() -> None:
+    all_runs, some = replace(COMPUTE, energy=(1.8e6, 3)), replace(COMPUTE, energy=(9e5, 2))
+    assert compute_text(all_runs).endswith("up to 3.2 GB of GPU memory, 0.5 kWh of GPU energy.")
+    assert "By the driver's counter this is 0.25 kWh of GPU energy for 2 of 3 runs." in compute_paragraph(some)
 
 
 def test_borrowed_runs_are_said_once_and_have_no_figures() -> None:
     assert compute_text(replace(COMPUTE, borrowed=2)).count("2 borrowed runs not included") == 1
-    alone = Compute((), 0, None, None, (), None, (), 2)
+    alone = Compute((), 0, None, None, (), None, (), None, 2)
     assert (
         compute_text(alone) == "Compute: 2 borrowed runs not included: the table that recorded them has their figures."
     )
