@@ -21,11 +21,11 @@ RUN if [ -n "$TORCH_INDEX" ]; then \
 COPY . ./
 # Any user may run it (docker run --user), so that results belong to whoever started it.
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
-    && mkdir -p /work/results /work/data \
-    && chmod 1777 /work /work/results /work/data
+    && mkdir -p /runs/results /runs/data \
+    && chmod 1777 /runs /runs/results /runs/data
 
 ENV HOME=/tmp
 USER 1000:1000
-WORKDIR /work
-VOLUME ["/work/results", "/work/data"]
+WORKDIR /runs
+VOLUME ["/runs/results", "/runs/data"]
 ENTRYPOINT ["biasrepro"]
