@@ -256,10 +256,9 @@ def _occupied(folder: RunFolder, owner: Owner) -> OwnedElsewhere:
         if owner.silence:
             hint = f"It sent no heartbeat for {duration(owner.silent_seconds)}: {stopped_process(owner.pid)}."
     else:
-        silent = duration(owner.silent_seconds)
         hint = (
-            f"Its last heartbeat was {silent} ago. If that machine is down, the same command takes the run over "
-            f"{duration(SILENT_SECONDS)} after it."
+            f"Its last heartbeat was {duration(owner.silent_seconds)} ago. If that machine is down, the same command "
+            f"takes the run over {duration(SILENT_SECONDS)} after it."
         )
     return OwnedElsewhere(f"this run is in training by {owner}", where=str(folder.path), hint=hint)
 
