@@ -45,7 +45,8 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     headings = " ".join(table.heading for table in tables)
     caption = (
         f"{headings} Top-1 difference from {against}, paired by seed, in points: ours with its 95% interval, not "
-        f"adjusted for the number of differences (hollow, without interval, below three seeds){and_the_papers(drawn)}."
+        f"adjusted for the number of differences (hollow, without interval, below three seeds or if they "
+        f"all agree){and_the_papers(drawn)}."
     )
     declared = [f"{table.label}: {table.declared.words}." for table in tables if table.declared]
     if declared:
