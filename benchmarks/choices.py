@@ -3,9 +3,10 @@
     python benchmarks/choices.py -o benchmarks/records/gpu/choices.json [TABLE/ROW ...]
 
 Epochs are of random images. Each way is timed in a process of its own, and its figures are written at once; the same
-command resumes. What is fastest in tf32 and bf16 becomes ``cuda_memory_format`` in repro/experiment/catalog.py; a test
-compares the two. Several runs at once are a process each, and share the GPU better where NVIDIA's MPS serves it
-(``nvidia-cuda-mps-control -d`` before this command); the record says whether it did.
+command resumes, and ends with a table in Markdown. What is fastest in tf32 and bf16 becomes ``cuda_memory_format`` in
+repro/experiment/catalog.py; a test compares the two. Several runs at once are a process each, and share the GPU better
+where NVIDIA's MPS serves it (``nvidia-cuda-mps-control -d`` before this command); the record says whether it did. Or
+they are in one process, each on a CUDA stream of its own, which a sweep does not offer.
 """
 
 from __future__ import annotations
@@ -31,18 +32,27 @@ from repro.machine import mps_is_running, usable_cores
 from repro.results.durable import write_durably
 
 TABLES = ("table2", "table1")
-# What takes longest to compile comes last.
-WAYS = [
-    {"precision": precision, "memory_format": layout, "compile": compiled}
-    for compiled, precision, layout in product((False, True), ("fp32", "tf32", "bf16"), ("contiguous", "channels_last"))
-]
-# Runs that train at once by their own defaults.
 TOGETHER = (2, 4)
-
-
-def name_of(way: dict[str, Any]) -> str:
-    """Such as ``bf16, channels_last, compile``."""
-    return ", ".join([way["precision"], way["memory_format"], *(["compile"] if way["compile"] else [])])
+# Runs that train at once by their own defaults, in processes or on streams.
+AT_ONCE = {f"{number} {kind}": (number, kind) for kind in ("processes", "streams") for number in TOGETHER}
+# One run, by what its configuration says. What takes longest to compile comes last.
+SETTINGS = {
+    ", ".join([precision, layout, *(["compile"] if compiled else [])]): {
+        "precision": precision,
+        "memory_format": layout,
+        "compile": compiled,
+    }
+    for compiled, precision, layout in product((False, True), ("fp32", "tf32", "bf16"), ("contiguous", "channels_last"))
+}
+WAYS = (*AT_ONCE, *SETTINGS)
+# The columns of the table: a way, and the one that its speed is divided by.
+COLUMNS = {
+    "tf32": ("tf32, contiguous", "fp32, contiguous"),
+    "bf16": ("bf16, contiguous", "fp32, contiguous"),
+    "channels_last": ("bf16, channels_last", "bf16, contiguous"),
+    "compile": ("bf16, contiguous, compile", "bf16, contiguous"),
+    **{name: (name, "fp32, contiguous") for name in AT_ONCE},
+}
 
 
 def cells(chosen: list[str]) -> Iterator[tuple[str, Cell]]:
@@ -54,29 +64,48 @@ def cells(chosen: list[str]) -> Iterator[tuple[str, Cell]]:
                 yield reference, table.cell(row, table.proposed)
 
 
-def timed(cell: Cell, way: dict[str, Any], device: str, batches: int, rounds: int) -> dict[str, Any]:
-    """The figures of one way, or ``error`` where it fails, such as for want of memory."""
+def timed(cell: Cell, way: str, device: str, batches: int, rounds: int) -> dict[str, Any]:
+    """The figures of one of the ``WAYS``, or ``error`` where it fails, such as for want of memory."""
+    try:
+        if way in AT_ONCE:
+            return timed_at_once(cell, *AT_ONCE[way], device, batches, rounds)
+        return timed_alone(cell, SETTINGS[way], device, batches, rounds)
+    except RunFailure as error:
+        return {"error": str(error)}
+
+
+def timed_alone(cell: Cell, way: dict[str, Any], device: str, batches: int, rounds: int) -> dict[str, Any]:
+    """The figures of one run with the settings ``way``. Raises RunFailure."""
     run = Run(cell=cell.model_copy(update={"execution": cell.execution.model_copy(update=way)}), seed=0)
     images = batches * cell.recipe.batch_size
     setting = Setting("compile" if way["compile"] else "format", run, device, usable_cores(), 0, images)
-    try:
-        *_, (arm,) = compare([setting], rounds, lambda text: None)
-    except RunFailure as error:
-        return {"error": str(error)}
+    *_, (arm,) = compare([setting], rounds, lambda text: None)
     keys = ("epoch_seconds", "start_seconds", "warm_up_seconds", "peak_memory_bytes", "in_force")
     return {"images_per_second": arm.images_per_second, **{key: getattr(arm, key) for key in keys}}
 
 
-def timed_together(cell: Cell, runs: int, device: str, batches: int, rounds: int) -> dict[str, Any]:
-    """The images per second of all ``runs`` in sum, or ``error`` where they fail, such as for want of memory."""
+def timed_at_once(cell: Cell, number: int, kind: str, device: str, batches: int, rounds: int) -> dict[str, Any]:
+    """The images per second of ``number`` runs in sum. Raises RunFailure."""
     images = batches * cell.recipe.batch_size
-    setting = Setting("format", Run(cell=cell, seed=0), device, max(1, usable_cores() // runs), 0, images)
-    try:
-        epochs = side_by_side(setting, runs, rounds)
-    except RunFailure as error:
-        return {"error": str(error)}
-    speed = statistics.median(sum(images / seconds for seconds in at_once) for at_once in epochs)
-    return {"images_per_second": speed, "runs": runs, "epoch_seconds": epochs}
+    processes, streams = (number, 1) if kind == "processes" else (1, number)
+    threads = max(1, usable_cores() // processes)
+    setting = Setting("format", Run(cell=cell, seed=0), device, threads, 0, images, streams=streams)
+    epochs = side_by_side(setting, processes, rounds)
+    speed = statistics.median(sum(streams * images / seconds for seconds in at_once) for at_once in epochs)
+    return {"images_per_second": speed, "runs": number, "epoch_seconds": epochs}
+
+
+def as_markdown(cells_timed: dict[str, dict[str, Any]]) -> str:
+    """The table of what was timed: images per second in fp32, and ratios; a dash for what failed or was not timed."""
+    lines = [f"| cell | fp32 | {' | '.join(COLUMNS)} |", f"| --- | {'--- | ' * (1 + len(COLUMNS))}".rstrip()]
+    for reference, ways in cells_timed.items():
+        speeds = {name: way["images_per_second"] for name, way in ways.items() if "images_per_second" in way}
+        first = f"{speeds['fp32, contiguous']:,.0f}" if "fp32, contiguous" in speeds else "–"
+        ratios = [
+            f"{speeds[way] / speeds[to]:.2f}" if way in speeds and to in speeds else "–" for way, to in COLUMNS.values()
+        ]
+        lines.append(f"| {reference} | {first} | {' | '.join(ratios)} |")
+    return "\n".join(lines)
 
 
 def begun(output: Path, machine: dict[str, Any], settings: dict[str, int]) -> dict[str, dict[str, Any]]:
@@ -94,6 +123,7 @@ def main() -> None:
     options.add_argument("--device", default="cuda")
     options.add_argument("--batches", type=int, default=50)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--way", dest="ways", action="append", choices=WAYS, help="default: all of them")
     given = options.parse_args()
     machine = machine_facts(choose_device(given.device))
     settings = {"batches": given.batches, "rounds": given.rounds}
@@ -109,15 +139,15 @@ def main() -> None:
         "cells": found,
     }
     given.output.parent.mkdir(parents=True, exist_ok=True)
-    how = (given.device, given.batches, given.rounds)
-    for (reference, cell), way in product(list(cells(given.cells)), [*TOGETHER, *WAYS]):
-        ways, name = found.setdefault(reference, {}), f"{way} runs" if isinstance(way, int) else name_of(way)
-        if "images_per_second" not in ways.get(name, {}):
-            ways[name] = timed_together(cell, way, *how) if isinstance(way, int) else timed(cell, way, *how)
-            print(f"{reference}: {name}: {ways[name].get('images_per_second', ways[name].get('error'))}", flush=True)
+    for (reference, cell), way in product(list(cells(given.cells)), given.ways or WAYS):
+        ways = found.setdefault(reference, {})
+        if "images_per_second" not in ways.get(way, {}):
+            ways[way] = timed(cell, way, given.device, given.batches, given.rounds)
+            print(f"{reference}: {way}: {ways[way].get('images_per_second', ways[way].get('error'))}", flush=True)
             write_durably(given.output.resolve(), json.dumps(record, indent=1).encode() + b"\n")
     record["finished"] = True
     write_durably(given.output.resolve(), json.dumps(record, indent=1).encode() + b"\n")
+    print(as_markdown(found))
 
 
 if __name__ == "__main__":

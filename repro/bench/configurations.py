@@ -35,7 +35,8 @@ _ONLY_ON = {"memory": "cpu", "graph": "cuda"}
 class Setting:
     """One arm for one network: ``run`` in epochs of ``images`` images; ``workers`` are the plain loop's processes.
 
-    ``plugins`` are the files that its process loads.
+    ``plugins`` are the files that its process loads. ``streams`` is how many runs our engine trains at once in the
+    process, each on a CUDA stream of its own.
     """
 
     arm: str
@@ -45,6 +46,7 @@ class Setting:
     workers: int
     images: int
     plugins: tuple[str, ...] = ()
+    streams: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for another process."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -40,9 +40,13 @@ class Loop:
         else:
             if self.device.type == "cpu" and keeps_memory(setting.arm):
                 keep_freed_memory()
-            learner = Learner(run, dataset, self.settings)
-            self._train, self._make_batches = partial(_engine_epoch, learner), partial(_engine_batches, learner)
-            model = learner.state.model
+            learners = []
+            for stream in _streams(setting.streams, self.device):
+                with torch.cuda.stream(stream):
+                    learners.append((Learner(run, dataset, self.settings), stream))
+            self._train = partial(_engine_epoch, learners)
+            self._make_batches = partial(_engine_batches, learners[0][0])
+            model = learners[0][0].state.model
         self.weights = _hash(model)
 
     def epoch(self) -> float:
@@ -75,11 +79,25 @@ def _resident_epoch(loop: PlainLoop, dataset: Dataset) -> Callable[[], None]:
     return epoch
 
 
-def _engine_epoch(learner: Learner) -> None:
-    learner.feed.begin_epoch(learner.state.epoch)
-    for step in range(learner.feed.steps):
-        learner.train_on_batch(step)
-    learner.state.epoch += 1
+def _streams(count: int, device: torch.device) -> list[torch.cuda.Stream | None]:
+    """A CUDA stream for each of several runs; None, the usual one, for a single run and on a CPU."""
+    return [torch.cuda.Stream(device) if count > 1 and device.type == "cuda" else None for _ in range(count)]
+
+
+def _engine_epoch(learners: Sequence[tuple[Learner, torch.cuda.Stream | None]]) -> None:
+    """An epoch of each run on its stream, step by step in turn.
+
+    For timing alone: several runs in one process share the generator that dropout draws from.
+    """
+    for learner, stream in learners:
+        with torch.cuda.stream(stream):
+            learner.feed.begin_epoch(learner.state.epoch)
+    for step in range(learners[0][0].feed.steps):
+        for learner, stream in learners:
+            with torch.cuda.stream(stream):
+                learner.train_on_batch(step)
+    for learner, _stream in learners:
+        learner.state.epoch += 1
 
 
 def _engine_batches(learner: Learner) -> None:

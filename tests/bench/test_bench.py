@@ -21,6 +21,7 @@ from repro.bench.configurations import ARMS, Setting, choose_arms, keeps_memory,
 from repro.bench.loops import Loop
 from repro.bench.plain import PlainLoop
 from repro.data.dataset import random_dataset
+from repro.engine.learner import Learner
 from repro.errors import ConfigError, RunFailure, UserError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
@@ -109,6 +110,29 @@ def test_the_standard_loop_leaves_torch_as_it_is(arm: str, monkeypatch: pytest.M
     assert not torch.backends.cudnn.benchmark
     in_force = loop.settings.to_record()
     assert (in_force["precision"], in_force["memory_format"], in_force["cuda_graph"]) == ("fp32", "contiguous", False)
+
+
+def test_runs_on_streams_take_turns_and_each_trains_as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = with_execution(Run(cell=cell_of("shufflenetv2_x0_5", options()), seed=0), "format", "fp32")
+    one = run.cell.recipe.batch_size
+    made: list[Learner] = []
+    turns: list[Learner] = []
+
+    class Noted(Learner):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+        def train_on_batch(self, step: int) -> int:
+            turns.append(self)
+            return super().train_on_batch(step)
+
+    monkeypatch.setattr("repro.bench.loops.Learner", Noted)
+    for streams in (1, 2):
+        Loop(Setting("format", run, "cpu", 1, 0, 2 * one, streams=streams)).epoch()
+    alone, first, second = made
+    assert turns == [alone, alone, first, second, first, second]
+    assert alone.state.hash() == first.state.hash() == second.state.hash()
 
 
 def test_a_ratio_compares_neighbours_in_time() -> None:

@@ -50,9 +50,8 @@ def test_every_way_is_timed_once(
     record = json.loads(output.read_text())
     assert record["finished"]
     ways = record["cells"]["table1/resnet18"]
-    assert len(choices.WAYS) == 12
-    assert len(ways) == 14
-    assert "run 1 ended with exit code 1" in ways["2 runs"]["error"]
+    assert len(ways) == len(choices.WAYS) == 16
+    assert "run 1 ended with exit code 1" in ways["2 processes"]["error"]
     assert {name: way["in_force"]["memory_format"] for name, way in ways.items() if name.startswith("bf16")} == {
         "bf16, contiguous": "contiguous",
         "bf16, channels_last": "channels_last",
@@ -61,17 +60,36 @@ def test_every_way_is_timed_once(
     }
     assert ways["bf16, contiguous"]["images_per_second"] == 50 * 128
     assert "ended with exit code 1" in ways["fp32, contiguous"]["error"]
-    capsys.readouterr()
+    *_, row = capsys.readouterr().out.splitlines()
+    assert row == "| table1/resnet18 | – | – | – | 1.00 | 1.00 | – | – | – | – |"  # of bf16 alone
     choices.main()  # only what failed is tried again
-    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == {"fp32,", "2", "4"}
+    *tried, _head, _rule, row = capsys.readouterr().out.splitlines()
+    assert {line.split()[1] for line in tried} == {"fp32,", "2", "4"}
 
 
 def test_runs_at_once_are_counted_together(choices: ModuleType) -> None:
     ((_, cell),) = choices.cells(["table1/resnet18"])
     execution = cell.execution.model_copy(update={"precision": "bf16"})
-    timed = choices.timed_together(cell.model_copy(update={"execution": execution}), 2, "cpu", batches=50, rounds=3)
-    assert timed["epoch_seconds"] == [[1.0, 1.0]] * 3
-    assert timed["images_per_second"] == 2 * 50 * 128
+    cell = cell.model_copy(update={"execution": execution})
+    processes, streams = (choices.timed(cell, f"2 {kind}", "cpu", 50, 3) for kind in ("processes", "streams"))
+    assert processes["epoch_seconds"] == [[1.0, 1.0]] * 3
+    assert streams["epoch_seconds"] == [[1.0]] * 3
+    assert processes["images_per_second"] == streams["images_per_second"] == 2 * 50 * 128
+
+
+def test_the_table_has_ratios_to_fp32_or_to_what_a_way_adds_to(choices: ModuleType) -> None:
+    speeds = {"fp32, contiguous": 1000, "bf16, contiguous": 2000, "bf16, channels_last": 3000, "4 streams": 2500}
+    ways = {name: {"images_per_second": speed} for name, speed in speeds.items()}
+    head, _rule, row = choices.as_markdown({"table2/squeezenet": ways}).splitlines()
+    told = dict(zip(head.strip("| ").split(" | "), row.strip("| ").split(" | "), strict=True))
+    assert told == {"cell": "table2/squeezenet", "fp32": "1,000", "bf16": "2.00", "channels_last": "1.50"} | {
+        "tf32": "–",
+        "compile": "–",
+        "2 processes": "–",
+        "4 processes": "–",
+        "2 streams": "–",
+        "4 streams": "2.50",
+    }
 
 
 def test_all_networks_of_both_tables_are_timed(choices: ModuleType) -> None:
