@@ -115,16 +115,21 @@ def begun(output: Path, machine: dict[str, Any], settings: dict[str, int]) -> di
     return dict(record["cells"]) if same_device and record["settings"] == settings else {}
 
 
+def options() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", nargs="*", metavar="TABLE/ROW", help="default: all rows of both tables")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--batches", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--way", dest="ways", action="append", choices=WAYS, help="default: all of them")
+    return parser
+
+
 def main() -> None:
     """Time every way that ``--output`` does not have yet."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("cells", nargs="*", metavar="TABLE/ROW", help="default: all rows of both tables")
-    options.add_argument("-o", "--output", type=Path, required=True)
-    options.add_argument("--device", default="cuda")
-    options.add_argument("--batches", type=int, default=50)
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--way", dest="ways", action="append", choices=WAYS, help="default: all of them")
-    given = options.parse_args()
+    given = options().parse_args()
     machine = machine_facts(choose_device(given.device))
     settings = {"batches": given.batches, "rounds": given.rounds}
     found = begun(given.output, machine, settings)

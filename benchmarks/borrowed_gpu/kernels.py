@@ -1,0 +1,68 @@
+"""Where the time of a training step goes on a GPU: its kernels, how long the GPU is busy, what takes longest.
+
+    python benchmarks/borrowed_gpu/kernels.py TABLE/ROW [DEVICE]
+
+The steps are the engine's own, a CUDA graph if the configuration says so, on random images. On a CPU: its operations.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from repro.bench.bound import wait_for
+from repro.data.dataset import random_dataset
+from repro.engine.device import choose_device, set_up_device
+from repro.engine.learner import Learner
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
+
+SHOWN = 25
+
+
+def learner_of(reference: str, device: torch.device, batches: int) -> Learner:
+    """The proposed loss of a row, on so many batches of random images."""
+    name, _, row_id = reference.partition("/")
+    table = find_table(name)
+    row = next(row for row in table.rows if row.id == row_id)
+    run = Run(cell=table.cell(row, table.proposed), seed=0)
+    settings = set_up_device(device, run.cell.execution, None, row.model)
+    return Learner(run, random_dataset(run.cell.dataset, batches * run.cell.recipe.batch_size), settings)
+
+
+def main() -> None:
+    """Profile some steps after the first ones, which capture the graph."""
+    device = choose_device(sys.argv[2] if len(sys.argv) > 2 else "cuda")
+    on_gpu = device.type == "cuda"
+    steps = 8 if on_gpu else 1
+    learner = learner_of(sys.argv[1], device, 2 * steps)
+    learner.feed.begin_epoch(1)
+    for step in range(steps):
+        learner.train_on_batch(step)
+    wait_for(device)
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
+        for step in range(steps, 2 * steps):
+            learner.train_on_batch(step)
+        wait_for(device)
+    kernels = sorted(
+        (event.time_range.start, event.time_range.end, event.name)
+        for event in seen.events()
+        if event.device_type.name == device.type.upper()
+    )
+    busy, last = 0.0, 0.0
+    durations = defaultdict(list)
+    for start, end, name in kernels:
+        busy += max(0.0, end - max(start, last))
+        last = max(last, end)
+        durations[name].append(end - start)
+    whole = last - kernels[0][0]
+    print(f"{len(kernels) / steps:.0f} kernels a step, {whole / steps:.0f} us a step, busy {busy / whole:.0%} of it")
+    for name, times in sorted(durations.items(), key=lambda item: -sum(item[1]))[:SHOWN]:
+        print(f"{sum(times) / steps:9.1f} us {len(times) / steps:6.1f} x  {name[:110]}")
+
+
+if __name__ == "__main__":
+    main()
