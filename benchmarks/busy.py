@@ -58,7 +58,9 @@ def started(processes: ExitStack, reference: str, threads: int, policy: str, bat
     if policy != "default":
         environment["GOMP_SPINCOUNT" if policy.isdigit() else "OMP_WAIT_POLICY"] = policy
     request = {"work": "arm", "setting": setting.to_json()}
-    return processes.enter_context(worker(request, f"{reference}, {threads} threads", environment)), images
+    process = processes.enter_context(worker(request, f"{reference}, {threads} threads", environment))
+    process.wait_until_ready()
+    return process, images
 
 
 def measure(reference: str, loads: list[int], batches: int, rounds: int) -> dict[str, dict[str, list[float]]]:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
@@ -17,6 +18,24 @@ LAST_SECONDS_WITHOUT_PARENT = 60.0
 # limit and at pre-emption.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
+# `timeout` and some schedulers send a signal to a process and at once to its whole group: that is one request.
+ONE_REQUEST_SECONDS = 0.2
+
+
+class _Requests:
+    """The requests among received signals. Ctrl-C is a person's: each one counts."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self._last_at = 0.0
+
+    def add(self, number: int) -> None:
+        now = time.monotonic()
+        again = bool(self.numbers) and number == self.numbers[-1] and now - self._last_at < ONE_REQUEST_SECONDS
+        if number == signal.SIGINT or not again:
+            self.numbers.append(number)
+            self._last_at = now
+
 
 class StopRequests:
     """Counts requests to stop; ``exit_code`` is 130 if the first was Ctrl-C, else 143 as for SIGTERM: resumable.
@@ -25,8 +44,7 @@ class StopRequests:
     """
 
     def __init__(self, on_second: Callable[[int], None] | None = None) -> None:
-        self.count = 0
-        self.exit_code = 0
+        self._requests = _Requests()
         self._on_second = on_second
         self._before: dict[int, Any] = {}
 
@@ -52,6 +70,16 @@ class StopRequests:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def count(self) -> int:
+        """How many requests there were."""
+        return len(self._requests.numbers)
+
+    @property
+    def exit_code(self) -> int:
+        """As in the class's docstring; 0 before the first request."""
+        return _exit_code(self._requests.numbers[0]) if self._requests.numbers else 0
+
     def asked(self) -> bool:
         """Whether a stop was requested."""
         return self.count > 0
@@ -63,26 +91,24 @@ class StopRequests:
     def _wait_for_eof(self) -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
-        self._note(signal.SIGTERM)
+        self._requests.add(signal.SIGTERM)
         threading.Event().wait(LAST_SECONDS_WITHOUT_PARENT)
         leave_at_once(self.exit_code)
 
     def _watch(self, reader: int) -> None:
         """Count signals as the system delivers them: Python's own handlers wait for the main thread."""
-        numbers: list[int] = []
+        requests = _Requests()
         assert self._on_second is not None
         while received := os.read(reader, 64):
-            numbers += [number for number in received if number in self._before]
-            if len(numbers) > 1:
-                self._on_second(_exit_code(numbers[0]))
+            for number in received:
+                if number in self._before:
+                    requests.add(number)
+            if len(requests.numbers) > 1:
+                self._on_second(_exit_code(requests.numbers[0]))
         os.close(reader)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._note(number)
-
-    def _note(self, number: int) -> None:
-        self.exit_code = self.exit_code or _exit_code(number)
-        self.count += 1
+        self._requests.add(number)
 
 
 def _exit_code(number: int) -> int:

@@ -76,6 +76,7 @@ def compare(settings: Sequence[Setting], rounds: int, tell: Callable[[str], None
             environment = settled(os.environ) if setting.arm in STANDARD_LOOP else None  # threads wait as by default
             request = {"work": "arm", "setting": setting.to_json()}
             arms.append(processes.enter_context(worker(request, setting.arm, environment)))
+            arms[-1].wait_until_ready()  # before the next starts: starts are timed too
         if len({arm.first["weights"] for arm in arms}) > 1:
             raise RunFailure("the arms do not start from the same weights")
         seconds: list[list[float]] = [[] for _ in arms]
@@ -100,6 +101,8 @@ def side_by_side(setting: Setting, runs: int, rounds: int) -> list[list[float]]:
     request = {"work": "arm", "setting": setting.to_json()}
     with ExitStack() as processes:
         workers = [processes.enter_context(worker(request, f"run {number + 1}")) for number in range(runs)]
+        for one in workers:  # they start at once
+            one.wait_until_ready()
         seconds = []
         for _ in range(rounds):
             for one in workers:
@@ -112,7 +115,7 @@ def measure_bound(device: str, precision: str, threads: int) -> dict[str, float]
     """The fields of ``repro.bench.bound.Bound``, measured in a process of its own."""
     request = {"work": "bound", "device": device, "precision": precision, "threads": threads}
     with worker(request, "the bound") as process:
-        return process.first
+        return process.wait_until_ready()
 
 
 def _result(setting: Setting, arm: Worker, seconds: list[float], last: dict[str, Any]) -> ArmResult:
@@ -130,12 +133,18 @@ def _result(setting: Setting, arm: Worker, seconds: list[float], last: dict[str,
 
 
 class Worker:
-    """A process that answers; ``first`` is its first answer, once it is ready."""
+    """A process that answers; ``first`` is its first answer, there once it is ready."""
 
     def __init__(self, process: subprocess.Popen[str], request: dict[str, Any], name: str) -> None:
         self._process = process
         self._name = name
-        self.first = self.ask(json.dumps(request))
+        self.first: dict[str, Any] = {}
+        self.tell(json.dumps(request))
+
+    def wait_until_ready(self) -> dict[str, Any]:
+        """Wait for its first answer. Raises RunFailure if it ends instead."""
+        self.first = self.answer()
+        return self.first
 
     def ask(self, line: str) -> dict[str, Any]:
         """Send a line and wait for the answer. Raises RunFailure if the process ends instead."""

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,6 +159,29 @@ def test_the_second_request_is_heard_while_no_python_runs(tmp_path: Path) -> Non
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 143
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize(("number", "requests"), [(signal.SIGTERM, 1), (signal.SIGUSR1, 1), (signal.SIGINT, 2)])
+def test_a_program_that_repeats_its_signal_asks_once_and_a_person_twice(
+    number: int, requests: int, watched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``timeout`` sends its signal to the process and then to its group."""
+    from repro import interruption
+
+    monkeypatch.setattr(interruption, "ONE_REQUEST_SECONDS", 5.0)
+    left = threading.Event()
+    with interruption.StopRequests(on_second=(lambda code: left.set()) if watched else None) as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), number)
+        assert stop.count == requests
+        if watched:
+            assert left.wait(5.0 if requests == 2 else 0.2) == (requests == 2)
+        if requests == 1:
+            monkeypatch.setattr(interruption, "ONE_REQUEST_SECONDS", 0.0)  # a second later
+            os.kill(os.getpid(), number)
+            assert stop.count == 2
+            assert not watched or left.wait(5.0)
 
 
 def test_what_was_started_with_nohup_does_not_mind_a_closed_terminal() -> None:
