@@ -3,10 +3,10 @@
 set -euo pipefail
 out=$(cd "${1:?OUT}" && pwd)
 folder=${2:?FOLDER}
-python=${PYTHON:-python3}
+python=${PYTHON:-$(dirname "$0")/../../.venv/bin/python}
 mkdir -p "$folder"
 tar xzf "$out/records.tar.gz" -C "$folder"
 cp "$out"/log.txt "$out"/steps.tsv "$folder"/
 if compgen -G "$out/checkpoints.*" > /dev/null; then cat "$out"/checkpoints.* | tar xf - -C "$folder"; fi
-"$python" -m repro verify "$folder/results"
 ls -l "$folder/measured"
+"$python" -m repro verify "$folder/results"

@@ -15,7 +15,8 @@ python=${KIT_PYTHON:-python3}
 carried=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 : "${OUT:?OUT is not set}" "${LIMIT:?LIMIT is not set}"
 mkdir -p "$home/measured" "$OUT"
-export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 COLUMNS=140 NO_COLOR=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
+OUT=$(cd "$OUT" && pwd) home=$(cd "$home" && pwd)
+export PYTHONUNBUFFERED=1 COLUMNS=140 NO_COLOR=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
 export PYTHONPATH="$home/repo:$home/site" BIASREPRO_DATA="$home/data"
 kept_back=12  # seconds at the end, to pack what comes back
 began=$(date +%s)
@@ -46,10 +47,12 @@ step() {
   return "$code"
 }
 
-# The packages, the project and this call's part of the data, into $home.
+# The packages, the project, this call's part of the data and earlier results, into $home. Bytecode is made once, since
+# some thirty processes start.
 unpack() {
   mkdir -p "$home/data" "$home/parts" "$home/results"
   if [[ ! -d $home/site ]]; then
+    rm -rf "$home/site.part"
     "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$home/site.part" \
       "$carried"/wheels/*.whl && mv "$home/site.part" "$home/site"
   fi
@@ -58,6 +61,8 @@ unpack() {
       tar xzf "$carried/kit/project.tgz" --no-same-owner -C "$home/repo.part" && mv "$home/repo.part" "$home/repo"
   fi
   cp -n "$carried"/part*/archive.* "$home/parts/" 2> /dev/null
+  cp -rn "$carried"/part*/results/. "$home/results/" 2> /dev/null
+  "$python" -m compileall -q -j 0 "$home/site" "$home/repo/repro"
   cd "$home/repo" && "$python" -c "import repro, torch; print('biasrepro', repro.__version__, 'torch', torch.__version__)"
 }
 
@@ -71,6 +76,7 @@ assemble() {
 
 facts() {
   nvidia-smi || echo "no nvidia-smi"
+  command -v git nvidia-cuda-mps-control || true
   nproc; free -g | sed -n 2p; df -h /tmp | tail -n 1; uname -r
   "$python" -c "import torch; print(torch.__version__, torch.version.cuda, torch.backends.cudnn.version(), torch.cuda.is_available())"
 }
@@ -78,7 +84,7 @@ facts() {
 # What is worth having, in few files; after each step that made something.
 pack() {
   local part=$home/.records.$BASHPID  # two at once do not mix
-  (cd "$home" && tar czf "$part" --exclude='checkpoint*' results measured; mv "$part" "$OUT/records.tar.gz")
+  (cd "$home" && tar czf "$part" --exclude='checkpoint*' --exclude='owner-*' results measured; mv "$part" "$OUT/records.tar.gz")
 }
 
 # The checkpoints of unfinished runs, in at most three files of 15 MB.
@@ -99,7 +105,8 @@ start_mps() {
   [[ ${KIT_MPS:-1} != 0 && $device == cuda ]] && command -v nvidia-cuda-mps-control > /dev/null || return 1
   export CUDA_MPS_PIPE_DIRECTORY=$home/mps CUDA_MPS_LOG_DIRECTORY=$home/mps-log
   mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
-  timeout 5 nvidia-cuda-mps-control -d || stop_mps
+  # It must not hold the call's output open.
+  timeout 5 nvidia-cuda-mps-control -d < /dev/null > "$CUDA_MPS_LOG_DIRECTORY/start.txt" 2>&1 || stop_mps
 }
 
 stop_mps() {
@@ -112,6 +119,7 @@ stop_mps() {
 choices() {
   local file=$1 seconds=$2 cell=$3 rounds=(--rounds 2) ways=() way
   shift 3
+  [[ $device == cuda ]] && rounds=(--rounds 3 --batches 200)
   ((tiny)) && rounds=(--rounds 1 --batches 1)
   for way; do ways+=(--way "$way"); done
   step "$file" "$seconds" "$python" benchmarks/choices.py "$cell" --device "$device" "${rounds[@]}" "${ways[@]}" \

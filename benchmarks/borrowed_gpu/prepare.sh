@@ -5,6 +5,8 @@
 #   PYTHON    an interpreter with pip                       (python3)
 #   VERSION   the Python of the machine with the GPU        (3.12)
 #   WHEELS    a folder with the wheels, if not from PyPI
+#   RESULTS   a results folder with checkpoints to resume, as home.sh unpacked it
+#   MOST_MB   what may travel with a call, this checkout's tracked files included   (64)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 archive=${1:?ARCHIVE}
@@ -35,8 +37,13 @@ split -n 3 -d -a 1 "$archive" "$kit/archive."
 (cd "$kit" && sha256sum archive.0 archive.1 archive.2 > kit/parts.sha256)
 for part in 0 1 2; do mv "$kit/archive.$part" "$kit/part$((part + 1))/"; done
 
+[[ -n ${RESULTS:-} ]] && cp -r "$RESULTS" "$kit/part3/results"
+
 echo "commit $(git rev-parse HEAD)"
+tree=$(git ls-files -z --cached --others --exclude-standard | du -cb --files0-from=- | tail -n 1 | cut -f 1)
 for call in 1 2 3; do
-  echo "call $call: LIMIT=SECONDS OUT=FOLDER bash .borrowed_gpu/kit/call$call.sh" \
-    "  with .borrowed_gpu/kit, wheels, part$call: $(du -cm "$kit/kit" "$kit/wheels" "$kit/part$call" | tail -n 1 | cut -f 1) MB"
+  carried=$(du -cb "$kit/kit" "$kit/wheels" "$kit/part$call" | tail -n 1 | cut -f 1)
+  megabytes=$(((tree + carried + 999999) / 1000000))
+  echo "call $call carries .borrowed_gpu/kit, wheels and part$call: $megabytes MB with the tracked files"
+  ((megabytes <= ${MOST_MB:-64})) || { echo "that is more than ${MOST_MB:-64} MB"; exit 1; }
 done

@@ -158,7 +158,7 @@ def test_as_many_runs_at_a_time_as_complete_most(tmp_path: Path) -> None:
     assert chosen(tmp_path, 350, alone=alone, at_once=at_once) == ["4", "2", "0"]
     assert chosen(tmp_path, 230) == ["1", "1", "0"]
     assert chosen(tmp_path, 100) == ["1", "1", "0"]  # none would be complete
-    assert chosen(tmp_path, 350, at_once_mps={"4 processes": 300_000.0}) == ["4", "4", "1"]
+    assert chosen(tmp_path, 350, at_once_mps={"4 processes": 600_000.0}) == ["4", "4", "1"]
 
 
 def test_without_figures_one_at_a_time(tmp_path: Path) -> None:
