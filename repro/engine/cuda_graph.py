@@ -11,8 +11,10 @@ See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -94,15 +96,29 @@ class CudaCapture:
         torch.cuda.empty_cache()  # the graph has memory of its own: what the warm-up took is free again
         self.seconds["warm_up"] += (warm := time.monotonic()) - began
         self._generator.set_state(generator_state)
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            with nothing_collected(), torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 work()
         except RuntimeError as error:
+            torch.cuda.set_stream(stream)  # torch.cuda.graph leaves its own where ending the capture failed
             raise capture_failure(error) from error
         self._generator.set_state(generator_state)
         self.seconds["capture"] += time.monotonic() - warm
         return graph.replay
+
+
+@contextmanager
+def nothing_collected() -> Iterator[None]:
+    """Within this Python collects no garbage: an old graph that is freed during a capture makes the capture fail."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def capture_failure(error: RuntimeError) -> Exception:
@@ -117,6 +133,6 @@ def capture_failure(error: RuntimeError) -> Exception:
     if isinstance(first, Exception) and explain(first, "")[1] is not None:
         return first
     return RunFailure(
-        f"the training step cannot be captured as a CUDA graph: {first}",
+        f"the training step cannot be captured as a CUDA graph: {(str(first).splitlines() or [''])[0]}",
         hint="Train without it: --set execution.cuda_graph=false. The numbers are the same.",
     )

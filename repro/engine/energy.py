@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from repro import machine
 from repro.engine.provenance import gpu_uuid
+
+# Asking the driver takes some 10 ms; epochs may be shorter than a second.
+LOOK_SECONDS = 10.0
 
 
 class EnergyMeter:
@@ -18,10 +23,14 @@ class EnergyMeter:
     def __init__(self, device: torch.device) -> None:
         self._uuid = gpu_uuid(device)
         self._began = self._read()
+        self._looked = time.monotonic()
 
     def look(self) -> None:
-        """Give up for good if the GPU is shared now."""
-        if self._began is not None and self._read() is None:
+        """Give up for good if the GPU is shared now; asks no more than every ``LOOK_SECONDS``."""
+        if self._began is None or time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        if self._read() is None:
             self._began = None
 
     def joules(self) -> float | None:

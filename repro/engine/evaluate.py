@@ -31,11 +31,10 @@ class Evaluator:
     def __init__(
         self, model: nn.Module, prepare: Callable[[Tensor], Tensor], settings: DeviceSettings, capture: Capture | None
     ) -> None:
-        self._model, self._prepare, self._autocast = model, prepare, settings.autocast
-        self._sums = torch.zeros(3, dtype=torch.float64, device=settings.device)
-        self._add: BatchFunction = self._add_batch
-        if capture is not None:
-            self._add = GraphedBatch(self._add_batch, lambda: [self._sums], capture)
+        self._model = model
+        self._sums = sums = torch.zeros(3, dtype=torch.float64, device=settings.device)
+        eager = batch_evaluation(model, prepare, settings, sums)
+        self._add: BatchFunction = GraphedBatch(eager, lambda: [sums], capture) if capture else eager
 
     def __call__(self, *, images: Tensor, labels: Tensor) -> Evaluation:
         """Evaluate on uint8 images (N, 3, H, W) and int64 labels (N,). Waits for the device only at the end."""
@@ -49,14 +48,21 @@ class Evaluator:
         loss, top1, top5 = (total / len(labels) for total in self._sums.tolist())
         return Evaluation(loss, 100 * top1, 100 * top5)
 
+
+def batch_evaluation(
+    model: nn.Module, prepare: Callable[[Tensor], Tensor], settings: DeviceSettings, sums: Tensor
+) -> BatchFunction:
+    """The function that adds a batch's cross-entropy, top-1 hits and top-5 hits to ``sums``, float64 (3,)."""
+
     @torch.no_grad()
-    def _add_batch(self, images: Tensor, targets: Tensor) -> None:
-        """Add a batch's cross-entropy, top-1 hits and top-5 hits to the sums."""
-        with self._autocast():
-            logits, _ = self._model(self._prepare(images))
+    def add(images: Tensor, targets: Tensor) -> None:
+        with settings.autocast():
+            logits, _ = model(prepare(images))
         cross_entropy = functional.cross_entropy(logits.float(), targets, reduction="sum")
         ranks = ranks_of(logits, targets)
-        self._sums += torch.stack([cross_entropy.double(), (ranks < 1).sum().double(), (ranks < 5).sum().double()])
+        sums.add_(torch.stack([cross_entropy.double(), (ranks < 1).sum().double(), (ranks < 5).sum().double()]))
+
+    return add
 
 
 def ranks_of(logits: Tensor, targets: Tensor) -> Tensor:

@@ -11,11 +11,15 @@ from repro.progress import Trouble
 
 # torch raises AcceleratorError; older code paths raise a RuntimeError with one of these texts.
 _LOST_DEVICE = ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "cuDNN error", "NVML")
+# In the first line of CUDA's errors 900 to 907, such as "operation not permitted when stream is capturing": the GPU is
+# well, the work cannot be a graph.
+_CAPTURE = "captur"
 
 
 def explain(error: Exception, run_id: str) -> tuple[Exception, Trouble | None]:
     """The error as people should read it, and its kind if another attempt may succeed."""
     name, text = type(error).__name__, str(error)
+    first_line = text.splitlines()[0] if text else name
     if name == "OutOfMemoryError" or (name == "RuntimeError" and "CUDA out of memory" in text):
         failure = RunFailure(
             "the GPU's memory ran out",
@@ -24,9 +28,10 @@ def explain(error: Exception, run_id: str) -> tuple[Exception, Trouble | None]:
             "memory. The batch size is part of the experiment and is never changed.",
         )
         return failure, "out_of_memory"
-    if name == "AcceleratorError" or (name == "RuntimeError" and any(sign in text for sign in _LOST_DEVICE)):
+    of_the_gpu = name == "AcceleratorError" or (name == "RuntimeError" and any(sign in text for sign in _LOST_DEVICE))
+    if of_the_gpu and _CAPTURE not in first_line:
         failure = RunFailure(
-            f"the GPU failed: {text.splitlines()[0] if text else name}",
+            f"the GPU failed: {first_line}",
             where=run_id,
             hint="`nvidia-smi` shows whether it still works. The same command resumes from the last checkpoint.",
         )

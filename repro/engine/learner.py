@@ -67,21 +67,22 @@ class Learner:
 
     def batch_function(self) -> BatchFunction:
         """The function that trains eagerly on uint8 images (N, 3, H, W) and targets (N,)."""
-        state, full = self.state, self.run.cell.recipe.batch_size
+        # Not self, which has this function: what goes in circles keeps its memory on the GPU until it is collected.
+        state, feed, settings, full = self.state, self.feed, self.settings, self.run.cell.recipe.batch_size
         model = state.model
-        compiled = torch.compile(model, dynamic=False) if self.settings.compile else model
+        compiled = torch.compile(model, dynamic=False) if settings.compile else model
         # On a GPU, and in a compiled network, kernels lay out gradients themselves.
-        if self.settings.device.type == "cpu" and not self.settings.compile:
+        if settings.device.type == "cpu" and not settings.compile:
             prepare_norms(model)
-        counted_at_once = norms_that_count(model) if self.settings.device.type == "cuda" else []
+        counted_at_once = norms_that_count(model) if settings.device.type == "cuda" else []
 
         def train(images: Tensor, targets: Tensor) -> None:
             # The short last batch of an epoch is not worth a second compilation.
             is_full = len(targets) == full
             forward = compiled if is_full else model
-            images = self.feed.prepare(images)
-            autocast, totals = self.settings.autocast(), state.totals
-            with self.settings.tuned_convolutions(is_full), batches_counted_at_once(counted_at_once):
+            images = feed.prepare(images)
+            autocast, totals = settings.autocast(), state.totals
+            with settings.tuned_convolutions(is_full), batches_counted_at_once(counted_at_once):
                 train_step(
                     forward, state.loss, state.optimizer, autocast, images=images, targets=targets, totals=totals
                 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 from repro.data import Dataset
-from repro.engine.cuda_graph import WARM_UP_STEPS, CudaCapture, GraphedBatch, capture_failure
+from repro.engine.cuda_graph import WARM_UP_STEPS, CudaCapture, GraphedBatch, capture_failure, nothing_collected
 from repro.engine.device import choose_device, set_up_device
 from repro.engine.learner import Learner
 from repro.errors import RunFailure
@@ -19,6 +21,7 @@ MakeRun = Callable[..., Run]
 EPOCHS = 7  # of three steps, the last one short: 21, over two drops of the learning rate
 RECIPE = (f"recipe.epochs={EPOCHS}", "recipe.decay_epochs=[2,4]")
 ADAMW = (RECIPE[0], "recipe.optimizer=adamw", "recipe.schedule=cosine", "recipe.label_smoothing=0.1")
+ON_A_GPU = [RECIPE, (*RECIPE, "execution.precision=bf16"), ADAMW]
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -61,7 +64,7 @@ def with_dropout(make_run: MakeRun) -> Callable[..., Run]:
     """A run of SqueezeNet, the network with dropout and max-pooling."""
 
     def make(*overrides: str) -> Run:
-        run = make_run(*RECIPE, "weighting.normalization=running", *overrides)
+        run = make_run("weighting.normalization=running", *overrides)
         row = run.cell.row.model_copy(update={"model": "squeezenet"})
         return run.model_copy(update={"cell": run.cell.model_copy(update={"row": row})})
 
@@ -136,6 +139,58 @@ def test_a_failed_capture_shows_what_failed_inside_it(work: Exception, shown: st
     assert isinstance(failure, RunFailure) == ("captured" in shown)
 
 
+def test_work_that_cannot_be_captured_is_no_lost_gpu_and_its_message_is_a_line() -> None:
+    text = "CUDA error: operation not permitted when stream is capturing\nCUDA kernel errors might be reported later"
+    for error in (torch.AcceleratorError(text), RuntimeError(text)):
+        failure = capture_failure(error)
+        assert isinstance(failure, RunFailure)
+        what, hint = str(failure).splitlines()
+        assert what.endswith("as a CUDA graph: CUDA error: operation not permitted when stream is capturing")
+        assert "cuda_graph=false" in hint
+
+
+def test_no_garbage_is_collected_during_a_capture() -> None:
+    seen: list[bool] = []
+    garbage = Cycle()
+    dead = weakref.ref(garbage)
+    del garbage
+    with nothing_collected():
+        seen += [dead() is None, gc.isenabled()]
+    assert seen == [True, False]
+    assert gc.isenabled()
+
+
+class Cycle:
+    """Only the collector frees it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def replaying_nothing(work: Callable[[], None], undo: Callable[[], None]) -> Callable[[], None]:
+    """A graph does not hold the work either."""
+    work()
+    return lambda: None
+
+
+def test_what_a_learner_holds_is_free_as_soon_as_it_is_dropped(make_run: MakeRun, small_dataset: Dataset) -> None:
+    """Else the weights of a measured network stay on the GPU beside those of the next."""
+    with nothing_collected():
+        learner = learner_of(make_run(*RECIPE), small_dataset)
+        learner._train = GraphedBatch(learner.batch_function(), learner.state.tensors, replaying_nothing)
+        learner.feed.begin_epoch(1)
+        learner.train_on_batch(0)
+        learner.evaluate()
+        model = weakref.ref(learner.state.model)
+        del learner
+        assert model() is None
+
+
+@pytest.mark.parametrize("recipe", ON_A_GPU)
+def test_what_is_trained_on_a_gpu_alone_can_be_configured(with_dropout: MakeRun, recipe: tuple[str, ...]) -> None:
+    assert with_dropout("execution.deterministic=true", *recipe).cell.recipe.epochs == EPOCHS
+
+
 @pytest.mark.cuda
 @needs_cuda
 def test_a_graph_draws_a_new_permutation_at_each_step_as_eager_steps_do(
@@ -151,11 +206,11 @@ def test_a_graph_draws_a_new_permutation_at_each_step_as_eager_steps_do(
 
 @pytest.mark.cuda
 @needs_cuda
-@pytest.mark.parametrize("overrides", [(), ("execution.precision=bf16",), ADAMW[1:]])
+@pytest.mark.parametrize("recipe", ON_A_GPU)
 def test_graphs_equal_eager_steps_on_cuda(
-    with_dropout: MakeRun, small_dataset: Dataset, overrides: tuple[str, ...]
+    with_dropout: MakeRun, small_dataset: Dataset, recipe: tuple[str, ...]
 ) -> None:
-    deterministic = ("execution.deterministic=true", *overrides)
+    deterministic = ("execution.deterministic=true", *recipe)
     graphed = learner_of(with_dropout(*deterministic), small_dataset, "cuda")
     eager = learner_of(with_dropout(*deterministic, "execution.cuda_graph=false"), small_dataset, "cuda")
     assert graphed.settings.cuda_graph
