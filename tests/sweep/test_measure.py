@@ -56,6 +56,27 @@ def test_a_gpu_is_measured_at_the_full_batch_only(
     assert cost.seconds_per_epoch == pytest.approx((50_000 + 10_000 / 3) * 0.004 / 128)
 
 
+def test_the_first_epoch_is_not_timed_and_takes_nothing_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU it chooses algorithms and captures graphs for longer than the measurement is to take."""
+    clock = 0.0
+    costs = iter([100.0, *[0.125] * 100])
+    begun: list[int] = []
+
+    def train(_step: int) -> None:
+        nonlocal clock
+        clock += next(costs)
+
+    training = SimpleNamespace(
+        steps=2,
+        learner=SimpleNamespace(train_on_batch=train),
+        feed=SimpleNamespace(begin_epoch=begun.append),
+        device=torch.device("cpu"),
+    )
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: clock)
+    assert measuring._seconds_per_step(training, 1.0) == 0.125
+    assert len(begun) == 1 + 4  # each epoch is augmented anew, as in a run
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from repro.experiment.plugins import PLUGINS
 from repro.experiment.schema import Cell, Run
 from repro.machine import GpuMemory
 from repro.plugin_files import load_plugins
-from repro.sweep.cost.measure import probe, training_on_random_images
+from repro.sweep.cost.measure import probe, timed_epoch, training_on_random_images
 from repro.sweep.devices.packing import CONTEXT_BYTES, Shared
 from repro.sweep.devices.slots import Slot
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from repro.engine.training import Training
 
 SECONDS = 4.0
-FULL_STEPS = 2
+FULL_STEPS = 16  # so many batches are augmented at once
 _MODULE = "repro.sweep.cost.gpu_sharing"
 
 
@@ -71,9 +70,7 @@ def main() -> None:
     training = training_on_random_images(
         run, FULL_STEPS * recipe.batch_size + short, request["device"], request["threads"]
     )
-    training.feed.begin_epoch(1)
-    for step in range(training.steps):
-        training.learner.train_on_batch(step)
+    timed_epoch(training, training.steps)
     training.learner.evaluate()
     _answer(ready=True)
     seconds = json.loads(sys.stdin.readline())["seconds"]
@@ -90,16 +87,10 @@ def _answer(**values: Any) -> None:
 
 def _images_per_second(training: Training, seconds: float, steps: int) -> float:
     """The speed of the first ``steps`` batches, the full ones: a run has a short batch once an epoch."""
-    import torch
-
-    began = time.monotonic()
     images, elapsed = 0, 0.0
     while elapsed < seconds:
-        for step in range(steps):
-            images += training.learner.train_on_batch(step)
-        if training.device.type == "cuda":
-            torch.cuda.synchronize()
-        elapsed = time.monotonic() - began
+        elapsed += timed_epoch(training, steps)
+        images += steps * training.recipe.batch_size
     return images / elapsed if elapsed else 0.0
 
 
