@@ -40,7 +40,7 @@ bench() { # NAME SECONDS NETWORK OPTIONS...
 
 short_form() {
   # All tests that need a CUDA device: graph against eager, no waits inside an epoch, resuming, precision.
-  step correctness 150 "$python" -m pytest -m cuda -q -p no:cacheprovider
+  step correctness 150 env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 "$python" -m pytest -m cuda -q -p no:cacheprovider
   # The standard loop takes most of the time: epochs are short, but long enough to time ours.
   for network in shufflenetv2_x0_5 squeezenet mobilenetv2_x0_75; do
     bench "$network" 90 "$network" --rounds 3 --batches 100 --arms plain,graph,format

@@ -4,7 +4,8 @@
 
 Pieces are captured one after the other: the first FAIL names what cannot be captured. Then steps by a graph and eager
 steps are compared tensor by tensor; the first difference names the tensor. Without ``deterministic`` a GPU may add up
-in another order each time: small differences are no fault there. On a CPU nothing is captured.
+in another order each time, so differences are only shown. After a failed capture what draws random numbers may fail
+too. On a CPU nothing is captured.
 """
 
 from __future__ import annotations
@@ -123,7 +124,10 @@ def graph_beside_eager(reference: str, device: torch.device, **execution: object
         far = [(distance(captured[name], eager[name]), name) for name in captured]
         differing = sorted(pair for pair in far if pair[0] != 0)
         if differing:
-            raise AssertionError(f"after step {step} {len(differing)} tensors differ, most of all {differing[-4:]}")
+            told = f"after step {step} {len(differing)} tensors differ, most of all {differing[-4:]}"
+            if execution.get("deterministic"):
+                raise AssertionError(told)
+            return told
     return f"equal; evaluations {[learner.evaluate().top1_percent for learner in learners]}"
 
 

@@ -47,6 +47,7 @@ class Loop:
             self._train = partial(_engine_epoch, learners)
             self._make_batches = partial(_engine_batches, learners[0][0])
             model = learners[0][0].state.model
+        wait_for(self.device)  # for what streams have not done yet
         self.weights = _hash(model)
 
     def epoch(self) -> float:
