@@ -35,8 +35,8 @@ def fetch(
 ) -> CachedImages:
     """Downloads a data set to ``root`` if it is not there, decodes and verifies it.
 
-    sources: a local archive or folder, or Parquet files, to decode instead; they are not copied. url: an address to
-    download from instead of the published ones.
+    sources: a local archive or folder, or Parquet files, to decode instead, unless these files were decoded before;
+    they are not copied. url: an address to download from instead of the published ones.
     """
     if facts.included:
         raise DataError(f"{facts.title} needs no fetching: it is included in biasrepro")

@@ -96,13 +96,24 @@ def describe_source(source: Path, facts: DatasetFacts, images: DecodedImages | N
     """
     if source.is_dir():
         return f"folder {source.name}"
-    md5 = file_md5(source)
-    if any(archive.md5 == md5 for archive in facts.archives):
-        return f"{source.name}, MD5 {md5}, as published"
+    named = named_with_md5([source])
+    if any(named.endswith(f"MD5 {archive.md5}") for archive in facts.archives):
+        return f"{named}, as published"
     accepted = "accepted by its structure"
     if images is not None and facts.name in PUBLISHED and difference_from_published(facts.name, images) is None:
         accepted = _BY_CONTENT
-    return f"{source.name}, MD5 {md5}, another copy, {accepted}"
+    return f"{named}, another copy, {accepted}"
+
+
+def named_with_md5(files: Sequence[Path]) -> str:
+    """Files as records name them."""
+    return "; ".join(f"{file.name}, MD5 {file_md5(file)}" for file in files)
+
+
+def is_decoded_from(sources: Sequence[Path], described: str) -> bool:
+    """Whether these very files are those of which a record says ``described``; a folder may have changed."""
+    files = [file for source in sources for file in parquet_files(source) or [source]]
+    return all(file.is_file() for file in files) and described.startswith(f"{named_with_md5(files)}, ")
 
 
 def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> CachedImages:
@@ -185,9 +196,17 @@ def open_if_whole(path: Path, facts: DatasetFacts) -> tuple[CachedImages | None,
 def decode_once(
     sources: Sequence[Path], facts: DatasetFacts, path: Path, report: Report, *, again: bool = False
 ) -> CachedImages:
-    """Decodes under the folder's lock, unless another process just did; with ``again`` it decodes in any case."""
+    """Decodes under the folder's lock, unless another process just did.
+
+    With ``again`` it decodes in any case, but for files that were decoded before.
+    """
     with folder_lock(path.parent, report):
-        if not again:
+        if again:
+            with suppress(DataError):  # what is there instead is of no use
+                cached, _damage = open_if_whole(path, facts)
+                if cached is not None and is_decoded_from(sources, cached.source):
+                    return cached
+        else:
             cached, damage = open_if_whole(path, facts)
             if cached is not None:
                 return cached
@@ -221,8 +240,7 @@ def _decoded(
         if strangers := [source for source in sources if not parquet_files(source)]:
             raise DataError("not a Parquet file, as the others are", where=str(strangers[0]))
         images = decode_parquet(files, facts, progress)
-        named = "; ".join(f"{file.name}, MD5 {file_md5(file)}" for file in files)
-        return images, f"{named}, another copy, {_BY_CONTENT}"
+        return images, f"{named_with_md5(files)}, another copy, {_BY_CONTENT}"
     if len(sources) > 1:
         raise DataError(
             f"{len(sources)} files, which are not Parquet",

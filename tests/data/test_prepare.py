@@ -151,6 +151,24 @@ def test_fetch_from_a_local_file_reads_it_where_it_lies(tmp_path: Path, small_ci
         fetch(small_cifar.facts, tmp_path / "data", [tmp_path / "nowhere"])
 
 
+def test_a_local_file_is_decoded_once_and_another_one_anew(tmp_path: Path, small_cifar: Any) -> None:
+    local = tmp_path / "copy.tgz"
+    local.write_bytes(small_cifar.python_archive)
+    cache = cache_path(small_cifar.facts, tmp_path / "data")
+
+    def fetched() -> bool:
+        """Whether it was decoded."""
+        before = cache.stat().st_ino if cache.exists() else None
+        fetch(small_cifar.facts, tmp_path / "data", [local])
+        return cache.stat().st_ino != before
+
+    assert [fetched(), fetched()] == [True, False]
+    local = local.rename(tmp_path / "other.tgz")
+    assert [fetched(), fetched()] == [True, False]
+    cache.write_bytes(b"damaged")
+    assert fetched()
+
+
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device here")
 def test_a_device_is_no_copy_of_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a file or a folder"):
