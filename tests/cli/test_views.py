@@ -154,14 +154,17 @@ def test_off_a_terminal_a_run_speaks_each_tenth_but_not_too_often(
     capsys.readouterr()
     spoken = []
     reports = [(1, 1, 2), (4, 2, 1), (6, 3, 0), (7, 4, 0), (20, 4, 1), (65, 4, 2), (81, 4, 2), (82, 5, 0), (90, 5, 1)]
+    reports += [(680, 5, 1), (700, 5, 2)]
     for now, epoch, step in reports:
         clock.now = float(now)
         sweep.hear(jobs[0], progress(jobs[0], epoch, step))
         view.reported(sweep, sweep.running[jobs[0].id])
-        if capsys.readouterr().out:
+        if out := capsys.readouterr().out:
+            assert re.match(rf"\d\d:\d\d  {jobs[0].id}  epoch {epoch}/10", out)
             spoken.append(now)
-    # At 6, 20 and 90 it is a tenth further and 5 s have passed; at 81 it is no further, but a minute has passed.
-    assert spoken == [6, 20, 81, 90]
+    # At 6 and 20 it is a tenth further and 5 s have passed; at 82 it is the next epoch, and a minute has passed; at
+    # 700 it is no further, but ten minutes have passed.
+    assert spoken == [6, 20, 82, 700]
 
 
 def test_messages_of_a_run_are_shown_once_it_runs(jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:

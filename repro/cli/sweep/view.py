@@ -22,9 +22,11 @@ from repro.sweep.executor import Fate, Job
 from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
 from repro.wording import counted, duration, one_line
 
-# Off a terminal a run prints a line each tenth of its epochs, but not more often than this, nor much less often.
+# Off a terminal a run prints a line each tenth of its epochs, but not more often than this; a line for each epoch that
+# takes a minute or more; and one now and then within an epoch that takes longer.
 LEAST_SECONDS_BETWEEN_LINES = 5.0
-MOST_SECONDS_BETWEEN_LINES = 60.0
+LONG_EPOCH_SECONDS = 60.0
+MOST_SECONDS_BETWEEN_LINES = 600.0
 
 _BAR_WIDTH, _LEAST_BAR_WIDTH = 24, 6
 NO_CAUSE = "no cause was given"
@@ -74,25 +76,29 @@ class PlainSweepView(SweepListener):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._shown: dict[str, tuple[float, int]] = {}  # by run: when its last line was printed, and at which tenth
+        self._shown: dict[str, tuple[float, int, int]] = {}  # by run: when its last line came; its tenth and epoch then
 
     def started(self, sweep: SweepState, run: RunningRun) -> None:
         """Print a line."""
-        self._shown[run.job.id] = (self._clock(), 0)
+        self._shown[run.job.id] = (self._clock(), 0, 1)
         say(f"start  {run.job.id} on {run.place}")
 
     def reported(self, sweep: SweepState, run: RunningRun) -> None:
-        """Print the run's message, if any, and a line each tenth of its epochs."""
+        """Print the run's message, if any, and where it stands, with the time of day, if a line is due."""
         progress = run.progress
         if message := _message(progress):
             say(f"note   {run.job.id}: {message}")
-        when, tenth = self._shown[run.job.id]
+        when, tenth, epoch = self._shown[run.job.id]
         now = self._clock()
         tenth_now = int(10 * fraction_done(progress))
-        due = tenth_now > tenth and now - when >= LEAST_SECONDS_BETWEEN_LINES
-        if progress.epoch and (due or now - when >= MOST_SECONDS_BETWEEN_LINES):
-            self._shown[run.job.id] = (now, tenth_now)
-            say(f"       {run.job.id}  {epoch_line(progress)}")
+        due = (
+            (tenth_now > tenth and now - when >= LEAST_SECONDS_BETWEEN_LINES)
+            or (progress.epoch > epoch and now - when >= LONG_EPOCH_SECONDS)
+            or now - when >= MOST_SECONDS_BETWEEN_LINES
+        )
+        if progress.epoch and due:
+            self._shown[run.job.id] = (now, tenth_now, progress.epoch)
+            say(f"{time.strftime('%H:%M')}  {run.job.id}  {epoch_line(progress)}")
 
     def ended(self, sweep: SweepState, run: FinishedRun) -> None:
         """Print how the run ended, and where the whole sweep stands."""
