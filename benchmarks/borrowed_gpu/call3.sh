@@ -7,7 +7,7 @@ step unpack 40 unpack || exit 1
 cd "$home/repo" || exit 1
 step assemble 20 assemble || { finish 3; exit 1; }
 
-# The images are decoded on the host; meanwhile the GPU times other precisions, unless KIT_OTHERS=0.
+# The images are decoded on the host; meanwhile the GPU times other precisions.
 setsid nice -n 19 "$python" -m repro data fetch tiny_imagenet --from "$home/data/tiny-imagenet-200.tar.xz" --root "$home/data" \
   > "$home/measured/decoding.txt" 2>&1 &
 decoding=$!
@@ -17,17 +17,17 @@ fi
 step decoded 120 tail --pid="$decoding" -f /dev/null
 tail -n 3 "$home/measured/decoding.txt" | tee -a "$log"
 
-# As many runs at a time as complete most in the time that is left, or as KIT_JOBS and KIT_SEEDS say.
+# As many runs at a time as complete most in the time that is left.
 choose() {
   told=$("$python" benchmarks/borrowed_gpu/choose_jobs.py "$(left)" "$home/measured" | tee -a "$log")
   read -r jobs seeds with_mps <<< "$(head -n 1 <<< "$told")"
 }
 choose
 if [[ ${with_mps:-0} == 1 ]] && ! start_mps; then
-  rm "$home/measured/at-once-mps.json"
+  mv "$home/measured/at-once-mps.json" "$home/measured/at-once-mps.unused.json"
   choose
 fi
-sweep=(--seeds "${KIT_SEEDS:-${seeds:-1}}" --jobs-per-gpu "${KIT_JOBS:-${jobs:-1}}" --threads 1)
+sweep=(--seeds "${seeds:-1}" --jobs-per-gpu "${jobs:-1}" --threads 1)
 [[ $device == cpu ]] && sweep=(--seeds 1 --jobs 1)
 ((tiny)) && sweep+=(--set dataset.classes=2 --set "recipe.epochs=${KIT_EPOCHS:-2}" --set 'recipe.decay_epochs=[]')
 while sleep 30; do pack; pack_checkpoints; done > /dev/null 2>&1 &  # a call that is cut off has brought home what ended before

@@ -7,6 +7,8 @@
 #   KIT_DEVICE   cuda, or cpu for a rehearsal                              (cuda)
 #   KIT_TINY     1: the least of everything, for a rehearsal               (0)
 #   KIT_MPS      0: no MPS                                                 (1)
+#   KIT_OTHERS   0: the third call times no other precisions               (1)
+#   KIT_EPOCHS   of the runs of a rehearsal                                (2)
 set -uo pipefail
 home=${KIT_HOME:-/tmp/borrowed_gpu}
 device=${KIT_DEVICE:-cuda}
@@ -23,6 +25,7 @@ began=$(date +%s)
 steps=$OUT/steps.tsv
 log=$OUT/log.txt
 : > "$steps"
+: > "$log"
 
 left() { echo $((LIMIT - kept_back - $(date +%s) + began)); }
 
@@ -63,7 +66,7 @@ unpack() {
   cp -n "$carried"/part*/archive.* "$home/parts/" 2> /dev/null
   cp -rn "$carried"/part*/results/. "$home/results/" 2> /dev/null
   "$python" -m compileall -q -j 0 "$home/site" "$home/repo/repro"
-  cd "$home/repo" && "$python" -c "import repro, torch; print('biasrepro', repro.__version__, 'torch', torch.__version__)"
+  cd "$home/repo" && "$python" -c "import repro.cli, torch; print('biasrepro', repro.__version__, 'torch', torch.__version__)"
 }
 
 # The archive of the data set from its three parts, once they are all there.
@@ -81,24 +84,34 @@ facts() {
   "$python" -c "import torch; print(torch.__version__, torch.version.cuda, torch.backends.cudnn.version(), torch.cuda.is_available())"
 }
 
-# What is worth having, in few files; after each step that made something.
+# What is worth having, in few files; after each step that made something. One at a time: the last is the newest.
 pack() {
-  local part=$home/.records.$BASHPID  # two at once do not mix
-  (cd "$home" && tar czf "$part" --exclude='checkpoint*' --exclude='owner-*' results measured; mv "$part" "$OUT/records.tar.gz")
+  (
+    flock 9
+    cd "$home" && tar czf .records --exclude='checkpoint*' --exclude='owner-*' results measured
+    mv .records "$OUT/records.tar.gz"
+  ) 9> "$home/.packing"
 }
 
 # The checkpoints of unfinished runs, in at most three files of 15 MB.
 pack_checkpoints() {
-  local names
-  names=$(cd "$home" && find results -name checkpoint.pt | while read -r file; do
-    [[ -e $(dirname "$file")/run.json ]] || echo "$file"; done)
-  rm -f "$OUT"/checkpoints.*
-  [[ -z $names ]] && return 0
-  (cd "$home" && tar cf - $names) | split -b 15M -d -a 1 - "$OUT/checkpoints."
-  local pieces=("$OUT"/checkpoints.*)
-  ((${#pieces[@]} <= 3)) && return 0
-  echo "the checkpoints of unfinished runs are too large to come back: ${#pieces[@]} files"
-  rm -f "$OUT"/checkpoints.*
+  (
+    flock 9
+    cd "$home" || exit
+    names=$(find results -name checkpoint.pt | while read -r file; do
+      [[ -e $(dirname "$file")/run.json ]] || echo "$file"; done)
+    rm -rf pieces && mkdir pieces
+    [[ -n $names ]] && tar cf - $names | split -b 15M -d -a 1 - pieces/checkpoints.
+    shopt -s nullglob
+    pieces=(pieces/*)
+    if ((${#pieces[@]} > 3)); then
+      echo "the checkpoints of unfinished runs are too large to come back: ${#pieces[@]} files"
+    else
+      rm -f "$OUT"/checkpoints.*
+      ((${#pieces[@]})) && mv "${pieces[@]}" "$OUT/"
+    fi
+    exit 0
+  ) 9> "$home/.packing"
 }
 
 start_mps() {
@@ -106,13 +119,14 @@ start_mps() {
   export CUDA_MPS_PIPE_DIRECTORY=$home/mps CUDA_MPS_LOG_DIRECTORY=$home/mps-log
   mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
   # It must not hold the call's output open.
-  timeout 5 nvidia-cuda-mps-control -d < /dev/null > "$CUDA_MPS_LOG_DIRECTORY/start.txt" 2>&1 || stop_mps
+  timeout 5 nvidia-cuda-mps-control -d < /dev/null > "$CUDA_MPS_LOG_DIRECTORY/start.txt" 2>&1 && return 0
+  stop_mps
+  return 1
 }
 
 stop_mps() {
   echo quit | timeout 5 nvidia-cuda-mps-control
   unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
-  return 1
 }
 
 # choices FILE SECONDS CELL WAY...   benchmarks/choices.py for some ways to train a cell

@@ -8,8 +8,10 @@
 #   RESULTS   a results folder with checkpoints to resume, as home.sh unpacked it
 #   MOST_MB   what may travel with a call, this checkout's tracked files included   (67: 64 MiB)
 set -euo pipefail
+archive=$(realpath -e "${1:?ARCHIVE}")
+[[ -z ${WHEELS:-} ]] || WHEELS=$(realpath -e "$WHEELS")
+[[ -z ${RESULTS:-} ]] || RESULTS=$(realpath -e "$RESULTS")
 cd "$(dirname "$0")/../.."
-archive=${1:?ARCHIVE}
 # What training needs and a machine with PyTorch may lack, in the versions of the lock.
 packages=(pydantic pydantic-core annotated-types typing-inspection typing-extensions typer)
 kit=$PWD/.borrowed_gpu
@@ -37,7 +39,7 @@ split -n 3 -d -a 1 "$archive" "$kit/archive."
 (cd "$kit" && sha256sum archive.0 archive.1 archive.2 > kit/parts.sha256)
 for part in 0 1 2; do mv "$kit/archive.$part" "$kit/part$((part + 1))/"; done
 
-[[ -n ${RESULTS:-} ]] && cp -r "$RESULTS" "$kit/part3/results"
+[[ -z ${RESULTS:-} ]] || cp -r "$RESULTS" "$kit/part3/results"
 
 echo "commit $(git rev-parse HEAD)"
 tree=$(git ls-files -z --cached --others --exclude-standard | du -cb --files0-from=- | tail -n 1 | cut -f 1)

@@ -4,8 +4,9 @@
 #   FOLDER       a new folder that plays the machine with the GPU
 #   KIT_PYTHON   an interpreter with PyTorch, without the packages that travel   (python3)
 set -euo pipefail
+mkdir -p "${1:?FOLDER}"
+folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
-folder=${1:?FOLDER}
 shift
 (($#)) || set -- 1 2 3
 for call; do

@@ -72,7 +72,13 @@ def called(project: Path, call: int, device: str) -> list[list[str]]:
     stand_in.write_text(STAND_IN)
     stand_in.chmod(0o755)
     (there / "calls").write_text("")
+    for name in ("nvidia-smi", "nvidia-cuda-mps-control"):
+        tool = there / "bin" / name
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text("#!/bin/sh\n")
+        tool.chmod(0o755)
     places = {"OUT": f"{there}/out{call}", "KIT_HOME": f"{there}/home", "CALLS": f"{there}/calls"}
+    places["PATH"] = f"{there}/bin{os.pathsep}{os.environ['PATH']}"
     told = run(
         project / ".borrowed_gpu" / "kit" / f"call{call}.sh", KIT_DEVICE=device, KIT_PYTHON=str(stand_in), **places
     )
@@ -114,6 +120,7 @@ def test_every_command_of_the_calls_can_be_given(project: Path, device: str) -> 
                 seen.add(Path(words[0]).name)
                 assert (ROOT / words[0]).exists()
     assert len(outputs) == len(set(outputs)) >= 5  # none overwrites another
+    assert any(Path(output).name == "at-once-mps.json" for output in outputs) == (device == "cuda")
     assert seen == {"sweep", "bench", "data", "status", "kernels.py", "choose_jobs.py"}
     # What comes home: the records, and the whole archive was put together on the way.
     folder = project.parent / "unpacked"
@@ -140,8 +147,8 @@ def test_a_checkpoint_comes_home_and_a_finished_run_s_does_not(project: Path) ->
     assert names == {"table1/row/ce/seed-1/checkpoint.pt"}
 
 
-def chosen(tmp_path: Path, seconds: int, **speeds: dict[str, float]) -> list[str]:
-    """The first line of choose_jobs.py for images per second by record and way."""
+def chosen(tmp_path: Path, seconds: int, **speeds: dict[str, float]) -> tuple[str, str]:
+    """The first and the last line of choose_jobs.py for images per second by record and way."""
     for name, ways in speeds.items():
         times = {"start_seconds": 8.0, "warm_up_seconds": 2.0}
         told = {way: {"images_per_second": speed, "runs": int(way.split()[0]), **times} for way, speed in ways.items()}
@@ -149,20 +156,22 @@ def chosen(tmp_path: Path, seconds: int, **speeds: dict[str, float]) -> list[str
         (tmp_path / f"{name.replace('_', '-')}.json").write_text(json.dumps(record))
     command = [sys.executable, SCRIPTS / "choose_jobs.py", str(seconds), tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[0].split()
+    first, *reasons = done.stdout.splitlines()
+    return first, reasons[-1]
 
 
 def test_as_many_runs_at_a_time_as_complete_most(tmp_path: Path) -> None:
     alone, at_once = {"1 run": 50_000.0}, {"2 processes": 70_000.0, "4 processes": 150_000.0, "4 streams": 900_000.0}
-    # A run alone takes 226 s: one is complete. Four at a time take 298 s: four runs, two seeds of both losses.
-    assert chosen(tmp_path, 350, alone=alone, at_once=at_once) == ["4", "2", "0"]
-    assert chosen(tmp_path, 230) == ["1", "1", "0"]
-    assert chosen(tmp_path, 100) == ["1", "1", "0"]  # none would be complete
-    assert chosen(tmp_path, 350, at_once_mps={"4 processes": 600_000.0}) == ["4", "4", "1"]
+    # A run alone takes 226 s. Four at a time take 298 s: four runs, two seeds of both losses.
+    assert chosen(tmp_path, 350, alone=alone, at_once=at_once)[0] == "4 2 0"
+    only_alone = chosen(tmp_path, 250, at_once={})
+    assert only_alone == ("1 1 0", "1 at a time: 50,000 images/s, 226 s each, 1 complete")
+    assert chosen(tmp_path, 230) == ("1 1 0", "one at a time: none would be complete")  # with a margin
+    assert chosen(tmp_path, 350, at_once_mps={"4 processes": 600_000.0})[0] == "4 4 1"
 
 
 def test_without_figures_one_at_a_time(tmp_path: Path) -> None:
-    assert chosen(tmp_path, 350) == ["1", "1", "0"]
+    assert chosen(tmp_path, 350) == ("1 1 0", "one at a time: nothing was measured")
 
 
 @pytest.mark.slow
