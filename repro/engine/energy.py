@@ -10,14 +10,14 @@ from repro import machine
 from repro.engine.provenance import gpu_uuid
 
 # Asking the driver takes some 10 ms; epochs may be shorter than a second.
-LOOK_SECONDS = 10.0
+SECONDS_BETWEEN_LOOKS = 10.0
 
 
 class EnergyMeter:
     """Reads the driver's counter of a GPU's energy from now on.
 
     The counter is of the whole GPU, idle power included. So it tells the energy of a run only while the driver names no
-    other process on the GPU: now, whenever ``look`` is called, and at the end.
+    other process on the GPU: now, at times when ``look`` is called, and at the end.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -26,8 +26,8 @@ class EnergyMeter:
         self._looked = time.monotonic()
 
     def look(self) -> None:
-        """Give up for good if the GPU is shared now; asks no more than every ``LOOK_SECONDS``."""
-        if self._began is None or time.monotonic() - self._looked < LOOK_SECONDS:
+        """Give up for good if the GPU is shared now; asks at most every ``SECONDS_BETWEEN_LOOKS``."""
+        if self._began is None or time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
             return
         self._looked = time.monotonic()
         if self._read() is None:

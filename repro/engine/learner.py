@@ -67,7 +67,7 @@ class Learner:
 
     def batch_function(self) -> BatchFunction:
         """The function that trains eagerly on uint8 images (N, 3, H, W) and targets (N,)."""
-        # Not self, which has this function: what goes in circles keeps its memory on the GPU until it is collected.
+        # Not self, which has this function: a reference cycle keeps GPU memory until Python's collector runs.
         state, feed, settings, full = self.state, self.feed, self.settings, self.run.cell.recipe.batch_size
         model = state.model
         compiled = torch.compile(model, dynamic=False) if settings.compile else model

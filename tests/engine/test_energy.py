@@ -44,7 +44,7 @@ def test_a_gpu_that_was_shared_for_a_while_tells_none(monkeypatch: pytest.Monkey
     has_used(monkeypatch, 6_000, [77, 78])
     meter.look()  # too soon after the beginning
     assert meter._began is not None
-    monkeypatch.setattr("repro.engine.energy.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("repro.engine.energy.SECONDS_BETWEEN_LOOKS", 0.0)
     meter.look()
     has_used(monkeypatch, 7_000, [77])
     assert meter.joules() is None
