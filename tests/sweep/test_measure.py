@@ -74,7 +74,7 @@ def test_the_first_epoch_is_not_timed_and_takes_nothing_of_the_time(monkeypatch:
     )
     monkeypatch.setattr(measuring.time, "monotonic", lambda: clock)
     assert measuring._seconds_per_step(training, 1.0) == 0.125
-    assert len(begun) == 1 + 4  # each epoch is augmented anew, as in a run
+    assert len(begun) == 1 + 4  # augmentation is timed too, as in a run
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from repro.engine.training import Training
 
 SECONDS = 4.0
-FULL_STEPS = 16  # so many batches are augmented at once
+FULL_STEPS = 16  # as many batches as are augmented at once on a GPU
 _MODULE = "repro.sweep.cost.gpu_sharing"
 
 
@@ -77,7 +77,8 @@ def main() -> None:
     rate = _images_per_second(training, seconds, FULL_STEPS)
     memory_bytes = 0
     if training.device.type == "cuda":
-        memory_bytes = torch.cuda.max_memory_reserved() + round(part * facts.decoded_bytes) + CONTEXT_BYTES
+        images = training.feed.train_images.nbytes + training.feed.test_images.nbytes
+        memory_bytes = torch.cuda.max_memory_reserved() - images + round(part * facts.decoded_bytes) + CONTEXT_BYTES
     _answer(images_per_second=rate, memory_bytes=memory_bytes)
 
 

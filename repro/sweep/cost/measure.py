@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 SECONDS_PER_CELL = 3.0
 PROBE_BATCH = 4
-# Steps of an epoch in a measurement. On a GPU 16 batches are augmented at once, and the host waits once an epoch.
-STEPS = {"cpu": 1, "cuda": 16}
 _TEST_IMAGE_COST = 1 / 3  # of a training image: a forward pass, and no backward pass of about twice that
 
 
@@ -135,10 +133,14 @@ def measure_run(run: Run, *, device: str, threads: int, seconds: float) -> Cost:
 
 
 def _training(run: Run, batch_size: int, device: str, threads: int) -> Training:
-    """The engine's training of ``run`` with ``batch_size``, in epochs of some ``STEPS``."""
+    """The engine's training of ``run`` with ``batch_size``, in epochs of as many batches as are augmented at once."""
+    from repro.engine.batches import BATCHES_AUGMENTED_AT_ONCE
+
     recipe = run.cell.recipe.model_copy(update={"batch_size": batch_size})
     small = run.model_copy(update={"cell": run.cell.model_copy(update={"recipe": recipe})})
-    return training_on_random_images(small, STEPS[device.partition(":")[0]] * batch_size, device, threads)
+    return training_on_random_images(
+        small, BATCHES_AUGMENTED_AT_ONCE[device.partition(":")[0]] * batch_size, device, threads
+    )
 
 
 def training_on_random_images(run: Run, count: int, device: str, threads: int) -> Training:
