@@ -46,7 +46,7 @@ def fetch(
             raise DataError("no such file or folder", where=str(source))
         require_plain(source)
     if sources:
-        return decode_once(sources, facts, path, report, again=True)
+        return decode_once(sources, facts, path, report, replace=True)
     found = find_source(facts, root)
     if found is None and open_if_whole(path, facts)[0] is None:
         archive, urls = _download_of(facts, url)

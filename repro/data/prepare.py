@@ -194,15 +194,15 @@ def open_if_whole(path: Path, facts: DatasetFacts) -> tuple[CachedImages | None,
 
 
 def decode_once(
-    sources: Sequence[Path], facts: DatasetFacts, path: Path, report: Report, *, again: bool = False
+    sources: Sequence[Path], facts: DatasetFacts, path: Path, report: Report, *, replace: bool = False
 ) -> CachedImages:
     """Decodes under the folder's lock, unless another process just did.
 
-    With ``again`` it decodes in any case, but for files that were decoded before.
+    With ``replace`` it decodes even if there are decoded images, unless they are from these very files.
     """
     with folder_lock(path.parent, report):
-        if again:
-            with suppress(DataError):  # what is there instead is of no use
+        if replace:
+            with suppress(DataError, OSError):  # unusable images are replaced; decoding says what cannot be read
                 cached, _damage = open_if_whole(path, facts)
                 if cached is not None and is_decoded_from(sources, cached.source):
                     return cached
