@@ -18,12 +18,13 @@ LAST_SECONDS_WITHOUT_PARENT = 60.0
 # limit and at pre-emption.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
-# `timeout` and some schedulers send a signal to a process and at once to its whole group: that is one request.
+# `timeout` and some schedulers send a signal to a process and at once to its whole group: that is one request. Not so
+# SIGINT, which is a person's Ctrl-C.
 ONE_REQUEST_SECONDS = 0.2
 
 
-class _Requests:
-    """The requests among received signals. Ctrl-C is a person's: each one counts."""
+class _DistinctRequests:
+    """The received signals without those that a program repeats at once; of SIGINT each one counts."""
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
@@ -44,7 +45,7 @@ class StopRequests:
     """
 
     def __init__(self, on_second: Callable[[int], None] | None = None) -> None:
-        self._requests = _Requests()
+        self._requests = _DistinctRequests()
         self._on_second = on_second
         self._before: dict[int, Any] = {}
 
@@ -97,7 +98,7 @@ class StopRequests:
 
     def _watch(self, reader: int) -> None:
         """Count signals as the system delivers them: Python's own handlers wait for the main thread."""
-        requests = _Requests()
+        requests = _DistinctRequests()
         assert self._on_second is not None
         while received := os.read(reader, 64):
             for number in received:

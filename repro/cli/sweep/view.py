@@ -22,10 +22,10 @@ from repro.sweep.executor import Fate, Job
 from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
 from repro.wording import counted, duration, one_line
 
-# Off a terminal a run prints a line each tenth of its epochs, but not more often than this; a line for each epoch that
-# takes a minute or more; and one now and then within an epoch that takes longer.
+# Off a terminal a run prints a line after each tenth of its epochs, some seconds apart; after an epoch, once a minute
+# has passed since the last line; and in any case after ten minutes.
 LEAST_SECONDS_BETWEEN_LINES = 5.0
-LONG_EPOCH_SECONDS = 60.0
+SECONDS_BETWEEN_EPOCH_LINES = 60.0
 MOST_SECONDS_BETWEEN_LINES = 600.0
 
 _BAR_WIDTH, _LEAST_BAR_WIDTH = 24, 6
@@ -93,7 +93,7 @@ class PlainSweepView(SweepListener):
         tenth_now = int(10 * fraction_done(progress))
         due = (
             (tenth_now > tenth and now - when >= LEAST_SECONDS_BETWEEN_LINES)
-            or (progress.epoch > epoch and now - when >= LONG_EPOCH_SECONDS)
+            or (progress.epoch > epoch and now - when >= SECONDS_BETWEEN_EPOCH_LINES)
             or now - when >= MOST_SECONDS_BETWEEN_LINES
         )
         if progress.epoch and due:
