@@ -72,7 +72,7 @@ def test_the_first_epoch_is_not_timed_and_takes_nothing_of_the_time(monkeypatch:
         feed=SimpleNamespace(begin_epoch=begun.append),
         device=torch.device("cpu"),
     )
-    monkeypatch.setattr(measuring.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(monotonic=lambda: clock))
     assert measuring._seconds_per_step(training, 1.0) == 0.125
     assert len(begun) == 1 + 4  # augmentation is timed too, as in a run
 
