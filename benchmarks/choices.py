@@ -130,6 +130,8 @@ def options() -> argparse.ArgumentParser:
 def main() -> None:
     """Time every way that ``--output`` does not have yet."""
     given = options().parse_args()
+    if unknown := set(given.cells) - {reference for reference, _ in cells([])}:
+        options().error(f"no such cell: {', '.join(sorted(unknown))}; they are {', '.join(dict(cells([])))}")
     machine = machine_facts(choose_device(given.device))
     settings = {"batches": given.batches, "rounds": given.rounds}
     found = begun(given.output, machine, settings)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -34,14 +35,28 @@ rows:
 """
 
 
+LoadFile = Callable[[Path], ModuleType]
+
+
+@pytest.fixture(scope="session")
+def load_file() -> LoadFile:
+    """A function that runs a Python file as a module of its name, which nothing else can import."""
+
+    def load(path: Path) -> ModuleType:
+        spec = spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
 @pytest.fixture
-def fake_driver(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def fake_driver(monkeypatch: pytest.MonkeyPatch, load_file: LoadFile) -> Callable[..., None]:
     """A function that gives this machine an NVIDIA driver with the GPUs it is called with."""
-    spec = spec_from_file_location("pynvml", Path(__file__).parent / "fake_driver" / "pynvml.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_file(Path(__file__).parent / "fake_driver" / "pynvml.py")
     monkeypatch.setitem(sys.modules, "pynvml", module)
 
     def install(*gpus: dict[str, Any]) -> None:

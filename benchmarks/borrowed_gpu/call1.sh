@@ -26,5 +26,5 @@ demo=(--seeds 1 --jobs-per-gpu 4)
 [[ $device == cpu ]] && demo=(--seeds 1 --columns ce --set recipe.epochs=1 --set 'recipe.decay_epochs=[]' --jobs 1)
 step demo 60 "$python" -m repro sweep demo --device "$device" "${demo[@]}" --results "$home/results" --progress plain
 pack
-step kernels 40 "$python" benchmarks/borrowed_gpu/kernels.py table1/shufflenetv2 "$device"
+step kernels 40 "$python" benchmarks/borrowed_gpu/kernels.py table1/shufflenetv2/bias "$device"
 finish 1

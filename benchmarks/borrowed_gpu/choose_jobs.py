@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,11 @@ def speeds(folder: Path) -> dict[tuple[int, bool], float]:
 
 def main() -> None:
     """Print the choice, then the reasons."""
-    seconds, folder = float(sys.argv[1]), Path(sys.argv[2])
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("seconds", type=float)
+    options.add_argument("measured", type=Path)
+    given = options.parse_args()
+    seconds, folder = given.seconds, given.measured
     starts = [told["start_seconds"] + told["warm_up_seconds"] for told in figures(folder, "alone").values()]
     start = START_SECONDS + max(starts, default=15.0)
     chosen, reasons = (0, 0.0, 1, False), []

@@ -10,7 +10,7 @@ too. On a CPU nothing is captured.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,8 +26,9 @@ from repro.engine.device import choose_device, set_up_device
 from repro.engine.learner import Learner
 from repro.engine.optimizer import make_optimizer
 from repro.engine.step import Totals
+from repro.errors import UserError
 from repro.experiment.catalog import LOSSES
-from repro.experiment.config import find_table
+from repro.experiment.config import find_cell, find_table
 from repro.experiment.schema import Run
 from repro.losses import NORMALIZATIONS, build_loss, per_sample
 from repro.models import build_model
@@ -38,9 +39,8 @@ Piece = tuple[str, Callable[[], object]]
 
 def run_of(reference: str, **execution: object) -> Run:
     """The proposed loss of ``table/row`` in batches of 16."""
-    name, _, row_id = reference.partition("/")
-    table = find_table(f"{name}+recipe.batch_size={BATCH}")
-    cell = table.cell(next(row for row in table.rows if row.id == row_id), table.proposed)
+    table, row = reference.split("/")
+    cell = find_cell(f"{table}+recipe.batch_size={BATCH}/{row}/bias")
     return Run(cell=cell.model_copy(update={"execution": cell.execution.model_copy(update=execution)}), seed=0)
 
 
@@ -163,8 +163,14 @@ def without_waiting(device: torch.device) -> str:
 
 def main() -> None:
     """Try every piece until the time is up."""
-    device = choose_device(sys.argv[1] if len(sys.argv) > 1 else "cuda")
-    deadline = time.monotonic() + float(sys.argv[2] if len(sys.argv) > 2 else 60)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("device", nargs="?", default="cuda")
+    options.add_argument("seconds", nargs="?", type=float, default=60.0)
+    given = options.parse_args()
+    try:
+        device, deadline = choose_device(given.device), time.monotonic() + given.seconds
+    except UserError as error:
+        options.error(str(error))
     print(f"torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}", flush=True)
     pieces = [*operations(device), *growing_step("shufflenetv2_x0_5", device), *growing_step("squeezenet", device)]
     checks: list[Piece] = [(name, partial(repeated, work, device)) for name, work in pieces]

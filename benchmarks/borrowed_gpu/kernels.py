@@ -1,13 +1,13 @@
 """Where the time of a training step goes on a GPU: its kernels, how long the GPU is busy, what takes longest.
 
-    python benchmarks/borrowed_gpu/kernels.py TABLE/ROW [DEVICE]
+    python benchmarks/borrowed_gpu/kernels.py TABLE/ROW/COLUMN [DEVICE]
 
 The steps are the engine's own, a CUDA graph if the configuration says so, on random images. On a CPU: its operations.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import defaultdict
 
 import torch
@@ -17,28 +17,33 @@ from repro.bench.bound import wait_for
 from repro.data.dataset import random_dataset
 from repro.engine.device import choose_device, set_up_device
 from repro.engine.learner import Learner
-from repro.experiment.config import find_table
-from repro.experiment.schema import Run
+from repro.errors import UserError
+from repro.experiment.config import find_cell
+from repro.experiment.schema import Cell, Run
 
 SHOWN = 25
 
 
-def learner_of(reference: str, device: torch.device, batches: int) -> Learner:
-    """The proposed loss of a row, on so many batches of random images."""
-    name, _, row_id = reference.partition("/")
-    table = find_table(name)
-    row = next(row for row in table.rows if row.id == row_id)
-    run = Run(cell=table.cell(row, table.proposed), seed=0)
-    settings = set_up_device(device, run.cell.execution, None, row.model)
-    return Learner(run, random_dataset(run.cell.dataset, batches * run.cell.recipe.batch_size), settings)
+def learner_of(cell: Cell, device: torch.device, batches: int) -> Learner:
+    """A run of ``cell``, on so many batches of random images."""
+    settings = set_up_device(device, cell.execution, None, cell.row.model)
+    dataset = random_dataset(cell.dataset, batches * cell.recipe.batch_size)
+    return Learner(Run(cell=cell, seed=0), dataset, settings)
 
 
 def main() -> None:
     """Profile an epoch of some steps after a first one, which captures the graph."""
-    device = choose_device(sys.argv[2] if len(sys.argv) > 2 else "cuda")
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("cell", metavar="TABLE/ROW/COLUMN")
+    options.add_argument("device", nargs="?", default="cuda")
+    given = options.parse_args()
+    try:
+        device, cell = choose_device(given.device), find_cell(given.cell)
+    except UserError as error:
+        options.error(str(error))
     on_gpu = device.type == "cuda"
     steps = 16 if on_gpu else 1  # on a GPU so many batches are augmented at once
-    learner = learner_of(sys.argv[1], device, steps)
+    learner = learner_of(cell, device, steps)
     learner.feed.begin_epoch(1)
     for step in range(steps):
         learner.train_on_batch(step)

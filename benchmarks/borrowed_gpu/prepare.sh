@@ -8,7 +8,7 @@
 #   RESULTS   a results folder with checkpoints to resume, as home.sh unpacked it
 #   MOST_MB   what may travel with a call, this checkout's tracked files included   (67: 64 MiB)
 set -euo pipefail
-archive=$(realpath -e "${1:?ARCHIVE}")
+archive=$(realpath -e "${1:?missing: prepare.sh ARCHIVE}")
 [[ -z ${WHEELS:-} ]] || WHEELS=$(realpath -e "$WHEELS")
 [[ -z ${RESULTS:-} ]] || RESULTS=$(realpath -e "$RESULTS")
 cd "$(dirname "$0")/../.."

@@ -4,7 +4,7 @@
 #   FOLDER       a new folder that plays the machine with the GPU
 #   KIT_PYTHON   an interpreter with PyTorch, without the packages that travel   (python3)
 set -euo pipefail
-mkdir -p "${1:?FOLDER}"
+mkdir -p "${1:?missing: rehearse.sh FOLDER [CALL...]}"
 folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 shift

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -30,14 +30,9 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def choices(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("choices", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def choices(monkeypatch: pytest.MonkeyPatch, load_file: Callable[[Path], ModuleType]) -> ModuleType:
     monkeypatch.setattr("repro.bench.compare.WORKER", (sys.executable, "-c", ARM))
-    return module
+    return load_file(SCRIPT)
 
 
 def test_every_way_is_timed_once(

@@ -167,6 +167,25 @@ def test_off_a_terminal_a_run_speaks_each_tenth_but_not_too_often(
     assert spoken == [6, 20, 82, 700]
 
 
+def test_off_a_terminal_a_run_of_many_epochs_speaks_after_each_long_one(
+    jobs: list[Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    view = PlainSweepView(clock)
+    sweep = SweepState(jobs, before=0, capacity=2)
+    sweep.start(jobs[0], "cpu", now=0.0)
+    view.started(sweep, sweep.running[jobs[0].id])
+    capsys.readouterr()
+    spoken = []
+    for now, epoch in [(30, 1), (70, 1), (75, 2), (100, 3), (140, 3), (145, 4)]:  # none is a tenth further
+        clock.now = float(now)
+        sweep.hear(jobs[0], Progress(jobs[0].id, "training", epoch=epoch, epochs=90, steps=4))
+        view.reported(sweep, sweep.running[jobs[0].id])
+        if capsys.readouterr().out:
+            spoken.append(now)
+    assert spoken == [75, 140]
+
+
 def test_messages_of_a_run_are_shown_once_it_runs(jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
     view = PlainSweepView(Clock())
     sweep = SweepState(jobs, before=0, capacity=2)

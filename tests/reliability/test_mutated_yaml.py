@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import re
 from collections import Counter
@@ -20,15 +19,9 @@ PARTS, FILES_A_PART = 10, 1_000
 
 
 @pytest.fixture(scope="module")
-def mutations() -> ModuleType:
+def mutations(load_file: Callable[[Path], ModuleType]) -> ModuleType:
     """The mutations that tests/experiment/test_config_mutations.py makes."""
-    path = Path(__file__).parents[1] / "experiment" / "test_config_mutations.py"
-    spec = importlib.util.spec_from_file_location("config_mutations", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file(Path(__file__).parents[1] / "experiment" / "test_config_mutations.py")
 
 
 @pytest.mark.slow

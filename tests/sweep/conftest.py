@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -20,13 +19,8 @@ FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 
 
 @pytest.fixture(scope="session")
-def fake_worker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fake_worker", FAKE_WORKER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def fake_worker(load_file: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_file(FAKE_WORKER)
 
 
 @pytest.fixture
