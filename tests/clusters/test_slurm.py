@@ -51,6 +51,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_executor, "LAST_POLL_SECONDS", 1.0)
     monkeypatch.setattr(slurm_executor, "RESULT_SECONDS", 2.0)
     monkeypatch.setattr(conducting, "RECHECK_SECONDS", 0.5)
+    monkeypatch.setattr(slurm_executor, "LEAVING_SECONDS", 120.0)  # a busy machine takes long to end a task
 
 
 def test_the_cluster_listens_to_this_machine_alone(cluster: SlurmCluster) -> None:

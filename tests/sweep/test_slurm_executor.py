@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,13 @@ from repro.sweep.slurm import executor as slurm_executor
 from repro.sweep.slurm import queue as slurm_queue
 from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
 from repro.sweep.slurm.batch import Batch
-from repro.sweep.slurm.executor import HUNG_SECONDS, LAST_POLL_SECONDS, PENDING_POLL_SECONDS, SlurmExecutor
+from repro.sweep.slurm.executor import (
+    HUNG_SECONDS,
+    LAST_POLL_SECONDS,
+    LEAVING_SECONDS,
+    PENDING_POLL_SECONDS,
+    SlurmExecutor,
+)
 from repro.sweep.slurm.queue import Queued, SlurmError
 from repro.sweep.slurm.task import to_bytes
 
@@ -38,7 +45,7 @@ class Cluster:
         for name, does in {**fake, "cancel": self.cancel}.items():
             monkeypatch.setattr(slurm_executor, name, does)
         monkeypatch.setattr(slurm_queue, "cancel", self.cancel)
-        monkeypatch.setattr(slurm_executor, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=lambda _: None))
+        monkeypatch.setattr(slurm_executor, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
 
     def submit(self, tasks: Any, options: Any, terms: Any, *, at_a_time: Any) -> tuple[Batch, str]:
         if len(self.queue) == self.room:
@@ -51,6 +58,9 @@ class Cluster:
 
     def cancel(self, tasks: Any, *, only_pending: bool = False) -> None:
         self.cancelled += tasks
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
     def polls(self, executor: SlurmExecutor, seconds: float) -> list[Ended]:
         """What ended in that time; what was noted is in ``notes``."""
@@ -149,3 +159,42 @@ def test_what_cannot_be_left_whole_is_not_left_in_part(cluster: Cluster, jobs: l
     with pytest.raises(SlurmError, match="too many jobs"):
         SlurmBackend(SlurmOptions()).leave(jobs, NodeSettings("0" * 12, str(cluster.results)))
     assert cluster.cancelled == ["1"]
+
+
+@pytest.mark.parametrize("trouble", ["a squeue that fails", "a task that still writes"])
+def test_the_files_of_ended_tasks_are_deleted_after_a_moment_of_trouble(
+    cluster: Cluster, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    executor = executor_of(cluster, jobs)
+    cluster.polls(executor, 0)
+    folders = list((cluster.results / ".sweeps" / "slurm").iterdir())
+    assert len(folders) == len(jobs)
+    ended = cluster.now + LEAVING_SECONDS / 4
+    delete = shutil.rmtree
+
+    def squeue() -> dict[tuple[str, int], Queued]:
+        if cluster.now >= ended:
+            cluster.queue.clear()
+        elif trouble == "a squeue that fails":
+            raise SlurmError("Socket timed out on send/recv operation")
+        return {} if trouble == "a task that still writes" else dict(cluster.queue)
+
+    def rmtree(path: Path, *, ignore_errors: bool) -> None:
+        if trouble != "a task that still writes" or cluster.now >= ended:
+            delete(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(slurm_executor, "queued_tasks", squeue)
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    executor.close()
+    assert [folder for folder in folders if folder.exists()] == []
+    assert cluster.now < ended + 2
+
+
+def test_the_files_of_tasks_that_do_not_end_are_kept(cluster: Cluster, jobs: list[Job]) -> None:
+    executor = executor_of(cluster, jobs)
+    cluster.polls(executor, 0)
+    del cluster.queue[next(iter(cluster.queue))]  # this one ended
+    before = cluster.now
+    executor.close()
+    assert LEAVING_SECONDS <= cluster.now - before < LEAVING_SECONDS + 5
+    assert [folder.name for folder in (cluster.results / ".sweeps" / "slurm").iterdir()] == [f"{1:012x}"]

@@ -60,9 +60,10 @@ class Batch:
         """The last lines of a task's own log; those of its runs are in their folders."""
         return log_tail(self.folder / f"{task}_0_log.out", self.folder / f"{task}_0_log.err")
 
-    def remove(self) -> None:
-        """Delete the files of a batch that is over."""
+    def remove(self) -> bool:
+        """Delete the files of a batch that is over; False if some are left, as while a process still writes there."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        return not self.folder.exists()
 
     def remove_if_stale(self) -> None:
         """Delete the files of a batch that is not in the queue, once they are old."""

@@ -155,19 +155,19 @@ class SlurmExecutor:
             cancel(sorted({job.task for job in self._jobs.values()}))
 
     def close(self) -> None:
-        """Leave nothing running, and delete the files of the batches that are over."""
+        """Leave nothing running, and delete the files of each batch that has left the queue."""
         self.kill()
+        left = dict(self._batches)
         deadline = time.monotonic() + LEAVING_SECONDS
-        with contextlib.suppress(SlurmError):
-            while True:
-                left = {task.id: batch for (batch, _), task in queued_tasks().items() if batch in self._batches}
-                if not left or time.monotonic() >= deadline:
-                    break
-                cancel(left, only_pending=True)  # they requeued themselves, with nothing left to do
+        while left and time.monotonic() < deadline:
+            with contextlib.suppress(SlurmError):  # the controller was busy for a moment: it is asked again
+                tasks = {task.id: batch for (batch, _), task in queued_tasks().items() if batch in left}
+                for batch in left.keys() - set(tasks.values()):
+                    if left[batch].remove():
+                        del left[batch]
+                cancel(tasks, only_pending=True)  # they requeued themselves, with nothing left to do
+            if left:
                 time.sleep(FIRST_POLL_SECONDS)
-            for batch in self._batches.values():
-                if batch.id not in left.values():
-                    batch.remove()
 
     def _find_queued_runs(self) -> None:
         """Find the runs of this results folder in the queue; delete the files of old batches."""
