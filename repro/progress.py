@@ -20,7 +20,8 @@ class Progress:
 
     ``epoch`` counts from 1 (0 before the first), ``step`` within the epoch. ``train_loss``, ``train_top1_percent`` and
     ``test_top1_percent`` are the latest values, and so are ``test_loss``, ``learning_rate`` (at its end) and
-    ``weight_mean`` (of the loss); ``eta_seconds`` the time left at the current speed; None if unknown.
+    ``weight_mean`` (of the loss); ``images_per_second`` is the speed of the last minute and epoch, ``eta_seconds`` the
+    time left at that speed; None if unknown.
     ``message`` is for people (the device at the start, the cause of a failure); ``trouble`` is for programs: a failure
     that another attempt may not have.
     """

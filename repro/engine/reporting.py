@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from repro.engine.state import TrainingState
 from repro.experiment.schema import Run
 from repro.progress import Listener, Phase, Progress
 
 REPORT_SECONDS = 0.25
+# The speed is that of the last minute, and of no less than the last epoch, since each epoch has one evaluation.
+SPEED_SECONDS = 60.0
 # The processor time that this process took until now: to start Python, and to import PyTorch and the engine.
 IMPORT_SECONDS = time.process_time()
 
@@ -33,11 +36,12 @@ class Reporter:
     def __init__(self, run: Run, state: TrainingState, steps: int, listen: Listener) -> None:
         self._run, self._state, self._steps, self._listen = run, state, steps, listen
         self._images = 0
-        self._began = self._reported = time.monotonic()
+        self._reported = time.monotonic()
+        self._counts = deque([(self._reported, 0)])  # at each report: when, and the images until then
 
     def begin(self) -> None:
         """Start measuring the speed."""
-        self._began = time.monotonic()
+        self._counts = deque([(time.monotonic(), self._images)])
 
     def count(self, images: int) -> None:
         """Count the images of a batch; report every ``REPORT_SECONDS``."""
@@ -50,8 +54,7 @@ class Reporter:
         """Send a message. Reads nothing from the device."""
         state, epochs = self._state, self._run.cell.recipe.epochs
         last = state.history[-1] if state.history else None
-        elapsed = time.monotonic() - self._began
-        speed = self._images / elapsed if elapsed > 0 else None
+        speed = self._speed()
         steps_left = max(0, (epochs - state.epoch + 1) * self._steps - state.step)
         images_left = steps_left * self._run.cell.recipe.batch_size
         self._listen(
@@ -73,3 +76,13 @@ class Reporter:
                 weight_mean=last.weight_mean if last else None,
             )
         )
+
+    def _speed(self) -> float | None:
+        """Images a second in the last minute and epoch, or since the start; None before the first image."""
+        now, counts = time.monotonic(), self._counts
+        counts.append((now, self._images))
+        epoch = self._steps * self._run.cell.recipe.batch_size
+        while now - counts[1][0] >= SPEED_SECONDS and self._images - counts[1][1] >= epoch:
+            counts.popleft()
+        before, images = counts[0]
+        return (self._images - images) / (now - before) if self._images > images and now > before else None
