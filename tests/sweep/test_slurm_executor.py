@@ -198,3 +198,21 @@ def test_the_files_of_tasks_that_do_not_end_are_kept(cluster: Cluster, jobs: lis
     executor.close()
     assert LEAVING_SECONDS <= cluster.now - before < LEAVING_SECONDS + 5
     assert [folder.name for folder in (cluster.results / ".sweeps" / "slurm").iterdir()] == [f"{1:012x}"]
+
+
+def test_tasks_are_cancelled_as_soon_as_slurm_answers(
+    cluster: Cluster, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = executor_of(cluster, jobs)
+    cluster.polls(executor, 0)
+    answers = cluster.now + LEAVING_SECONDS / 4
+
+    def scancel(tasks: list[str], *, only_pending: bool = False) -> None:
+        if cluster.now < answers:
+            raise SlurmError("Unable to contact slurm controller")
+        cluster.cancelled += tasks if not only_pending else []
+
+    monkeypatch.setattr(slurm_executor, "cancel", scancel)
+    executor.kill()
+    executor.close()
+    assert set(cluster.cancelled) == {"1", "2"}

@@ -151,23 +151,24 @@ class SlurmExecutor:
 
     def kill(self) -> None:
         """Cancel everything."""
-        with contextlib.suppress(SlurmError):
+        with contextlib.suppress(SlurmError):  # close() repeats it
             cancel(sorted({job.task for job in self._jobs.values()}))
 
     def close(self) -> None:
         """Leave nothing running, and delete the files of each batch that has left the queue."""
-        self.kill()
         left = dict(self._batches)
         deadline = time.monotonic() + LEAVING_SECONDS
-        while left and time.monotonic() < deadline:
+        while True:
+            self.kill()
             with contextlib.suppress(SlurmError):  # the controller was busy for a moment: it is asked again
                 tasks = {task.id: batch for (batch, _), task in queued_tasks().items() if batch in left}
                 for batch in left.keys() - set(tasks.values()):
                     if left[batch].remove():
                         del left[batch]
                 cancel(tasks, only_pending=True)  # they requeued themselves, with nothing left to do
-            if left:
-                time.sleep(FIRST_POLL_SECONDS)
+            if not left or time.monotonic() >= deadline:
+                break
+            time.sleep(FIRST_POLL_SECONDS)
 
     def _find_queued_runs(self) -> None:
         """Find the runs of this results folder in the queue; delete the files of old batches."""
