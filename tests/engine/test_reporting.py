@@ -51,12 +51,14 @@ def training(make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> C
 
 def test_no_speed_is_known_before_the_first_image(training: Callable[[int], Training]) -> None:
     resumed = training(100)
+    resumed.now += 3
     resumed.reporter.report("training", "resumed at epoch 2, step 7")
     resumed.now += 30  # the data set is read again
     resumed.reporter.begin()
+    resumed.now += 1
     resumed.reporter.report("training")
     assert [(at.images_per_second, at.eta_seconds) for at in resumed.seen] == [(None, None)] * 2
-    resumed.train(1, images_per_second=BATCH / 2)
+    resumed.train(1, images_per_second=BATCH)
     assert resumed.seen[-1].images_per_second == BATCH / 2
 
 
