@@ -54,7 +54,7 @@ class Reporter:
         """Send a message. Reads nothing from the device."""
         state, epochs = self._state, self._run.cell.recipe.epochs
         last = state.history[-1] if state.history else None
-        speed = self._speed()
+        speed = self._measure_speed()
         steps_left = max(0, (epochs - state.epoch + 1) * self._steps - state.step)
         images_left = steps_left * self._run.cell.recipe.batch_size
         self._listen(
@@ -77,8 +77,8 @@ class Reporter:
             )
         )
 
-    def _speed(self) -> float | None:
-        """Images a second in the last minute and epoch, or since the start; None before the first image."""
+    def _measure_speed(self) -> float | None:
+        """Images a second in the last minute and epoch, or since ``begin``; None before the first image."""
         now, counts = time.monotonic(), self._counts
         counts.append((now, self._images))
         epoch = self._steps * self._run.cell.recipe.batch_size
