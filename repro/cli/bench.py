@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repro.cli.options import Device, Overwrite, Plugins, Threads, complete, complete_list, output_option, refuse_unused
+from repro.cli.options import (
+    Device,
+    Overwrite,
+    Plugins,
+    complete,
+    complete_list,
+    output_option,
+    refuse_unused,
+    threads_option,
+)
 from repro.cli.references import complete_network
 from repro.errors import UserError
 from repro.experiment.catalog import Precision
@@ -67,7 +76,7 @@ def bench(
     batch_size: Annotated[int, typer.Option(min=2, max=65_536, help="Images in a batch.")] = 128,
     image_size: ImageSize = 32,
     device: Device = "auto",
-    threads: Threads = None,
+    threads: Annotated[int | None, threads_option("all cores")] = None,
     workers: Workers = None,
     precision: PrecisionOption = "fp32",
     recompute: Recompute = False,

@@ -48,7 +48,7 @@ def evaluate(
     plugin: options.Plugins = None,
     results: folders.Results = folders.RESULTS_DEFAULT,
     root: folders.Root = folders.ROOT_DEFAULT,
-    threads: options.Threads = None,
+    threads: Annotated[int | None, options.threads_option("as recorded, on a CPU")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Evaluate the weights of a run that kept them (train --keep-weights) on its test images.

@@ -47,6 +47,11 @@ def output_option(default: str = "the terminal") -> Any:
     return typer.Option("--output", "-o", metavar="FILE", help="Write here.", show_default=default)
 
 
+def threads_option(default: str) -> Any:
+    """The option ``--threads``; ``default`` says how many there are without it."""
+    return typer.Option("--threads", min=1, max=1024, metavar="N", help=f"CPU threads of a run. Default: {default}.")
+
+
 def load_plugins(context: typer.Context, files: list[Path] | None) -> list[Path] | None:
     """Load the files of ``--plugin``, before the command reads a table. Raises ConfigError."""
     if files and not context.resilient_parsing:  # completion runs nothing
@@ -126,10 +131,6 @@ Device = Annotated[
         autocompletion=complete("auto", "cpu", "cuda"),
     ),
 ]
-Threads = Annotated[
-    int | None,
-    typer.Option("--threads", min=1, max=1024, metavar="N", help="CPU threads for each run; by default one."),
-]
 Seed = Annotated[
     int,
     typer.Option("--seed", min=0, max=2**32 - 1, metavar="N", help="Which run: it determines every random draw."),
@@ -139,8 +140,8 @@ AllowChanged = Annotated[
     bool,
     typer.Option(
         "--allow-changed",
-        help="Resume even if configuration, code, torch, data, device or thread count changed; the record lists the "
-        "changes.",
+        help="Resume even if configuration (not network, loss, data set, batch size or optimizer), code, torch, data, "
+        "device or thread count changed; the record lists the changes.",
     ),
 ]
 Anonymous = Annotated[

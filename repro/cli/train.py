@@ -49,7 +49,7 @@ def train(
     results: folders.ResultsToWrite = folders.RESULTS_DEFAULT,
     root: folders.Root = folders.ROOT_DEFAULT,
     node_data: options.NodeData = None,
-    threads: options.Threads = None,
+    threads: Annotated[int | None, options.threads_option("one on a CPU")] = None,
     progress: Display = "auto",
     allow_changed: options.AllowChanged = False,
     anonymous: options.Anonymous = False,

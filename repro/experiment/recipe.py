@@ -107,7 +107,7 @@ class Execution(Strict):
     ] = "fp32"
     memory_format: Annotated[
         Literal["auto", "contiguous", "channels_last"],
-        Field(description="auto: the faster one for the network on this kind of device."),
+        Field(description="auto: channels_last on a CPU, contiguous on a GPU; in tf32 and bf16 by the network."),
     ] = "auto"
     compile: Annotated[bool, Field(description="Compile the network with torch.compile.")] = False
     cuda_graph: Annotated[

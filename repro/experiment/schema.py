@@ -72,7 +72,9 @@ class Published(Strict):
 class Column(Strict):
     """A loss, as a column of a table."""
 
-    id: Annotated[Identifier, Field(description="Its name in cells and folders; one is 'ce', the baseline.")]
+    id: Annotated[
+        Identifier, Field(description="Its name in cells and folders; one is the baseline; 'ce' is cross-entropy's.")
+    ]
     title: Annotated[Title, Field(description="Its heading.")]
     loss: Annotated[LossName, Field(description="A built-in loss, or PLUGIN/NAME of a plugin.")]
     weighting: Annotated[
@@ -200,7 +202,7 @@ class Table(Strict):
     baseline: Annotated[Identifier, Field(description="The column that every difference is taken from.")] = BASELINE
     columns: Annotated[
         tuple[Column, ...],
-        Field(min_length=1, max_length=1_000, strict=False, description="The losses, one of which is 'ce'."),
+        Field(min_length=1, max_length=1_000, strict=False, description="The losses, one of which is the baseline."),
     ]
     rows: Annotated[tuple[Row, ...], Field(min_length=1, max_length=1_000, strict=False, description="The networks.")]
     # Of the program, not of the file.

@@ -25,8 +25,8 @@ from repro.cli.options import (
     Rows,
     Settings,
     TensorBoard,
-    Threads,
     complete,
+    threads_option,
 )
 from repro.cli.references import complete_table, declared, with_settings
 from repro.errors import UserError
@@ -79,7 +79,7 @@ class SweepRequest:
     jobs: Annotated[
         int | None, typer.Option(min=1, max=1024, metavar="N", help="Runs at a time on the CPU. Default: one per core.")
     ] = None
-    threads: Threads = None
+    threads: Annotated[int | None, threads_option("the cores, divided by the runs that are trained at a time")] = None
     plugin: Plugins = None
     settings: Settings = None
     deterministic: Deterministic = False

@@ -94,7 +94,8 @@ def require_preregistration(results: Path, table: Table) -> Declaration:
     propose = command_line("plan", table.reference, "--looks", PROPOSED_LOOKS, "--declare", results=results)
     raise UserError(
         f"no interim analyses are preregistered for {table.id}, and choosing them along the way would bias the result",
-        hint=f"For example: {propose}. It cannot be changed afterwards; without --declare it only shows the cost.",
+        hint=f"For example: {propose}. It cannot be changed afterwards; without --declare it only shows the "
+        "significance levels.",
     )
 
 
