@@ -1,8 +1,9 @@
 """Interim analyses: paired differences and p-values of each cell at preregistered sample sizes.
 
 An analysis at n seeds uses seeds 0 to n - 1. A seed that diverged, in the cell or its baseline, is left out, and no
-further seed replaces it; a seed that has not run yet delays the analysis. So an analysis depends on the records of
-seeds below n and on nothing else: neither on later seeds, nor on the order in which runs ended.
+further seed replaces it; a seed that has not run yet delays the analysis, unless the cell gets no more
+because a run of it ended at chance level. So an answer depends on the records of seeds below n and on nothing else:
+neither on later seeds, nor on the order in which runs ended.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import count
 
 import numpy as np
 
-from repro.analysis.arms import Arms, measure_arms, pair_arms
+from repro.analysis.arms import Arms, dead_seeds, measure_arms, pair_arms
 from repro.analysis.pairs import Pairs
 from repro.analysis.preregistration import Declaration
 from repro.analysis.runs import CellKey, CellRuns
@@ -96,8 +97,10 @@ def _take_looks(
         )
     for key in cells:
         possible.append([seeds_in[key] >= n for n in looks.seeds])
+    # Nothing is concluded from a cell with a run at chance level, and no more of it is trained.
+    ended = [bool(dead_seeds([cell.arms[cell.column], cell.arms[cell.against]])) for cell in cells.values()]
     printed = _printed_of(list(cells.values()))
-    found = follow(measured, possible, printed, looks, others=others, rule=rule, alpha=alpha)
+    found = follow(measured, possible, printed, looks, ended=ended, others=others, rule=rule, alpha=alpha)
     taken = {}
     for index, (key, question) in enumerate(cells.items()):
         look = looks.seeds[found.look[index]] if found.look[index] >= 0 else None

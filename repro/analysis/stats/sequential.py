@@ -1,7 +1,8 @@
 """Group-sequential tests of a family: the interim analysis that decides each cell, and its verdict. Arrays throughout.
 
-The looks of a family are taken together: each is taken once every undecided cell has its seeds. A decided cell stops,
-and further seeds change nothing. So an answer depends only on the seeds up to the look that gave it.
+The looks of a family are taken together: each is taken once every undecided cell has its seeds, but for cells that get
+no more of them. A decided cell stops, and further seeds change nothing. So an answer depends only on the seeds up to
+the look that gave it.
 
 At each look Holm's adjustment is applied to the cells' sequential p-values, test by test (an effect, its opposite, and
 so on). That keeps the chance of any false answer to one test in the family at alpha, over all looks together:
@@ -63,6 +64,7 @@ def follow(
     printed: Printed,
     looks: Looks,
     *,
+    ended: ArrayLike = False,
     others: Printed | None = None,
     rule: Rule = THREE_ANSWERS,
     alpha: float = ALPHA,
@@ -70,7 +72,8 @@ def follow(
     """Take every look that can be taken, in turn.
 
     ``measured``: that of each look, fields (..., cells), from the seeds before it and no others. ``reached`` (...,
-    cells, looks): whether those seeds are in. ``printed`` (cells,), and of the family's ``others``, which are p = 1.
+    cells, looks): whether those seeds are in. ``ended`` (..., cells): whether it gets no more, so that no look waits
+    for it. ``printed`` (cells,), and of the family's ``others``, which are p = 1.
 
     The intervals are repeated ones: at each look with the level that it may spend of 0.05, so that all of them together
     hold with 95%, and so the one at whichever look one stops (the sum over the looks again). The notion is Jennison and
@@ -93,7 +96,8 @@ def follow(
     for index, spendable in enumerate(look_levels(looks, 1 - CONFIDENCE)):
         still_open = verdict == Verdict.UNDECIDED.value
         # While one open cell lacks a seed, no look is taken; it lacks that seed at every later look, too.
-        taken = still_open & np.all(there[..., index] | ~still_open, axis=-1, keepdims=True)
+        ready = np.all(there[..., index] | ~still_open | ended, axis=-1, keepdims=True)
+        taken = still_open & there[..., index] & ready
         if not taken.any():
             break
         look = np.where(taken, index, look)

@@ -301,6 +301,9 @@ def test_a_cell_at_chance_level_asks_for_no_more_seeds_and_what_was_decided_stay
     assert assessment.cells["table2", "squeezenet", "bias"].verdict is Verdict.CHANCE
     assert bias.id not in {run.cell.id for run in next_runs(papers[1], assessment)}
     assert bias.id not in {run.cell.id for run in runs_to_last_look(papers[1], assessment)}
+    others, _ = go_on(papers, looks, dead, make_record)  # do not wait for it
+    unanswered = [key for key, cell in others.cells.items() if cell.look is None and cell.paper_delta is not None]
+    assert [key for key in unanswered if key[0] == "table2"] == [("table2", "squeezenet", "bias")]
     whole, records = go_on(papers, looks, [], make_record)
     decided = {key for key, cell in whole.cells.items() if key[1] == "squeezenet" and cell.look == 4 and cell.decided}
     assert decided
