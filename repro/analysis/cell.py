@@ -49,7 +49,8 @@ class CellResult:
 
     ``verdict`` is None for the baseline itself, if nothing comparable is printed, or if no run is paired (at chance
     level it needs no pair).
-    ``seeds_needed`` is how many more seeds a verdict takes: None if there is one, or if no feasible number is enough.
+    ``seeds_needed`` is how many more seeds a verdict takes: None if there is one, or if no feasible number is sure
+    to give one.
     ``answers`` are the three that the verdict is made of, and ``qualification`` what it says of runs that ended badly.
     ``level`` is what Holm's adjustment would compare p with next, given the family's other cells, and ``small_level``
     that of equivalence. ``unit`` is what the paper's accuracies are rounded to, ``arms`` how many the row has.
@@ -78,6 +79,11 @@ class CellResult:
     looks: Looks | None = None
     look: int | None = None
     seeds_in: int | None = None
+
+    @property
+    def paired(self) -> int:
+        """How many seeds both the cell and its baseline have."""
+        return self.delta.n if self.delta else 0
 
     @property
     def next_look(self) -> int | None:

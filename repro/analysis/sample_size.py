@@ -32,7 +32,8 @@ class Need:
     ``std`` is the assumed spread of paired differences in points, ``level`` what Holm's adjustment compares p with.
     ``confirm`` paired seeds show the paper's effect if it exists, ``refute`` show it to be smaller than what matters if
     there is none, each with the requested power and the row's other losses trained to as many; None for more than
-    10,000, and where no number refutes what is printed. ``seeds`` are those for an answer. ``paired`` are recorded.
+    10,000, and where no number refutes what is printed. ``seeds`` are those for an answer, None if no feasible number
+    is sure to give one. ``paired`` are recorded.
     """
 
     cell: Cell
@@ -59,7 +60,7 @@ class Step:
 class SeedPlan:
     """The undecided cells, soonest answer first, of which the first ``affordable`` fit ``gpu_hours``.
 
-    ``unknown_cost``: the time of a run is not known. ``out_of_reach``: more than 10,000 seeds are needed.
+    ``unknown_cost``: the time of a run is not known. ``out_of_reach``: no feasible number of seeds is sure to answer.
     """
 
     power: float
@@ -202,9 +203,7 @@ def _need(
 ) -> Need:
     result = _result(cell, assessment)
     own = bool(result.delta and result.delta.pooled_std)
-    deltas = [other.delta for other in ([result] if own else assessment.cells.values())]
-    stds = [(delta.pooled_std, delta.df) for delta in deltas if delta and delta.pooled_std]
-    std = planning_std(stds, guessed_run_std)
+    std = planning_std(_spreads([result] if own else assessment.cells.values()), guessed_run_std)
     confirm, refute = seeds_wanted(result, std, power)
     return Need(
         cell=cell,
@@ -214,9 +213,29 @@ def _need(
         level=result.level or assessment.alpha,
         confirm=confirm,
         refute=refute,
-        seeds=most_of(result, confirm, refute),
-        paired=result.delta.n if result.delta else 0,
+        seeds=_seeds(result, confirm, refute),
+        paired=result.paired,
     )
+
+
+def _spreads(results: Iterable[CellResult]) -> list[tuple[float, float]]:
+    """The spread of paired differences in points and its degrees of freedom, once a row: its losses share them."""
+    rows: dict[tuple[str, str], tuple[float, float]] = {}
+    for result in results:
+        delta, row = result.delta, (result.table, result.row)
+        if delta and delta.pooled_std and delta.df > rows.get(row, (0.0, 0.0))[1]:
+            rows[row] = delta.pooled_std, delta.df
+    return list(rows.values())
+
+
+def _seeds(result: CellResult, confirm: int | None, refute: int | None) -> int | None:
+    """The paired seeds for an answer; None if no feasible number is sure to give one."""
+    seeds = most_of(result, confirm, refute)
+    has_them = seeds is not None and seeds <= result.paired
+    after_the_last_look = result.looks is not None and result.next_look is None
+    if has_them or after_the_last_look:
+        return None if result.seeds_needed is None else result.paired + result.seeds_needed
+    return seeds
 
 
 def _cheapest_first(

@@ -221,6 +221,9 @@ def _summary(planned: SeedPlan, tables: Sequence[Table]) -> list[str]:
             f"cost    unknown for {counted(len(planned.unknown_cost), 'cell')}: no such run is recorded on a GPU; "
             "set it with --hours-per-run"
         )
+    if planned.out_of_reach:
+        cells = counted(len(planned.out_of_reach), "cell")
+        lines.append(f"open    {cells} that no feasible number of seeds is sure to answer")
     if planned.decided:
         lines.append(f"done    {counted(len(planned.decided), 'cell')} with a verdict already")
     if planned.needs:

@@ -9,7 +9,7 @@ from itertools import product
 
 from repro.analysis.answers import Answers
 from repro.analysis.cell import CellResult
-from repro.analysis.stats.decision_rule import Verdict
+from repro.analysis.stats.decision_rule import SMALLEST_EFFECT, Verdict
 from repro.experiment.schema import Column, Row
 from repro.figures import Recorded
 from repro.report.headlines import answer_of
@@ -221,7 +221,8 @@ def _seeds_needed(result: CellResult) -> str:
     if result.looks and result.next_look is None:
         return "none: the last interim analysis is done"
     if result.seeds_needed is None:
-        return "more than 10,000" if result.verdict is Verdict.UNDECIDED else ""
+        too_close = abs(result.paper_delta) <= SMALLEST_EFFECT  # to 0 for any number of seeds to be sure
+        return ("no number is sure" if too_close else "more than 10,000") if result.verdict is Verdict.UNDECIDED else ""
     return f"{result.seeds_needed:,} more"
 
 

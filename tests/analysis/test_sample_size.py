@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from repro.analysis.assessment import assess
+from repro.analysis.assessment import Assessment, assess
 from repro.analysis.preregistration import Declaration
 from repro.analysis.sample_size import SeedPlan, next_runs, plan_seeds
 from repro.analysis.stats.alpha_spending import Looks
@@ -120,6 +120,52 @@ def test_a_lost_seed_is_replaced_by_the_next_one(papers: list[Table], make_recor
     assert of_bias == {0, *range(3, 11)}  # seed 1 is lost, seed 2 is there: ten pairs from eleven seeds
 
 
+def between(papers: list[Table], make: MakeRecord, row: str, column: str, mean: float, seeds: int) -> Assessment:
+    """One cell whose differences scatter by 0.35 points around ``mean``: too small to show, too large for none."""
+    cells = {cell.id: cell for table in papers for cell in table.cells}
+    noise = np.random.default_rng(0).normal(0, 1, seeds)
+    noise = 0.35 * (noise - noise.mean()) / noise.std(ddof=1)
+    return assess(
+        papers,
+        [make(cells[f"{row}/ce"], seed, 60.0) for seed in range(seeds)]
+        + [make(cells[f"{row}/{column}"], seed, 60.0 + mean + float(noise[seed])) for seed in range(seeds)],
+    )
+
+
+def test_an_open_cell_with_the_planned_seeds_is_planned_those_it_lacks(
+    papers: list[Table], make_record: MakeRecord
+) -> None:
+    assessment = between(papers, make_record, "table1/resnet18", "bias", 0.25, 15)
+    result = assessment.cells["table1", "resnet18", "bias"]
+    assert result.verdict is Verdict.UNDECIDED
+    planned = plan_seeds(papers, assessment, one_hour)
+    step = next(step for step in planned.steps if step.need.cell.id == "table1/resnet18/bias")
+    assert (step.need.refute or 0) <= 15
+    assert len(step.runs) == 2 * (result.seeds_needed or 0) > 0
+    assert all(step.runs for step in planned.steps)
+
+
+def test_a_cell_that_no_number_of_seeds_is_sure_to_answer_is_out_of_reach(
+    papers: list[Table], make_record: MakeRecord
+) -> None:
+    assessment = between(papers, make_record, "table2/squeezenet", "inverse_bias", -0.25, 12)
+    result = assessment.cells["table2", "squeezenet", "inverse_bias"]
+    assert (result.paper_delta, result.verdict, result.seeds_needed) == (-0.4, Verdict.UNDECIDED, None)
+    planned = plan_seeds(papers, assessment, one_hour)
+    assert [need.cell.id for need in planned.out_of_reach] == ["table2/squeezenet/inverse_bias"]
+
+
+def test_after_the_last_interim_analysis_nothing_more_is_planned(
+    papers: list[Table], as_printed: AsPrinted, declared: Callable[..., dict[str, Declaration]]
+) -> None:
+    looks = declared(papers[1:], Looks((3, 4), "pocock"))
+    records = [record for record in as_printed(papers, 4, np.random.default_rng(0)) if record.table == "table2"]
+    assessment = assess(papers, records, looks=looks)
+    planned = plan_seeds(papers[1:], assessment, one_hour)
+    assert planned.out_of_reach
+    assert not planned.steps
+
+
 def planned_runs(planned: SeedPlan) -> list[Run]:
     return [run for step in planned.steps for run in step.runs]
 
@@ -130,9 +176,17 @@ def test_a_cell_of_its_own_spread_is_planned_with_it(papers: list[Table], as_pri
     assert max(step.need.std for step in plan_seeds(papers, wide, one_hour).steps) > 1.0
     tight = [step.need.std for step in plan_seeds(papers, narrow, one_hour).steps]
     assert all(std < 0.3 for std in tight)
-    # cells without runs take the spread of those with some
+    # cells without runs take the spread of those with some, each row counted once, however many losses it has
     half = assess(papers, [r for r in as_printed(papers, 5, np.random.default_rng(1), std=1.5) if r.table == "table1"])
     assert all(step.need.std > 1.5 for step in plan_seeds(papers[1:], half, one_hour).steps)
+    both = [r for r in as_printed(papers, 5, np.random.default_rng(1)) if r.row in ("shufflenetv2", "squeezenet")]
+    known = assess(papers, [r for r in both if r.table == "table2"])
+    spreads = {
+        key[1]: (delta.pooled_std or 0.0, delta.df) for key, cell in known.cells.items() if (delta := cell.delta)
+    }
+    assert len(spreads) == 2
+    for step in plan_seeds(papers[:1], known, one_hour).steps:
+        assert step.need.std == pytest.approx(planning_std(list(spreads.values())))
 
 
 def test_unknown_costs_and_answers_out_of_reach_are_set_apart(papers: list[Table]) -> None:
