@@ -53,7 +53,7 @@ class Evidence:
 
     ``p`` are those of the claim's parts, in the order of ``Question.parts``; ``against`` is what contradicts the claim.
     ``summary`` is what was found in a sentence. ``reservations`` weaken a claim that is shown, if they are shown too.
-    ``missing`` names the networks without three paired seeds; with any, there is no p.
+    ``missing`` names the networks with too few paired seeds; with any, there is no p.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -66,7 +66,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Differences:
-    """One column minus another for rows of a table; the estimate is None without three paired seeds."""
+    """One column minus another for rows of a table; the estimate is None with too few paired seeds."""
 
     rows: tuple[tuple[Row, Estimate | None], ...] = ()
 

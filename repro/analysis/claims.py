@@ -25,9 +25,10 @@ from typing import NamedTuple
 import numpy as np
 
 from repro.analysis import claim_tests
-from repro.analysis.arms import dead_seeds, measure_arms, pair_arms
+from repro.analysis.arms import Arms, dead_seeds, measure_arms, pair_arms
 from repro.analysis.assessment import Assessment
 from repro.analysis.claim_evidence import CORRELATION, Compare, Differences, Evidence, Finding, Tested
+from repro.analysis.interim import seeds_in_both
 from repro.analysis.runs import CellRuns, borrows
 from repro.analysis.stats.decision_rule import ALPHA, SMALLEST_EFFECT
 from repro.analysis.stats.estimates import MIN_SEEDS, Estimate, paired
@@ -62,7 +63,8 @@ class Claim(Question):
     """A claim with its answer; what it rests on is in ``findings``, its p in words and number in ``words``.
 
     ``p`` are those of its parts, ``p_adjusted`` by Holm over the parts of all claims. ``missing`` names the networks
-    without three paired seeds; while there are any, the claim is not answered.
+    without three paired seeds or, with a preregistration, all of its first interim analysis; while there are any, the
+    claim is not answered.
     """
 
     findings: tuple[Finding, ...]
@@ -158,9 +160,9 @@ QUESTIONS = (
 def assess_claims(tables: Sequence[Table], assessment: Assessment) -> tuple[Claim, ...]:
     """Every claim of the text, answered from ``assessment`` of ``tables`` (table1, table2 and product).
 
-    With a preregistration, only the seeds of the first interim analysis count: every cell has them, whatever was
-    decided later, so that their number does not depend on the results. A table that may borrow runs keeps to the
-    earliest first analysis of all.
+    With a preregistration, only the seeds of the first interim analysis count, once all of them are in: every cell has
+    them, whatever was decided later, so that their number does not depend on the results. A table that may borrow runs
+    keeps to the earliest first analysis of all.
     """
     return answer_claims(comparison(tables, assessment), assessment.alpha)
 
@@ -177,13 +179,8 @@ def comparison(tables: Sequence[Table], assessment: Assessment) -> Compare:
         before = min(first.values(), default=None) if borrowing else first.get(table)
         rows = []
         for row in by_id[table].rows:
-            if against == CORRELATION:
-                rows.append((row, _correlation(assessment.cells[table, row.id, column].runs, before)))
-                continue
             arms = {name.id: assessment.cells[table, row.id, name.id].runs for name in by_id[table].columns}
-            dead = dead_seeds([arms[column], arms[against]]) & set(pair_arms(arms, column, against, before).seeds)
-            estimate = measure_arms(arms, column, against, before).pooled
-            rows.append((row, None if dead or np.isnan(estimate.standard_error) else estimate))
+            rows.append((row, _estimate(arms, column, against, before)))
         return Differences(tuple(rows))
 
     return compare
@@ -198,7 +195,7 @@ def answer_claims(
     adjusted = iter(holm(list(chain.from_iterable(p))).tolist())
     contradicting = [_strongest(found.against) for found in evidence]
     opposite = holm([against.p for against in contradicting]).tolist()
-    reserved = iter(holm([1.0, *(one.p for found in evidence for one in found.reservations)]).tolist()[1:])
+    reserved = iter(holm([one.p for found in evidence for one in found.reservations]).tolist())
     claims = []
     for question, found, ps, against, p_against in zip(questions, evidence, p, contradicting, opposite, strict=True):
         of_parts = tuple(next(adjusted) for _ in ps)
@@ -217,6 +214,17 @@ def answer_claims(
             )
         )
     return tuple(claims)
+
+
+def _estimate(arms: Arms, column: str, against: str, before: int | None) -> Estimate | None:
+    """A row's difference of two columns, or correlation, from the seeds below ``before``: from all of them, or None."""
+    if seeds_in_both(arms[column], arms.get(against, arms[column])) < (before or 0):
+        return None
+    if against == CORRELATION:
+        return _correlation(arms[column], before)
+    estimate = measure_arms(arms, column, against, before).pooled
+    dead = dead_seeds([arms[column], arms[against]]) & set(pair_arms(arms, column, against, before).seeds)
+    return None if dead or np.isnan(estimate.standard_error) else estimate
 
 
 def _correlation(runs: CellRuns, before: int | None) -> Estimate | None:
@@ -255,7 +263,7 @@ def _answer(question: Question, found: Evidence, tested: _Parts, alpha: float) -
         return Answer.NOT_RUN, f"{Answer.NOT_RUN.value.capitalize()}."
     if found.missing:
         missing = ", ".join(found.missing)
-        return _sentence(Answer.UNDECIDED, f"fewer than three paired seeds above chance level of {missing}")
+        return _sentence(Answer.UNDECIDED, f"too few paired seeds above chance level of {missing}")
     p_adjusted, reservations, against = tested
     shown = [part for part, p in zip(question.parts, p_adjusted, strict=True) if p < alpha]
     p = max(p_adjusted)

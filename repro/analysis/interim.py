@@ -89,7 +89,7 @@ def _take_looks(
     """Do every analysis of cells preregistered together that is possible by now."""
     looks, rule = declaration.looks, HALF_DELTA if declaration.rule == "half_delta" else THREE_ANSWERS
     first = looks.seeds[0]
-    seeds_in = {key: _seeds_in(cell.arms[cell.column], cell.arms[cell.against]) for key, cell in cells.items()}
+    seeds_in = {key: seeds_in_both(cell.arms[cell.column], cell.arms[cell.against]) for key, cell in cells.items()}
     measured, possible = [], []
     for n in looks.seeds:
         measured.append(
@@ -125,7 +125,7 @@ def _printed_of(questions: list[Question]) -> Printed:
     return Printed(*np.array(printed, np.float64).reshape(-1, 2).T)
 
 
-def _seeds_in(ours: CellRuns, baseline: CellRuns) -> int:
+def seeds_in_both(ours: CellRuns, baseline: CellRuns) -> int:
     """How many of the first seeds are complete: run in both cells, or lost in one."""
     there, lost = set(ours.seeds) & set(baseline.seeds), {*ours.lost, *baseline.lost}
     return next(seed for seed in count() if seed not in there and seed not in lost)

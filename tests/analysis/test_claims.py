@@ -10,7 +10,9 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
 from repro.analysis.assessment import Assessment, assess
-from repro.analysis.claims import QUESTIONS, Answer, Claim, assess_claims
+from repro.analysis.claim_evidence import Differences, Evidence, Finding
+from repro.analysis.claim_evidence import Tested as Shown
+from repro.analysis.claims import QUESTIONS, Answer, Claim, Question, answer_claims, assess_claims
 from repro.analysis.preregistration import Declaration
 from repro.analysis.runs import equal_cells
 from repro.analysis.stats.alpha_spending import Looks
@@ -260,6 +262,18 @@ def test_the_parts_of_all_claims_are_adjusted_as_one_family(tables: list[Table],
     assert adjusted == pytest.approx(list(multipletests(p, method="holm")[1]))
 
 
+def test_what_weakens_answers_is_adjusted_among_itself() -> None:
+    def reserved(p: float) -> Evidence:
+        return Evidence((Finding("gain", 1.0, 0.9, 1.1),), p=(0.001,), reservations=(Shown("networks differ", p),))
+
+    questions = [
+        Question(str(number), "it gains", "a source", "a test", lambda _, p=p: reserved(p), ("the claim",))
+        for number, p in enumerate((0.015, 0.5, 0.5))
+    ]
+    claims = answer_claims(lambda *_: Differences(), questions=questions)
+    assert [claim.answer for claim in claims] == [Answer.PARTLY, Answer.SUPPORTED, Answer.SUPPORTED]  # 3 x 0.015 < 0.05
+
+
 def test_with_declared_looks_only_the_first_looks_seeds_count(
     tables: list[Table], make_record: MakeRecord, declared: Callable[..., dict[str, Declaration]]
 ) -> None:
@@ -267,6 +281,10 @@ def test_with_declared_looks_only_the_first_looks_seeds_count(
     looked = assess_claims(tables, judged(tables, records, looks=declared(tables[:2], Looks((4, 8)))))
     first = assess_claims(tables, judged(tables, [record for record in records if record.seed < 4]))
     assert looked == first
+    early = [record for record in records if record.seed < (4 if record.row == "squeezenet" else 3)]
+    before = assess_claims(tables, judged(tables, early, looks=declared(tables[:2], Looks((4, 8)))))
+    assert {claim.answer for claim in before} == {Answer.UNDECIDED, Answer.NOT_RUN}
+    assert "too few paired seeds above chance level of ShuffleNetV2" in " ".join(claim.words for claim in before)
 
 
 @pytest.mark.parametrize(
