@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from repro.analysis.stats.decision_rule import Verdict
 from repro.tables.footnotes import plain
 from repro.tables.layout import DELTA, INTERVAL, MISSING
 from repro.tables.structure import AssembledTable
@@ -47,6 +48,12 @@ def _verdict_legend(table: AssembledTable, *, p_apart: bool) -> list[str]:
                 "one-sided t-test in the printed direction, Holm-adjusted over the tables tested together; where the "
             )
             test += "printed difference is within its rounding, an equivalence test"
+            judged = [cell.judgement for row in table.rows for cell in row.cells if cell.judgement]
+            tested = {judgement.verdict for judgement in judged if judgement.p_adjusted is not None}
+            if Verdict.OPPOSITE in tested:
+                test += "; where ours is shown to go the other way, in that direction"
+            if None in tested:
+                test += "; where nothing is printed, two-sided"
         return [f"*, **, ***: p below 0.05, 0.01, 0.001 ({test})."]
     if table.verdicts == "words" and _nothing_printed(table):
         what = f"{INTERVAL}: confidence interval of the difference{'; p: ' if p_apart else ', and '}its p-value"

@@ -188,6 +188,18 @@ def test_a_study_states_its_own_configuration_and_nothing_of_the_papers(fake_run
     assert 'id="table-0-deltas"' in page.partition('<section id="table-0"')[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "one_sided"), [("released", True), ("table2_variants", True), ("tiny20", False), ("demo", False)]
+)
+def test_p_is_called_what_it_is(fake_runs: Any, name: str, one_sided: bool) -> None:
+    papers, table = [find_table("table1"), find_table("table2")], find_table(name)
+    found = fake_runs.of(table, range(3))
+    text = Page(render_html(report_on(papers, [table], find_table("product"), Evidence(found)), COMMANDS)).text
+    assert ("p: of an effect in the printed direction, one-sided" in text) == one_sided
+    assert ("p: two-sided" in text) == (not one_sided)
+    assert ("The p-values are two-sided, or one-sided where a difference is printed," in text) == one_sided
+
+
 def test_figures_without_anything_of_ours_are_named_in_a_sentence(fake_runs: Any) -> None:
     study = find_table("tiny20")
     found = [run for run in fake_runs.of(study, range(3)) if run.record.column == "ce"]

@@ -20,6 +20,7 @@ import pytest
 
 from repro.analysis.assessment import assess
 from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.tables import RENDERERS, SUFFIXES, AssembledTable, Verdicts, assemble
 from repro.tables import latex_format as latex
 from repro.tables.structure import Judgement
@@ -117,6 +118,28 @@ def test_a_variant_is_judged_by_the_row_that_it_stands_beside(fakes: ModuleType)
     assert len(words["mobilenetv2_x1_0"]) == 3
     assert all(words["mobilenetv2_x1_0"])
     assert words["mobilenetv2"] == [None, None, None]  # printed, and not run
+
+
+def test_the_stars_say_which_test_theirs_is(fakes: ModuleType) -> None:
+    table = find_table("table1")
+    rows = [row for row in table.rows if row.id in ("resnet18", "efficientnet_b4")]
+    table = table.model_copy(update={"rows": tuple(rows)})
+
+    def said(change: Callable[[str], float]) -> str:
+        found = []
+        for run in (Run(cell=cell, seed=seed) for cell in table.cells for seed in range(6)):
+            top1 = 60.0 + (change(run.cell.row.id) if run.cell.column.id == "bias" else 0.0) + 0.01 * (run.seed % 3)
+            record = fakes.fake_record(run)
+            found.append(fakes.found(record.model_copy(update={"last_top1_percent": top1})))
+        judged = with_verdicts(assemble(table, found), assess([table], [one.record for one in found]), "stars")
+        return RENDERERS["markdown"]([judged], "").partition("0.001 (")[2]
+
+    as_printed = {"resnet18": 1.1, "efficientnet_b4": -0.8}
+    usual, opposite = said(as_printed.__getitem__), said(lambda row: -as_printed[row])
+    assert usual.startswith("one-sided t-test in the printed direction")
+    assert "the other way" not in usual
+    assert "; where ours is shown to go the other way, in that direction)" in opposite
+    assert "two-sided" not in usual + opposite
 
 
 def test_every_figure_is_a_number_of_siunitx(shaped: Callable[[str], list[AssembledTable]]) -> None:
