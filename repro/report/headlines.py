@@ -125,31 +125,36 @@ def study_headline(tables: Sequence[Recorded]) -> str:
     answers = tally(tables)
     if any(answers.values()) and all(is_of_a_paper(table) for table in tables):
         return paper_headline(answers)
-    tested, against = 0, baselines_of(tables)
+    tested, without_spread, against = 0, 0, baselines_of(tables)
     significant: dict[str, list[str]] = {"positive": [], "negative": []}
     for table in tables:
         for row, column in product(table.table.rows, table.compared):
             result = table.result(row, column)
             delta = result.delta
             if delta is None or delta.low is None or result.prints_none:  # then p is of equivalence
+                without_spread += delta is not None and delta.low is None and delta.std is not None
                 continue
             tested += 1
             if delta.p_adjusted < table.assessment.alpha:
                 significant["positive" if delta.mean > 0 else "negative"].append(f"{column.title} on {row.title}")
     if not tested and any(_is_at_chance(table, row) for table in tables for row in table.table.rows):
         return f"No result: runs ended at chance level, and nothing is concluded of differences from {against}."
+    untested = f" {counted(without_spread, 'difference')} without spread over seeds could not be tested."
+    if not tested and without_spread:
+        return f"No result yet.{untested}"
     if not tested:
         return f"No result yet: no loss has three seeds in common with {against}."
+    untested = untested if without_spread else ""
     rest = tested - sum(map(len, significant.values()))
     if rest == tested:
-        return f"None of the {tested} differences from {against} is significant."
+        return f"None of the {tested} differences from {against} is significant.{untested}"
     sides = []
     for side, names in significant.items():
         if names:
             sides.append(f"{_are(len(names))} significantly {side} ({'; '.join(names)})")
     sentence = f"Of {tested} differences from {against}, {' and '.join(sides)}."
     others = f"{rest} are" if rest > 1 else "is"
-    return f"{sentence} The other {others} not significant." if rest else sentence
+    return f"{sentence} The other {others} not significant.{untested}" if rest else f"{sentence}{untested}"
 
 
 def _is_at_chance(table: Recorded, row: Row) -> bool:

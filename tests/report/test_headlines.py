@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -24,11 +24,11 @@ REPRODUCING = re.compile(r"reproduced|undecided|No verdict|of the 21|not run", r
 def study(fake_runs: Any) -> Callable[..., Report]:
     """The report on the small study with so many seeds of each cell, its losses apart by ``shifts`` points."""
 
-    def make(seeds: int, shifts: dict[str, float] = SHIFTS) -> Report:
+    def make(seeds: int, shifts: dict[str, float] = SHIFTS, jitter: Mapping[str, float] = {"ce": 0.0}) -> Report:
         table = find_table("tiny20")
         found: list[Found] = []
         for run in (Run(cell=cell, seed=seed) for cell in table.cells for seed in range(seeds)):
-            last = 35.0 + shifts[run.cell.column.id] + 0.1 * (run.seed % 2) * (run.cell.column.id != "ce")
+            last = 35.0 + shifts[run.cell.column.id] + jitter.get(run.cell.column.id, 0.1) * (run.seed % 2)
             epoch = fake_runs.epochs_of(run)[-1].model_copy(update={"test_top1_percent": last})
             found.append(fake_runs.found(fake_runs.record(run, epochs=(epoch,))))
         return report_on([find_table("table1"), find_table("table2")], [table], find_table("product"), Evidence(found))
@@ -55,6 +55,17 @@ def test_the_headline_says_what_differs(
     study: Callable[..., Report], seeds: int, shifts: dict[str, float], expected: str
 ) -> None:
     assert study_headline(study(seeds, shifts).sections).startswith(expected)
+
+
+def test_the_headline_counts_what_has_no_spread_to_be_tested_by(study: Callable[..., Report]) -> None:
+    same = dict.fromkeys(SHIFTS, 0.0)
+    flat = study(4, same, jitter={"ce": 0.0, "inverse_bias": 0.0}).sections
+    assert study_headline(flat) == (
+        "None of the 4 differences from cross-entropy is significant. "
+        "2 differences without spread over seeds could not be tested."
+    )
+    nothing = study(4, same, jitter=dict.fromkeys(SHIFTS, 0.0)).sections
+    assert study_headline(nothing) == "No result yet. 6 differences without spread over seeds could not be tested."
 
 
 def test_neither_page_nor_summary_speaks_of_reproducing(study: Callable[..., Report]) -> None:
