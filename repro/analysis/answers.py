@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from repro.analysis.interim import Question
@@ -67,16 +68,29 @@ def answers_of(question: Question, p_adjusted: Floats, alpha: float) -> Answers 
     )
 
 
-def qualification(verdict: Verdict | None, ours: CellRuns, baseline: CellRuns, baseline_name: str) -> str:
-    """What a verdict says of runs that ended badly: ``5 of 10 runs diverged``; empty if there is none."""
+def qualification(
+    verdict: Verdict | None, ours: CellRuns, baseline: CellRuns, baseline_name: str, look: int | None
+) -> str:
+    """What a verdict says of its runs that ended badly: ``5 of 10 runs diverged``; empty if there is none.
+
+    The runs of a verdict that an interim analysis gave are those of its ``look`` seeds.
+    """
+    if verdict is None:
+        return ""
+    before = None if verdict is Verdict.CHANCE else look
     parts: list[str] = []
     for whose, runs in (("", ours), (f"{baseline_name} ", baseline)):
-        total = runs.n + len(runs.diverged)
-        if runs.diverged:
-            parts.append(_of(len(runs.diverged), total, f"{whose}run", "diverged"))
+        diverged = _before(before, (record.seed for record in runs.diverged))
+        total = _before(before, runs.seeds) + diverged
+        if diverged:
+            parts.append(_of(diverged, total, f"{whose}run", "diverged"))
         if runs.at_chance and verdict is Verdict.CHANCE:
             parts.append(_of(len(runs.at_chance), total, f"{whose}run", "no better than guessing"))
     return " and ".join(parts)
+
+
+def _before(limit: int | None, seeds: Iterable[int]) -> int:
+    return sum(limit is None or seed < limit for seed in seeds)
 
 
 def _of(count: int, total: int, noun: str, what: str) -> str:

@@ -138,7 +138,7 @@ def _answered(
             unpaired=question.pairs.unpaired,
             verdict=verdict,
             answers=None if chance else answers_of(question, p_adjusted, alpha),
-            qualification=qualification(verdict, ours, baseline, tables[key[0]].baseline_name) if verdict else "",
+            qualification=qualification(verdict, ours, baseline, tables[key[0]].baseline_name, question.look),
             level=float(levels[main_test(question.printed)]),
             small_level=float(levels[Asked.SMALL]),
             looks=question.looks,

@@ -24,7 +24,8 @@ def stopping_text(declaration: Declaration, assessment: Assessment) -> str:
     return (
         f"Stopping rule of `{declaration.table}`: {looks_text(declaration.looks)}, cumulative alpha {spent}, "
         f"preregistered on {declaration.declared_on} {_before_what(declaration, assessment)}. "
-        f"{_progress(declaration, assessment)} The confidence intervals hold at all analyses together, and the "
+        f"{_progress(declaration, assessment)} A difference with a verdict is that of its latest analysis. "
+        f"The confidence intervals hold at all analyses together, and the "
         f"p-values are valid whenever a cell stops.{_rule(declaration)}"
     )
 

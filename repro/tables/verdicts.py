@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from repro.analysis.assessment import Assessment
 from repro.analysis.cell import CellResult
-from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Judgement, Verdicts
+from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Judgement, Sample, Verdicts
 
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
@@ -18,6 +18,9 @@ def with_verdicts(table: AssembledTable, assessment: Assessment, how: Verdicts) 
         result = assessment.cells.get((row.table, row.id, cell.column))
         if result is None or (result.delta is None and result.paper_delta is None):
             return cell
+        seeds = result.delta.seeds if result.delta else ()
+        if result.look and cell.delta and seeds:  # the difference of the analysis that was judged
+            cell = replace(cell, delta=Sample.of({seed: v for seed, v in cell.delta.values if seed in seeds}))
         return replace(cell, judgement=_judgement(result))
 
     rows = []

@@ -321,7 +321,7 @@ def test_runs_at_chance_level_of_another_loss_do_not_widen_a_cell(
 
 
 def test_diverged_runs_are_in_the_words_of_the_verdict(
-    papers: list[Table], as_printed: AsPrinted, make_record: MakeRecord
+    papers: list[Table], as_printed: AsPrinted, make_record: MakeRecord, declared: Declare
 ) -> None:
     records = as_printed(papers, 5, np.random.default_rng(3), std=0.05)
     bias, ce = (cell_of(papers[1], "squeezenet", column) for column in ("bias", "ce"))
@@ -332,6 +332,9 @@ def test_diverged_runs_are_in_the_words_of_the_verdict(
     lost.append(make_record(ce, 7, None, status="diverged", reason="nan"))
     both = assess(papers, [*records, *lost]).cells["table2", "squeezenet", "bias"]
     assert both.verdict_words == "reproduced, with 5 of 10 runs diverged and 1 of 6 cross-entropy runs diverged"
+    looks = declared(papers[1:], Looks((5, 10), "pocock"))  # at the first of which none had
+    decided = assess(papers, [*records, *lost], looks=looks).cells["table2", "squeezenet", "bias"]
+    assert (decided.look, decided.verdict_words) == (5, "reproduced")
 
 
 def test_an_effect_the_other_way_is_its_own_verdict(papers: list[Table], as_printed: AsPrinted) -> None:

@@ -19,6 +19,8 @@ from types import ModuleType
 import pytest
 
 from repro.analysis.assessment import assess
+from repro.analysis.preregistration import draw_up
+from repro.analysis.stats.alpha_spending import Looks
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.tables import RENDERERS, SUFFIXES, AssembledTable, Verdicts, assemble
@@ -118,6 +120,23 @@ def test_a_variant_is_judged_by_the_row_that_it_stands_beside(fakes: ModuleType)
     assert len(words["mobilenetv2_x1_0"]) == 3
     assert all(words["mobilenetv2_x1_0"])
     assert words["mobilenetv2"] == [None, None, None]  # printed, and not run
+
+
+def test_between_two_analyses_the_difference_is_that_of_the_verdict_beside_it(fakes: ModuleType) -> None:
+    table = find_table("table1")
+    found = fakes.every_run(table, range(7))
+    looks = {table.id: draw_up(table, Looks((5, 10)))}
+    assessment = assess([table], [one.record for one in found], looks=looks)
+    judged = with_verdicts(assemble(table, found), assessment, "words")
+    for row in judged.rows:
+        cell = row.cells[1]
+        assert cell.ours is not None
+        assert cell.delta is not None
+        assert cell.judgement is not None
+        assert cell.judgement.interval_points is not None
+        assert (cell.ours.n, cell.delta.n) == (7, 5)
+        low, high = cell.judgement.interval_points
+        assert cell.delta.mean == pytest.approx((low + high) / 2)
 
 
 def test_the_stars_say_which_test_theirs_is(fakes: ModuleType) -> None:
