@@ -42,6 +42,12 @@ print(json.dumps([[gpu.name, gpu.total_memory] for gpu in gpus]))
 """
 _ANSWER_SECONDS = 300  # a first import from a slow file system
 
+# What tells a CPU from others of its product name, by the keys of Linux: on x86, then on ARM.
+_CPU_KEYS = (
+    *("vendor_id", "cpu family", "model", "stepping"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"),
+)
+
 
 def python_command(module: str) -> tuple[str, ...]:
     """The command of a Python process that runs ``module`` of this package; its arguments follow."""
@@ -102,11 +108,23 @@ def usable_cores() -> int:
 @cache
 def processor_name() -> str:
     """The product name of the CPU, or at least its architecture."""
+    return _cpu_facts().get("model name") or platform.processor() or platform.machine()
+
+
+def processor_model() -> str:
+    """Family, model and stepping of the CPU: virtual machines may give several one name. Empty if not known."""
+    facts = _cpu_facts()
+    return ", ".join(f"{key} {facts[key]}" for key in _CPU_KEYS if key in facts)
+
+
+def _cpu_facts() -> dict[str, str]:
+    """What Linux says of the first CPU, by its keys; empty on another system."""
+    facts: dict[str, str] = {}
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+            key, _, value = line.partition(":")
+            facts.setdefault(key.strip(), value.strip())
+    return facts
 
 
 def device_name(kind: str) -> str | None:

@@ -117,3 +117,45 @@ def test_a_child_finds_this_package_and_nothing_in_the_current_folder(tmp_path: 
     assert f"'{here}'" not in path
     assert "''" not in path
     assert f"'{package.parent}'" not in path
+
+
+INTEL = """processor\t: 0
+vendor_id\t: GenuineIntel
+cpu family\t: 6
+model\t\t: {model}
+model name\t: A Xeon
+stepping\t: 1
+"""
+ARM = """processor\t: 0
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x3
+CPU part\t: {model}
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "first", "second"), [(INTEL, "143", "207"), (ARM, "0xd0c", "0xd40")], ids=["x86", "ARM"]
+)
+def test_processors_of_one_name_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, told: str, first: str, second: str
+) -> None:
+    found = []
+    for model in (first, second):
+        cores = [told.format(model=model), told.format(model="another core's")]
+        monkeypatch.setattr(machine.Path, "read_text", lambda self, cores=cores, **_: "\n".join(cores))
+        found.append((machine.processor_name.__wrapped__(), machine.processor_model()))
+    (name, model), (other_name, other_model) = found
+    assert name == other_name
+    assert model != other_model
+    assert model.replace(first, second) == other_model
+    assert "another core" not in model
+
+
+def test_a_processor_without_a_file_of_facts_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(machine.Path, "read_text", none)
+    assert machine.processor_name.__wrapped__()
+    assert machine.processor_model() == ""

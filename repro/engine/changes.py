@@ -14,6 +14,8 @@ _ANOTHER_RUN = (
     *("seed.", "model.", "options.", "dataset.", "loss."),
     *("recipe.batch_size.", "recipe.drop_last.", "recipe.optimizer."),
 )
+# Checkpoints of older versions lack these parts of the fingerprint: what they were is unknown, not changed.
+_ADDED = {"processor"}
 
 
 def check_changes(
@@ -34,7 +36,9 @@ def check_changes(
             where=where,
             hint="Restore what changed, use another --results folder, or delete the checkpoints to start over.",
         )
-    changes = [*configuration.values(), *differences(saved["fingerprint"], fingerprint).values()]
+    before = saved["fingerprint"]
+    now = {key: value for key, value in fingerprint.items() if key in before or key not in _ADDED}
+    changes = [*configuration.values(), *differences(before, now).values()]
     if changes and not accepted:
         raise ConfigError(
             "the checkpoint was written with different settings:\n  " + "\n  ".join(changes),

@@ -32,8 +32,11 @@ def fingerprint(run: Run, device: torch.device, data: str) -> dict[str, str]:
         "device_name": device_name(device),
         "data": data,
     }
-    # A GPU's arithmetic does not depend on the number of CPU threads.
-    return shared if device.type == "cuda" else {**shared, "threads": str(torch.get_num_threads())}
+    if device.type == "cuda":  # whose arithmetic depends on neither the CPU nor the number of its threads
+        return shared
+    # Both decide how a CPU rounds, and several share a name.
+    processor = f"{machine.processor_model()}; {torch.backends.cpu.get_cpu_capability()}"
+    return {**shared, "threads": str(torch.get_num_threads()), "processor": processor}
 
 
 def hash_of_code(run: Run) -> str:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from repro.engine import provenance
-from repro.engine.provenance import PACKAGES, environment_facts
+from repro.engine.changes import check_changes
+from repro.engine.provenance import PACKAGES, environment_facts, fingerprint
+from repro.errors import ConfigError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.results import Provenance
@@ -42,3 +44,35 @@ def test_an_anonymous_record_does_not_name_its_gpu(fake_runs: Any) -> None:
     made = fake_runs.record(Run(cell=find_table("demo").cells[0], seed=0)).provenance.model_dump()
     assert Provenance(**{**made, "device_uuid": "0-1-2"}).device_uuid == "0-1-2"
     assert Provenance(**{**made, "device_uuid": "0-1-2", "host": ""}).device_uuid is None
+
+
+@pytest.mark.parametrize(
+    ("module", "question"), [(provenance.machine, "processor_model"), (torch.backends.cpu, "get_cpu_capability")]
+)
+def test_a_run_notices_another_processor_of_the_same_name(
+    monkeypatch: pytest.MonkeyPatch, module: Any, question: str
+) -> None:
+    run = Run(cell=find_table("demo").cells[0], seed=0)
+    monkeypatch.setattr(provenance, "device_name", lambda device: "a name")
+    before = [fingerprint(run, torch.device(kind), "") for kind in ("cpu", "cuda")]
+    monkeypatch.setattr(module, question, lambda: "another")
+    cpu, gpu = (fingerprint(run, torch.device(kind), "") for kind in ("cpu", "cuda"))
+    assert {key for key in cpu if cpu[key] != before[0][key]} == {"processor"}
+    assert gpu == before[1]
+
+
+@pytest.mark.parametrize("key", ["processor"])
+def test_what_an_older_checkpoint_does_not_say_has_not_changed(key: str) -> None:
+    run = Run(cell=find_table("demo").cells[0], seed=0)
+    now = {"threads": "1", key: "one"}
+
+    def changes(*, accepted: bool = True, **before: str) -> list[str]:
+        saved = {"configuration": run.configuration(), "epoch": 1, "fingerprint": before}
+        return check_changes(saved, run, now, accepted=accepted, where="here")
+
+    assert changes(threads="1") == []
+    assert changes(**now) == []
+    assert changes(threads="1", **{key: "another"}) == [f"{key}: was another, is one"]
+    assert changes(**{key: "one"}) == ["threads: was absent, is 1"]
+    with pytest.raises(ConfigError, match="was another, is one"):
+        changes(accepted=False, threads="1", **{key: "another"})
