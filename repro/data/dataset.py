@@ -23,7 +23,8 @@ class Dataset:
 
     train_images, test_images: uint8 (N, 3, H, W), red, green, blue. train_labels, test_labels: int64 (N,), indices of
     ``classes``. mean, std: of the training images, one value per channel, for pixels in [0, 1]. For the records,
-    source: what the images were decoded from; fingerprint: SHA-256 over the sums of the training pixels by class.
+    source: what the images were decoded from; fingerprint: SHA-256 over the sums of the training pixels by class. For
+    resuming, content: SHA-256 of all pixels and labels of the whole data set in their order; empty if not known.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Dataset:
     std: tuple[float, ...]
     source: str = ""
     fingerprint: str = ""
+    content: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -69,14 +71,14 @@ def load_dataset(
         images = decoder_of(facts)(facts)
         images.check(facts)
         sums = PixelSums.of(images.train_images, images.train_labels, facts.num_classes)
-        source = facts.source
+        source, content = facts.source, ""
     else:
         folder = Path(root) if root is not None else default_root()
         if node_data is None:
             cached = open_decoded(facts, folder, report)
         else:
             cached = open_on_node(facts, folder, node_data, report, say)
-        images, sums, source = cached.images, cached.pixel_sums, cached.source
+        images, sums, source, content = cached.images, cached.pixel_sums, cached.source, cached.content
     mean, std = sums.mean_and_std(classes or facts.num_classes)
     train_images, train_labels = torch.from_numpy(images.train_images), torch.from_numpy(images.train_labels)
     test_images, test_labels = torch.from_numpy(images.test_images), torch.from_numpy(images.test_labels)
@@ -96,6 +98,7 @@ def load_dataset(
         std=std,
         source=source,
         fingerprint=sums.fingerprint(classes or facts.num_classes),
+        content=content,
     )
 
 

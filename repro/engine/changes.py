@@ -15,7 +15,7 @@ _ANOTHER_RUN = (
     *("recipe.batch_size.", "recipe.drop_last.", "recipe.optimizer."),
 )
 # Checkpoints of older versions lack these parts of the fingerprint: what they were is unknown, not changed.
-_ADDED = {"processor"}
+_ADDED = {"processor", "images"}
 
 
 def check_changes(

@@ -15,6 +15,7 @@ import torch
 
 import repro
 from repro import machine
+from repro.data import Dataset
 from repro.engine.code_hash import code_hash
 from repro.environment import settled
 from repro.experiment.schema import Run
@@ -23,15 +24,17 @@ from repro.wording import shell_line
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml", "scipy")
 
 
-def fingerprint(run: Run, device: torch.device, data: str) -> dict[str, str]:
-    """What must not change while ``run`` is interrupted, for the same bits; ``data`` is the data set's fingerprint."""
+def fingerprint(run: Run, device: torch.device, dataset: Dataset) -> dict[str, str]:
+    """What must not change while ``run``, on ``dataset``, is interrupted, for the same bits."""
     shared = {
         "code": hash_of_code(run),
         "torch": str(torch.__version__),  # a str subclass, which weights_only loading would refuse
         "device": device.type,
         "device_name": device_name(device),
-        "data": data,
+        "data": dataset.fingerprint,
     }
+    if dataset.content:  # the order of the images decides the batches, and the test images what is best
+        shared["images"] = dataset.content
     if device.type == "cuda":  # whose arithmetic depends on neither the CPU nor the number of its threads
         return shared
     # Both decide how a CPU rounds, and several share a name.

@@ -59,7 +59,7 @@ def train_run(
     - Interrupted once ``should_stop`` is true and a checkpoint is saved; OwnedElsewhere if another process trains the
       run;
     - ConfigError if the record or the checkpoint belongs to another configuration, or if configuration, code, torch,
-      device or thread count changed since the checkpoint (unless ``allow_changed``, which marks the record);
+      data, device or thread count changed since the checkpoint (unless ``allow_changed``, which marks the record);
     - DataError for missing or damaged data; UserError if the disk is too full to start, and for a record without the
       weights that ``recording`` keeps; RunFailure if the disk fills up.
     """
@@ -126,7 +126,7 @@ class Training:
         self.steps = self.feed.steps
         self.reporter = Reporter(run, self.state, self.steps, listen)
         # Of the code as it is imported now: its files may change while the run trains.
-        self._fingerprint = fingerprint(run, settings.device, dataset.fingerprint)
+        self._fingerprint = fingerprint(run, settings.device, dataset)
         self._finite = FiniteCheck(self.state.totals.bad_step)
         self._energy = EnergyMeter(settings.device)  # after the learner, which takes the GPU
         self._saved = time.monotonic()

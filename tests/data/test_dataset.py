@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from repro.data import Dataset, load_dataset
+from repro.data.cache import write_cache
+from repro.data.prepare import cache_path
 from repro.errors import DataError, UserError
 from repro.experiment.catalog import DATASETS, default_root
 
@@ -54,6 +57,25 @@ def test_a_subset_is_the_first_classes_with_their_own_mean(root: Path) -> None:
     assert torch.equal(subset.train_images, whole.train_images[whole.train_labels < 2])
     assert torch.equal(subset.test_labels, whole.test_labels[whole.test_labels < 2])
     assert subset.mean != whole.mean
+
+
+def test_the_content_is_of_all_pixels_and_labels_in_their_order(root: Path, small_cifar: Any) -> None:
+    first, images = load_dataset("cifar100", root), small_cifar.images
+    other_pixels = images.test_images.copy()
+    other_pixels[0, 0, 0, 0] ^= 1
+    contents = [first.content]
+    for decoded in (
+        replace(images, train_images=images.train_images[::-1], train_labels=images.train_labels[::-1]),
+        replace(images, test_labels=images.test_labels[::-1]),
+        replace(images, test_images=other_pixels),
+        images,
+    ):
+        write_cache(cache_path(small_cifar.facts, root), "cifar100", decoded, "another copy")
+        found = load_dataset("cifar100", root)
+        assert found.fingerprint == first.fingerprint
+        contents.append(found.content)
+    assert len(set(contents)) == 4
+    assert contents[0] == contents[-1] == load_dataset("cifar100", root, classes=2).content
 
 
 @pytest.mark.parametrize("classes", [0, 1, 5, -1])

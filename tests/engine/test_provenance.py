@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from repro.data import Dataset
 from repro.engine import provenance
 from repro.engine.changes import check_changes
 from repro.engine.provenance import PACKAGES, environment_facts, fingerprint
@@ -50,18 +51,18 @@ def test_an_anonymous_record_does_not_name_its_gpu(fake_runs: Any) -> None:
     ("module", "question"), [(provenance.machine, "processor_model"), (torch.backends.cpu, "get_cpu_capability")]
 )
 def test_a_run_notices_another_processor_of_the_same_name(
-    monkeypatch: pytest.MonkeyPatch, module: Any, question: str
+    monkeypatch: pytest.MonkeyPatch, small_dataset: Dataset, module: Any, question: str
 ) -> None:
     run = Run(cell=find_table("demo").cells[0], seed=0)
     monkeypatch.setattr(provenance, "device_name", lambda device: "a name")
-    before = [fingerprint(run, torch.device(kind), "") for kind in ("cpu", "cuda")]
+    before = [fingerprint(run, torch.device(kind), small_dataset) for kind in ("cpu", "cuda")]
     monkeypatch.setattr(module, question, lambda: "another")
-    cpu, gpu = (fingerprint(run, torch.device(kind), "") for kind in ("cpu", "cuda"))
+    cpu, gpu = (fingerprint(run, torch.device(kind), small_dataset) for kind in ("cpu", "cuda"))
     assert {key for key in cpu if cpu[key] != before[0][key]} == {"processor"}
     assert gpu == before[1]
 
 
-@pytest.mark.parametrize("key", ["processor"])
+@pytest.mark.parametrize("key", ["processor", "images"])
 def test_what_an_older_checkpoint_does_not_say_has_not_changed(key: str) -> None:
     run = Run(cell=find_table("demo").cells[0], seed=0)
     now = {"threads": "1", key: "one"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -274,6 +275,18 @@ def test_what_changed_between_two_halves_is_refused_or_marked(
         run_it(run, tmp_path)
     record = run_it(run, tmp_path, allow_changed=True)
     assert len(record.provenance.changes_accepted) == 1
+
+
+def test_images_in_another_order_or_another_test_set_are_refused(
+    make_run: MakeRun, small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = iter(("one", "one", "another"))
+    monkeypatch.setattr(train, "load_dataset", lambda *_, **__: replace(small_dataset, content=next(contents)))
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            run_it(make_run(), tmp_path, should_stop=stopper(2))
+    with pytest.raises(ConfigError, match="different settings:\n  images: was one, is another\n"):
+        run_it(make_run(), tmp_path)
 
 
 def test_a_damaged_checkpoint_is_put_aside_and_the_previous_one_taken(make_run: MakeRun, tmp_path: Path) -> None:
