@@ -7,9 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from repro.data import Dataset
-from repro.engine.code_hash import shared_code_hash
 from repro.engine.device import DeviceSettings
-from repro.engine.provenance import environment_facts, hash_of_code
 from repro.engine.recording import Recording
 from repro.engine.state import TrainingState
 from repro.experiment.plugins import PLUGINS
@@ -24,17 +22,16 @@ def conclude(
     settings: DeviceSettings,
     reason: str | None,
     dataset: Dataset,
-    measured: Mapping[str, Any],
+    facts: Mapping[str, Any],
     recording: Recording,
     weights: KeptWeights | None,
 ) -> RunRecord:
     """The record of ``run``; ``reason`` says why it diverged, None if it completed. ``weights`` is the file kept.
 
-    ``measured`` are the fields of the provenance that only the process that trained knows.
+    ``facts`` are the fields of the provenance that only the process that trained knows.
     """
-    facts = environment_facts(settings.device)
     if recording.anonymous:
-        facts |= dict.fromkeys(("host", "command"), "")
+        facts = {**facts, "host": "", "command": ""}
     cell, history = run.cell, state.history
     best = max(history, key=lambda epoch: epoch.test_top1_percent) if history else None
     train_seconds = sum(epoch.train_seconds for epoch in history)
@@ -58,8 +55,6 @@ def conclude(
         execution_in_force=settings.to_record(),
         provenance=Provenance(
             **facts,
-            code_hash=hash_of_code(run),
-            shared_code_hash=shared_code_hash(),
             data_source=dataset.source,
             data_fingerprint=dataset.fingerprint,
             data_counts=_counts(dataset),
@@ -67,7 +62,6 @@ def conclude(
             started_at=state.started_at,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             duration_seconds=state.run_seconds,
-            **measured,
             images_per_second=images / train_seconds if train_seconds else 0.0,
             resumptions=state.resumptions,
             changes_accepted=tuple(state.changes_accepted),

@@ -16,7 +16,7 @@ import torch
 import repro
 from repro import machine
 from repro.data import Dataset
-from repro.engine.code_hash import code_hash
+from repro.engine.code_hash import code_hash, shared_code_hash
 from repro.environment import settled
 from repro.experiment.schema import Run
 from repro.wording import shell_line
@@ -47,6 +47,11 @@ def hash_of_code(run: Run) -> str:
     return code_hash(run.cell.row.model, run.cell.column.loss, run.cell.dataset.known_facts)
 
 
+def facts_of_beginning(run: Run, device: torch.device) -> dict[str, Any]:
+    """The fields of the provenance that hold from when ``run`` begins to train: later its files may be others."""
+    return {**environment_facts(device), "code_hash": hash_of_code(run), "shared_code_hash": shared_code_hash()}
+
+
 def environment_facts(device: torch.device) -> dict[str, Any]:
     """The fields of a record's provenance that do not depend on the run: versions, commit, machine, command."""
     commit = _git("rev-parse", "HEAD")
@@ -65,14 +70,13 @@ def environment_facts(device: torch.device) -> dict[str, Any]:
         "device_uuid": gpu_uuid(device),
         "threads": torch.get_num_threads(),
         "command": shell_line(["biasrepro", *sys.argv[1:]]),
-        "peak_memory_bytes": _peak_memory_bytes(device),
     }
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:
     """The machine and the versions for the record of a benchmark, which has its own command and threads."""
     facts = environment_facts(device)
-    for of_a_run in ("command", "threads", "device_uuid", "peak_memory_bytes"):
+    for of_a_run in ("command", "threads", "device_uuid"):
         del facts[of_a_run]
     return {**facts, "cores": machine.usable_cores(), "load_average": os.getloadavg()}
 
@@ -90,7 +94,7 @@ def gpu_uuid(device: torch.device) -> str | None:
     return None if uuid is None else str(uuid)
 
 
-def _peak_memory_bytes(device: torch.device) -> int | None:
+def peak_memory_bytes(device: torch.device) -> int | None:
     """The most memory of this process so far: on a GPU what torch reserved there, on a CPU what was resident."""
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else machine.peak_memory_bytes()
 

@@ -20,7 +20,7 @@ from repro.engine.energy import EnergyMeter
 from repro.engine.final_weights import weights_to_bytes
 from repro.engine.finite_check import FiniteCheck
 from repro.engine.learner import Learner
-from repro.engine.provenance import device_name, fingerprint
+from repro.engine.provenance import device_name, facts_of_beginning, fingerprint, peak_memory_bytes
 from repro.engine.recording import NUMBERS_ALONE, Recording
 from repro.engine.reporting import Reporter, StartTimes
 from repro.engine.schedule import learning_rate
@@ -127,6 +127,7 @@ class Training:
         self.reporter = Reporter(run, self.state, self.steps, listen)
         # Of the code as it is imported now: its files may change while the run trains.
         self._fingerprint = fingerprint(run, settings.device, dataset)
+        self._facts = facts_of_beginning(run, settings.device)
         self._finite = FiniteCheck(self.state.totals.bad_step)
         self._energy = EnergyMeter(settings.device)  # after the learner, which takes the GPU
         self._saved = time.monotonic()
@@ -178,11 +179,12 @@ class Training:
             raw = weights_to_bytes(self.state.model, self.run, self.dataset)
             with failed_writes_explained(folder, "the weights file", len(raw)):
                 weights = write_weights(folder, raw, ownership.write)
-        measured = {
+        facts = self._facts | {
+            "peak_memory_bytes": peak_memory_bytes(self.device),
             "start_seconds": start.seconds | self.learner.capture_seconds,
             "energy_joules": None if self.state.resumptions else self._energy.joules(),  # of the whole run, or of none
         }
-        record = conclude(self.run, self.state, self.settings, reason, self.dataset, measured, recording, weights)
+        record = conclude(self.run, self.state, self.settings, reason, self.dataset, facts, recording, weights)
         with failed_writes_explained(folder, "the record"):
             write_record(folder, record, ownership.write)
         self.reporter.report("diverged" if reason else "completed", reason)

@@ -11,7 +11,7 @@ import torch
 from repro.data import Dataset
 from repro.engine import provenance
 from repro.engine.changes import check_changes
-from repro.engine.provenance import PACKAGES, environment_facts, fingerprint
+from repro.engine.provenance import PACKAGES, environment_facts, fingerprint, peak_memory_bytes
 from repro.errors import ConfigError
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
@@ -22,7 +22,6 @@ def test_a_gpus_record_has_the_versions_of_cuda_and_cudnn(monkeypatch: pytest.Mo
     monkeypatch.setattr(provenance, "device_name", lambda device: "a GPU")
     monkeypatch.setattr(provenance.machine, "driver_version", lambda: "1.2")
     monkeypatch.setattr(provenance, "gpu_uuid", lambda device: None)
-    monkeypatch.setattr(provenance, "_peak_memory_bytes", lambda device: None)
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
     on_a_gpu, on_a_cpu = (environment_facts(torch.device(kind))["packages"] for kind in ("cuda", "cpu"))
@@ -33,12 +32,12 @@ def test_a_gpus_record_has_the_versions_of_cuda_and_cudnn(monkeypatch: pytest.Mo
 def test_a_run_says_its_gpu_and_its_peak_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     on_a_cpu = environment_facts(torch.device("cpu"))
     assert on_a_cpu["device_uuid"] is None
-    assert on_a_cpu["peak_memory_bytes"] > 50e6  # PyTorch alone
+    assert peak_memory_bytes(torch.device("cpu")) > 50e6  # PyTorch alone
     monkeypatch.setattr(provenance, "device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="0-1-2"))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 4096)
-    on_a_gpu = environment_facts(torch.device("cuda"))
-    assert (on_a_gpu["device_uuid"], on_a_gpu["peak_memory_bytes"]) == ("0-1-2", 4096)
+    assert environment_facts(torch.device("cuda"))["device_uuid"] == "0-1-2"
+    assert peak_memory_bytes(torch.device("cuda")) == 4096
 
 
 def test_an_anonymous_record_does_not_name_its_gpu(fake_runs: Any) -> None:

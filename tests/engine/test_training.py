@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from repro.data import Dataset
+from repro.engine import code_hash, provenance
 from repro.engine import training as train
 from repro.engine.batches import Feed
 from repro.engine.device import set_up_device
@@ -69,6 +70,26 @@ def test_the_record_of_an_anonymous_run_names_neither_host_nor_command(make_run:
     written = (tmp_path / "b" / anonymous.id / "run.json").read_text()
     assert named.provenance.host not in written
     assert named.outcome() == anonymous.outcome()
+
+
+def test_the_record_names_the_code_that_began_whatever_becomes_of_its_files(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("recipe.epochs=1")
+    before = provenance.facts_of_beginning(run, torch.device("cpu"))
+    code_hash.shared_code_hash.cache_clear()  # as in a process of its own
+
+    def replace_the_checkout(progress: Progress) -> None:
+        if progress.phase == "evaluating":
+            monkeypatch.setattr(provenance, "_git", lambda *_: "another commit")
+            monkeypatch.setattr(provenance, "_version", lambda _: "another version")
+            monkeypatch.setattr(code_hash, "PACKAGE", tmp_path / "nothing")
+            code_hash.forget_files()
+
+    made = run_it(run, tmp_path, listen=replace_the_checkout).provenance.model_dump()
+    of_code = ("git_commit", "git_dirty", "packages", "code_hash", "shared_code_hash")
+    assert [made[key] for key in of_code] == [before[key] for key in of_code]
+    assert made["peak_memory_bytes"] > 0
 
 
 def test_the_record_is_written_and_complete(make_run: MakeRun, tmp_path: Path) -> None:
