@@ -25,7 +25,8 @@ class Spent:
 
     ``seconds`` are those of its epochs, ``window`` the time from its first start to its end (seconds since 1970).
     An uninterrupted run filled the last ``seconds`` of it; when a resumed one trained within it is not recorded.
-    ``gpu`` is the driver's name for the GPU, empty if it is not recorded.
+    ``gpu`` is the driver's name for the GPU, empty if it is not recorded. ``images_per_second`` is that of its finished
+    epochs, 0 without one.
     """
 
     table: str
@@ -78,9 +79,10 @@ class Compute:
     ``seconds`` of each run are sorted. ``gpu_hours`` are the least and the most that the records allow: equal, unless
     runs overlap of which the records do not say whether they shared a GPU. ``core_hours`` are threads times hours of
     the runs on CPUs. Both are None without such runs. ``workers`` counts the runs by product name and, on a CPU,
-    threads. ``peak_memory_bytes`` is the most of any run that recorded it, by kind of device. ``energy`` is the
-    sum in J over the runs that recorded theirs, and their number; None if none did. ``borrowed`` runs are recorded
-    under other tables, and in no other figure.
+    threads. ``images_per_second`` is the median of the runs that finished an epoch, None if none did.
+    ``peak_memory_bytes`` is the most of any run that recorded it, by kind of device. ``energy`` is the sum in J over
+    the runs that recorded theirs, and their number; None if none did. ``borrowed`` runs are recorded under other
+    tables, and in no other figure.
     """
 
     seconds: tuple[float, ...]
@@ -113,6 +115,7 @@ def compute_of(runs: Iterable[Spent], tables: Iterable[str]) -> Compute | None:
     on_gpus = [run for run in own if run.device != "cpu"]
     on_cpus = [run for run in own if run.device == "cpu"]
     workers = Counter(chain((run.device_name for run in on_gpus), map(_cpu_worker, on_cpus)))
+    speeds = [run.images_per_second for run in own if run.images_per_second]
     peaks = defaultdict[str, list[int]](list)
     energies = [run.energy_joules for run in own if run.energy_joules is not None]
     for run in own:
@@ -124,7 +127,7 @@ def compute_of(runs: Iterable[Spent], tables: Iterable[str]) -> Compute | None:
         gpu_hours=gpu_hours(on_gpus) if on_gpus else None,
         core_hours=sum(run.seconds * run.threads for run in on_cpus) / _HOUR if on_cpus else None,
         workers=tuple(sorted(workers.items(), key=lambda entry: (-entry[1], entry[0]))),
-        images_per_second=median(run.images_per_second for run in own) if own else None,
+        images_per_second=median(speeds) if speeds else None,
         peak_memory_bytes=tuple((device, max(known)) for device, known in sorted(peaks.items())),
         energy=(sum(energies), len(energies)) if energies else None,
         borrowed=len(found) - len(own),

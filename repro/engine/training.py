@@ -201,8 +201,8 @@ class Training:
             state.step = step + 1
 
             # --- Is the loss still finite? ---
-            if (bad_step := self._finite.after_step()) is not None:
-                return self._diverged_at(bad_step)
+            if self._finite.after_step() is not None:
+                break
 
             # --- Report; save a checkpoint if one is due or a stop was requested ---
             self.reporter.count(images)
@@ -214,8 +214,10 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         state.epoch_seconds += time.monotonic() - began
-        bad_step = self._finite.now()
-        return None if bad_step is None else self._diverged_at(bad_step)
+        if (bad_step := self._finite.now()) is None:
+            return None
+        state.run_seconds += state.epoch_seconds
+        return f"the loss was not finite at epoch {state.epoch}, step {bad_step}"
 
     def _finish_epoch(self) -> str | None:
         """Evaluate, add the epoch to the history, start the next one. Returns why the run diverged, or None."""
@@ -226,6 +228,7 @@ class Training:
         began = time.monotonic()
         tested = self.learner.evaluate()
         test_seconds = time.monotonic() - began
+        state.run_seconds += state.epoch_seconds + test_seconds
         if math.isnan(tested.loss) or tested.loss == math.inf:
             return f"the test loss was not finite after epoch {state.epoch}"
 
@@ -246,13 +249,9 @@ class Training:
         self.reporter.report("epoch_done")
 
         # --- The next epoch ---
-        state.run_seconds += state.epoch_seconds + test_seconds
         state.epoch, state.step, state.epoch_seconds = state.epoch + 1, 0, 0.0
         state.totals.reset()
         return None
-
-    def _diverged_at(self, bad_step: int) -> str:
-        return f"the loss was not finite at epoch {self.state.epoch}, step {bad_step}"
 
     def _save_is_due(self, seconds: float) -> bool:
         """Whether the last checkpoint is ``seconds`` old, or a stop was requested."""

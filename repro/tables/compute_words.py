@@ -17,12 +17,12 @@ def compute_parts(compute: Compute) -> list[str]:
     borrowed = f"{counted(compute.borrowed, 'borrowed run')} not included" if compute.borrowed else ""
     if not compute.runs:
         return [f"{borrowed}: the table that recorded them has their figures"]
-    figures = [_speed(compute), *_memory(compute), *_energy(compute)]
+    figures = [*_speed(compute), *_memory(compute), *_energy(compute)]
     total = f"{_total(compute)} in all on {_workers(compute)}"
     if _is_range(compute):
         total += f" ({_SHARED})"
     time = f"{_runs(compute)}, each {_time(compute)}" if compute.runs > 1 else f"{_runs(compute)}, {_time(compute)}"
-    return [time, f"{total}, {borrowed}" if borrowed else total, ", ".join(figures)]
+    return [time, f"{total}, {borrowed}" if borrowed else total, *([", ".join(figures)] if figures else [])]
 
 
 def compute_text(compute: Compute) -> str:
@@ -36,8 +36,9 @@ def compute_paragraph(compute: Compute) -> str:
         return f"{compute_text(compute)} {_NOT_INCLUDED}"
     memory = _memory(compute)
     peak = f"A run took {' and '.join(memory)}." if memory else "Peak memory was not recorded."
+    time = ", at ".join([_time(compute), *_speed(compute)])
     sentences = [
-        f"We trained {_runs(compute)} on {_workers(compute)}. A run took {_time(compute)}, at {_speed(compute)}.",
+        f"We trained {_runs(compute)} on {_workers(compute)}. A run took {time}.",
         peak,
         f"Together they took {_total(compute)}{f': {_SHARED}' if _is_range(compute) else ''}.",
     ]
@@ -83,9 +84,11 @@ def _workers(compute: Compute) -> str:
     return " and ".join([*shown, f"{rest} more"] if rest > 0 else shown)
 
 
-def _speed(compute: Compute) -> str:
-    speed = f"{compute.images_per_second or 0.0:,.0f} images/s"
-    return f"{speed} (median)" if compute.runs > 1 else speed
+def _speed(compute: Compute) -> list[str]:
+    if compute.images_per_second is None:
+        return []
+    speed = f"{compute.images_per_second:,.0f} images/s"
+    return [f"{speed} (median)" if compute.runs > 1 else speed]
 
 
 def _memory(compute: Compute) -> list[str]:

@@ -96,6 +96,16 @@ def test_the_time_of_a_run_is_a_median_and_the_memory_the_most() -> None:
     assert compute.peak_memory_bytes == (("cuda", 4),)
 
 
+def test_a_run_that_finished_no_epoch_is_in_no_median_of_speeds() -> None:
+    diverged = spent(0, 1, images_per_second=0.0, is_diverged=True)
+    compute = compute_of([diverged, spent(1, 2), spent(2, 3, images_per_second=3000.0)], ["table1"])
+    assert compute is not None
+    assert (compute.images_per_second, compute.gpu_hours) == (2000, (3, 3))
+    alone = compute_of([diverged], ["table1"])
+    assert alone is not None
+    assert alone.images_per_second is None
+
+
 def test_without_runs_there_is_nothing_to_say() -> None:
     assert compute_of([], ["table1"]) is None
 

@@ -285,6 +285,34 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_the_step(
     assert read_record(RunFolder.of(tmp_path, make_run()).record).status == "diverged"
 
 
+@pytest.mark.parametrize("when", ["a step of epoch 1", "the last step of epoch 2", "the test of epoch 1"])
+def test_a_diverged_run_took_the_time_of_the_epoch_that_it_did_not_finish(
+    when: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that stands still but for 2 seconds in each step and 5 in each evaluation; an epoch has 3 steps."""
+    now, learner = [0.0], train.Learner
+    train_on_batch, evaluate = learner.train_on_batch, learner.evaluate
+
+    def slow_step(self: Any, step: int) -> int:
+        now[0] += 2.0
+        if (self.state.epoch, step) == {"a step of epoch 1": (1, 1), "the last step of epoch 2": (2, 2)}.get(when):
+            self.state.totals.bad_step.fill_(step + 1)
+        return train_on_batch(self, step)
+
+    def slow_test(self: Any) -> Any:
+        now[0] += 5.0
+        tested = evaluate(self)
+        return replace(tested, loss=float("nan")) if when == "the test of epoch 1" else tested
+
+    monkeypatch.setattr(learner, "train_on_batch", slow_step)
+    monkeypatch.setattr(learner, "evaluate", slow_test)
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    record = run_it(make_run(), tmp_path)
+    assert record.status == "diverged"
+    expected = {"a step of epoch 1": 4.0, "the last step of epoch 2": 17.0, "the test of epoch 1": 11.0}
+    assert record.provenance.duration_seconds == expected[when]
+
+
 def test_what_changed_between_two_halves_is_refused_or_marked(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,14 @@ def test_one_run_has_no_median() -> None:
     assert compute_parts(one) == ["1 run, 6 min", "0.1 GPU-hours in all on NVIDIA H200", "2,140 images/s"]
 
 
+def test_runs_that_finished_no_epoch_have_no_speed() -> None:
+    unknown = replace(COMPUTE, images_per_second=None)
+    assert compute_parts(unknown)[2] == "up to 3.2 GB of GPU memory"
+    assert len(compute_parts(replace(unknown, peak_memory_bytes=()))) == 2
+    assert "A run took 1 h 20 min (median; 1 h to 2 h), at 2,140 images/s (median). " in compute_paragraph(COMPUTE)
+    assert "A run took 1 h 20 min (median; 1 h to 2 h). " in compute_paragraph(unknown)
+
+
 def test_an_unknown_sharing_is_a_range() -> None:
     shared = replace(COMPUTE, gpu_hours=(1.0, 4.0))
     why = "the records do not say which runs shared a GPU"
