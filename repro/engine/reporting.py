@@ -31,10 +31,11 @@ class StartTimes:
 
 
 class Reporter:
-    """Sends ``listen`` the progress of ``run``, whose epochs have ``steps`` batches."""
+    """Sends ``listen`` the progress of ``run``, whose epochs have ``steps`` batches of ``images`` in all."""
 
-    def __init__(self, run: Run, state: TrainingState, steps: int, listen: Listener) -> None:
+    def __init__(self, run: Run, state: TrainingState, steps: int, images: int, listen: Listener) -> None:
         self._run, self._state, self._steps, self._listen = run, state, steps, listen
+        self._epoch_images = images  # the last batch of an epoch may be a short one
         self._images = 0
         self._reported = time.monotonic()
         self._counts = deque([(self._reported, 0)])  # at each report: when, and the images until then
@@ -55,8 +56,8 @@ class Reporter:
         state, epochs = self._state, self._run.cell.recipe.epochs
         last = state.history[-1] if state.history else None
         speed = self._measure_speed()
-        steps_left = max(0, (epochs - state.epoch + 1) * self._steps - state.step)
-        images_left = steps_left * self._run.cell.recipe.batch_size
+        done = min(state.step * self._run.cell.recipe.batch_size, self._epoch_images)
+        images_left = (epochs - state.epoch + 1) * self._epoch_images - done
         self._listen(
             Progress(
                 self._run.id,
@@ -81,8 +82,7 @@ class Reporter:
         """Images a second in the last minute and epoch, or since ``begin``; None before the first image."""
         now, counts = time.monotonic(), self._counts
         counts.append((now, self._images))
-        epoch = self._steps * self._run.cell.recipe.batch_size
-        while now - counts[1][0] >= SPEED_SECONDS and self._images - counts[1][1] >= epoch:
+        while now - counts[1][0] >= SPEED_SECONDS and self._images - counts[1][1] >= self._epoch_images:
             counts.popleft()
         before, images = counts[0]
         return (self._images - images) / (now - before) if self._images > images and now > before else None

@@ -124,7 +124,8 @@ class Training:
         self.learner = Learner(run, dataset, settings)
         self.feed, self.state = self.learner.feed, self.learner.state
         self.steps = self.feed.steps
-        self.reporter = Reporter(run, self.state, self.steps, listen)
+        images = min(self.feed.count, self.steps * self.recipe.batch_size)
+        self.reporter = Reporter(run, self.state, self.steps, images, listen)
         # Of the code as it is imported now: its files may change while the run trains.
         self._fingerprint = fingerprint(run, settings.device, dataset)
         self._facts = facts_of_beginning(run, settings.device)

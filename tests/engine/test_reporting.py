@@ -22,14 +22,14 @@ BATCH, EPOCHS = 32, 3
 class Training:
     """Counts batches of ``BATCH`` images at a pace that the test chooses."""
 
-    def __init__(self, run: Run, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, run: Run, steps: int, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self.seen: list[Progress] = []
         monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=lambda: self.now))
         model = nn.Linear(1, 1)
         totals = Totals.zero(torch.device("cpu"))
         self.state = TrainingState(model, nn.Identity(), torch.optim.SGD(model.parameters()), totals)
-        self.reporter = Reporter(run, self.state, steps, self.seen.append)
+        self.reporter = Reporter(run, self.state, steps, steps * BATCH - short, self.seen.append)
 
     def train(self, batches: int, images_per_second: float) -> None:
         for _ in range(batches):
@@ -45,11 +45,12 @@ class Training:
 
 
 @pytest.fixture
-def training(make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Training]:
-    return lambda steps: Training(make_run(), steps, monkeypatch)
+def training(make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Training]:
+    """Makes a training in epochs of so many steps, whose last batch is ``short`` of so many images."""
+    return lambda steps, short=0: Training(make_run(), steps, short, monkeypatch)
 
 
-def test_no_speed_is_known_before_the_first_image(training: Callable[[int], Training]) -> None:
+def test_no_speed_is_known_before_the_first_image(training: Callable[..., Training]) -> None:
     resumed = training(100)
     resumed.now += 3
     resumed.reporter.report("training", "resumed at epoch 2, step 7")
@@ -62,7 +63,7 @@ def test_no_speed_is_known_before_the_first_image(training: Callable[[int], Trai
     assert resumed.seen[-1].images_per_second == BATCH / 2
 
 
-def test_the_speed_is_that_of_the_last_epoch_not_of_the_whole_run(training: Callable[[int], Training]) -> None:
+def test_the_speed_is_that_of_the_last_epoch_not_of_the_whole_run(training: Callable[..., Training]) -> None:
     slowed = training(100)  # an epoch is 3,200 images
     slowed.train(90, images_per_second=10)  # beside other work, for 288 s
     slowed.train(100, images_per_second=20)
@@ -73,7 +74,7 @@ def test_the_speed_is_that_of_the_last_epoch_not_of_the_whole_run(training: Call
     assert slowed.seen[-1].eta_seconds == pytest.approx(left / 20)
 
 
-def test_short_epochs_are_not_measured_one_by_one(training: Callable[[int], Training]) -> None:
+def test_short_epochs_are_not_measured_one_by_one(training: Callable[..., Training]) -> None:
     fast = training(10)
     for _ in range(200):  # 0.32 s an epoch, of which an evaluation takes half
         fast.train(10, images_per_second=2000)
@@ -83,9 +84,23 @@ def test_short_epochs_are_not_measured_one_by_one(training: Callable[[int], Trai
     assert len(fast.reporter._counts) < SPEED_SECONDS / REPORT_SECONDS + 2 * SPEED_SECONDS / 0.32 + 2
 
 
-def test_the_time_left_has_room_for_the_evaluations(training: Callable[[int], Training]) -> None:
+def test_the_time_left_has_room_for_the_evaluations(training: Callable[..., Training]) -> None:
     whole = training(100)
     for _ in range(2):
         whole.train(100, images_per_second=32)
         whole.evaluate(100)
     assert whole.seen[-1].images_per_second == pytest.approx(16, rel=0.01)
+
+
+def test_a_short_last_batch_is_not_counted_as_a_full_one(training: Callable[..., Training]) -> None:
+    last = training(2, short=BATCH - 1)  # epochs of 33 images
+    last.now += 1
+    last.reporter.count(1)
+    speed = last.seen[-1].images_per_second
+    left = []
+    for epoch, step in ((1, 0), (1, 1), (1, 2), (2, 0), (EPOCHS, 1), (EPOCHS, 2), (EPOCHS + 1, 0)):
+        last.state.epoch, last.state.step = epoch, step
+        last.reporter.report("training")
+        left.append(last.seen[-1].eta_seconds)
+    assert speed == 1
+    assert left == [99, 67, 66, 66, 1, 0, 0]

@@ -363,6 +363,19 @@ def test_incomplete_batches_are_dropped_as_the_recipe_says(make_run: MakeRun, sm
     assert [len(kept.batch(step)[1]) for step in range(3)] == [32, 32, 20]
 
 
+@pytest.mark.parametrize(("drop_last", "images"), [("false", 84), ("true", 64)])
+def test_the_time_left_is_of_the_images_that_are_trained_on(
+    drop_last: str, images: int, make_run: MakeRun, small_dataset: Dataset
+) -> None:
+    run, heard = make_run(f"recipe.drop_last={drop_last}"), list[Progress]()
+    settings = set_up_device(torch.device("cpu"), run.cell.execution, 1, run.cell.row.model)
+    training = train.Training(run, small_dataset, settings, heard.append, lambda: False)
+    training.reporter.count(images)
+    training.state.epoch, training.state.step = run.cell.recipe.epochs - 1, training.steps
+    training.reporter.report("training")
+    assert heard[-1].eta_seconds == pytest.approx(images / heard[-1].images_per_second)
+
+
 def test_every_epoch_shows_every_image_once_in_another_order(make_run: MakeRun, small_dataset: Dataset) -> None:
     numbered = small_dataset.__class__(**{**small_dataset.__dict__, "train_labels": torch.arange(84)})
     feed = Feed(numbered, make_run().cell.recipe, 0, torch.device("cpu"), torch.contiguous_format)
