@@ -57,6 +57,14 @@ def test_every_epoch_of_every_run_is_a_row(demo_records: list[RunRecord]) -> Non
     assert (found[-1]["loss"], found[-1]["classes"], found[-1]["normalization"]) == ("inverse_bias", "10", "batch")
 
 
+def test_a_speed_that_is_not_known_is_empty(demo_records: list[RunRecord]) -> None:
+    whole, diverged = demo_records
+    unknown = diverged.provenance.model_copy(update={"duration_seconds": 0.0, "images_per_second": 0.0})
+    records = [whole, diverged.model_copy(update={"provenance": unknown})]
+    found = list(csv.DictReader(io.StringIO(b"".join(to_csv(records, "runs")).decode())))
+    assert [(row["duration_seconds"], row["images_per_second"]) for row in found] == [("3600.0", "20000.0"), ("", "")]
+
+
 def test_every_run_is_a_row_that_says_how_it_ended(demo_records: list[RunRecord]) -> None:
     found = list(csv.DictReader(io.StringIO(b"".join(to_csv(demo_records, "runs")).decode())))
     assert [row["status"] for row in found] == ["completed", "diverged"]

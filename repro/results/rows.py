@@ -75,7 +75,9 @@ def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[s
         of_run["classes"] = of_run["classes"] or (facts.num_classes if facts else counted)
         if level == "runs":
             of_end = {name: _value(fields, path, kind) for name, (kind, path) in _OF_END.items()}
-            yield of_run | of_end | {"epochs": len(record.curve()[0])}
+            # A record has 0 for an imported run, and for the speed of one that finished no epoch.
+            times = {name: of_end[name] or None for name in ("duration_seconds", "images_per_second")}
+            yield of_run | of_end | times | {"epochs": len(record.curve()[0])}
         elif record.imported is not None:
             for epoch, top1 in zip(*record.curve(), strict=True):
                 yield of_run | _UNKNOWN_EPOCH | {"epoch": epoch, "test_top1_percent": top1}
