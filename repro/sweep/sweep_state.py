@@ -16,12 +16,25 @@ from repro.sweep.executor import Fate, Job
 
 @dataclass
 class RunningRun:
-    """A run in training: where, since when (seconds on the driver's clock), and its latest message."""
+    """A run in training: where, since when (seconds on the driver's clock), and its latest message.
+
+    ``first_epoch`` is the epoch in which it began or resumed, 0 until it is seen to train.
+    """
 
     job: Job
     place: str
     since: float
     progress: Progress
+    first_epoch: int = 0
+
+    @property
+    def share(self) -> float:
+        """The part of the whole run that is trained from its start on: 1, or less for one that resumed.
+
+        In whole epochs, so at least one of them: the start alone, of a run that resumed at its end, would say nothing.
+        """
+        epochs = self.job.run.cell.recipe.epochs
+        return 1 - (min(max(1, self.first_epoch), epochs) - 1) / epochs
 
 
 @dataclass(frozen=True)
@@ -46,9 +59,9 @@ class SweepState:
     running: dict[str, RunningRun] = field(default_factory=dict)
     finished: list[FinishedRun] = field(default_factory=list)
     _ended: Counter[Fate] = field(init=False, default_factory=Counter)
-    # By row of the table: the runs that wait, those that completed, and the seconds of those.
+    # By row of the table: the runs that wait; of those that completed, the shares trained here and their seconds.
     _waiting_of: Counter[str] = field(init=False, default_factory=Counter)
-    _completed_of: Counter[str] = field(init=False, default_factory=Counter)
+    _shares_of: defaultdict[str, float] = field(init=False, default_factory=lambda: defaultdict(float))
     _seconds_of: defaultdict[str, float] = field(init=False, default_factory=lambda: defaultdict(float))
 
     def __post_init__(self, jobs: Iterable[Job]) -> None:
@@ -76,8 +89,12 @@ class SweepState:
 
     def hear(self, job: Job, progress: Progress) -> None:
         """A run reports."""
-        if job.id in self.running:
-            self.running[job.id].progress = progress
+        if (run := self.running.get(job.id)) is None:
+            return
+        run.progress = progress
+        # While it starts its checkpoint is not yet read, and its last message says nothing of where it began.
+        if not run.first_epoch and progress.phase not in ("starting", "completed"):
+            run.first_epoch = progress.epoch
 
     def put_back(self, job: Job) -> None:
         """A run waits again: for another attempt, or for the process that trains it."""
@@ -96,8 +113,8 @@ class SweepState:
             ended = FinishedRun(job, fate, cause, now - run.since, run.progress.test_top1_percent)
         self.finished.append(ended)
         self._ended[fate] += 1
-        if fate == "completed":
-            self._completed_of[_row(job)] += 1
+        if fate == "completed" and run is not None and run.first_epoch:  # else it was not seen to train
+            self._shares_of[_row(job)] += run.share
             self._seconds_of[_row(job)] += ended.seconds
         return ended
 
@@ -114,19 +131,22 @@ class SweepState:
         for run in self.running.values():
             left = run.progress.eta_seconds
             if left is None:
-                left = max(0.0, of_row.get(_row(run.job), mean) - (now - run.since))
+                left = max(0.0, run.share * of_row.get(_row(run.job), mean) - (now - run.since))
             running.append(left)
         work = sum(running) + sum(count * of_row.get(row, mean) for row, count in self._waiting_of.items())
         return max([work / max(1, min(self.capacity, len(running) + len(self.waiting))), *running])
 
     def _mean_seconds(self, now: float) -> dict[str, float]:
-        """Mean seconds of a whole run by row: measured for completed runs, estimated for running ones."""
-        runs, seconds = self._completed_of.copy(), self._seconds_of.copy()
+        """Mean seconds of a whole run by row: measured for completed runs, estimated for running ones.
+
+        A run that resumed counts as the share that it trains, so one that resumed late says little beside others.
+        """
+        shares, seconds = self._shares_of.copy(), self._seconds_of.copy()
         for run in self.running.values():
             if run.progress.eta_seconds is not None:
-                runs[_row(run.job)] += 1
+                shares[_row(run.job)] += run.share
                 seconds[_row(run.job)] += now - run.since + run.progress.eta_seconds
-        return {row: seconds[row] / count for row, count in runs.items()}
+        return {row: seconds[row] / share for row, share in shares.items()}
 
     def _wait(self, job: Job) -> None:
         self.waiting[job.id] = job

@@ -21,8 +21,9 @@ def sweep_of(jobs: list[Job], capacity: int = 2) -> SweepState:
     return SweepState(jobs, before=4, capacity=capacity)
 
 
-def report(sweep: SweepState, job: Job, eta_seconds: float | None) -> None:
-    sweep.hear(job, Progress(job.id, "training", epoch=1, epochs=10, test_top1_percent=50.0, eta_seconds=eta_seconds))
+def report(sweep: SweepState, job: Job, eta_seconds: float | None, epoch: int = 1) -> None:
+    said = Progress(job.id, "training", epoch=epoch, epochs=5, test_top1_percent=50.0, eta_seconds=eta_seconds)
+    sweep.hear(job, said)
 
 
 def test_every_run_is_counted_once_wherever_it_stands(jobs: list[Job]) -> None:
@@ -54,8 +55,42 @@ def test_waiting_runs_take_as_long_as_those_like_them(jobs: list[Job]) -> None:
 def test_a_finished_run_counts_what_it_took(jobs: list[Job]) -> None:
     sweep = sweep_of(jobs[:3], capacity=1)
     sweep.start(jobs[0], "cpu", now=0.0)
+    report(sweep, jobs[0], eta_seconds=None)
     sweep.end(jobs[0], "completed", None, now=40.0)
     assert sweep.eta_seconds(now=40.0) == pytest.approx(80.0)
+
+
+def test_a_run_that_resumed_counts_as_the_share_that_it_trained(jobs: list[Job]) -> None:
+    sweep = sweep_of(jobs[:3], capacity=1)
+    sweep.start(jobs[0], "cpu", now=0.0)
+    sweep.hear(jobs[0], Progress(jobs[0].id, "starting", epoch=1, epochs=5, message="the newest checkpoint is damaged"))
+    report(sweep, jobs[0], eta_seconds=30.0, epoch=5)
+    # At second 10 its last fifth takes 40 s in all, so each of the two others takes 200 s.
+    assert sweep.eta_seconds(now=10.0) == pytest.approx(30 + 2 * 200)
+    sweep.end(jobs[0], "completed", None, now=40.0)
+    assert sweep.eta_seconds(now=40.0) == pytest.approx(2 * 200)
+    # Another run of the row, with all its epochs, says five times as much: 40 s and 140 s for a fifth and a whole.
+    sweep.start(jobs[1], "cpu", now=40.0)
+    report(sweep, jobs[1], eta_seconds=140.0)
+    assert sweep.eta_seconds(now=40.0) == pytest.approx(140 + 180 / 1.2)
+
+
+def test_a_run_that_resumed_and_does_not_say_yet_needs_the_time_of_its_share(jobs: list[Job]) -> None:
+    sweep = sweep_of(jobs[:2], capacity=1)
+    sweep.start(jobs[0], "cpu", now=0.0)
+    report(sweep, jobs[0], eta_seconds=None)
+    sweep.end(jobs[0], "completed", None, now=100.0)
+    sweep.start(jobs[1], "cpu", now=100.0)
+    report(sweep, jobs[1], eta_seconds=None, epoch=5)
+    assert sweep.eta_seconds(now=105.0) == pytest.approx(100 / 5 - 5)
+
+
+def test_a_run_that_was_not_seen_to_train_foretells_nothing(jobs: list[Job]) -> None:
+    sweep = sweep_of(jobs[:3], capacity=1)
+    sweep.start(jobs[0], "a node", now=0.0)
+    sweep.hear(jobs[0], Progress(jobs[0].id, "completed", epoch=5, epochs=5))
+    sweep.end(jobs[0], "completed", None, now=0.0)
+    assert sweep.eta_seconds(now=0.0) is None
 
 
 def test_a_failed_run_foretells_nothing(jobs: list[Job]) -> None:
@@ -99,6 +134,7 @@ def test_runs_that_were_put_back_count_as_waiting_once(jobs: list[Job]) -> None:
     sweep.put_back(jobs[0])
     assert list(sweep.waiting) == [jobs[1].id, jobs[2].id, jobs[0].id]
     sweep.start(jobs[1], "cpu", now=0.0)
+    report(sweep, jobs[1], eta_seconds=None)
     sweep.end(jobs[1], "completed", None, now=40.0)
     assert sweep.eta_seconds(now=40.0) == pytest.approx(80.0)
 
@@ -121,6 +157,7 @@ def test_what_is_asked_at_every_end_goes_through_no_run_that_waits_or_has_ended(
     sweep = sweep_of(jobs)
     sweep.waiting, sweep.finished = _Counted(sweep.waiting), _Ended()
     sweep.start(jobs[0], "cpu", now=0.0)
+    report(sweep, jobs[0], eta_seconds=None)
     sweep.end(jobs[0], "completed", None, now=40.0)
     sweep.end(jobs[1], "failed", "cause", now=40.0)
     assert sweep.eta_seconds(now=40.0) == pytest.approx((len(jobs) - 2) * 40 / 2)
