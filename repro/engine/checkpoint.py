@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from repro.errors import DataError
-from repro.results.checkpoint_file import Header, seal, unseal
+from repro.results.checkpoint_file import Header, read_checkpoint, seal
 from repro.results.durable import Writer, write_durably
-from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file, reading_failed
+from repro.results.files import reading_failed
 from repro.results.store import RunFolder
 
 # All that the pickle of a state names. torch's reader also calls others, such as bytearray with any size.
@@ -73,7 +73,7 @@ def load(folder: RunFolder, run_id: str) -> Loaded:
 
 
 def _read(path: Path, run_id: str) -> tuple[Header, dict[str, Any]]:
-    header, payload = unseal(read_file(path, LARGEST_CHECKPOINT_BYTES), where=str(path))
+    header, payload = read_checkpoint(path)
     if header.run_id != run_id:
         raise DataError(f"this is the checkpoint of another run, {header.run_id}", where=str(path))
     stream = io.BytesIO(payload)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from repro.errors import DataError
-from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file, reading_failed
+from repro.results.files import open_plain, read_file, reading_failed
 
 MAGIC = b"biasrepro checkpoint 2\n"
 _LENGTHS = struct.Struct(">IQ")
@@ -62,10 +64,26 @@ def unseal(raw: bytes, *, where: str) -> tuple[Header, memoryview]:
     return header, view[_START + head_length :]
 
 
+def read_checkpoint(path: Path) -> tuple[Header, memoryview]:
+    """Header and state of the checkpoint at ``path``, every byte checked.
+
+    A file is read only if it is as long as its head says; a checkpoint has no limit but the memory. Raises DataError,
+    and OSError or MemoryError for a failed read.
+    """
+    descriptor = open_plain(path)
+    try:
+        raw, size = os.read(descriptor, _START), os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    if len(raw) == _START and size == _START + sum(_LENGTHS.unpack_from(raw, _START - _LENGTHS.size)):
+        raw = read_file(path, sys.maxsize)
+    return unseal(raw, where=str(path))  # the head alone never passes
+
+
 def check_checkpoint(path: Path) -> Header:
     """The header of the checkpoint at ``path``, every byte checked. Raises DataError, Unreadable for a failed read."""
     try:
-        return unseal(read_file(path, LARGEST_CHECKPOINT_BYTES), where=str(path))[0]
+        return read_checkpoint(path)[0]
     except (OSError, MemoryError) as error:
         raise reading_failed(error, path) from error
 

@@ -21,7 +21,6 @@ from repro.errors import DataError, Unreadable
 from repro.wording import duration
 
 LARGEST_NOTE_BYTES = 1 << 26  # a record of 100,000 epochs is smaller
-LARGEST_CHECKPOINT_BYTES = 1 << 32  # the largest network here needs 0.2 GB
 READERS = 8
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _LOCK_TICK_SECONDS = 0.05

@@ -14,19 +14,21 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from repro.errors import DataError
-from repro.results.files import LARGEST_CHECKPOINT_BYTES, read_file, reading_failed
+from repro.results.files import read_file, reading_failed
 from repro.results.record_fields import StrictRecord
 
 # The one key of the file's metadata. Its value is JSON: safetensors writes several keys in an order by chance, and
 # equal weights would have different hashes.
 METADATA_KEY = "biasrepro"
 
+_LARGEST_OF_ANOTHER_RUN_BYTES = 1 << 32  # in the place of smaller weights: it is read too, to say whose it is
+
 
 class KeptWeights(StrictRecord):
     """What a record says of its weights file."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size_bytes: Annotated[int, Field(ge=0, le=LARGEST_CHECKPOINT_BYTES)]
+    size_bytes: Annotated[int, Field(ge=0)]
 
     @classmethod
     def of(cls, raw: bytes) -> KeptWeights:
@@ -40,7 +42,7 @@ def read_weights(path: Path, kept: KeptWeights) -> bytes:
     Raises DataError if the file is damaged or another run's, Unreadable for a failed read.
     """
     try:
-        raw = read_file(path, LARGEST_CHECKPOINT_BYTES)
+        raw = read_file(path, max(kept.size_bytes, _LARGEST_OF_ANOTHER_RUN_BYTES))
     except (OSError, MemoryError) as error:
         raise reading_failed(error, path) from error
     if KeptWeights.of(raw) != kept:

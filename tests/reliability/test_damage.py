@@ -17,17 +17,19 @@ import pytest
 from commits import RUN, a_record, a_run, commit, folder_in, newest
 
 from repro.engine import checkpoint
-from repro.errors import DataError
+from repro.errors import DataError, Unreadable
 from repro.experiment.schema import Run
 from repro.results import load_records, read_record, write_record
 from repro.results.checkpoint_file import MAGIC, Header, check_checkpoint, unseal
 from repro.results.record import from_bytes, to_bytes
+from repro.results.weights_file import KeptWeights, read_weights
 
 Prove = Callable[[str], None]
 Damage = Callable[[bytes, random.Random], bytes]
 CHECKPOINTS = 5_000
 RECORDS = 5_000
 _SECTOR, _PAGE = 512, 4096
+_HUGE_BYTES = 5 << 30  # of zeros that were never written: they take no room on the disk
 
 
 def bit_flip(raw: bytes, chance: random.Random) -> bytes:
@@ -210,6 +212,58 @@ def test_headers_that_are_none_are_noticed_under_a_right_checksum(fields: Any) -
     rest = struct.pack(">IQ", len(head), 0) + head
     with pytest.raises(DataError, match="header cannot be read"):
         unseal(MAGIC + hashlib.sha256(rest).digest() + rest, where="here")
+
+
+def huge_checkpoint(path: Path, missing_bytes: int = 0) -> None:
+    head = json.dumps(asdict(Header(RUN.id, 1, 1, 0))).encode()
+    with path.open("wb") as file:
+        file.write(MAGIC + bytes(32) + struct.pack(">IQ", len(head), _HUGE_BYTES) + head)
+        file.truncate(file.tell() + _HUGE_BYTES - missing_bytes)
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.stat().st_size > _HUGE_BYTES // 2:
+            raise MemoryError
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_a_checkpoint_that_is_too_large_for_the_memory_is_left_alone(tmp_path: Path) -> None:
+    folder = folder_in(tmp_path)
+    commit(folder, 1)
+    commit(folder, 2)
+    huge_checkpoint(folder.checkpoint)
+    with pytest.raises(Unreadable, match=r"checkpoint\.pt: cannot be read: not enough memory\n.*Free memory"):
+        newest(folder)
+    assert {path.name for path in folder.path.iterdir()} == {"checkpoint.pt", "checkpoint.previous.pt"}
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("head", ["of another size", "none"])
+def test_what_is_no_whole_checkpoint_is_put_aside_unread_whatever_its_size(head: str, tmp_path: Path) -> None:
+    folder = folder_in(tmp_path)
+    commit(folder, 1)
+    commit(folder, 2)
+    huge_checkpoint(folder.checkpoint, missing_bytes=1)
+    if head == "none":
+        with folder.checkpoint.open("r+b") as file:
+            file.write(bytes(len(MAGIC)))
+    assert newest(folder) == 1
+    assert (folder.path / "checkpoint.pt.damaged").exists()
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_weights_of_any_size_can_be_recorded_and_are_no_damage(tmp_path: Path) -> None:
+    with (tmp_path / "weights.safetensors").open("wb") as file:
+        file.truncate(_HUGE_BYTES)
+    with pytest.raises(Unreadable, match="not enough memory"):
+        read_weights(tmp_path / "weights.safetensors", KeptWeights(sha256="0" * 64, size_bytes=_HUGE_BYTES))
 
 
 def swap(one: Path, other: Path) -> None:
