@@ -17,7 +17,7 @@ from repro.results import write_failure
 from repro.results.ownership import OwnedElsewhere, owner_of
 from repro.sweep.executor import Ended, Event, Executor, Fate, Job, Notice, Reported, Started
 from repro.sweep.retries import MAX_DISPLACEMENTS, DisplacementCounter, retry_job
-from repro.sweep.survey import BLOCKED, FINISHED, WITH_ACCURACY, Stage, state_of
+from repro.sweep.survey import BLOCKED, FINISHED, WITH_ACCURACY, RunState, Stage, state_of
 from repro.sweep.sweep_state import FinishedRun, RunningRun, SweepState
 
 POLL_SECONDS = 0.2
@@ -186,13 +186,14 @@ class _Driver:
 
     def _handle_end(self, ended: Ended, *, stopping: bool) -> None:
         job = ended.job
-        if ended.fate in ("completed", "diverged") and state_of(job.folder, job.run).stage not in FINISHED:
+        state = state_of(job.folder, job.run)
+        if ended.fate in ("completed", "diverged") and state.stage not in FINISHED:
             now = time.monotonic()
             if now < self._record_by.setdefault(job.id, now + RECORD_SECONDS):
                 self._unrecorded.append(ended)
                 self.submitted.add(job.id)
                 return
-        if ended.displaced and not stopping:
+        if ended.displaced and not stopping and state.stage not in FINISHED:
             why = ended.cause or ended.last_words or "its node or job was lost"
             if self._displaced.may_continue(ended):
                 self._attempts[job.id] -= 1
@@ -201,9 +202,7 @@ class _Driver:
             why += f"\nThat was {MAX_DISPLACEMENTS} times in a row without progress; it appears to crash its nodes."
             ended = replace(ended, fate="failed", cause=why)
         self._attempts[job.id] += ended.attempts - 1
-        fate, cause = fate_of(ended, stopping=stopping)
-        if fate in ("completed", "diverged"):
-            fate, cause = _recorded_fate(ended, fate)
+        fate, cause = _recorded_fate(ended, state, *fate_of(ended, stopping=stopping))
         if fate == "elsewhere":
             self._attempts[job.id] -= 1
             self.sweep.put_back(job)
@@ -262,11 +261,15 @@ def fate_of(ended: Ended, *, stopping: bool) -> tuple[Fate, str | None]:
     return "failed", _cause(status, last, ended.last_words)
 
 
-def _recorded_fate(ended: Ended, fate: Fate) -> tuple[Fate, str | None]:
-    """The fate of a job that says that it finished: by its record alone, which has to be there, whole and its own."""
-    state = state_of(ended.job.folder, ended.job.run)
-    if state.stage in FINISHED:
+def _recorded_fate(ended: Ended, state: RunState, fate: Fate, cause: str | None) -> tuple[Fate, str | None]:
+    """The ``fate`` of a job as the run's record has it, which alone says that the run finished, and has to be whole.
+
+    A worker may be killed, or fail at its start, when the record is there already.
+    """
+    if state.stage in FINISHED and fate != "elsewhere":
         return ("completed" if state.stage in WITH_ACCURACY else "diverged"), state.detail
+    if fate not in ("completed", "diverged"):
+        return fate, cause
     is_there = state.stage in BLOCKED
     found = f"its record is not usable ({state.stage.value}: {state.detail})" if is_there else "it left no record"
     how = f"its process reported {fate!r} (exit code {ended.returncode}) but {found}: {ended.job.folder.record}"

@@ -430,6 +430,35 @@ def test_the_record_alone_says_whether_a_run_diverged(jobs: list[Job], finish: C
     assert (finished.fate, finished.cause) == ("diverged", "not finite")
 
 
+@pytest.mark.parametrize("status", ["completed", "diverged"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"returncode": -signal.SIGKILL},  # after its record, before its last message
+        {"returncode": 1},  # at its start: another sweep recorded that the run diverged
+        {"returncode": -signal.SIGKILL, "fate": "failed", "cause": "it sent no heartbeat, and was killed"},
+        {"returncode": 0, "fate": "interrupted"},
+        {"returncode": -signal.SIGKILL, "cause": "node7 was lost", "displaced": True},
+    ],
+)
+def test_a_worker_that_ends_badly_after_the_record_is_there_did_not_fail(
+    how: dict[str, Any], status: str, jobs: list[Job], finish: Callable[..., None]
+) -> None:
+    fields = {"reason": "not finite", "last_top1_percent": None} if status == "diverged" else {}
+
+    class Killed(Claiming):
+        def end(self, job: Job) -> Ended:
+            if not job.folder.record.exists():
+                finish(job.run, status=status, **fields)
+            return super().end(job)
+
+    waits: list[tuple[str, str]] = []
+    (finished,) = run_sweep(jobs[:1], executor := Killed(**how), listen=Notice(waits)).finished
+    assert (finished.fate, finished.cause) == (status, fields.get("reason"))
+    assert (len(executor.began), waits) == (1, [])
+    assert not jobs[0].folder.failure.exists()
+
+
 @pytest.mark.parametrize(
     "how",
     [

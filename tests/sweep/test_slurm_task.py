@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("submitit")
 
 from repro.errors import UserError
+from repro.experiment.schema import Run
 from repro.results import RunFolder
 from repro.sweep.cluster_node import NodeSettings, RemoteJob
 from repro.sweep.slurm import task as slurm_node
@@ -51,3 +53,14 @@ def test_a_failure_that_cannot_be_noted_is_the_task_s_word_all_the_same(
     work = slurm_node.ArrayTask(str(tmp_path), 0, (job,), NodeSettings("0" * 12, str(tmp_path)))
     (end,) = work._refused(UserError("no GPU is visible here"), [RunFolder(tmp_path / job.id)])
     assert (end.fate, end.cause) == ("failed", "no GPU is visible here")
+
+
+def test_no_failure_is_noted_beside_the_record_of_another_process(
+    results: Path, demo_runs: list[Run], finish: Callable[..., None]
+) -> None:
+    finish(demo_runs[0])
+    jobs = tuple(RemoteJob(run.id, {}, ()) for run in demo_runs[:2])
+    work = slurm_node.ArrayTask(str(results), 0, jobs, NodeSettings("0" * 12, str(results)))
+    folders = [RunFolder(results / job.id) for job in jobs]
+    work._refused(UserError("no GPU is visible here"), folders)
+    assert [folder.failure.exists() for folder in folders] == [False, True]

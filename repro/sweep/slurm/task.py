@@ -153,4 +153,5 @@ def _too_short(end: RemoteResult, folder: RunFolder) -> RemoteResult:
 
 def _note_failure(folder: RunFolder, cause: str) -> None:
     with contextlib.suppress(OSError):  # it only informs; the task's results file is what counts
-        write_failure(folder, cause)
+        if not folder.record.exists():  # another process finished the run meanwhile
+            write_failure(folder, cause)
