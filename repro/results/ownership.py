@@ -125,8 +125,8 @@ class Ownership:
         self._heart.start()
 
     def check(self) -> None:
-        """Raise OwnedElsewhere if another process has taken the run over."""
-        found = _read(self.path)
+        """Raise OwnedElsewhere if another process has taken the run over, OSError if that cannot be told."""
+        found = _read(self.path, strict=True)
         if found is None or found.token != self.owner.token:
             successor = owner_of(self.folder) or "another process"
             raise OwnedElsewhere(
@@ -136,7 +136,7 @@ class Ownership:
             )
 
     def write(self, path: Path, data: bytes, *, keep_previous_as: Path | None = None, only_new: bool = False) -> None:
-        """``write_durably`` of one of the run's files. Raises OwnedElsewhere if the run was taken over."""
+        """``write_durably`` of one of the run's files. Raises OwnedElsewhere if the run was taken over, and OSError."""
         try:
             write_durably(path, data, keep_previous_as=keep_previous_as, only_new=only_new, before_commit=self.check)
         except OSError:  # perhaps a successor removed the temporary file, or wrote the record first
@@ -283,10 +283,10 @@ def _file(folder: RunFolder, term: int) -> Path:
     return folder.path / f"owner-{term}.json"
 
 
-def _read(path: Path) -> Owner | None:
-    """The owner in the file at ``path``, None if it is gone; an unknown one if the file cannot be read."""
+def _read(path: Path, *, strict: bool = False) -> Owner | None:
+    """The owner in the file at ``path``, None if it is gone. A failed read: an unknown one, OSError if ``strict``."""
     raw = b""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(FileNotFoundError if strict else OSError):
         raw = read_file(path)
     try:
         # After reading: an NFS client refreshes a file's times when it opens it, else it may use ones 60 s old.

@@ -18,9 +18,10 @@ import pytest
 from commits import a_record, commit, folder_in, newest
 from disk import Disk, installed
 
-from repro.errors import UserError
+from repro.errors import RunFailure, UserError
 from repro.results import find_record, write_record, write_weights
 from repro.results import ownership as ownership_module
+from repro.results.disk_space import failed_writes_explained
 from repro.results.durable import link_new
 from repro.results.inspection import inspect
 from repro.results.ownership import SILENT_SECONDS, OwnedElsewhere, own, owner_of
@@ -337,6 +338,33 @@ def test_an_owner_notices_that_its_file_names_another(tmp_path: Path) -> None:
             with pytest.raises(OwnedElsewhere):
                 commit(folder, 1, ownership.write)
             assert newest(folder) == 0
+
+
+@pytest.mark.parametrize("name", ["ENFILE", "EMFILE", "EACCES", "EIO", "ENOENT"])
+def test_an_owners_own_file_that_cannot_be_read_is_no_takeover(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, number = folder_in(tmp_path), getattr(errno, name)
+
+    def refuse(path: Path) -> bytes:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with own(folder) as ownership:
+        commit(folder, 1, ownership.write)
+        with monkeypatch.context() as patch:
+            patch.setattr(ownership_module, "read_file", refuse)
+            if name == "ENOENT":  # as where a successor removed it
+                with pytest.raises(OwnedElsewhere):
+                    commit(folder, 2, ownership.write)
+                return
+            with (
+                pytest.raises(RunFailure, match=f"the checkpoint could not be written: {os.strerror(number)}"),
+                failed_writes_explained(folder, "the checkpoint"),
+            ):
+                commit(folder, 2, ownership.write)
+        assert newest(folder) == 1
+        commit(folder, 2, ownership.write)
+        assert newest(folder) == 2
 
 
 def test_who_was_slow_to_take_a_term_that_is_free_again_withdraws(
