@@ -15,11 +15,12 @@ from repro.cli.preflight import prepare_images, require_known, say_warnings
 from repro.cli.references import complete_cell, declared, find_target
 from repro.cli.tensorboard import TensorBoardLog
 from repro.engine.recording import Recording
-from repro.errors import Interrupted, UserError
+from repro.errors import DataError, Interrupted, UserError
 from repro.progress import Listener, Progress
 
 if TYPE_CHECKING:
     from repro.experiment.schema import Cell, Run
+    from repro.interruption import StopRequests
     from repro.results import RunFolder
 
 Target = Annotated[
@@ -61,7 +62,7 @@ def train(
 
     Without an argument: the demo's bias cell, on handwritten digits, in about ten seconds.
     """
-    from repro.cli.train_view import not_yet_trained, say_how_to_resume, say_result
+    from repro.cli.train_view import say_how_to_resume, say_result
     from repro.experiment.schema import Run
     from repro.interruption import StopRequests, leave_at_once
     from repro.results import RunFolder
@@ -74,22 +75,22 @@ def train(
         if stop_at_eof:
             stop.stop_at_eof()
         trained_before = folder.record.exists()
-        if for_people:
-            prepare_images(cell.dataset, root, finished=trained_before)
         try:
+            if for_people:
+                with _stop_reported(stop, run, folder):
+                    prepare_images(cell.dataset, root, finished=trained_before)
             with _showing(run, folder, progress, tensorboard) as listen:
                 from repro.engine.training import train_run
 
-                if stop.asked():
-                    raise Interrupted(not_yet_trained(run.id, folder))
                 begin = partial(train_run, run, results=results, data_root=root, node_data=node_data, device=device)
-                record = begin(
-                    threads=threads,
-                    allow_changed=allow_changed,
-                    recording=Recording(anonymous=anonymous, keep_weights=keep_weights),
-                    listen=listen,
-                    should_stop=stop.asked,
-                )
+                with _stop_reported(stop, run, folder):
+                    record = begin(
+                        threads=threads,
+                        allow_changed=allow_changed,
+                        recording=Recording(anonymous=anonymous, keep_weights=keep_weights),
+                        listen=listen,
+                        should_stop=stop.asked,
+                    )
         except Interrupted as interruption:
             if for_people:
                 say_how_to_resume(interruption, context.obj or ["train", reference])
@@ -108,6 +109,24 @@ def _known_target(target: str, settings: Sequence[str]) -> tuple[Cell, str]:
     require_known([cell])
     say_warnings([find_table(reference.rsplit("/", 2)[0])])
     return cell, reference
+
+
+@contextmanager
+def _stop_reported(stop: StopRequests, run: Run, folder: RunFolder) -> Iterator[None]:
+    """Raise Interrupted after a request to stop: at the start of the ``with`` block, and for a DataError in it.
+
+    A signal to all processes also ends those that decode images.
+    """
+    from repro.cli.train_view import not_yet_trained
+
+    if stop.asked():
+        raise Interrupted(not_yet_trained(run.id, folder))
+    try:
+        yield
+    except DataError as error:
+        if stop.asked():
+            raise Interrupted(not_yet_trained(run.id, folder)) from error
+        raise
 
 
 @contextmanager

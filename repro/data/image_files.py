@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
@@ -35,7 +35,8 @@ def decode_into(
 
     batches: the rows of some images, and the arguments with which ``decode``, a function of a module, gives these
     images. progress: called with the number of images done and N. A few batches are in memory at a time. The first
-    error in the order of the batches is raised; with ``failures``, each DataError goes there instead.
+    error in the order of the batches is raised; with ``failures``, each DataError goes there instead. Raises DataError
+    in any case if a process was killed.
     """
     pending: deque[tuple[Sequence[int], Future[Images]]] = deque()
     executor, done = _executor(len(images)), 0
@@ -58,6 +59,12 @@ def decode_into(
                 done = take_first()
         while pending:
             done = take_first()
+    except BrokenExecutor as error:
+        raise DataError(
+            "a decoding process was ended: out of memory, or by a signal",
+            hint="The same command decodes again. If the memory ran out, free some, or use fewer cores (`taskset`): "
+            "each of them decodes in a process of its own.",
+        ) from error
     finally:
         executor.shutdown(cancel_futures=True)
     return done

@@ -261,6 +261,40 @@ def test_a_run_that_is_stopped_while_it_starts_says_from_where_it_resumes(
     assert "resume with  biasrepro train demo" in said.err
 
 
+@pytest.mark.parametrize("where", ["before the run", "in the run"])
+@pytest.mark.parametrize("stopped", [True, False])
+def test_where_a_signal_ends_the_decoding_too_it_is_the_interruption_that_is_reported(
+    say: Say, engine: FakeEngine, results: Path, where: str, stopped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: object, **__: object) -> None:
+        if stopped:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise DataError("a decoding process was ended")
+
+    if where == "before the run":
+        monkeypatch.setattr("repro.cli.train.prepare_images", decode)
+    else:
+        monkeypatch.setattr(engine, "train_run", decode)
+    said = say("train", "demo", "--results", results)
+    assert said.code == (143 if stopped else 2)
+    assert ("error: a decoding process was ended" in said.err) is not stopped
+    assert ("interrupted; demo/shufflenetv2/bias/seed-0: training had not started\n" in said.err) is stopped
+
+
+def test_a_worker_whose_decoding_a_signal_ended_did_not_fail(
+    engine: FakeEngine, messages: Callable[[], list[Progress]], results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from repro import cli
+
+    def decode(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        raise DataError("a decoding process was ended")
+
+    monkeypatch.setattr(engine, "train_run", decode)
+    assert cli.run(["train", "--progress", "json", "--results", str(results)]) == 143
+    assert messages() == []
+
+
 def test_a_recorded_run_that_is_stopped_while_it_starts_says_that_it_is_recorded(
     say: Say, engine: FakeEngine, results: Path, finish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
