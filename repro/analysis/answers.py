@@ -73,7 +73,7 @@ def qualification(
 ) -> str:
     """What a verdict says of its runs that ended badly: ``5 of 10 runs diverged``; empty if there is none.
 
-    The runs of a verdict that an interim analysis gave are those of its ``look`` seeds.
+    For a verdict of an interim analysis, only the runs of its first ``look`` seeds count.
     """
     if verdict is None:
         return ""

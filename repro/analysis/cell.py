@@ -81,11 +81,6 @@ class CellResult:
     seeds_in: int | None = None
 
     @property
-    def paired(self) -> int:
-        """How many seeds both the cell and its baseline have."""
-        return self.delta.n if self.delta else 0
-
-    @property
     def next_look(self) -> int | None:
         """The seeds of the next interim analysis; None if the cell is decided, and after the last."""
         return None if self.looks is None or self.decided else self.looks.after(self.look or 0)

@@ -1,7 +1,6 @@
 """Sample sizes: the seeds that each cell needs, their cost, the cheapest order, and the verdicts to expect.
 
-Cells of a row share the runs of their baseline, so the cost of a cell depends on which were chosen before it. The order
-is greedy, the cheapest answer next: not an exact optimum, but answers come soonest.
+Cells of a row share the runs of their baseline: the cost of a cell depends on those before it, and the order is greedy.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, count, islice
+from operator import attrgetter
 from typing import TypeVar
 
 from repro.analysis.assessment import Assessment
@@ -32,8 +32,8 @@ class Need:
     ``std`` is the assumed spread of paired differences in points, ``level`` what Holm's adjustment compares p with.
     ``confirm`` paired seeds show the paper's effect if it exists, ``refute`` show it to be smaller than what matters if
     there is none, each with the requested power and the row's other losses trained to as many; None for more than
-    10,000, and where no number refutes what is printed. ``seeds`` are those for an answer, None if no feasible number
-    is sure to give one. ``paired`` are recorded.
+    10,000, and where no number refutes what is printed. ``seeds`` are those for an answer or the next interim analysis,
+    None if no feasible number is certain to do. ``paired`` are recorded.
     """
 
     cell: Cell
@@ -60,7 +60,8 @@ class Step:
 class SeedPlan:
     """The undecided cells, soonest answer first, of which the first ``affordable`` fit ``gpu_hours``.
 
-    ``unknown_cost``: the time of a run is not known. ``out_of_reach``: no feasible number of seeds is sure to answer.
+    ``unknown_cost``: the time of a run is not known. ``out_of_reach``: no feasible number of seeds is certain to do.
+    ``waiting``: they have the seeds of the next interim analysis, which other cells of their table lack.
     """
 
     power: float
@@ -69,12 +70,13 @@ class SeedPlan:
     affordable: int
     unknown_cost: tuple[Need, ...]
     out_of_reach: tuple[Need, ...]
+    waiting: tuple[Need, ...]
     decided: tuple[CellResult, ...]
 
     @property
     def needs(self) -> tuple[Need, ...]:
         """All undecided cells."""
-        return (*(step.need for step in self.steps), *self.unknown_cost, *self.out_of_reach)
+        return (*(step.need for step in self.steps), *self.unknown_cost, *self.out_of_reach, *self.waiting)
 
     @property
     def hours(self) -> float:
@@ -108,10 +110,10 @@ def plan_seeds(
 ) -> SeedPlan:
     """Plan the undecided cells of ``tables``; ``assessment`` covers every table of the family, with or without runs.
 
-    A cell with several seeds is planned with its own spread, others with the spread of all cells. ``guessed_run_std``,
-    of one run over seeds in points, counts as much as five seeds.
+    A cell with seeds is planned with its own spread, others with that of all cells. ``guessed_run_std``, in points, is
+    of one run over seeds and counts as five of them.
     """
-    decided, out_of_reach, unknown_cost, known = [], [], [], []
+    decided, out_of_reach, waiting, unknown_cost, known = [], [], [], [], []
     for baseline, cell in chain.from_iterable(map(_compared, tables)):
         result = _result(cell, assessment)
         if result.decided:
@@ -123,7 +125,8 @@ def plan_seeds(
             elif None in (hours_per_run(need.cell), hours_per_run(need.baseline)):
                 unknown_cost.append(need)
             else:
-                known.append((need, _runs_to(need.seeds, (baseline, cell), assessment)))
+                runs = (_runs_before if result.looks else _runs_to)(need.seeds, (baseline, cell), assessment)
+                known.append((need, runs)) if runs else waiting.append(need)
     steps = tuple(Step(need, runs, hours) for need, runs, hours in _cheapest_first(known, hours_per_run))
     spent = accumulate(step.hours for step in steps)
     return SeedPlan(
@@ -133,6 +136,7 @@ def plan_seeds(
         affordable=len(steps) if gpu_hours is None else sum(hours <= gpu_hours for hours in spent),
         unknown_cost=tuple(unknown_cost),
         out_of_reach=tuple(out_of_reach),
+        waiting=tuple(waiting),
         decided=tuple(decided),
     )
 
@@ -150,8 +154,7 @@ def next_runs(table: Table, assessment: Assessment, hours_per_run: HoursPerRun =
         )
     left = []
     for pair in _compared(table):
-        look = _result(pair[1], assessment).next_look
-        if look is not None:
+        if (look := _result(pair[1], assessment).next_look) is not None:
             left.append((pair, _runs_before(look, pair, assessment)))
     return tuple(run for _, runs, _ in _cheapest_first(left, hours_per_run) for run in runs)
 
@@ -178,9 +181,7 @@ def expected_verdicts(
         rows = _printed_rows(assessment, family)
         if not rows:
             continue
-        deltas = []
-        for row in rows:
-            deltas.append([cell.paper_delta or 0.0 for cell in row])
+        deltas = [list(map(attrgetter("paper_delta"), row)) for row in rows]
         reproduced, refuted = verdict_chances(deltas, seeds, run_std=run_std, unit=rows[0][0].unit)
         for cell, yes, no in zip(chain.from_iterable(rows), reproduced, refuted, strict=True):
             if cell.table in shown:
@@ -205,6 +206,7 @@ def _need(
     own = bool(result.delta and result.delta.pooled_std)
     std = planning_std(_spreads([result] if own else assessment.cells.values()), guessed_run_std)
     confirm, refute = seeds_wanted(result, std, power)
+    paired = len(assessment.pairs(result.table, result.row, result.column).seeds)
     return Need(
         cell=cell,
         baseline=baseline,
@@ -213,8 +215,8 @@ def _need(
         level=result.level or assessment.alpha,
         confirm=confirm,
         refute=refute,
-        seeds=_seeds(result, confirm, refute),
-        paired=result.paired,
+        seeds=_seeds(result, confirm, refute, paired),
+        paired=paired,
     )
 
 
@@ -228,14 +230,12 @@ def _spreads(results: Iterable[CellResult]) -> list[tuple[float, float]]:
     return list(rows.values())
 
 
-def _seeds(result: CellResult, confirm: int | None, refute: int | None) -> int | None:
-    """The paired seeds for an answer; None if no feasible number is sure to give one."""
-    seeds = most_of(result, confirm, refute)
-    has_them = seeds is not None and seeds <= result.paired
-    after_the_last_look = result.looks is not None and result.next_look is None
-    if has_them or after_the_last_look:
-        return None if result.seeds_needed is None else result.paired + result.seeds_needed
-    return seeds
+def _seeds(result: CellResult, confirm: int | None, refute: int | None, paired: int) -> int | None:
+    """The paired seeds for an answer or the next interim analysis; None if no feasible number is certain to do."""
+    seeds = result.next_look if result.looks else most_of(result, confirm, refute)
+    if result.looks or seeds is None or seeds > paired:
+        return seeds
+    return None if result.seeds_needed is None else paired + result.seeds_needed
 
 
 def _cheapest_first(

@@ -8,7 +8,7 @@ from repro.analysis.stats.power import POWER, planning_std, seeds_to_be_sure, se
 
 
 def seeds_missing(cell: CellResult) -> int | None:
-    """The seeds missing for the next interim analysis or, without one, for a verdict; None if none is surely enough.
+    """The seeds missing for the next interim analysis or, without one, for a verdict; None if none is certain to do.
 
     A verdict takes the seeds of 80% power, as in ``biasrepro plan``. If a cell has that many and is still undecided,
     its mean lies between none and the smallest effect of interest, and it takes the number that decides any cell of
@@ -16,7 +16,7 @@ def seeds_missing(cell: CellResult) -> int | None:
     """
     if cell.seeds_in is not None:
         return None if cell.next_look is None else max(cell.next_look - cell.seeds_in, 1)
-    delta, n = cell.delta, cell.paired
+    delta, n = cell.delta, cell.delta.n if cell.delta else 0
     observed = [(delta.pooled_std, delta.df)] if delta and delta.pooled_std else []
     confirm, refute = seeds_wanted(cell, planning_std(observed))
     total = most_of(cell, confirm, refute)

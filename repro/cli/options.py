@@ -140,8 +140,8 @@ AllowChanged = Annotated[
     bool,
     typer.Option(
         "--allow-changed",
-        help="Resume even if configuration (not network, loss, data set, batch size or optimizer), code, torch, data, "
-        "device or thread count changed; the record lists the changes.",
+        help="Resume even if configuration, code, torch, data, device, processor or thread count changed; the record "
+        "lists the changes. Never another network, loss, seed, data set, batch size or optimizer.",
     ),
 ]
 Anonymous = Annotated[

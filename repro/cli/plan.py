@@ -31,10 +31,7 @@ _PRINTED = "printed\ndifference\n(points)"
 
 Names = Annotated[list[str] | None, tables_argument("both tables of the paper", of="with published figures")]
 Power = Annotated[
-    float,
-    typer.Option(
-        min=0.5, max=0.999, help="Chance of a verdict, both if the effect is the paper's and if there is none."
-    ),
+    float, typer.Option(min=0.5, max=0.999, help="Chance of a verdict, whether the effect is the paper's or none.")
 ]
 GpuHours = Annotated[
     float | None, typer.Option(min=0, max=1e9, help="Show which cells this budget can answer.", show_default="none")
@@ -187,7 +184,7 @@ def _show_cells(planned: SeedPlan) -> None:
         rows.append([*_texts(step.need), str(len(step.runs)), f"{step.hours:,.1f}", f"{total:,.1f}"])
         if budget:
             rows[-1].append("yes" if number < planned.affordable else "no")
-    for need in (*planned.unknown_cost, *planned.out_of_reach):
+    for need in planned.needs[len(planned.steps) :]:
         rows.append([*_texts(need), *("–" for _ in cost)])
     headers = ["cell", _PRINTED, "seeds to\nconfirm it", "seeds to\nrefute it", "seeds\npaired\nso far", *cost]
     show_table(headers, rows, right=range(1, len(headers)))
@@ -221,11 +218,13 @@ def _summary(planned: SeedPlan, tables: Sequence[Table]) -> list[str]:
             f"cost    unknown for {counted(len(planned.unknown_cost), 'cell')}: no such run is recorded on a GPU; "
             "set it with --hours-per-run"
         )
-    if planned.out_of_reach:
-        cells = counted(len(planned.out_of_reach), "cell")
-        lines.append(f"open    {cells} that no feasible number of seeds is sure to answer")
-    if planned.decided:
-        lines.append(f"done    {counted(len(planned.decided), 'cell')} with a verdict already")
+    for name, cells, which in (
+        ("open", planned.out_of_reach, "that no number of seeds is certain to decide"),
+        ("wait", planned.waiting, "with the seeds of an analysis that others lack"),
+        ("done", planned.decided, "with a verdict already"),
+    ):
+        if cells:
+            lines.append(f"{name}    {counted(len(cells), 'cell')} {which}")
     if planned.needs:
         spreads = sorted({round(need.std, 2) for need in planned.needs})
         width = f"{spreads[0]:.2f}" if len(spreads) == 1 else f"{spreads[0]:.2f} to {spreads[-1]:.2f}"
@@ -285,7 +284,7 @@ def _looks(looks: Looks) -> list[str]:
 def _next_steps(planned: SeedPlan, tables: Sequence[Table], results: Path) -> list[str]:
     """The commands of the first answers that the budget allows."""
     references = {table.id: table.reference for table in tables}
-    steps = planned.steps[: planned.affordable][:MOST_COMMANDS]
+    steps = [step for step in planned.steps[: planned.affordable] if step.runs][:MOST_COMMANDS]
     lines = [f"{'next' if step is steps[0] else 'then':<8}{_command(step, references, results)}" for step in steps]
     return lines or (["next    no cell fits the budget: raise --gpu-hours"] if planned.steps else [])
 

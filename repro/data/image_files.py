@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from repro.data.decoded import Images
-from repro.errors import DataError
+from repro.errors import DataError, Unreadable
 from repro.machine import usable_cores
 
 BATCH_IMAGES = 256
@@ -35,7 +35,7 @@ def decode_into(
 
     batches: the rows of some images, and the arguments with which ``decode``, a function of a module, gives these
     images. progress: called with the number of images done and N. A few batches are in memory at a time. The first
-    error in the order of the batches is raised; with ``failures``, each DataError goes there instead. Raises DataError
+    error in the order of the batches is raised; with ``failures``, each DataError goes there instead. Raises Unreadable
     in any case if a process was killed.
     """
     pending: deque[tuple[Sequence[int], Future[Images]]] = deque()
@@ -60,8 +60,8 @@ def decode_into(
         while pending:
             done = take_first()
     except BrokenExecutor as error:
-        raise DataError(
-            "a decoding process was ended: out of memory, or by a signal",
+        raise Unreadable(
+            "a decoding process was killed, for lack of memory or by a signal",
             hint="The same command decodes again. If the memory ran out, free some, or use fewer cores (`taskset`): "
             "each of them decodes in a process of its own.",
         ) from error

@@ -27,7 +27,7 @@ import numpy as np
 from repro.data.archives import ReadLimits, read_members
 from repro.data.decoded import DecodedImages, Labels
 from repro.data.image_files import BATCH_IMAGES, decode_into, decode_square
-from repro.errors import DataError
+from repro.errors import DataError, Unreadable
 from repro.experiment.catalog import DatasetFacts
 
 _LIMITS = ReadLimits(member_bytes=16_000_000, total_bytes=2_000_000_000, members=500_000)
@@ -51,6 +51,8 @@ def decode_tiny_imagenet(
         batches = _image_batches(_members(source, layout.rows.__contains__), layout, facts.image_size)
         if decode_into(images, batches, decode_square, progress) != len(images):
             raise DataError("the files changed while they were read")
+    except Unreadable:
+        raise  # nothing is said of the archive
     except DataError as error:
         raise DataError(error.what, where=error.where or str(source), hint=error.hint) from error
     train_labels = np.arange(facts.num_classes).repeat(facts.train_count // facts.num_classes)

@@ -28,7 +28,7 @@ def conclude(
 ) -> RunRecord:
     """The record of ``run``; ``reason`` says why it diverged, None if it completed. ``weights`` is the file kept.
 
-    ``facts`` are the fields of the provenance that only the process that trained knows.
+    ``facts`` are the other fields of the provenance, from when it began to train and from its process.
     """
     if recording.anonymous:
         facts = {**facts, "host": "", "command": ""}

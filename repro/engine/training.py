@@ -59,7 +59,7 @@ def train_run(
     - Interrupted once ``should_stop`` is true and a checkpoint is saved; OwnedElsewhere if another process trains the
       run;
     - ConfigError if the record or the checkpoint belongs to another configuration, or if configuration, code, torch,
-      data, device or thread count changed since the checkpoint (unless ``allow_changed``, which marks the record);
+      data, device, processor or threads changed since the checkpoint (unless ``allow_changed``: the record lists it);
     - DataError for missing or damaged data; UserError if the disk is too full to start, and for a record without the
       weights that ``recording`` keeps; RunFailure if the disk fills up.
     """

@@ -72,9 +72,7 @@ class Published(Strict):
 class Column(Strict):
     """A loss, as a column of a table."""
 
-    id: Annotated[
-        Identifier, Field(description="Its name in cells and folders; one is the baseline; 'ce' is cross-entropy's.")
-    ]
+    id: Annotated[Identifier, Field(description="Its name in cells and folders; 'ce' is for cross-entropy alone.")]
     title: Annotated[Title, Field(description="Its heading.")]
     loss: Annotated[LossName, Field(description="A built-in loss, or PLUGIN/NAME of a plugin.")]
     weighting: Annotated[

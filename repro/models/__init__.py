@@ -4,7 +4,7 @@ One family per file; the file's header cites its paper and lists every deviation
 of 32 to 224 pixels in steps of 32 and return ``(logits, features)``.
 
 Only the stem depends on the size. ``stem_stride`` 1 keeps the resolution with a 3x3 convolution; ``stem_stride`` 2
-halves it with the first convolution of the published network, if that has stride 2. Neither has a max-pool but that of
+halves it with the first convolution of the published network, if that has stride 2. Neither has a max-pool, except in
 ``squeezenet_bn``, so that by default (stride 1 at 32x32, stride 2 at 64x64) the first stage of the others sees 32x32
 pixels.
 """

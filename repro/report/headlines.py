@@ -139,12 +139,10 @@ def study_headline(tables: Sequence[Recorded]) -> str:
                 significant["positive" if delta.mean > 0 else "negative"].append(f"{column.title} on {row.title}")
     if not tested and any(_is_at_chance(table, row) for table in tables for row in table.table.rows):
         return f"No result: runs ended at chance level, and nothing is concluded of differences from {against}."
-    untested = f" {counted(without_spread, 'difference')} without spread over seeds could not be tested."
-    if not tested and without_spread:
-        return f"No result yet.{untested}"
+    of_them = f"{counted(without_spread, 'difference')} {'is' if without_spread == 1 else 'are'}"
+    untested = f" {of_them} the same at every seed and could not be tested." if without_spread else ""
     if not tested:
-        return f"No result yet: no loss has three seeds in common with {against}."
-    untested = untested if without_spread else ""
+        return f"No result yet{untested and '.'}{untested or f': no loss has three seeds in common with {against}.'}"
     rest = tested - sum(map(len, significant.values()))
     if rest == tested:
         return f"None of the {tested} differences from {against} is significant.{untested}"

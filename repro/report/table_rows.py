@@ -221,8 +221,9 @@ def _seeds_needed(result: CellResult) -> str:
     if result.looks and result.next_look is None:
         return "none: the last interim analysis is done"
     if result.seeds_needed is None:
-        too_close = abs(result.paper_delta) <= SMALLEST_EFFECT  # to 0 for any number of seeds to be sure
-        return ("no number is sure" if too_close else "more than 10,000") if result.verdict is Verdict.UNDECIDED else ""
+        if result.verdict is not Verdict.UNDECIDED:
+            return ""
+        return "no number is certain" if abs(result.paper_delta) <= SMALLEST_EFFECT else "more than 10,000"
     return f"{result.seeds_needed:,} more"
 
 

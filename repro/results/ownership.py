@@ -53,8 +53,7 @@ class OwnedElsewhere(UserError):
 class Owner(BaseModel):
     """The process that an owner file names; ``place`` as in ``this_place``, ``since`` in UTC.
 
-    ``heartbeat_at`` is the time of its last heartbeat by the file server's clock, ``silent_seconds`` how long ago that
-    was.
+    ``heartbeat_at`` is the time of its last heartbeat by the file server's clock, ``silent_seconds`` its age.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -125,7 +124,7 @@ class Ownership:
         self._heart.start()
 
     def check(self) -> None:
-        """Raise OwnedElsewhere if another process has taken the run over, OSError if that cannot be told."""
+        """Raise OwnedElsewhere if another process has taken the run over, OSError if it cannot tell."""
         found = _read(self.path, strict=True)
         if found is None or found.token != self.owner.token:
             successor = owner_of(self.folder) or "another process"
@@ -140,7 +139,8 @@ class Ownership:
         try:
             write_durably(path, data, keep_previous_as=keep_previous_as, only_new=only_new, before_commit=self.check)
         except OSError:  # perhaps a successor removed the temporary file, or wrote the record first
-            self.check()
+            with contextlib.suppress(OSError):
+                self.check()
             raise
 
     def release(self) -> None:
@@ -284,7 +284,7 @@ def _file(folder: RunFolder, term: int) -> Path:
 
 
 def _read(path: Path, *, strict: bool = False) -> Owner | None:
-    """The owner in the file at ``path``, None if it is gone. A failed read: an unknown one, OSError if ``strict``."""
+    """The owner in the file at ``path``, None if it is gone. Unreadable: an unknown one; OSError if ``strict``."""
     raw = b""
     with contextlib.suppress(FileNotFoundError if strict else OSError):
         raw = read_file(path)

@@ -21,7 +21,7 @@ from repro.results.record_fields import StrictRecord
 # equal weights would have different hashes.
 METADATA_KEY = "biasrepro"
 
-_LARGEST_OF_ANOTHER_RUN_BYTES = 1 << 32  # in the place of smaller weights: it is read too, to say whose it is
+_LARGEST_OF_ANOTHER_RUN_BYTES = 1 << 32  # a file in the place of smaller weights is read up to this, to say whose it is
 
 
 class KeptWeights(StrictRecord):

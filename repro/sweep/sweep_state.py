@@ -18,7 +18,7 @@ from repro.sweep.executor import Fate, Job
 class RunningRun:
     """A run in training: where, since when (seconds on the driver's clock), and its latest message.
 
-    ``first_epoch`` is the epoch in which it began or resumed, 0 until it is seen to train.
+    ``first_epoch`` is the first epoch in which it was seen to train, 0 until then.
     """
 
     job: Job
@@ -31,7 +31,7 @@ class RunningRun:
     def share(self) -> float:
         """The part of the whole run that is trained from its start on: 1, or less for one that resumed.
 
-        In whole epochs, so at least one of them: the start alone, of a run that resumed at its end, would say nothing.
+        In whole epochs, at least one: a run that resumed at its very end mostly starts up, which tells no epoch's time.
         """
         epochs = self.job.run.cell.recipe.epochs
         return 1 - (min(max(1, self.first_epoch), epochs) - 1) / epochs

@@ -166,6 +166,29 @@ def test_after_the_last_interim_analysis_nothing_more_is_planned(
     assert not planned.steps
 
 
+def test_a_preregistered_cell_is_planned_to_its_next_interim_analysis(
+    papers: list[Table], make_record: MakeRecord, declared: Callable[..., dict[str, Declaration]]
+) -> None:
+    looks = declared(papers[1:], Looks((5, 10, 20), "pocock"))
+    cells = {cell.id: cell for cell in papers[1].cells}
+
+    def planned(of_squeezenet: int, of_others: int) -> SeedPlan:
+        noise, records = np.random.default_rng(0), []
+        for cell in cells.values():
+            seeds = of_squeezenet if cell.row.id == "squeezenet" else of_others
+            records += [make_record(cell, seed, 60.0 + float(noise.normal(0, 2))) for seed in range(seeds)]
+        return plan_seeds(papers[1:], assess(papers, records, looks=looks), one_hour)
+
+    first = planned(14, 10)  # all are open after the second analysis
+    for step in first.steps:
+        assert (step.need.seeds, step.need.paired) == (20, 14 if step.need.cell.row.id == "squeezenet" else 10)
+    in_all = {run.id for step in first.steps for run in step.runs}
+    assert len(in_all) == 4 * 6 + 16 * 10
+    for waits_for_others in (planned(10, 7), planned(5, 3)):
+        assert {need.cell.row.id for need in waits_for_others.waiting} == {"squeezenet"}
+        assert all(step.runs for step in waits_for_others.steps if step.need.cell.column.id != "ce")
+
+
 def planned_runs(planned: SeedPlan) -> list[Run]:
     return [run for step in planned.steps for run in step.runs]
 

@@ -91,7 +91,8 @@ def test_overrides_go_to_the_workers_and_into_a_folder_of_their_own(
     setting = ["--set", "recipe.epochs=2", "--set", "recipe.decay_epochs=[1]", "--set", "execution.precision=bf16"]
     options = ["--seeds", "1", "--columns", "bias", "--allow-changed", "--anonymous", "--keep-weights"]
     said = say("sweep", "demo", *options, *setting, "--results", results)
-    assert said.code == 0
+    assert said.code == 1  # fake workers keep no weights
+    assert f"{table}/shufflenetv2/bias/seed-0: trained elsewhere, and recorded without weights" in said.out
     assert [note["run"] for note in started()] == [f"{table}/shufflenetv2/bias/seed-0"]
     assert [started()[0][option] for option in ("allow_changed", "anonymous", "keep_weights")] == [True, True, True]
     assert (results / table / "shufflenetv2/bias/seed-0/run.json").exists()

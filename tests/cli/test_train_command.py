@@ -269,7 +269,7 @@ def test_where_a_signal_ends_the_decoding_too_it_is_the_interruption_that_is_rep
     def decode(*_: object, **__: object) -> None:
         if stopped:
             os.kill(os.getpid(), signal.SIGTERM)
-        raise DataError("a decoding process was ended")
+        raise DataError("a decoding process was killed")
 
     if where == "before the run":
         monkeypatch.setattr("repro.cli.train.prepare_images", decode)
@@ -277,7 +277,7 @@ def test_where_a_signal_ends_the_decoding_too_it_is_the_interruption_that_is_rep
         monkeypatch.setattr(engine, "train_run", decode)
     said = say("train", "demo", "--results", results)
     assert said.code == (143 if stopped else 2)
-    assert ("error: a decoding process was ended" in said.err) is not stopped
+    assert ("error: a decoding process was killed" in said.err) is not stopped
     assert ("interrupted; demo/shufflenetv2/bias/seed-0: training had not started\n" in said.err) is stopped
 
 
@@ -288,7 +288,7 @@ def test_a_worker_whose_decoding_a_signal_ended_did_not_fail(
 
     def decode(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
-        raise DataError("a decoding process was ended")
+        raise DataError("a decoding process was killed")
 
     monkeypatch.setattr(engine, "train_run", decode)
     assert cli.run(["train", "--progress", "json", "--results", str(results)]) == 143

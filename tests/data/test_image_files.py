@@ -16,6 +16,6 @@ from repro.errors import DataError
 def test_a_decoding_process_that_is_ended_is_no_bug(failures: list[DataError] | None) -> None:
     images = np.empty((4 * BATCH_IMAGES + 1, 3, 1, 1), np.uint8)
     batches = [([row], (1,)) for row in range(200)]  # more than are pending at a time
-    with pytest.raises(DataError, match=r"a decoding process was ended: .*\n.*decodes again"):
+    with pytest.raises(DataError, match=r"a decoding process was killed, .*\n.*decodes again"):
         decode_into(images, batches, os._exit, failures=failures)  # type: ignore[arg-type]
     assert not failures

@@ -62,10 +62,10 @@ def test_the_headline_counts_what_has_no_spread_to_be_tested_by(study: Callable[
     flat = study(4, same, jitter={"ce": 0.0, "inverse_bias": 0.0}).sections
     assert study_headline(flat) == (
         "None of the 4 differences from cross-entropy is significant. "
-        "2 differences without spread over seeds could not be tested."
+        "2 differences are the same at every seed and could not be tested."
     )
     nothing = study(4, same, jitter=dict.fromkeys(SHIFTS, 0.0)).sections
-    assert study_headline(nothing) == "No result yet. 6 differences without spread over seeds could not be tested."
+    assert study_headline(nothing) == "No result yet. 6 differences are the same at every seed and could not be tested."
 
 
 def test_neither_page_nor_summary_speaks_of_reproducing(study: Callable[..., Report]) -> None:

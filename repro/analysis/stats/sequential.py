@@ -1,8 +1,8 @@
 """Group-sequential tests of a family: the interim analysis that decides each cell, and its verdict. Arrays throughout.
 
 The looks of a family are taken together: each is taken once every undecided cell has its seeds, but for cells that get
-no more of them. A decided cell stops, and further seeds change nothing. So an answer depends only on the seeds up to
-the look that gave it.
+no more of them, such as those at chance level. A decided cell stops, and further seeds change nothing. So an answer
+depends only on the seeds up to the look that gave it.
 
 At each look Holm's adjustment is applied to the cells' sequential p-values, test by test (an effect, its opposite, and
 so on). That keeps the chance of any false answer to one test in the family at alpha, over all looks together:
@@ -95,7 +95,7 @@ def follow(
     verdict: NDArray[np.str_] = np.full(shape, Verdict.UNDECIDED.value, dtype=f"U{max(map(len, Verdict))}")
     for index, spendable in enumerate(look_levels(looks, 1 - CONFIDENCE)):
         still_open = verdict == Verdict.UNDECIDED.value
-        # While one open cell lacks a seed, no look is taken; it lacks that seed at every later look, too.
+        # While an open cell lacks a seed that it will get, no look is taken; it lacks that seed at later looks, too.
         ready = np.all(there[..., index] | ~still_open | ended, axis=-1, keepdims=True)
         taken = still_open & there[..., index] & ready
         if not taken.any():
@@ -107,5 +107,6 @@ def follow(
         total = np.where(np.isnan(before), np.nan, sequential_p(p[..., : index + 1], looks))
         adjusted = holm(np.concatenate([total, elsewhere], axis=-1))[..., : shape[-1]]
         judged = rule.judge(standing, printed, adjusted, alpha, confidence)
-        verdict = np.where(still_open, judged, verdict)  # a decided cell keeps its verdict whatever the others become
+        # A decided cell keeps its verdict whatever the others become, and so does one that has ended.
+        verdict = np.where(taken, judged, verdict)
     return Followed(look, total, adjusted, confidence, verdict)

@@ -90,7 +90,7 @@ def sweep_runs(request: SweepRequest, runs: Sequence[Run]) -> int:
     state, stopped = _run(request, jobs, slots, finished_before=len(plan.finished))
 
     # Summarise
-    lacking = say_without_weights(request, plan.elsewhere)
+    lacking = say_without_weights(request, (*plan.todo, *plan.elsewhere))
     return _summarise(request, state, stopped) or int(lacking)
 
 

@@ -201,6 +201,18 @@ def test_a_decided_cell_keeps_its_verdict_whatever_the_others_become() -> None:
     assert after_one.p_adjusted[Asked.EFFECT, 0] > 0.05 > both.p_adjusted[Asked.EFFECT, 0]
 
 
+def test_a_cell_that_has_ended_gets_no_verdict_from_a_look_that_it_does_not_take() -> None:
+    std = np.array([0.4, 0.5])
+    first = Estimate(np.array([1.0, 0.9]), std, np.array([9.0, 3.0]))
+    later = Estimate(first.value, np.array([0.4, 0.01]), np.array([9.0, 7.0]))
+    measured = [Measured(one, one, Estimate(first.value, np.array([0.3, 0.3]), first.df)) for one in (first, later)]
+    looks, printed = Looks((4, 8), "pocock"), Printed.of([1.0, 1.0])
+    found = follow(measured, [[True, False], [True, True]], printed, looks, ended=[True, False])
+    assert list(found.look) == [0, 1]
+    assert list(found.verdict) == [Verdict.UNDECIDED.value, Verdict.REPRODUCED.value]
+    assert found.p_adjusted[Asked.EFFECT, 0] < 0.05  # since the other was rejected
+
+
 @pytest.fixture(scope="module")
 def table2() -> Table:
     return find_table("table2")
