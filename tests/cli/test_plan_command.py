@@ -183,3 +183,14 @@ def test_what_cannot_be_planned_is_refused(planned: Plan) -> None:
         planned("table2", "--unseen")
     with pytest.raises(typer.BadParameter):
         planned("table2", "--power", "1.5")
+
+
+def test_no_command_is_shown_for_an_answer_that_comes_with_another(planned: Plan, tmp_path: Path) -> None:
+    for cell in find_table("table2").cells:
+        if cell.row.id == "squeezenet" and cell.column.id in ("mean_bias", "bias"):
+            for seed in range(14):
+                write_run(tmp_path, cell, seed, 69.0 + seed % 3, device="cuda", hours=1)
+    said = planned("table2")
+    assert re.search(r"squeezenet/\S+ .* 0 +0\.0 ", said)  # its runs are there once the other's baseline is
+    assert said.count("--rows squeezenet --columns ce,") == 2  # of three answers
+    assert not re.search(r"--seeds 0(\s|$)", said)

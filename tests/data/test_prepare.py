@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from repro.data import tiny_imagenet
 from repro.data.cache import CACHE_FILE
 from repro.data.fetch import fetch
 from repro.data.prepare import cache_path, find_source, folder_lock, open_decoded, require_images, verify
-from repro.errors import DataError
+from repro.errors import DataError, Unreadable
 from repro.experiment.catalog import DATASETS, Archive, DatasetFacts
 
 
@@ -203,6 +204,26 @@ def test_what_is_left_of_an_archive_blocks_a_fetch_and_says_how_to_go_on(
         fetch(tiny_facts, tmp_path)
     assert caught.value.where == str(place)
     assert f"Move {place} away, and the same command downloads the data." in str(caught.value.hint)
+
+
+def test_a_killed_decoding_process_says_nothing_of_the_archive(
+    tmp_path: Path,
+    tiny_members: dict[str, bytes],
+    tiny_facts: DatasetFacts,
+    pack: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = tmp_path / tiny_facts.name / "tiny-imagenet-200.zip"
+    place.parent.mkdir()
+    place.write_bytes(pack("zip", tiny_members))
+
+    def killed(*_: object) -> int:
+        raise Unreadable("a decoding process was killed", hint="The same command decodes again.")
+
+    monkeypatch.setattr(tiny_imagenet, "decode_into", killed)
+    with pytest.raises(Unreadable) as caught:
+        fetch(tiny_facts, tmp_path)
+    assert caught.value.hint == "The same command decodes again."
 
 
 @pytest.mark.timeout(20)

@@ -340,6 +340,22 @@ def test_an_owner_notices_that_its_file_names_another(tmp_path: Path) -> None:
             assert newest(folder) == 0
 
 
+def test_a_full_disk_is_said_even_if_the_owner_s_file_cannot_be_read_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> Callable[..., bytes]:
+        def call(*_: object, **__: object) -> bytes:
+            raise OSError(number, os.strerror(number))
+
+        return call
+
+    with own(folder_in(tmp_path)) as ownership, monkeypatch.context() as patch:
+        patch.setattr(ownership_module, "write_durably", refuse(errno.ENOSPC))
+        patch.setattr(ownership_module, "read_file", refuse(errno.EMFILE))
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            ownership.write(tmp_path / "file", b"")
+
+
 @pytest.mark.parametrize("name", ["ENFILE", "EMFILE", "EACCES", "EIO", "ENOENT"])
 def test_an_owners_own_file_that_cannot_be_read_is_no_takeover(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
