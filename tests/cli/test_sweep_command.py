@@ -143,6 +143,17 @@ def test_train_finds_the_very_run_that_a_sweep_hands_it(results: Path, own: Path
         assert find_target(target, [])[0] == run.cell
 
 
+@pytest.mark.parametrize("name", ["own+v2.yaml", "runs+recipe.epochs=2/own.yaml"])
+def test_a_node_is_given_the_absolute_path_of_a_file_whatever_its_name(
+    own: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    own.rename(name)
+    request = SweepRequest(table_name=name, settings=["recipe.epochs=7"], executor="ray")
+    assert request.table.reference == f"{tmp_path / name}+recipe.epochs=7"
+
+
 def test_a_failure_is_shown_at_once_and_the_rest_goes_on(
     say: Say, results: Path, runs: list[Run], behave: Behave
 ) -> None:

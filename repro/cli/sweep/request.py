@@ -149,15 +149,15 @@ class SweepRequest:
     @cached_property
     def table(self) -> Table:
         """The table, with settings applied. Raises UserError if there is none of that name."""
-        from repro.experiment.config import builtin_names, find_table
+        from repro.experiment.config import builtin_names, find_table, split_reference
 
         if self.table_name is None:
             raise UserError("TABLE is required", hint="Such as `biasrepro sweep demo`, or a YAML file.")
         reference = with_settings(self.table_name, declared(self.settings, deterministic=self.deterministic))
-        name, plus, settings = reference.partition("+")
+        name, settings = split_reference(reference)
         if not self.is_local and name not in builtin_names() and Path(name).exists():
             # A node has another working folder: a YAML file is named by its absolute path.
-            reference = f"{Path(name).absolute()}{plus}{settings}"
+            reference = "+".join([str(Path(name).absolute()), *settings])
         return find_table(reference)
 
     @cached_property
