@@ -11,7 +11,7 @@ import typer
 from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
 from repro.cli.options import ADD_OR_LEAVE_OUT, Plugins, refuse_unused
 from repro.cli.preflight import say_warnings
-from repro.cli.references import command_line, tables_argument
+from repro.cli.references import command_line, listed_seeds, tables_argument
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -291,9 +291,7 @@ def _next_steps(planned: SeedPlan, tables: Sequence[Table], results: Path) -> li
 
 def _command(step: Step, references: dict[str, str], results: Path) -> str:
     cell = step.need.cell
-    seeds = sorted({run.seed for run in step.runs})
-    listed = ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
-    wanted = str(len(seeds)) if seeds == list(range(len(seeds))) else listed
+    seeds = listed_seeds(run.seed for run in step.runs)
     columns = f"{step.need.baseline.column.id},{cell.column.id}"
-    chosen = ["--rows", cell.row.id, "--columns", columns, "--seeds", wanted]
+    chosen = ["--rows", cell.row.id, "--columns", columns, "--seeds", seeds]
     return command_line("sweep", references[cell.table], *chosen, results=results)

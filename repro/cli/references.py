@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,14 @@ def command_line(*arguments: str, results: Path, root: Path | None = None) -> st
     if root is not None and root != Path(os.environ.get("BIASREPRO_DATA") or ROOT_DEFAULT).expanduser():
         words += ["--root", str(root)]
     return shell_line([*words, *plugin_options()])
+
+
+def listed_seeds(seeds: Iterable[int]) -> str:
+    """What ``--seeds`` takes for exactly these: ``5`` for 0 to 4, else a list; with a comma at its end for one seed."""
+    numbers = sorted(set(seeds))
+    if numbers == list(range(len(numbers))):
+        return str(len(numbers))
+    return ",".join(map(str, numbers)) + ("," if len(numbers) == 1 else "")
 
 
 def complete_table(incomplete: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
 from repro.cli.options import CountImported, Metric, Overwrite, Plugins, Settings, format_option, output_option
-from repro.cli.references import tables_argument
+from repro.cli.references import listed_seeds, tables_argument
 from repro.errors import UserError
 from repro.experiment.plugins import plugin_options
 from repro.wording import shell_line
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from repro.experiment.schema import Table
     from repro.figures import Recorded
     from repro.report import Report
+    from repro.tables.structure import AssembledCell
 
 
 def report(
@@ -62,7 +63,7 @@ def report(
 
 def _commands(found: Report, again: Sequence[str]) -> list[str]:
     """The commands that fetch the data, train the runs in the report (all runs, if it has none) and make it again."""
-    sections = [section for section in found.sections if section.shown.recorded_runs] or found.sections
+    sections = [section for section in found.sections if _begun(section)] or found.sections
     facts = [section.table.dataset.facts for section in sections]
     data = dict.fromkeys(known.name for known in facts if known is not None and known.archives)
     commands = [["data", "fetch", name] for name in data]
@@ -74,13 +75,24 @@ def _commands(found: Report, again: Sequence[str]) -> list[str]:
 def _sweep(section: Recorded) -> list[str]:
     """The words that train the runs of a table: of a part of it, if only a part was begun."""
     table = section.table
-    begun = [(row.id, cell) for row in section.shown.rows for cell in row.cells if cell.ours and row.table == table.id]
+    begun = _begun(section)
     rows, columns = dict.fromkeys(row for row, _ in begun), dict.fromkeys(cell.column for _, cell in begun)
-    seeds = max((seed for _, cell in begun if cell.ours for seed in cell.ours.seeds), default=table.seeds - 1) + 1
+    seeds = {seed for _, cell in begun for seed in _seeds_of(cell)} or range(table.seeds)
     words = ["sweep", _shown_reference(table)]
     words += ["--rows", ",".join(rows)] if 0 < len(rows) < len(table.rows) else []
     words += ["--columns", ",".join(columns)] if 0 < len(columns) < len(table.columns) else []
-    return [*words, "--seeds", str(seeds)]
+    return [*words, "--seeds", listed_seeds(seeds)]
+
+
+def _begun(section: Recorded) -> list[tuple[str, AssembledCell]]:
+    """The cells of a table's own that have runs, of whatever seeds, each with its row."""
+    own = [row for row in section.shown.rows if row.table == section.table.id]
+    return [(row.id, cell) for row in own for cell in row.cells if _seeds_of(cell)]
+
+
+def _seeds_of(cell: AssembledCell) -> tuple[int, ...]:
+    """The seeds that were trained in a cell, those that diverged too."""
+    return (*(cell.ours.seeds if cell.ours else ()), *cell.diverged_seeds)
 
 
 def _shown_reference(table: Table) -> str:

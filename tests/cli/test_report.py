@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from repro.experiment.config import find_table, load_table
 from repro.experiment.schema import Run
 from repro.results import RunFolder, write_record
+from repro.sweep.selection import parse_seeds
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,35 @@ def test_the_commands_train_what_was_trained(say: Callable[..., Any], tmp_path: 
     assert said.code == 0, said.err
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "biasrepro sweep table2 --rows squeezenet --columns ce,bias --seeds 2\n" in page
+
+
+@pytest.mark.parametrize(
+    ("seeds", "listed"), [((0, 1), "2"), (range(5, 10), "5,6,7,8,9"), ((12345,), "12345,"), ((0, 3), "0,3")]
+)
+def test_the_commands_train_the_very_seeds_of_the_report(
+    seeds: Sequence[int], listed: str, say: Callable[..., Any], tmp_path: Path, fake_runs: Any
+) -> None:
+    for one in fake_runs.of(find_table("demo"), seeds):
+        write_record(RunFolder(tmp_path / "results" / one.record.id), one.record)
+    said = say("report", "demo", "-f", "markdown", "--results", tmp_path / "results")
+    assert said.code == 0, said.err
+    assert f"biasrepro sweep demo --seeds {listed}\n" in said.out
+    assert parse_seeds(listed, 5) == tuple(seeds)
+
+
+def test_the_commands_train_runs_that_diverged_and_those_of_other_seeds_than_the_plans(
+    say: Callable[..., Any], tmp_path: Path, fake_runs: Any
+) -> None:
+    demo, other = find_table("demo").cells[1], find_table("table2").cells[0]
+    lost = {"status": "diverged", "reason": "the loss is nan", "last_top1_percent": None, "best_top1_percent": None}
+    for cell, seed, changes in ((demo, 0, {}), (demo, 2, lost), (other, 12345, {})):
+        record = fake_runs.record(Run(cell=cell, seed=seed), **changes)
+        write_record(RunFolder(tmp_path / "results" / record.id), record)
+    said = say("report", "demo", "table2", "-f", "markdown", "--results", tmp_path / "results")
+    assert said.code == 0, said.err
+    assert f"biasrepro sweep demo --columns {demo.column.id} --seeds 0,2\n" in said.out
+    part = f"--rows {other.row.id} --columns {other.column.id}"
+    assert f"biasrepro sweep table2 {part} --seeds 12345,\n" in said.out
 
 
 def test_the_commands_train_no_table_without_runs(say: Callable[..., Any], tmp_path: Path, fake_runs: Any) -> None:
