@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from repro.experiment.schema import Column, Row
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, add_remark, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded
-from repro.figures.style import COLUMN_INCHES, INK, TITLE_INCHES, Series, series_of
+from repro.figures.style import COLUMN_INCHES, INK, TITLE_INCHES, Series, series_in_turn
 from repro.results import RunRecord
 from repro.wording import counted
 
@@ -24,13 +24,15 @@ _MARKER_POINTS = 3
 _ENLARGED = 0.25  # the part of training whose differences are those that the tables report
 _MARKERS = 4  # on an enlarged curve, about: they tell curves apart where dashes are not enough
 
+_SeriesKey = tuple[str, str, str]
+
 
 def draw(tables: Sequence[Recorded]) -> Drawing:
     """A line of panels for each network with runs, and a sentence that names the others of its table."""
     lines = [line for table in tables for line in _lines(table)]
     heights = [_PANEL_INCHES if isinstance(row, Row) else _SENTENCE_INCHES for _, row in lines]
-    columns = list({column.id: column for table in tables for column in table.table.columns}.values())
-    looks = series_of(columns)
+    columns = {_series_key(column): column for table in tables for column in table.table.columns}
+    looks = dict(zip(columns, series_in_turn(list(columns.values())), strict=True))
     legend_lines = max(2, -(-len(columns) // 2))
     figure = new_figure(COLUMN_INCHES, sum(heights) + 0.4 + 0.15 * legend_lines)
     grid = figure.add_gridspec(len(lines), 2, width_ratios=[1.5, 1], height_ratios=heights)
@@ -49,7 +51,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
             end.set_xlabel("epoch")
         drawn += [_panel(whole, table, row, looks), _panel(end, table, row, looks, enlarged=True)]
     if drawn:
-        handles = [_in_legend(column, looks[column.id]) for column in columns]
+        handles = [_in_legend(column, looks[key]) for key, column in columns.items()]
         title = "top-1 on the test images; right: the last quarter of training"
         figure.legend(handles=handles, loc="outside upper left", ncols=2, title=title, alignment="left")
     add_note(figure, _notes(tables) if drawn else [])
@@ -62,6 +64,11 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         tuple(drawn),
         empty=not drawn,
     )
+
+
+def _series_key(column: Column) -> _SeriesKey:
+    """What is one line of the legend: tables may give one id to different losses, or one loss different titles."""
+    return column.id, column.loss, column.title
 
 
 class EpochMean(NamedTuple):
@@ -110,7 +117,7 @@ def has_curves(records: Iterable[RunRecord]) -> bool:
     return any(record.curve()[0] for record in records)
 
 
-def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, enlarged: bool = False) -> Panel:
+def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[_SeriesKey, Series], *, enlarged: bool = False) -> Panel:
     """A curve a loss over all epochs or, enlarged, over the last of them; and the names of the losses without one."""
     axes.grid(True)
     axes.margins(x=0.05 if enlarged else 0.01)  # a marker at either end is drawn whole
@@ -118,7 +125,7 @@ def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[str, Series], *, e
     first = round(table.table.recipe.epochs * (1 - _ENLARGED)) if enlarged else 0
     traces, without = [], []
     for column in table.table.columns:
-        look, diverged = looks[column.id], table.diverged(row, column)
+        look, diverged = looks[_series_key(column)], table.diverged(row, column)
         means = [mean for mean in by_epoch(table.completed(row, column)) if mean.epoch >= first]
         if means:
             traces.append(_curve(axes, means, column, look, marked=enlarged))

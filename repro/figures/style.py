@@ -77,15 +77,20 @@ _MORE = [Series(colour, *_LINES[(turn + i) % 4]) for turn in (1, 2, 3, 4) for i,
 
 
 def series_of(columns: Sequence[Column]) -> dict[str, Series]:
-    """The style of each column, by id: its loss's own, or the next unused one; of unused dashes while there are any."""
-    chosen: dict[str, Series] = {}
+    """The style of each column of a table, by id, as ``series_in_turn`` chooses it."""
+    return dict(zip((column.id for column in columns), series_in_turn(columns), strict=True))
+
+
+def series_in_turn(columns: Sequence[Column]) -> list[Series]:
+    """The style of each column: its loss's own, or the next unused one; of unused dashes while there are any."""
+    chosen: list[Series] = []
     for column in columns:
         loss = catalog.loss(column.loss)
         own = [Series(loss.colour, loss.dashes, loss.marker or "o")] if loss.colour else []
-        dashes = {series.dashes for series in chosen.values()}
+        dashes = {series.dashes for series in chosen}
         of_other_dashes = [series for series in _MORE if series.dashes not in dashes]
-        unused = (series for series in (*own, *of_other_dashes, *_MORE) if series not in chosen.values())
-        chosen[column.id] = next(unused, _MORE[len(chosen) % len(_MORE)])
+        unused = (series for series in (*own, *of_other_dashes, *_MORE) if series not in chosen)
+        chosen.append(next(unused, _MORE[len(chosen) % len(_MORE)]))
     return chosen
 
 

@@ -14,6 +14,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.text import Text
 
 from repro.analysis.evidence import Evidence
+from repro.experiment.catalog import LOSSES
 from repro.experiment.config import find_table, runs_of
 from repro.experiment.schema import Run
 from repro.figures import Recorded, draw_figure, recorded
@@ -252,6 +253,20 @@ def test_several_tables_share_one_figure(recorded_of: Callable[..., Recorded], t
     said = texts_of("curves", recorded_of("table1"), recorded_of("demo", [0]))
     assert "No runs recorded for Table 1." in said
     assert "Demo: ShuffleNetV2 0.5x" in said
+
+
+def test_the_legend_of_several_tables_names_what_each_column_is_in_its_own(
+    recorded_of: Callable[..., Recorded],
+) -> None:
+    chosen: dict[str, Any] = {"rows": ["squeezenet"], "columns": ["ce", "bias"]}
+    tables = [recorded_of(name, [0], **chosen) for name in ("table2", "normalization")]
+    drawing = draw_figure("curves", tables)
+    (legend,) = drawing.figure.legends
+    named = {(text.get_text(), line.get_color()) for text, line in zip(legend.texts, legend.get_lines(), strict=True)}
+    drawn = {(trace.label, trace.colour) for panel in drawing.panels for trace in panel.traces}
+    assert {label for label, _ in drawn} == {"CE loss", "Bias loss", "Bias loss, batch"}
+    assert ("Bias loss", LOSSES["bias"].colour) in drawn
+    assert drawn <= named
 
 
 def test_a_demo_and_a_changed_protocol_are_said_to_be_so(recorded_of: Callable[..., Recorded]) -> None:
