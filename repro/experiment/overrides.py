@@ -35,6 +35,7 @@ def with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dict
         for part in parts[:-1]:
             place = place.setdefault(part, {}) if isinstance(place, dict) else None
         applied[key] = parse(value, source=f"--set {key}").data
+        _require_one_folder(key, applied[key])
         if isinstance(place, dict):  # else the file is wrong there, and the validation says so
             place[parts[-1]] = applied[key]
     if isinstance(data.get("recipe"), dict):
@@ -60,9 +61,23 @@ def _keys_below(key: str) -> list[str]:
     return list(model.model_fields) if model is not None else []
 
 
+def _require_one_folder(key: str, value: object) -> None:
+    """Raise ConfigError for a value whose slash would put the results one folder deeper, where no record is read."""
+    if isinstance(value, str) and "/" in value:
+        raise ConfigError(
+            f"{quoted(value)} has a slash, and an override is part of the name of the results folder",
+            where=_where(key),
+            hint="Put it into a YAML file of your own; `biasrepro config TABLE -o mine.yaml` begins one.",
+        )
+
+
+def _where(key: str) -> str:
+    return f"--set {key if len(key) <= 80 else key[:77] + '...'}"
+
+
 def _require_overridable(key: str, parts: list[str]) -> None:
     """Raise ConfigError unless ``key`` names a single value in a section that may be overridden."""
-    where = f"--set {key if len(key) <= 80 else key[:77] + '...'}"
+    where = _where(key)
     if parts[0] not in OVERRIDABLE:
         raise ConfigError(
             f"{quoted(parts[0])} cannot be set from the command line",

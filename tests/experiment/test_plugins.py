@@ -149,6 +149,19 @@ def test_without_its_plugin_nothing_is_trained(study: Path, run: Command) -> Non
     assert not (study / "results").exists()
 
 
+@pytest.mark.parametrize("command", ["sweep study.yaml --dry-run --no-measure", "train study.yaml/tinynet/ce"])
+def test_an_override_to_a_data_set_of_a_plugin_is_refused(command: str, study: Path, run: Command) -> None:
+    (study / "study.yaml").write_text(TABLE.replace("my_study/stripes", "digits"))
+    options = ("--set", "dataset.name=my_study/stripes", "--plugin", "my_study.py", "--device", "cpu")
+    assert run(*command.split(), *options) == (
+        2,
+        "",
+        "error: --set dataset.name: 'my_study/stripes' has a slash, and an override is part of the name of the results "
+        "folder\n  Put it into a YAML file of your own; `biasrepro config TABLE -o mine.yaml` begins one.\n",
+    )
+    assert not (study / "results").exists()
+
+
 def test_a_wrong_name_of_torchvision_stops_a_sweep(study: Path, run: Command) -> None:
     text = TABLE.replace("my_study/tinynet", "torchvision/resnet19").replace("my_study/stripes", "digits")
     (study / "study.yaml").write_text(text.replace("my_study/focal", "bias"))
