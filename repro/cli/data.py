@@ -94,7 +94,7 @@ def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
         say(f"{facts.title} is included in biasrepro: nothing to verify.")
         return
     started = time.monotonic()
-    cached = prepare.verify(facts, root)
+    cached = prepare.verify(facts, root, name)
     seconds = time.monotonic() - started
     say(f"{prepare.cache_path(facts, root)}: whole ({size(facts.decoded_bytes)}, {duration(seconds)})")
     say(f"  decoded from {cached.source}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from repro.cli.folders import RESULTS_DEFAULT, ResultsFolders, say_if_absent
+from repro.cli.folders import ResultsFolders, say_if_absent
 from repro.cli.options import (
     Columns,
     CountImported,
@@ -249,7 +249,7 @@ def _next_steps(
         if shown.left_out:
             lines.append(f"  {counted(len(shown.left_out), 'record')} left out of the means: the footnotes say why.")
         if table.dataset.unchecked:
-            decode = command_line("data", "fetch", table.origin, results=Path(RESULTS_DEFAULT))
+            decode = shell_line(["biasrepro", "data", "fetch", table.origin])  # it has neither --results nor --plugin
             lines.append(f"  Whether its images have changed is not checked: `{decode}` decodes them as they are now.")
         siblings = [] if table.overrides else modified_siblings(table, results)
         for sibling, count in siblings[:_MOST_SIBLINGS]:

@@ -171,11 +171,14 @@ def require_images(facts: DatasetFacts, root: Path) -> None:
         raise _missing(facts, root, None)
 
 
-def verify(facts: DatasetFacts, root: Path) -> CachedImages:
-    """Opens the decoded images and changes nothing; raises DataError if they are missing or damaged."""
+def verify(facts: DatasetFacts, root: Path, name: str = "") -> CachedImages:
+    """Opens the decoded images and changes nothing; raises DataError if they are missing or damaged.
+
+    ``name`` is what the user calls them: of a folder of images, its table's file.
+    """
     cached, damage = open_if_whole(cache_path(facts, root), facts)
     if cached is None:
-        raise _missing(facts, root, damage) from damage
+        raise _missing(facts, root, damage, name) from damage
     return cached
 
 
@@ -269,15 +272,16 @@ def require_space(folder: Path, size_bytes: int) -> None:
         )
 
 
-def _missing(facts: DatasetFacts, root: Path, damage: DataError | None) -> DataError:
+def _missing(facts: DatasetFacts, root: Path, damage: DataError | None, name: str = "") -> DataError:
     archive, source = facts.download, find_source(facts, root)
     size = ""
     if source is not None:
         size = f"from {source}, nothing to download, "
     elif archive is not None and archive.size_bytes:
         size = f"{readable_size(archive.size_bytes)} to download, "
+    state = "is not here" if facts.folder is None else "is not decoded yet"
     return DataError(
-        damage.what if damage else f"{facts.title} is not here",
-        where=damage.where if damage else str(root / facts.name),
-        hint=f"Get it with: {fetch_command(facts, root)}  ({size}{readable_size(facts.decoded_bytes)} decoded)",
+        damage.what if damage else f"{facts.title} {state}",
+        where=damage.where if damage else str(facts.folder or root / facts.name),
+        hint=f"Get it with: {fetch_command(facts, root, name)}  ({size}{readable_size(facts.decoded_bytes)} decoded)",
     )

@@ -295,6 +295,6 @@ def default_root() -> Path:
     return Path(os.environ.get("BIASREPRO_DATA") or "data")
 
 
-def fetch_command(facts: DatasetFacts, root: Path) -> str:
-    """The command that fetches a data set into ``root``, ready to paste."""
-    return shell_line(["biasrepro", "data", "fetch", facts.name, "--root", str(root)])
+def fetch_command(facts: DatasetFacts, root: Path, name: str = "") -> str:
+    """The command that fetches a data set into ``root``, ready to paste; a user's folder needs its table's file."""
+    return shell_line(["biasrepro", "data", "fetch", name or facts.name, "--root", str(root)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,12 +142,26 @@ def test_records_of_other_images_are_left_out_and_not_trained_over(
     assert "4 runs recorded under another configuration" in say("table", mine, "--results", recorded).out
 
 
+def test_the_hint_to_decode_has_only_options_that_fetching_has(
+    recorded: Path, mine: Path, birds: Path, say: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(birds)
+    monkeypatch.setenv("BIASREPRO_RESULTS", str(tmp_path / "elsewhere"))
+    said = say("table", mine, "--results", recorded).err
+    [command] = re.findall(r"is not checked: `biasrepro (.+?)` decodes", said)
+    assert say(*shlex.split(command)).code == 0
+
+
 def test_data_commands_take_the_table(mine: Path, birds: Path, say: Callable[..., Any], tmp_path: Path) -> None:
     root = ("--root", tmp_path / "data")
     described = say("data", "info", mine, *root).out
     assert "the folder birds (folder): 10 training and 4 test images of 32x32 pixels in 2 classes" in described
     assert f"here: not decoded yet: {birds}" in described
     assert f"Next: biasrepro data fetch {mine}" in described
+    undecoded = say("data", "verify", mine, *root)
+    assert undecoded.code == 2
+    assert f"{birds}: the folder birds is not decoded yet" in undecoded.err
+    assert f"Get it with: biasrepro data fetch {mine} --root {tmp_path}/data  (" in undecoded.err
     assert "the folder birds is ready" in say("data", "fetch", mine, *root).out
     fingerprint = load_table(mine).dataset.sources["images"]
     verified = say("data", "verify", mine, *root).out
