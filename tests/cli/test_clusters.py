@@ -61,6 +61,29 @@ def test_an_engine_that_is_not_installed_is_one_message(engine: str, say: Say, m
     assert f"pip install 'biasrepro[{engine}]'" in said.err
 
 
+@pytest.mark.parametrize(
+    ("gpus", "reserved"),
+    [
+        (("--gpus-per-job", "1.5"), None),
+        (("--gpus-per-job", "3", "--jobs-per-gpu", "2"), None),
+        (("--gpus-per-job", "0.5"), "0.5 GPU"),
+        (("--gpus-per-job", "6", "--jobs-per-gpu", "2"), "3 GPU"),
+        (("--jobs-per-gpu", "3"), "0.333333 GPU"),
+    ],
+)
+def test_ray_is_asked_for_a_part_of_a_gpu_or_whole_ones(
+    gpus: tuple[str, ...], reserved: str | None, say: Say, results: Path
+) -> None:
+    pytest.importorskip("ray")
+    said = say("sweep", "demo", *ENGINES["ray"], *gpus, "--dry-run", "--results", results)
+    if reserved is not None:
+        assert (said.code, said.err) == (0, "")
+        assert f"each reserves {reserved}" in said.out
+    else:
+        assert (said.code, said.out) == (2, "")
+        assert "each run would reserve 1.5 GPUs, and Ray reserves a part of one GPU, or whole ones" in said.err
+
+
 def test_a_sweep_is_not_looked_for_in_a_folder_that_is_not_there(say: Say, tmp_path: Path) -> None:
     said = say("sweep", "--stop", "--results", tmp_path / "mistyped")
     assert said.code == 2

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from repro.environment import not_used
+from repro.errors import UserError
 from repro.sweep.backends import Backend, Option, Reservation
 
 if TYPE_CHECKING:
@@ -45,7 +46,14 @@ class RayBackend(Backend):
 
     @classmethod
     def configured(cls, reservation: Reservation, given: Mapping[str, Any]) -> Self:
-        """The backend with the options of the command line."""
+        """The backend with the options of the command line. Raises UserError for GPUs that Ray does not reserve."""
+        gpus = (reservation.gpus_per_job or 0.0) / reservation.jobs_per_gpu
+        if gpus > 1 and not gpus.is_integer():  # Ray raises ValueError, but only once it is given the first run
+            raise UserError(
+                f"each run would reserve {gpus:g} GPUs, and Ray reserves a part of one GPU, or whole ones",
+                where="--gpus-per-job" if reservation.jobs_per_gpu == 1 else "--gpus-per-job and --jobs-per-gpu",
+                hint="Choose them so that --gpus-per-job divided by --jobs-per-gpu is at most 1, or a whole number.",
+            )
         return cls(RayOptions(**vars(reservation), address=given["address"]))
 
     @property
