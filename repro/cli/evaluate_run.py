@@ -60,7 +60,7 @@ def evaluate(
     if found is None:
         cell, reference = find_target(target, declared(settings, deterministic=deterministic))
         know_images(cell.dataset, root, quiet=as_json)
-        found = _from_cell(cell, reference, seed, results)
+        found = _from_cell(cell, reference, seed, results, root)
     require_known([found.run.cell])
     if not as_json:
         decode_with_progress(found.run.cell.dataset, root)
@@ -91,15 +91,16 @@ def _from_file(context: typer.Context, target: str) -> _Recorded:
     return _Recorded(run_of(record), record, folder)
 
 
-def _from_cell(cell: Cell, reference: str, seed: int, results: Path) -> _Recorded:
-    """The run of a cell and a seed in the results folder."""
+def _from_cell(cell: Cell, reference: str, seed: int, results: Path, root: Path) -> _Recorded:
+    """The run of a cell and a seed in the results folder; without one, its data are looked for in ``root``."""
     from repro.experiment.schema import Run
     from repro.results import RunFolder, find_record
 
     run = Run(cell=cell, seed=seed)
     folder = RunFolder.of(results, run)
     if (record := find_record(folder)) is None:
-        train = command_line("train", reference, "--seed", str(seed), "--keep-weights", results=results)
+        words = ("train", reference, "--seed", str(seed), "--keep-weights")
+        train = command_line(*words, results=results, root=root)
         raise UserError("this run has no record", where=str(folder.record), hint=f"{train} trains it.")
     if not record.is_of(run):
         hint = f"To evaluate that run, name its folder: biasrepro evaluate {folder.path}"

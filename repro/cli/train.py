@@ -96,7 +96,7 @@ def train(
                 say_how_to_resume(interruption, context.obj or ["train", reference])
             raise typer.Exit(stop.exit_code) from interruption
     if for_people:
-        say_result(record, folder, reference, trained_before=trained_before, keep_weights=keep_weights)
+        say_result(record, folder, reference, root=root, trained_before=trained_before, keep_weights=keep_weights)
     if record.status == "diverged":
         raise typer.Exit(1)
 

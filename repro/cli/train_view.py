@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.cli.console import console, percent, rate, say, size, text_line
@@ -139,9 +140,15 @@ def epoch_line(progress: Progress, width: int | None = None) -> str:
 
 
 def say_result(
-    record: RunRecord, folder: RunFolder, reference: str, *, trained_before: bool, keep_weights: bool = False
+    record: RunRecord,
+    folder: RunFolder,
+    reference: str,
+    *,
+    root: Path,
+    trained_before: bool,
+    keep_weights: bool = False,
 ) -> None:
-    """Print the result of the run, where its record is, and what to run next."""
+    """Print the result of the run, where its record is, and what to run next on the data in ``root``."""
     if trained_before:
         past = "trained before"
         if record.imported:
@@ -164,7 +171,7 @@ def say_result(
         say(f"weights {folder.weights}  {size(record.weights.size_bytes)}")
     elif keep_weights:
         say("weights none: a diverged run keeps none", "yellow")
-    say(f"next    {command_line('sweep', table, results=folder.results)}")
+    say(f"next    {command_line('sweep', table, results=folder.results, root=root)}")
     say(f"        {command_line('table', table, results=folder.results)}")
 
 

@@ -39,9 +39,10 @@ def test_a_dry_run_says_what_the_runs_cost_as_far_as_records_tell(
     say: Say, results: Path, finish: Callable[..., None], fake_worker: ModuleType
 ) -> None:
     pytest.importorskip("submitit")
-    sweep = ("sweep", "demo", *ENGINES["slurm"], "--dry-run", "--results", results)
+    sweep = ("sweep", "demo", *ENGINES["slurm"], "--dry-run", "--results", results, "--root", "shared")
     said = say(*sweep, "--gpus-per-job", 1)
     assert "time   unknown: no record of such runs on a GPU; on a node, biasrepro sweep demo --dry-run" in said.out
+    assert f"--results {results} --root {Path('shared').absolute()} measures it" in said.out
     assert "disk   up to 172.9 MB under" in said.out
     run = selected_runs(find_table("demo"), [0])[0]
     made = fake_worker.record_of(run).provenance.model_copy(update={"device": "cuda", "duration_seconds": 3600.0})

@@ -128,8 +128,9 @@ def test_what_cannot_be_evaluated_is_one_message(say: Say, recorded: Any, tmp_pa
         return str(said.err)
 
     # No record, no weights, a diverged run
-    train = f"biasrepro train {CELL} --seed 0 --keep-weights --results {tmp_path} trains it."
-    assert f"run.json: this run has no record\n  {train}\n" in refused(CELL)
+    train = f"biasrepro train {CELL} --seed 0 --keep-weights --results {tmp_path}"
+    assert f"run.json: this run has no record\n  {train} trains it.\n" in refused(CELL)
+    assert f"  {train} --root {tmp_path}/data trains it.\n" in refused(CELL, "--root", tmp_path / "data")
     recorded(keep=False)
     said = refused(CELL)
     assert "run.json: this run was recorded without its weights\n  To get them, move run.json away" in said

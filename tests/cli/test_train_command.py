@@ -147,6 +147,12 @@ def test_options_reach_the_engine(say: Say, engine: FakeEngine, results: Path, t
     assert (called["results"], called["data_root"]) == (results, tmp_path)
 
 
+def test_what_is_next_finds_the_data(say: Say, engine: FakeEngine, results: Path, tmp_path: Path) -> None:
+    said = say("train", "--root", tmp_path, "--results", results)
+    assert f"next    biasrepro sweep demo --results {results} --root {tmp_path}\n" in said.out
+    assert f"        biasrepro table demo --results {results}\n" in said.out, "it opens no images"
+
+
 def test_folders_come_from_the_environment(
     say: Say, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

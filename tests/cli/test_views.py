@@ -306,7 +306,8 @@ def test_what_git_did_not_report_is_said(
     monkeypatch.setattr("repro.cli.train_view.package_path", lambda: tmp_path)
     record = fake_runs.record(selected_runs(find_table("demo"), (0,))[0])
     record = record.model_copy(update={"provenance": record.provenance.model_copy(update=known)})
-    say_result(record, RunFolder(tmp_path / record.id), "demo/shufflenetv2/ce", trained_before=False)
+    folder = RunFolder(tmp_path / record.id)
+    say_result(record, folder, "demo/shufflenetv2/ce", root=tmp_path, trained_before=False)
     shown = "".join(capsys.readouterr())
     assert said in shown
     assert ("git did not report" in shown) is bool(said)

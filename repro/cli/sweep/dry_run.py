@@ -69,7 +69,7 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
     say(f"runs   {len(plan.todo)} to train, {len(plan.finished)} finished")
 
     # Time and disk: the cluster's devices cannot be measured from here.
-    results = request.results.absolute()
+    results, root = request.results.absolute(), request.root.absolute()
     kind, device = ("GPU", "cuda") if uses_gpus and request.device != "cpu" else ("CPU", "cpu")
     hours_of = hours_in_records(records_without_epochs(results), device)
     known = [hours for run in plan.todo if (hours := hours_of(run.cell)) is not None]
@@ -78,7 +78,7 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
         without = f", without {counted(unknown, 'run')} of unknown time" if unknown else ""
         say(f"time   about {device_hours(sum(known))} {kind}-hours, from records of such runs on a {kind}{without}")
     elif unknown:
-        on_a_node = command_line("sweep", request.table.reference, "--dry-run", results=results)
+        on_a_node = command_line("sweep", request.table.reference, "--dry-run", results=results, root=root)
         say(f"time   unknown: no record of such runs on a {kind}; on a node, {on_a_node} measures it")
     total = estimate(plan.todo, {}, max(1, len(plan.todo)), keep_weights=request.keep_weights)
     _show_disk(total, results)
@@ -86,7 +86,7 @@ def show_submission(request: SweepRequest, plan: Plan, submission: str, *, uses_
     # Data
     facts = request.table.dataset.known_facts
     if facts.archives:
-        shared = cache_path(facts, request.root.absolute())
+        shared = cache_path(facts, root)
         if request.node_data is None:
             say(f"data   each node opens {shared}, read-only")
         else:
