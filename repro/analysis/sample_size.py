@@ -20,6 +20,7 @@ from repro.analysis.stats.power import GUESSED_RUN_STD, POWER, planning_std
 from repro.analysis.stats.simulation import verdict_chances
 from repro.errors import UserError
 from repro.experiment.schema import Cell, Run, Table
+from repro.wording import shell_line
 
 HoursPerRun = Callable[[Cell], float | None]
 _Wanted = TypeVar("_Wanted")
@@ -148,10 +149,8 @@ def next_runs(table: Table, assessment: Assessment, hours_per_run: HoursPerRun =
     continues as long as any cell of its row is undecided. Raises UserError without a preregistration.
     """
     if table.id not in assessment.looks:
-        raise UserError(
-            f"no interim analyses are preregistered for {table.id}",
-            hint=f"Preregister them: biasrepro plan {table.reference} --looks 5,10,20 --declare",
-        )
+        declare = shell_line(["biasrepro", "plan", table.reference, "--looks", "5,10,20", "--declare"])
+        raise UserError(f"no interim analyses are preregistered for {table.id}", hint=f"Preregister them: {declare}")
     left = []
     for pair in _compared(table):
         if (look := _result(pair[1], assessment).next_look) is not None:

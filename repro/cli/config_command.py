@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from repro.cli.options import Output, Overwrite, Plugins, Settings, refuse_unused
-from repro.cli.references import complete_cell
+from repro.cli.references import command_line, complete_cell
 from repro.errors import UserError
+from repro.wording import shell_line
 
 if TYPE_CHECKING:
     from repro.experiment.schema import Cell, Table
@@ -51,7 +52,7 @@ def config(
         raise UserError("TABLE or CELL is required", hint="Such as: biasrepro config table1 -o mine.yaml")
     file = output or Path("mine.yaml")
     deliver(_experiment(reference, settings or [], file.absolute().parent), output)
-    say(f"next  edit {file}, then biasrepro sweep {file} --dry-run", stderr=True)
+    say(f"next  edit {file}, then {command_line('sweep', str(file), '--dry-run', results=None)}", stderr=True)
 
 
 def _experiment(reference: str, settings: list[str], folder: Path) -> str:
@@ -71,7 +72,8 @@ def _experiment(reference: str, settings: list[str], folder: Path) -> str:
         cells = [
             table.cell(cell.row, column) for column in table.columns if column.id in (table.baseline, cell.column.id)
         ]
-    head = f"{editors_line(folder)}\n# From `biasrepro config {whole}`. docs/experiments.md lists the keys.\n"
+    command = shell_line(["biasrepro", "config", whole])  # on one line: what comes after it is no comment
+    head = f"{editors_line(folder)}\n# From `{command}`. docs/experiments.md lists the keys.\n"
     return head + yaml.safe_dump(_content(table, cells), sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -128,7 +128,8 @@ def info(
         images = f"{facts.train_count:,} + {facts.test_count:,}"
         rows.append((facts.name, str(facts.num_classes), _pixels(facts), images, download, _state(facts, root)))
     show_table(("data set", "classes", "pixels", "train + test", "download", "here"), rows, right=(1, 3, 4))
-    say(f"More about one: biasrepro data info {next(iter(DATASETS))} --root {root}")
+    more = shell_line(["biasrepro", "data", "info", next(iter(DATASETS)), "--root", str(root)])
+    say(f"More about one: {more}")
 
 
 def _describe(facts: DatasetFacts, root: Path) -> None:
@@ -195,8 +196,8 @@ def _say_next(facts: DatasetFacts, root: Path, name: str) -> None:
     if not facts.included and not prepare.cache_path(facts, root).exists():
         say(f"Next: {shell_line(['biasrepro', 'data', 'fetch', name, '--root', str(root)])}")
     elif table:
-        at_root = "" if facts.included or root == ROOT_DEFAULT else f" --root {root}"
-        say(f"Next: biasrepro sweep {table} --dry-run{at_root}")
+        at_root = [] if facts.included or root == ROOT_DEFAULT else ["--root", str(root)]
+        say(f"Next: {shell_line(['biasrepro', 'sweep', table, '--dry-run', *at_root])}")
 
 
 @contextmanager

@@ -24,10 +24,8 @@ def declare_looks(names: Sequence[str], looks: Looks | None, *, unseen: bool, re
     from repro.wording import counted
 
     if looks is None or not names:
-        raise UserError(
-            "--declare takes a table and the seeds of its interim analyses",
-            hint=f"Such as biasrepro plan {' '.join(names) or 'table2'} --looks 5,10,20 --declare.",
-        )
+        such = command_line("plan", *(names or ["table2"]), "--looks", "5,10,20", "--declare", results=results)
+        raise UserError("--declare takes a table and the seeds of its interim analyses", hint=f"Such as: {such}")
     tables = [find_table(name) for name in names]
     say_warnings(tables)
     for table in tables:

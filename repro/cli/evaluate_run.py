@@ -103,7 +103,8 @@ def _from_cell(cell: Cell, reference: str, seed: int, results: Path, root: Path)
         train = command_line(*words, results=results, root=root)
         raise UserError("this run has no record", where=str(folder.record), hint=f"{train} trains it.")
     if not record.is_of(run):
-        hint = f"To evaluate that run, name its folder: biasrepro evaluate {folder.path}"
+        by_folder = command_line("evaluate", str(folder.path), results=None, root=root)
+        hint = f"To evaluate that run, name its folder: {by_folder}"
         what = f"a run of another configuration is recorded here: {record.unlike(run)}"
         raise ConfigError(what, where=str(folder.record), hint=hint)
     return _Recorded(run, record, folder)

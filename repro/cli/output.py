@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from repro.errors import RunFailure, UserError, nearest
-from repro.wording import printable
+from repro.wording import printable, shell_line
 
 # How a file begins that a command wrote, by format.
 _BEGINNINGS = {
@@ -60,9 +60,8 @@ def refuse_unwritable(output: Path, format_name: str, *, overwrite: bool = False
     if output.is_dir():
         raise UserError("this is a folder", where=str(output), hint="Give the name of a file in it.")
     if not output.parent.is_dir():
-        raise UserError(
-            f"the folder {output.parent} does not exist", where=str(output), hint=f"Make it: mkdir -p {output.parent}"
-        )
+        make = shell_line(["mkdir", "-p", str(output.parent)])
+        raise UserError(f"the folder {output.parent} does not exist", where=str(output), hint=f"Make it: {make}")
     if overwrite or not output.is_file():  # a pipe is written to
         return
     try:

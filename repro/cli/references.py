@@ -85,10 +85,10 @@ def is_table(reference: str) -> bool:
     return by_name and not any("/" in override for override in overrides)
 
 
-def command_line(*arguments: str, results: Path, root: Path | None = None) -> str:
-    """A ``biasrepro`` command to paste, with those folders that are not its defaults."""
+def command_line(*arguments: str, results: Path | None, root: Path | None = None) -> str:
+    """A ``biasrepro`` command to paste, with those folders that are not its defaults; None is for one without them."""
     words = ["biasrepro", *arguments]
-    if results != Path(os.environ.get("BIASREPRO_RESULTS") or RESULTS_DEFAULT).expanduser():
+    if results is not None and results != Path(os.environ.get("BIASREPRO_RESULTS") or RESULTS_DEFAULT).expanduser():
         words += ["--results", str(results)]
     if root is not None and root != Path(os.environ.get("BIASREPRO_DATA") or ROOT_DEFAULT).expanduser():
         words += ["--root", str(root)]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from repro.errors import DataError, Unreadable
-from repro.wording import duration
+from repro.wording import duration, shell_line
 
 LARGEST_NOTE_BYTES = 1 << 26  # a record of 100,000 epochs is smaller
 READERS = 8
@@ -58,7 +58,7 @@ def permission_hint(path: Path) -> str:
     closed = next(place for place in (absolute, *absolute.parents) if os.path.lexists(place))  # what is below is hidden
     owner = closed.lstat().st_uid
     if owner == os.geteuid():
-        return f"Fix its permissions (chmod u+rwX {closed})"
+        return f"Fix its permissions ({shell_line(['chmod', 'u+rwX', str(closed)])})"
     try:
         name = pwd.getpwuid(owner).pw_name
     except KeyError:

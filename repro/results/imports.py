@@ -17,6 +17,7 @@ from repro.errors import DataError, nearest
 from repro.experiment.schema import Cell, Run, Table
 from repro.results.files import NoPlainFile, read_file, reading_failed
 from repro.results.record import Imported, Provenance, RunRecord
+from repro.wording import shell_line
 
 COLUMNS = ("row", "column", "seed", "top1")
 EPOCH = "epoch"
@@ -60,7 +61,8 @@ def _refuse_unknown_sources(runs: Iterable[Run], path: Path, table: Table) -> No
     """Raise DataError if a plugin is not loaded, or images are not decoded: a record without their hash is of none."""
     unknown = {name for run in runs for name, known in run.cell.sources.items() if known is None}
     if unknown:
-        ways_out = {"images": f"Decode the images first: biasrepro data fetch {table.origin}."}
+        decode = shell_line(["biasrepro", "data", "fetch", table.origin])
+        ways_out = {"images": f"Decode the images first: `{decode}`."}
         hints = [ways_out.get(name, f"Load the plugin: --plugin {name}.py.") for name in sorted(unknown)]
         what = f"not known here, and needed for {table.id}: {', '.join(sorted(unknown))}"
         raise DataError(what, where=str(path), hint=" ".join(hints))

@@ -261,5 +261,7 @@ def test_until_decided_every_look_brings_the_open_cells_to_the_next(
 
 
 def test_seeds_without_declared_looks_are_refused(papers: list[Table]) -> None:
-    with pytest.raises(UserError, match="no interim analyses are preregistered"):
-        next_runs(papers[1], assess(papers, []))
+    mine = papers[1].model_copy(update={"origin": "my lab/study.yaml"})
+    with pytest.raises(UserError, match="no interim analyses are preregistered") as refused:
+        next_runs(mine, assess(papers, []))
+    assert "biasrepro plan 'my lab/study.yaml' --looks 5,10,20 --declare" in str(refused.value)

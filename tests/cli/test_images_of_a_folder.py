@@ -153,7 +153,7 @@ def test_the_hint_to_decode_has_only_options_that_fetching_has(
 
 
 def test_data_commands_take_the_table(mine: Path, birds: Path, say: Callable[..., Any], tmp_path: Path) -> None:
-    root = ("--root", tmp_path / "data")
+    root = ("--root", tmp_path / "my data")
     described = say("data", "info", mine, *root).out
     assert "the folder birds (folder): 10 training and 4 test images of 32x32 pixels in 2 classes" in described
     assert f"here: not decoded yet: {birds}" in described
@@ -161,12 +161,12 @@ def test_data_commands_take_the_table(mine: Path, birds: Path, say: Callable[...
     undecoded = say("data", "verify", mine, *root)
     assert undecoded.code == 2
     assert f"{birds}: the folder birds is not decoded yet" in undecoded.err
-    assert f"Get it with: biasrepro data fetch {mine} --root {tmp_path}/data  (" in undecoded.err
+    assert f"Get it with: biasrepro data fetch {mine} --root '{tmp_path}/my data'  (" in undecoded.err
     assert "the folder birds is ready" in say("data", "fetch", mine, *root).out
     fingerprint = load_table(mine).dataset.sources["images"]
     verified = say("data", "verify", mine, *root).out
     assert f"fingerprint {fingerprint}" in verified
-    assert f"Next: biasrepro sweep {mine} --dry-run" in verified
+    assert f"Next: biasrepro sweep {mine} --dry-run --root '{tmp_path}/my data'\n" in verified
     (birds / "train" / "owl" / "notes.txt").write_text("")
     a_new_process()
     refused = say("data", "fetch", mine, *root)

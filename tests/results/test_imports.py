@@ -134,8 +134,9 @@ def test_a_trained_record_says_nothing_of_imports(own: Path, fake_runs: Any) -> 
 
 
 def test_runs_of_images_that_are_not_known_here_are_refused(own: Path, own_text: str, file: Path) -> None:
+    own = own.with_name("my own.yaml")
     own.write_text(own_text.replace("{name: digits}", "{name: folder, path: birds, image_size: 32}"))
     file.write_text(f"{HEADING}squeezenet,ce,0,43\n")
     with pytest.raises(DataError, match="not known here, and needed for mine: images") as caught:
         records_of_csv(file, load_table(own))
-    assert caught.value.hint == f"Decode the images first: biasrepro data fetch {own}."
+    assert caught.value.hint == f"Decode the images first: `biasrepro data fetch '{own}'`."
