@@ -7,8 +7,12 @@ import os
 import numpy as np
 import pytest
 
-from repro.data.image_files import BATCH_IMAGES, decode_into
+from repro.data.image_files import BATCH_IMAGES, Images, decode_into
 from repro.errors import DataError
+
+
+def die(exit_code: int) -> Images:
+    os._exit(exit_code)
 
 
 @pytest.mark.timeout(60)
@@ -17,5 +21,5 @@ def test_a_decoding_process_that_is_ended_is_no_bug(failures: list[DataError] | 
     images = np.empty((4 * BATCH_IMAGES + 1, 3, 1, 1), np.uint8)
     batches = [([row], (1,)) for row in range(200)]  # more than are pending at a time
     with pytest.raises(DataError, match=r"a decoding process was killed, .*\n.*decodes again"):
-        decode_into(images, batches, os._exit, failures=failures)  # type: ignore[arg-type]
+        decode_into(images, batches, die, failures=failures)
     assert not failures
