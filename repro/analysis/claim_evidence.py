@@ -53,7 +53,8 @@ class Evidence:
 
     ``p`` are those of the claim's parts, in the order of ``Question.parts``; ``against`` is what contradicts the claim.
     ``summary`` is what was found in a sentence. ``reservations`` weaken a claim that is shown, if they are shown too.
-    ``missing`` names the networks with too few paired seeds; with any, there is no p.
+    ``missing`` names the networks with too few paired seeds; with any, there is no p. ``begun`` is False while none of
+    its networks has a paired seed.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -62,13 +63,18 @@ class Evidence:
     against: tuple[Tested, ...] = ()
     summary: str = ""
     reservations: tuple[Tested, ...] = ()
+    begun: bool = True
 
 
 @dataclass(frozen=True)
 class Differences:
-    """One column minus another for rows of a table; the estimate is None with too few paired seeds."""
+    """One column minus another for rows of a table; the estimate is None with too few paired seeds.
+
+    ``paired`` has the ids of the rows with at least one paired seed.
+    """
 
     rows: tuple[tuple[Row, Estimate | None], ...] = ()
+    paired: frozenset[str] = frozenset()
 
     @property
     def estimates(self) -> tuple[Estimate, ...]:
@@ -85,9 +91,15 @@ class Differences:
         """Whether every row has one, and there are rows."""
         return bool(self.rows) and not self.missing
 
+    @property
+    def begun(self) -> bool:
+        """Whether any row has a paired seed."""
+        return any(row.id in self.paired for row, _ in self.rows)
+
     def of_size(self, at_least: float, at_most: float) -> Differences:
         """The rows of so many printed parameters, in millions."""
-        return Differences(tuple(entry for entry in self.rows if at_least <= millions(entry[0]) <= at_most))
+        rows = tuple(entry for entry in self.rows if at_least <= millions(entry[0]) <= at_most)
+        return Differences(rows, self.paired)
 
     def mean(self) -> Estimate:
         """The mean over the rows, each counting the same."""

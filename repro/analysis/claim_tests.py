@@ -148,7 +148,7 @@ def mean_and_variance(compare: Compare) -> Evidence:
     rows = compare("table2", "bias", CORRELATION)
     findings = tuple(Finding.of_correlation(row.title, estimate) for row, estimate in rows.rows if estimate)
     if not rows.complete:
-        return Evidence(findings, rows.missing if findings else ())
+        return Evidence(findings, rows.missing, begun=rows.begun)
     mean = rows.mean()
     against = [Tested("on average, they hardly correlate", _p_below(mean, NEGLIGIBLE))]
     weak = min(1.0, len(findings) * min(_p_below(estimate, STRONG) for estimate in rows.estimates))
@@ -171,7 +171,7 @@ def _unfinished(*of: Differences) -> Evidence:
     """What there is while networks lack runs."""
     findings = tuple(chain.from_iterable(rows.findings() for rows in of))
     missing = dict.fromkeys(chain.from_iterable(rows.missing for rows in of))
-    return Evidence(findings, tuple(missing))
+    return Evidence(findings, tuple(missing), begun=any(rows.begun for rows in of))
 
 
 def mean_effect(rows: Differences, side: int, claimed: float | None = None) -> Evidence:

@@ -177,11 +177,13 @@ def comparison(tables: Sequence[Table], assessment: Assessment) -> Compare:
             return Differences()
         borrowing = borrows(by_id[table], assessment.looks)
         before = min(first.values(), default=None) if borrowing else first.get(table)
-        rows = []
+        rows, paired_rows = [], set()
         for row in by_id[table].rows:
             arms = {name.id: assessment.cells[table, row.id, name.id].runs for name in by_id[table].columns}
             rows.append((row, _estimate(arms, column, against, before)))
-        return Differences(tuple(rows))
+            if _begun(arms, column, against):
+                paired_rows.add(row.id)
+        return Differences(tuple(rows), frozenset(paired_rows))
 
     return compare
 
@@ -227,6 +229,13 @@ def _estimate(arms: Arms, column: str, against: str, before: int | None) -> Esti
     return None if dead or np.isnan(estimate.standard_error) else estimate
 
 
+def _begun(arms: Arms, column: str, against: str) -> bool:
+    """Whether there is a paired seed; of a correlation, a run that recorded one."""
+    if against == CORRELATION:
+        return any(run.epochs and run.epochs[-1].feature_correlation is not None for run in arms[column].completed)
+    return bool(pair_arms(arms, column, against).seeds)
+
+
 def _correlation(runs: CellRuns, before: int | None) -> Estimate | None:
     """Fisher's z of the correlation of mean and variance over the seeds below ``before``; None with fewer than three.
 
@@ -259,7 +268,7 @@ class _Parts(NamedTuple):
 
 def _answer(question: Question, found: Evidence, tested: _Parts, alpha: float) -> tuple[Answer, str]:
     """The answer and the whole sentence of it."""
-    if not found.findings:
+    if not found.begun:
         return Answer.NOT_RUN, f"{Answer.NOT_RUN.value.capitalize()}."
     if found.missing:
         missing = ", ".join(found.missing)

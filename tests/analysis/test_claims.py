@@ -227,6 +227,20 @@ def test_without_all_of_its_networks_a_claim_waits(tables: list[Table], make_rec
     assert only_papers["product_adds_nothing"].answer is Answer.NOT_RUN
 
 
+def test_a_claim_with_a_single_pair_of_runs_is_undecided_and_not_called_not_run(
+    tables: list[Table], make_record: MakeRecord
+) -> None:
+    records = runs(tables, make_record, as_published(tables), seeds=1)
+    row = [record for record in records if (record.table, record.row) == ("table1", "shufflenetv2")]
+    assert [record.column for record in row] == ["ce", "bias"]
+    claims = answers(tables, row)
+    about_it = {"compact_gain", "crossing", "gain_against_size"}
+    assert {name for name, claim in claims.items() if claim.answer is Answer.UNDECIDED} == about_it
+    assert {claim.answer for name, claim in claims.items() if name not in about_it} == {Answer.NOT_RUN}
+    assert "too few paired seeds above chance level of ShuffleNetV2 0.5x" in claims["compact_gain"].words
+    assert {claim.answer for claim in answers(tables, row[:1]).values()} == {Answer.NOT_RUN}  # no pair yet
+
+
 def test_the_slope_is_that_of_a_least_squares_line(tables: list[Table], make_record: MakeRecord) -> None:
     records = runs(tables, make_record, as_published(tables))
     assessment = assess(tables, records)
