@@ -86,7 +86,7 @@ def _width(rows: Sequence[Sequence[str | Text]]) -> int:
 
 
 def _notes(table: AssembledTable, usual_n: int | None, *, p_apart: bool) -> list[str]:
-    notes = [f"{note.mark} {note.text}" if note.mark else note.text for note in table.notes]
+    notes = [f"[{note.mark}] {note.text}" if note.mark else note.text for note in table.notes]
     return [text.replace("`", "") for text in (*legend(table, usual_n=usual_n, p_apart=p_apart), *notes)]
 
 
