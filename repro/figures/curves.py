@@ -56,11 +56,12 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
         figure.legend(handles=handles, loc="outside upper left", ncols=2, title=title, alignment="left")
     add_note(figure, _notes(tables) if drawn else [])
     headings = " ".join(table.heading for table in tables)
+    single = "A line without a band is a single run. " if 1 in _numbers_of_runs(tables) else ""
     return Drawing(
         figure,
         f"{headings} Test top-1 by epoch: mean over seeds (line), and from the lowest to the highest seed where there "
-        "are several (band); on the right the last quarter, enlarged. A thin line that ends in a cross is a diverged "
-        "run, which is not in the mean.",
+        f"are several (band); on the right the last quarter, enlarged. {single}A thin line that ends in a cross is a "
+        "diverged run, which is not in the mean.",
         tuple(drawn),
         empty=not drawn,
     )
@@ -148,8 +149,8 @@ def _curve(axes: Axes, means: Sequence[EpochMean], column: Column, look: Series,
         axes.fill_between(*np.array(band).T, color=look.colour, alpha=0.15, linewidth=0)
     points = []
     for mean in means:
-        text = f"{mean.mean:.2f}" if mean.std is None else f"{mean.mean:.2f} ± {mean.std:.2f} (n = {mean.n})"
-        points.append(Point(mean.epoch, mean.mean, f"Epoch {mean.epoch}", text))
+        spread = "" if mean.std is None else f" ± {mean.std:.2f}"
+        points.append(Point(mean.epoch, mean.mean, f"Epoch {mean.epoch}", f"{mean.mean:.2f}{spread} (n = {mean.n})"))
     return Trace(column.title, look.colour, tuple(points))
 
 
@@ -186,11 +187,20 @@ def _has_curves(table: Recorded, row: Row) -> bool:
 
 
 def _notes(tables: Sequence[Recorded]) -> list[str]:
-    """What the bands are, and how many runs diverged before their first epoch ended, so that nothing can be drawn."""
-    at_once, has_bands = 0, False
+    """What lines and bands are, and how many runs diverged before their first epoch ended and cannot be drawn."""
+    at_once = 0
     for table in tables:
         for row, column in product(table.table.rows, table.table.columns):
             at_once += sum(not record.epochs for record in table.diverged(row, column))
-            has_bands |= len(table.completed(row, column)) > 1
-    notes = ["Line: mean over seeds. Band: lowest to highest seed."] if has_bands else []
+    numbers = _numbers_of_runs(tables)
+    notes = ["Each line is a single run."] if numbers == {1} else []
+    if max(numbers, default=0) > 1:
+        notes = ["Line: mean over seeds. Band: lowest to highest seed."]
+        notes += ["Without a band: a single run."] if 1 in numbers else []
     return [*notes, f"{counted(at_once, 'more run')} diverged within the first epoch."] if at_once else notes
+
+
+def _numbers_of_runs(tables: Sequence[Recorded]) -> set[int]:
+    """How many runs the lines are of."""
+    cells = ((table, *cell) for table in tables for cell in product(table.table.rows, table.table.columns))
+    return {len(table.completed(row, column)) for table, row, column in cells} - {0}

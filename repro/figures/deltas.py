@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from repro.analysis.cell import CellResult, Delta
 from repro.experiment.schema import Column, Row
 from repro.figures.drawing import Drawing, Panel, Point, Trace, add_note, new_figure, say_missing, shortened
-from repro.figures.recorded import Recorded, baselines_of
+from repro.figures.recorded import Recorded, baselines_beside_the_papers, baselines_of
 from repro.figures.style import COLUMN_INCHES, INK, MUTED, PAPER, TITLE_INCHES, Series, series_of
 from repro.tables.layout import interval
 from repro.wording import signed
@@ -23,6 +23,8 @@ _LINE_INCHES, _NAME_INCHES, _AXIS_INCHES = 0.15, 1.35, 1.6
 _APART = 0.22  # the paper's figure above the middle of a line and ours below, in lines, where there are both
 _WORDS = 28  # characters of a line beside the panel
 _DIAMOND: dict[str, Any] = {"marker": "D", "markersize": 4, "markerfacecolor": "none"}
+
+HOLLOW = "hollow, without interval, below three seeds or if they all agree"  # what a caption says of our points
 
 _Line = tuple[str, Row, Column | None]  # its label and its cell; without a column, it is a network's name
 
@@ -41,12 +43,11 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
             say_missing(axes, f"{table.label} has no loss other than {table.baseline}.")
     all_axes[-1].set_xlabel(f"difference from {shortened(against, _AXIS_INCHES)}\n(points of top-1)")
     add_legend(figure, drawn)
-    add_note(figure, _far_baselines(tables))
+    add_note(figure, far_baselines(tables))
     headings = " ".join(table.heading for table in tables)
     caption = (
         f"{headings} Top-1 difference from {against}, paired by seed, in points: ours with its 95% interval, not "
-        f"adjusted for the number of differences (hollow, without interval, below three seeds or if they "
-        f"all agree){and_the_papers(drawn)}."
+        f"adjusted for the number of differences ({HOLLOW}){and_the_papers(drawn)}."
     )
     declared = [f"{table.label}: {table.declared.words}." for table in tables if table.declared]
     if declared:
@@ -73,7 +74,8 @@ def draw_results(
         apart = _APART if delta and printed is not None else 0
         if printed is not None:
             x, y = (place, printed) if upright else (printed, place - apart)
-            axes.plot([x], [y], color=INK, markeredgewidth=0.8, zorder=3, **_DIAMOND)
+            # Not clipped: in the first line of a panel it stands at the edge.
+            axes.plot([x], [y], color=INK, markeredgewidth=0.8, zorder=3, clip_on=False, **_DIAMOND)
             paper.append(Point(x, y, name, signed(printed, 2)))
         if delta:
             x, y = (place, delta.mean) if upright else (delta.mean, place + apart)
@@ -151,12 +153,7 @@ def _panel(axes: Axes, table: Recorded, lines: Sequence[_Line]) -> Panel:
     return Panel(axes, table.label, "y", draw_results(axes, results))
 
 
-def _far_baselines(tables: Sequence[Recorded]) -> list[str]:
+def far_baselines(tables: Sequence[Recorded]) -> list[str]:
     """A note on networks whose accuracy under the baseline is far from the printed one."""
-    far = []
-    for table in tables:
-        for row in table.table.rows:
-            baseline = table.assessment.cells[table.table.id, row.id, table.table.baseline]
-            if baseline.baseline_is_far:
-                far.append(f"{row.title} ({table.label}, {signed(baseline.baseline_offset or 0, 1)})")
+    far = baselines_beside_the_papers(tables, far=True)
     return [f"Our {baselines_of(tables)} is more than a point from the paper's: {', '.join(far)}."] if far else []

@@ -12,7 +12,7 @@ from repro.analysis.claim_tests import COMPACT_UP_TO, LARGE_FROM
 from repro.experiment.catalog import loss
 from repro.experiment.papers import PAPERS
 from repro.experiment.schema import Column, Row
-from repro.figures.deltas import add_legend, and_the_papers, draw_results, shows_ours
+from repro.figures.deltas import HOLLOW, add_legend, and_the_papers, draw_results, far_baselines, shows_ours
 from repro.figures.drawing import Drawing, Panel, add_note, new_figure, say_missing, shortened
 from repro.figures.recorded import Recorded, baselines_of
 from repro.figures.style import COLUMN_INCHES, MUTED, RULE, TITLE_INCHES, series_of
@@ -36,7 +36,7 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
             a_loss, a_size = "column of a loss that a paper proposes", "network with a known number of parameters"
             say_missing(axes, f"{table.label} has no {a_loss if column is None else a_size}.")
     add_legend(figure, drawn)
-    add_note(figure, _notes(tables))
+    add_note(figure, [*_notes(tables), *far_baselines(tables)])
     headings = " ".join(table.heading for table in tables)
     both_sides = any(_spans_the_change(table) for table in tables)
     losses = dict.fromkeys(column.title for column in map(_proposed, tables) if column)
@@ -45,8 +45,8 @@ def draw(tables: Sequence[Recorded]) -> Drawing:
     return Drawing(
         figure,
         f"{headings} Top-1 difference of {' and '.join(losses) or 'the loss'} from {baselines_of(tables)}, paired by "
-        f"seed, in points: ours with its 95% interval{and_the_papers(drawn)}, against the number of parameters "
-        f"{sizes_are}. {shaded}"
+        f"seed, in points: ours with its 95% interval ({HOLLOW}){and_the_papers(drawn)}, against the number of "
+        f"parameters {sizes_are}. {shaded}"
         "The networks differ in more than size.",
         tuple(drawn),
         empty=not shows_ours(drawn),

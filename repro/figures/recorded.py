@@ -18,6 +18,7 @@ from repro.tables import AssembledTable, assemble
 from repro.tables.footnotes import plain
 from repro.tables.interim_notes import stopping_notes
 from repro.tables.layout import caveat, label
+from repro.wording import signed
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,21 @@ def recorded(table: Table, evidence: Evidence, given: Sequence[Table] = ()) -> R
 def baselines_of(tables: Iterable[Recorded]) -> str:
     """What the differences in ``tables`` are taken from, in a sentence."""
     return plain(baseline_names(recorded.table for recorded in tables))
+
+
+def baselines_beside_the_papers(tables: Iterable[Recorded], *, far: bool) -> list[str]:
+    """The networks whose accuracy under the baseline is within a point of the printed one; if ``far``, the others.
+
+    Each with its table and how far it is, in points: ``ResNet 18 (Table 1, +0.4)``.
+    """
+    found = []
+    for table in tables:
+        for row in table.table.rows:
+            baseline = table.assessment.cells[table.table.id, row.id, table.table.baseline]
+            offset = baseline.baseline_offset
+            if offset is not None and baseline.baseline_is_far == far:
+                found.append(f"{row.title} ({table.label}, {signed(offset, 1)})")
+    return found
 
 
 def unusable(tables: Iterable[Recorded]) -> list[LeftOut]:

@@ -185,16 +185,34 @@ def test_ticks_are_at_whole_epochs(name: str, recorded_of: Callable[..., Recorde
         assert all(float(tick).is_integer() for tick in panel.axes.get_xticks())
 
 
+@pytest.mark.parametrize("name", ["deltas", "parameters"])
 def test_a_cross_entropy_far_from_the_papers_is_named(
-    fake_runs: Any, recorded_of: Callable[..., Recorded], texts_of: Callable[..., str]
+    name: str, fake_runs: Any, recorded_of: Callable[..., Recorded], texts_of: Callable[..., str]
 ) -> None:
     table = find_table("table1")
     run = Run(cell=table.cells[0], seed=0)
     far = fake_runs.record(run, last_top1_percent=40.0)
-    said = texts_of("deltas", recorded_of("table1", more=[fake_runs.found(far)]))
+    said = texts_of(name, recorded_of("table1", more=[fake_runs.found(far)]))
     assert "more than a point from" in said
     assert "ShuffleNetV2 0.5x (Table 1, −11.9)" in said.replace("\n", " ")
-    assert "more than a point from" not in texts_of("deltas", recorded_of("table1", range(3)))
+    assert "more than a point from" not in texts_of(name, recorded_of("table1", range(3)))
+
+
+def test_a_curve_of_a_single_run_is_called_one(
+    fake_runs: Any, recorded_of: Callable[..., Recorded], texts_of: Callable[..., str]
+) -> None:
+    single = [recorded_of("table1", range(1))]
+    drawing = draw_figure("curves", single)
+    assert "A line without a band is a single run." in drawing.caption
+    assert "Each line is a single run." in texts_of("curves", *single)
+    last = drawing.panels[0].traces[0].points[-1]
+    assert last.text.endswith("(n = 1)")
+    beside = [*single, recorded_of("tiny20", range(3))]
+    assert "Band: lowest to highest seed. Without a band: a single run." in texts_of("curves", *beside).replace(
+        "\n", " "
+    )
+    several = draw_figure("curves", beside[1:])
+    assert "single run" not in several.caption + texts_of("curves", *beside[1:])
 
 
 def test_the_gain_stands_at_the_printed_size(recorded_of: Callable[..., Recorded]) -> None:
