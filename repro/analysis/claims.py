@@ -272,8 +272,8 @@ def _answer(question: Question, found: Evidence, tested: _Parts, alpha: float) -
         return Answer.NOT_RUN, f"{Answer.NOT_RUN.value.capitalize()}."
     if found.missing:
         missing = ", ".join(found.missing)
-        few = "fewer than three, or than the first interim analysis has"
-        return _sentence(Answer.UNDECIDED, f"too few paired seeds above chance level of {missing}: {few}")
+        needed = "needed of each network are three, or all of the first interim analysis, and none at chance level"
+        return _sentence(Answer.UNDECIDED, f"too few paired seeds of {missing} ({needed})")
     p_adjusted, reservations, against = tested
     shown = [part for part, p in zip(question.parts, p_adjusted, strict=True) if p < alpha]
     p = max(p_adjusted)

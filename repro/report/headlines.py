@@ -10,7 +10,7 @@ from repro.analysis.cell import CellResult
 from repro.analysis.stats.decision_rule import Verdict
 from repro.experiment.schema import Row
 from repro.figures import Recorded
-from repro.figures.recorded import baselines_of, imported_runs
+from repro.figures.recorded import baselines_beside_the_papers, baselines_of, imported_runs
 from repro.report.contents import is_of_a_paper
 from repro.tables.interim_notes import stopping_text
 from repro.tables.layout import caption
@@ -45,12 +45,6 @@ def printed_cells(table: Recorded) -> list[CellResult]:
     return [cell for cell in cells if cell.paper_delta is not None]
 
 
-def baselines(table: Recorded) -> list[tuple[Row, bool]]:
-    """The networks whose accuracy under the baseline can be compared with the paper's, and whether it is far off."""
-    results = [(row, table.result(row, column)) for row in table.table.rows for column in table.compared[:1]]
-    return [(row, result.baseline_is_far) for row, result in results if result.baseline_offset is not None]
-
-
 def answer_of(result: CellResult) -> str:
     """The verdict, or ``not run``."""
     return result.verdict or "not run"
@@ -59,11 +53,14 @@ def answer_of(result: CellResult) -> str:
 def paper_headline(counts: Mapping[str, int]) -> str:
     """The verdict on the whole paper, in a sentence; ``counts`` as ``tally`` gives them."""
     total = sum(counts.values())
-    undecided = counts[Verdict.UNDECIDED] + counts["not run"]
-    if counts["not run"] == total:
+    undecided, not_run = counts[Verdict.UNDECIDED], counts["not run"]
+    if not_run == total:
         return f"No verdict yet: none of the {total} differences between the paper's accuracies has been run."
     if undecided == total:
         return f"No verdict yet: none of the {total} differences between the paper's accuracies has enough seeds."
+    if undecided + not_run == total:
+        few = f"{undecided} {'has' if undecided == 1 else 'have'} too few seeds"
+        return f"No verdict yet: of the {total} differences between the paper's accuracies, {few} and {_not(not_run)}."
     judged = []
     words = {
         Verdict.REPRODUCED: "reproduced",
@@ -78,7 +75,9 @@ def paper_headline(counts: Mapping[str, int]) -> str:
     *most, last = judged
     of_all = f"{counted(total, 'difference')} between the paper's accuracies"
     sentence = f"Of the {of_all}, {', '.join(most)}{' and ' if most else ''}{last}"
-    return f"{sentence}; {_are(undecided)} still undecided." if undecided else f"{sentence}."
+    still_open = [f"{_are(undecided)} still undecided"] if undecided else []
+    still_open += [_not(not_run)] if not_run else []
+    return f"{sentence}{'; ' if still_open else ''}{' and '.join(still_open)}."
 
 
 def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
@@ -99,11 +98,12 @@ def paper_remarks(tables: Iterable[Recorded]) -> list[str]:
             "A cell that is still undecided is not evidence against the paper: it needs more seeds. Its line, and "
             "biasrepro plan, show how many."
         )
-    far = [f"{row.title} in {table.label}" for table in tables for row, is_far in baselines(table) if is_far]
+    far = baselines_beside_the_papers(tables, far=True)
     if far:
+        whose = "its" if len(far) == 1 else "their"
         found.append(
-            f"Our {baselines_of(tables)} is more than a point from the paper's for {', '.join(far)}: other numbers of "
-            "these networks are hard to compare."
+            f"Our {baselines_of(tables)} is more than a point from the paper's for {', '.join(far)}: {whose} other "
+            "numbers are hard to compare."
         )
     for table in tables:
         if table.declared:
@@ -178,6 +178,10 @@ def study_scope(tables: Iterable[Recorded]) -> list[str]:
             of_ours = table.shown.kind != "released"
             found.append(f"{words}{' It neither reproduces nor refutes any number of the paper.' if of_ours else ''}")
     return found
+
+
+def _not(run: int) -> str:
+    return f"{_are(run)} not run"
 
 
 def _are(count: int) -> str:

@@ -19,6 +19,7 @@ import repro
 from repro.analysis import controls
 from repro.analysis.claims import Answer, Claim
 from repro.analysis.stats.decision_rule import Verdict
+from repro.analysis.stats.power import GUESSED_RUN_STD, POWER
 from repro.experiment.papers import PAPERS
 from repro.figures import Recorded, draw_figure
 from repro.figures.recorded import baselines_of
@@ -120,6 +121,8 @@ def render_html(report: Report, commands: Sequence[str]) -> str:
         unknown=report.unknown,
         commands=Markup("\n").join(commands),
         metric=report.metric,
+        power=POWER,
+        guessed_spread=GUESSED_RUN_STD,
         style=Markup(_text("style.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

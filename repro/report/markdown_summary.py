@@ -10,12 +10,11 @@ from repro.analysis.controls import MEANINGS as CONTROLS_MEAN
 from repro.analysis.controls import assess_controls
 from repro.analysis.runs import Reason
 from repro.figures import Recorded
-from repro.figures.recorded import baselines_of
+from repro.figures.recorded import baselines_beside_the_papers, baselines_of
 from repro.report.assumptions import assumed_settings, reproducing_document
 from repro.report.contents import Report
 from repro.report.headlines import (
     MEANINGS,
-    baselines,
     paper_headline,
     paper_remarks,
     printed_cells,
@@ -50,7 +49,11 @@ def render_markdown(report: Report, commands: Sequence[str]) -> str:
         "Scope of reproducibility": _scope(report),
         "Methodology": _methodology(report),
         "Results": _results(report),
-        "What was easy": [f"{_PROMPT} Facts from the records:", "", *_bullets(easy(report))],
+        "What was easy": [
+            f"{_PROMPT} Facts from the records:",
+            "",
+            *_bullets(easy(report) or ["The records show nothing."]),
+        ],
         "What was difficult": [
             f"{_PROMPT} Facts from the records:",
             "",
@@ -71,17 +74,15 @@ def easy(report: Report) -> list[str]:
     if not records:
         return ["No completed run is recorded yet."]
     smooth = sum(not record.provenance.resumptions for record in records)
-    found = [f"{smooth:,} of {len(records):,} completed runs ran without interruption."]
+    found = [f"{smooth:,} of {len(records):,} completed runs ran without interruption."] if smooth else []
     if not _left_out(report)["diverged"]:
         found.append("No run diverged.")
     if len(code_versions(records)) == 1:
         found.append("All runs used the same version of the training code.")
-    close = [f"{row.title} ({table.label})" for table in report.papers for row, far in baselines(table) if not far]
-    if close:
+    papers = report.papers if report.on_paper else ()
+    if close := baselines_beside_the_papers(papers, far=False):
         networks = counted(len(close), "network")
-        found.append(
-            f"Our {baselines_of(report.papers)} is within a point of the paper's for {networks}: {', '.join(close)}."
-        )
+        found.append(f"Our {baselines_of(papers)} is within a point of the paper's for {networks}: {', '.join(close)}.")
     return found
 
 
@@ -96,9 +97,9 @@ def difficult(report: Report) -> list[str]:
         dead = sum(len(cell.runs.at_chance) for key, cell in table.assessment.cells.items() if key[0] == table.table.id)
         if dead:
             found.append(f"{counted(dead, 'completed run')} of {table.label} ended at chance level.")
-    far = [f"{row.title} ({table.label})" for table in report.papers for row, is_far in baselines(table) if is_far]
-    if far:
-        found.append(f"Our {baselines_of(report.papers)} is more than a point from the paper's for {', '.join(far)}.")
+    papers = report.papers if report.on_paper else ()
+    if far := baselines_beside_the_papers(papers, far=True):
+        found.append(f"Our {baselines_of(papers)} is more than a point from the paper's for {', '.join(far)}.")
     found += peculiarities(report.records)
     asked = report.papers if report.on_paper else report.sections
     missing = sum(table.shown.planned_runs - table.shown.recorded_runs for table in asked)
@@ -202,8 +203,8 @@ def _answers(claims: Iterable[Claim]) -> Iterator[str]:
 
 def _differences(table: Recorded) -> Iterator[str]:
     """A line for each cell, with the printed difference if there is one."""
-    printed = bool(printed_cells(table))
-    if not printed and table.shown.kind != "study":
+    printed = table.shown.published_as is not None
+    if not printed_cells(table) and table.shown.kind != "study":
         return
     lines = [
         ("Model", "Loss", "Paper", "Ours (95% interval)", "p", "Paper's compatible", "p, smaller than 0.5", "Verdict"),

@@ -29,11 +29,12 @@ def facts(records: Sequence[RunRecord], imported: Sequence[RunRecord] = ()) -> d
     made = [record.provenance for record in records]
     first, last = min(run.started_at for run in made)[:10], max(run.finished_at for run in made)[:10]
     hosts = {run.host for run in made} - {""}  # those of anonymous runs are empty
+    ended = " (of a resumed run, where it ended)" if any(run.resumptions for run in made) else ""
     found = {
         "Runs": f"{len(records):,}",
-        "Device": _frequencies(run.device_name for run in made),
+        "Device": _frequencies(run.device_name for run in made) + ended,
         "Driver": _frequencies(run.driver or "none" for run in made),
-        "Hosts": f"{len(hosts):,}" if hosts else "not recorded",
+        "Hosts": f"{len(hosts):,}{ended}" if hosts else "not recorded",
         **({"On": first} if first == last else {"Between": f"{first} and {last}"}),
         "biasrepro": _frequencies(run.biasrepro for run in made),
         "Commit": _frequencies(map(_commit, made)),

@@ -99,7 +99,7 @@ def _comments(table: AssembledTable, command: str) -> list[str]:
     reasons = Counter(record.why for record in table.left_out)
     if reasons:
         recorded += f"; left out of every mean: {', '.join(f'{count} {why}' for why, count in reasons.items())}"
-    return [recorded, f"% produced by: {_ascii(command)}"]
+    return [recorded, f"% produced by: {_ascii(command)}"] if command else [recorded]
 
 
 def _broken(block: Block, breaks: re.Pattern[str]) -> Block:

@@ -79,9 +79,14 @@ def test_every_printed_difference_has_one_answer(report_of: Callable[..., Report
     ("counts", "expected"),
     [
         ((0, 0, 0, 0, 21), "No verdict yet: none of the 21 differences between the paper's accuracies has been run."),
-        ((0, 0, 0, 3, 18), "none of the 21 differences between the paper's accuracies has enough seeds"),
-        ((1, 0, 0, 0, 20), "differences between the paper's accuracies, 1 is reproduced; 20 are still undecided."),
-        ((0, 2, 0, 1, 18), "accuracies, 2 are partly reproduced; 19 are still undecided."),
+        ((0, 0, 0, 21, 0), "none of the 21 differences between the paper's accuracies has enough seeds."),
+        (
+            (0, 0, 0, 1, 20),
+            "of the 21 differences between the paper's accuracies, 1 has too few seeds and 20 are not run.",
+        ),
+        ((0, 0, 0, 20, 1), "accuracies, 20 have too few seeds and 1 is not run."),
+        ((1, 0, 0, 0, 20), "differences between the paper's accuracies, 1 is reproduced; 20 are not run."),
+        ((0, 2, 0, 1, 18), "accuracies, 2 are partly reproduced; 1 is still undecided and 18 are not run."),
         ((9, 4, 7, 1, 0), "9 are reproduced, 4 are partly reproduced and 7 are not reproduced; 1 is still undecided."),
         ((20, 0, 1, 0, 0), "accuracies, 20 are reproduced and 1 is not reproduced."),
     ],
@@ -114,7 +119,7 @@ def test_a_far_baseline_and_a_secondary_metric_are_said_beside_the_headline(
     far = fake_runs.record(run, last_top1_percent=60.0, best_top1_percent=60.0)
     said = " ".join(paper_remarks(report_of([fake_runs.found(far)]).papers))
     assert "1 of 160 planned runs" in said
-    assert "more than a point from the paper's for ShuffleNetV2 0.5x in Table 2" in said
+    assert "more than a point from the paper's for ShuffleNetV2 0.5x (Table 2, −9.5): its other numbers are" in said
     assert "selected on the test set" in " ".join(paper_remarks(report_of(metric="best").papers))
 
 
@@ -157,10 +162,12 @@ def test_provenance_counts_runs_and_names_no_host(
 ) -> None:
     report = report_of(some_found, ["demo"])
     said = facts(report.records)
-    assert said["Hosts"] == "2"
+    assert said["Hosts"] == "2 (of a resumed run, where it ended)"
+    assert said["Device"].endswith("(of a resumed run, where it ended)")
     assert "node-" not in " ".join(said.values())
     anonymous = [fake_runs.record(Run(cell=find_table("demo").cells[0], seed=0), host="", command="")]
     assert facts(anonymous)["Hosts"] == "not recorded"
+    assert facts([fake_runs.record(Run(cell=find_table("demo").cells[0], seed=0))])["Hosts"] == "1"
     assert said["Device"].startswith("NVIDIA H200 (")
     assert "0123456789ab with changes (1)" in said["Commit"]
     assert said["Runs"] == str(len(report.records))

@@ -81,6 +81,16 @@ def test_neither_page_nor_summary_speaks_of_reproducing(study: Callable[..., Rep
     assert 'href="#claims"' not in page
 
 
+def test_runs_of_the_papers_tables_are_no_part_of_a_study(fake_runs: Any) -> None:
+    run = Run(cell=find_table("table1").cells[0], seed=0)
+    far = fake_runs.found(fake_runs.record(run, last_top1_percent=40.0))
+    study, papers = [find_table("tiny20")], [find_table("table1"), find_table("table2")]
+    found = fake_runs.of(study[0], range(3))
+    alone, beside = (report_on(papers, study, find_table("product"), Evidence(of)) for of in (found, [*found, far]))
+    assert render_markdown(beside, []) == render_markdown(alone, [])
+    assert "more than a point" in render_markdown(report_on(papers, papers, find_table("product"), Evidence([far])), [])
+
+
 def test_every_difference_has_its_interval_and_p(study: Callable[..., Report]) -> None:
     text = render_markdown(study(5), [])
     lines = re.findall(r"^\| \w.* \| .* \| .* \([+−].* to [+−].*\), n = 5 \| [\d.< ]+ \|$", text, re.MULTILINE)

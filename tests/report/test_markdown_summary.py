@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from markdown_it import MarkdownIt
 
+from repro.experiment.config import find_table
+from repro.experiment.schema import Run
 from repro.report import render_markdown
 from repro.report.contents import Report
 from repro.report.markdown_summary import difficult, easy
@@ -46,6 +49,20 @@ def test_ease_and_difficulty_are_facts_of_the_records(
     assert "resumed, 2 times" in went_ill
     assert "settings had to be assumed" in went_ill
     assert "momentum" in went_ill
+
+
+def test_what_holds_of_no_run_is_not_called_easy(report_of: Callable[..., Report], fake_runs: Any) -> None:
+    resumed = fake_runs.record(Run(cell=find_table("table1").cells[0], seed=0), resumptions=1)
+    assert "without interruption" not in " ".join(easy(report_of([fake_runs.found(resumed)])))
+
+
+def test_a_network_that_the_paper_does_not_print_has_no_number_of_the_paper(
+    report_of: Callable[..., Report], fake_runs: Any
+) -> None:
+    table = find_table("table1_variants")
+    text = render_markdown(report_of(fake_runs.of(table, range(3)), ["table1_variants"]), [])
+    of_variants = text.partition("1.0x |")[0].rpartition("| Model |")[2]
+    assert of_variants.startswith(" Loss | Ours (95% interval) | p |")
 
 
 def test_every_table_in_it_is_one_to_a_reader_of_markdown(
