@@ -30,6 +30,10 @@ class ConfigError(UserError):
     """A configuration that cannot be used; ``where`` is ``file:line:column`` where there is a file."""
 
 
+class NoSuchDevice(UserError):
+    """A device that was named is not there: not installed, or no longer working."""
+
+
 class DataError(UserError):
     """A data set or a file that is missing, incomplete or damaged; ``kind`` says what is wrong with it."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from repro.errors import ConfigError, UserError
+from repro.errors import ConfigError, NoSuchDevice, UserError
 from repro.experiment.catalog import network
 from repro.experiment.schema import Execution
 
@@ -85,10 +85,10 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"device '{name}' is not supported", hint=_VALID)
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError("no CUDA device is available", hint="`biasrepro doctor` shows why; --device cpu works.")
+            raise NoSuchDevice("no CUDA device is available", hint="`biasrepro doctor` shows why; --device cpu works.")
         index = device.index or 0
         if index >= torch.cuda.device_count():
-            raise UserError(f"{name} does not exist: {torch.cuda.device_count()} CUDA device(s) are visible")
+            raise NoSuchDevice(f"{name} does not exist: {torch.cuda.device_count()} CUDA device(s) are visible")
         device = torch.device("cuda", index)
     return device
 

@@ -5,7 +5,7 @@ Errors are recognised by name and text: this module is imported without torch.
 
 from __future__ import annotations
 
-from repro.errors import RunFailure, UserError
+from repro.errors import NoSuchDevice, RunFailure, UserError
 from repro.experiment.plugins import place_in_plugin
 from repro.progress import Trouble
 
@@ -36,6 +36,8 @@ def explain(error: Exception, run_id: str) -> tuple[Exception, Trouble | None]:
             hint="`nvidia-smi` shows whether it still works. The same command resumes from the last checkpoint.",
         )
         return failure, "device_lost"
+    if isinstance(error, NoSuchDevice):
+        return error, "device_lost"
     if not isinstance(error, UserError) and (where := place_in_plugin(error)) is not None:
         return RunFailure(f"the plugin failed: {name}: {text}", where=where), None
     return error, None

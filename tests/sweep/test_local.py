@@ -71,6 +71,35 @@ def is_gone(pid: int) -> bool:
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+FAILS_ON_ONE_GPU = f"""
+import os, sys, time
+from repro.progress import Progress
+if os.environ["{VISIBLE}"] == "broken":
+    print(Progress("a run", "failed", message="no CUDA device", trouble="device_lost").to_line(), flush=True)
+    sys.exit(1)
+time.sleep(0.2)
+"""
+
+
+def test_a_gpu_that_every_run_loses_does_not_take_all_that_wait(jobs: list[Job]) -> None:
+    def run_all(*gpus: str) -> list[Event]:
+        slots = gpu_slots(gpus, wanted=None, jobs_per_gpu=1, cores=2, threads=1)
+        executor = LocalExecutor(slots, (sys.executable, "-c", FAILS_ON_ONE_GPU))
+        try:
+            return run_to_the_end(executor, *jobs[:6])
+        finally:
+            executor.close()
+
+    events = run_all("well", "broken")
+    assert sum(ended.returncode for ended in endings(events)) == 2
+    [said] = [event.text for event in events if isinstance(event, Notice)]
+    assert said == "cuda:1: 2 runs lost it one after the other; no run starts there while another works"
+    # Without another GPU, each run says what it met.
+    events = run_all("broken")
+    assert [ended.returncode for ended in endings(events)] == [1] * 6
+    assert not any(isinstance(event, Notice) for event in events)
+
+
 def test_a_job_starts_reports_and_ends_in_this_order(executor: LocalExecutor, jobs: list[Job], results: Path) -> None:
     events = run_to_the_end(executor, jobs[0])
     assert isinstance(events[0], Started)

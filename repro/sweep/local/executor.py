@@ -6,7 +6,7 @@ import contextlib
 import selectors
 import signal
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 from repro.machine import python_command
@@ -21,6 +21,7 @@ from repro.wording import duration
 # The public command: a person can do by hand what a worker does.
 WORKER_COMMAND: tuple[str, ...] = python_command("repro")
 
+LOST_RUNS = 2  # different runs that lose a GPU one after the other: it is the GPU, not the run
 NOTED_CHECKS = 5  # without a heartbeat, until a person is told: 50 s
 _TICK_SECONDS = 0.1  # how soon a worker's end is noticed if another process keeps its output open
 
@@ -33,6 +34,8 @@ class LocalExecutor:
     ) -> None:
         self._memory = memory
         self._free = deque(slots)
+        self._labels = {slot.label for slot in slots}
+        self._lost: dict[str, set[str]] = defaultdict(set)  # by GPU: the runs that lost it since one did not
         self.capacity = len(slots)
         self._command = tuple(command or WORKER_COMMAND)
         self._waiting: deque[Job] = deque()
@@ -62,7 +65,8 @@ class LocalExecutor:
                     self._selector.unregister(worker.output)
             for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
                 events += worker.read()
-                events.append(self._retire(worker))
+                ended = self._retire(worker)
+                events += [ended, *self._judge_gpu(worker.slot.label, ended)]
             if events or left <= 0:
                 return events
 
@@ -112,11 +116,29 @@ class LocalExecutor:
         return events
 
     def _slot_for(self, job: Job) -> Slot | None:
-        """A free slot: on an idle device for a job that must be alone there, and never beside such a job."""
+        """A free slot: on an idle device for a job that must be alone there, and never beside such a job.
+
+        GPUs that fail are left out while another works: free at once, they would take every waiting run.
+        """
+        failing = {label for label, runs in self._lost.items() if len(runs) >= LOST_RUNS}
         used = {worker.slot.label for worker in self._workers}
         taken = {worker.slot.label for worker in self._workers if worker.job.alone}
-        closed = used if job.alone else taken
+        closed = (used if job.alone else taken) | (failing if failing < self._labels else set())
         return next((slot for slot in self._free if slot.label not in closed), None)
+
+    def _judge_gpu(self, label: str, ended: Ended) -> list[Notice]:
+        """Count the runs that lost this GPU one after the other; a notice when it is left out."""
+        if ended.last is None or ended.last.trouble != "device_lost":
+            self._lost.pop(label, None)
+            return []
+        runs = self._lost[label]
+        known = len(runs) >= LOST_RUNS
+        runs.add(ended.job.id)
+        if known or len(runs) < LOST_RUNS or len(self._labels) == 1:
+            return []
+        return [
+            Notice(f"{label}: {LOST_RUNS} runs lost it one after the other; no run starts there while another works")
+        ]
 
     def _retire(self, worker: Worker) -> Ended:
         # Its output may have closed during the last read. A file descriptor left here would be the next worker's.
