@@ -92,7 +92,7 @@ def run_sweep(
                 executor.kill()
             if not stopping:
                 driver.submit_waiting()
-            driver.handle_events(stopping=stopping)
+            driver.handle_events(stops_asked, stopping=stopping)
             listen.tick(sweep)
     except BaseException:
         # A bug, or output that nobody reads any more: running jobs still get to save a checkpoint.
@@ -143,8 +143,8 @@ class _Driver:
                 if not room:
                     return
 
-    def handle_events(self, *, stopping: bool) -> None:
-        """Wait a moment for events of the executor, and record them."""
+    def handle_events(self, stops_asked: Callable[[], int], *, stopping: bool) -> None:
+        """Wait a moment for events of the executor, and record them; a request to stop may come while it waits."""
         unrecorded, self._unrecorded = self._unrecorded, []
         events = [*unrecorded, *self.executor.poll(POLL_SECONDS)]
         self.submitted -= _ended(events)
@@ -158,7 +158,7 @@ class _Driver:
             elif isinstance(event, Notice):
                 self.listen.noted(event.text)
             else:
-                self._handle_end(event, stopping=stopping)
+                self._handle_end(event, stopping=stopping or stops_asked() > 0)
 
     def _is_ours(self, job: Job) -> bool:
         """Whether to train the job now. One that another process has finished ends here; one that it trains waits."""

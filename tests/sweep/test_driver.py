@@ -106,6 +106,22 @@ def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[Job]:
     return [make_job(run) for run in demo_runs]
 
 
+def test_a_worker_that_a_signal_to_all_ends_at_its_start_is_interrupted_not_failed(jobs: list[Job]) -> None:
+    class Signalled(Scripted):
+        """The request to stop comes while it waits, and ends a worker that has no handler yet."""
+
+        asked = False
+
+        def code(self, job: Job) -> int:
+            self.asked = True
+            return -signal.SIGTERM
+
+    executor = Signalled(capacity=1)
+    sweep = run_sweep(jobs[:1], executor, stops_asked=lambda: int(executor.asked))
+    assert [finished.fate for finished in sweep.having("interrupted", "failed")] == ["interrupted"]
+    assert read_failure(jobs[0].folder) is None
+
+
 def test_the_double_is_an_executor() -> None:
     executor: Executor = Scripted()
     assert executor.capacity == 2
