@@ -8,7 +8,7 @@ import typer
 
 from repro.cli.folders import RESULTS_DEFAULT, Results, say_if_absent
 from repro.cli.options import ADD_OR_LEAVE_OUT, Plugins, Settings, refuse_unused
-from repro.cli.references import command_line, complete_table, with_settings
+from repro.cli.references import command_line, complete_table, listed_seeds, with_settings
 from repro.errors import RunFailure, UserError
 
 if TYPE_CHECKING:
@@ -177,6 +177,13 @@ def _show_trouble(found: Overview, results: Path) -> None:
         say(f"unrecognised in {found.name}: {path}", "yellow")
 
 
+def _seeds_beyond(found: Overview, *stages: Stage) -> list[str]:
+    """``--seeds`` for the runs in these stages, if there are any that the table alone does not ask for."""
+    seeds = set().union(*(found.seeds.get(stage, frozenset()) for stage in stages))
+    planned = found.table.seeds if found.table else 0
+    return ["--seeds", listed_seeds(seeds)] if any(seed >= planned for seed in seeds) else []
+
+
 def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     """The commands to run next; none to continue a registered sweep, whose own line says how."""
     from repro.sweep.selection import KEEP_BOTH
@@ -194,7 +201,8 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     for stage in (stage for stage in WAYS_OUT if stages[stage]):
         lines.append(f"{found.name}: {stages[stage]} {stage.value}, perhaps whole: keep them. {WAYS_OUT[stage]}")
     if stages[Stage.FAILED]:
-        lines.append(f"again {command_line('sweep', found.table.reference, '--only', 'failed', results=results)}")
+        failed = [found.table.reference, "--only", "failed", *_seeds_beyond(found, Stage.FAILED)]
+        lines.append(f"again {command_line('sweep', *failed, results=results)}")
     at_chance = [cell for cell, counts in found.by_cell.items() if counts[Stage.CHANCE]]
     to_do = (Stage.MISSING, Stage.INTERRUPTED, Stage.LOST)
     left = any(counts[stage] for cell, counts in found.by_cell.items() for stage in to_do if cell not in at_chance)
@@ -205,7 +213,8 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     if not is_swept and left:
         done = f"{stages[Stage.COMPLETED]} of {stages.total()} runs"
         part = f"part  {found.name}: {done} done; the rows without runs were never begun"
-        next_step = f"next  {command_line('sweep', found.table.reference, results=results)}"
+        seeds = _seeds_beyond(found, *to_do)
+        next_step = f"next  {command_line('sweep', found.table.reference, *seeds, results=results)}"
         lines.append(part if _is_a_part(found) else next_step)
     if stages[Stage.IMPORTED]:
         count = counted(stages[Stage.IMPORTED], "run is", "runs are")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,8 @@ class Overview:
 
     ``table`` is None if there are records, but their YAML file is not a built-in one. ``unrecognised`` are records
     outside the table's cells, such as of a row that it no longer has. ``borrowed`` counts the runs that are recorded
-    under another table, by that table's id. ``compute`` is what the table's finished runs took.
+    under another table, by that table's id. ``compute`` is what the table's finished runs took. ``seeds`` has those of
+    the runs in each stage.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Overview:
     in_training: tuple[tuple[str, RunState], ...] = ()
     borrowed: Mapping[str, int] = field(default_factory=dict)
     compute: Compute | None = None
+    seeds: Mapping[Stage, frozenset[int]] = field(default_factory=dict)
 
 
 def table_folders(results: Path) -> list[str]:
@@ -83,6 +85,10 @@ def _counted(
     by_cell: dict[str, Counter[Stage]] = {cell.id: Counter() for cell in table.cells} if table else {}
     for run_id, state in states.items():
         by_cell.setdefault(run_id.rpartition("/")[0], Counter())[state.stage] += 1
+    seeds: dict[Stage, set[int]] = defaultdict(set)
+    for run_id, state in states.items():
+        if (seed := seed_of(run_id.rpartition("/")[2])) is not None:
+            seeds[state.stage].add(seed)
     trouble = [(run_id, state) for run_id, state in states.items() if state.stage in TROUBLE]
     return Overview(
         name,
@@ -94,4 +100,5 @@ def _counted(
         tuple((run_id, state) for run_id, state in states.items() if state.stage in IN_TRAINING),
         Counter(state.lender for state in states.values() if state.lender),
         compute_of((state.spent for state in states.values() if state.spent), [name]),
+        {stage: frozenset(of_stage) for stage, of_stage in seeds.items()},
     )

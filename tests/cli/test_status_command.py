@@ -112,6 +112,19 @@ def test_a_finished_part_of_a_table_is_said_to_be_one(say: Say, results: Path, f
     assert "sweep" not in say("table", "table1", "--results", results).err
 
 
+def test_the_way_on_has_the_seeds_that_the_table_does_not_ask_for(say: Say, results: Path, finish: Finish) -> None:
+    for run in selected_runs(find_table("demo"), (0, 1, 2)):
+        finish(run)
+    failed, interrupted = (selected_runs(find_table("demo"), (seed,))[0] for seed in (7, 8))
+    folder = RunFolder.of(results, failed)
+    folder.path.mkdir(parents=True)
+    write_failure(folder, "broke")
+    RunFolder.of(results, interrupted).path.mkdir(parents=True)
+    said = say("status", "demo", "--results", results).out
+    assert f"again biasrepro sweep demo --only failed --seeds 7, --results {results}" in said
+    assert f"next  biasrepro sweep demo --seeds 8, --results {results}" in said
+
+
 def test_much_trouble_is_cut_short(say: Say, results: Path, finish: Finish) -> None:
     for run in selected_runs(find_table("demo"), range(10)):
         finish(run, status="diverged", reason="not finite")
