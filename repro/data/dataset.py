@@ -22,9 +22,10 @@ class Dataset:
     """Images and labels of a data set, or of its first classes.
 
     train_images, test_images: uint8 (N, 3, H, W), red, green, blue. train_labels, test_labels: int64 (N,), indices of
-    ``classes``. mean, std: of the training images, one value per channel, for pixels in [0, 1]. For the records,
-    source: what the images were decoded from; fingerprint: SHA-256 over the sums of the training pixels by class. For
-    resuming, content: SHA-256 of all pixels and labels of the whole data set in their order; empty if not known.
+    ``classes``. mean, std: of the training images, one value per channel, for pixels in [0, 1]; std is 1 for a channel
+    that is the same everywhere, to divide by. For the records, source: what the images were decoded from; fingerprint:
+    SHA-256 over the sums of the training pixels by class. For resuming, content: SHA-256 of all pixels and labels of
+    the whole data set in their order; empty if not known.
     """
 
     name: str
@@ -95,7 +96,7 @@ def load_dataset(
         test_images=test_images,
         test_labels=test_labels,
         mean=mean,
-        std=std,
+        std=tuple(value or 1.0 for value in std),  # a channel without variation becomes 0; divided by 0 it is NaN
         source=source,
         fingerprint=sums.fingerprint(classes or facts.num_classes),
         content=content,

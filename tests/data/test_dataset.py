@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from repro.data import Dataset, load_dataset
-from repro.data.cache import write_cache
+from repro.data.augment import normalize
+from repro.data.cache import open_cache, write_cache
 from repro.data.prepare import cache_path
 from repro.errors import DataError, UserError
 from repro.experiment.catalog import DATASETS, default_root
@@ -76,6 +77,24 @@ def test_the_content_is_of_all_pixels_and_labels_in_their_order(root: Path, smal
         contents.append(found.content)
     assert len(set(contents)) == 4
     assert contents[0] == contents[-1] == load_dataset("cifar100", root, classes=2).content
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_a_channel_that_is_the_same_everywhere_is_normalized_to_zero(root: Path, small_cifar: Any, value: int) -> None:
+    images = small_cifar.images.train_images.copy()
+    images[:, 2] = value
+    images[small_cifar.images.train_labels < 2, 0] = value  # in the first two classes only
+    decoded = replace(small_cifar.images, train_images=images)
+    path = cache_path(small_cifar.facts, root)
+    path.parent.mkdir()
+    write_cache(path, "cifar100", decoded, "another copy")
+    assert open_cache(path).pixel_sums.mean_and_std(4)[1][2] == 0.0
+    for classes, channels in ((None, [2]), (2, [0, 2])):
+        dataset = load_dataset("cifar100", root, classes)
+        normalized = normalize(dataset.train_images, dataset.mean, dataset.std)
+        assert normalized.isfinite().all()
+        assert not normalized[:, channels].any()
+        assert normalized[:, 1].any()
 
 
 @pytest.mark.parametrize("classes", [0, 1, 5, -1])
