@@ -16,8 +16,8 @@ def chance_level_percent(dataset: DatasetChoice, record: RunRecord | None = None
 
     p is the share of the largest class among the test images, 1 / classes where all have as many. The number of right
     guesses is binomial, and above three standard errors in about 1 of 700 runs. On CIFAR-100 this is 1.30 %, far below
-    what any network reaches that learns at all. What is not known here of the data set is taken from ``record``; None
-    if it does not say it either.
+    what any network reaches that learns at all. What the data set here does not say of its classes is taken from
+    ``record``; None if neither says it.
     """
     found = _test_images(dataset, record)
     if found is None:
@@ -28,14 +28,15 @@ def chance_level_percent(dataset: DatasetChoice, record: RunRecord | None = None
 
 def _test_images(dataset: DatasetChoice, record: RunRecord | None) -> tuple[float, float] | None:
     """The share of the largest class, and the number of test images."""
-    if (facts := dataset.facts) is not None:
-        if counts := facts.test_counts[: dataset.classes]:
-            return max(counts) / sum(counts), sum(counts)
-        return 1 / dataset.num_classes, facts.test_count * dataset.num_classes / facts.num_classes
+    facts = dataset.facts
+    if facts is not None and (counts := facts.test_counts[: dataset.classes]):
+        return max(counts) / sum(counts), sum(counts)
     counted = record.provenance.data_counts if record is not None else {}
-    if counted.get("test_images"):
+    if counted.get("test_images"):  # before the facts of a plugin, which do not say how uneven its classes are
         return counted["largest_test_class"] / counted["test_images"], counted["test_images"]
-    return None
+    if facts is None:
+        return None
+    return 1 / dataset.num_classes, facts.test_count * dataset.num_classes / facts.num_classes
 
 
 def is_at_chance(record: RunRecord, cell: Cell) -> bool:

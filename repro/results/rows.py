@@ -71,8 +71,8 @@ def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[s
         fields = record.model_dump(exclude={"epochs"})
         facts = DATASETS.get(record.configuration["dataset"]["name"])
         of_run = {name: _value(fields, path, kind) for name, (kind, path) in _OF_RUN.items()}
-        counted = record.provenance.data_counts.get("classes")
-        of_run["classes"] = of_run["classes"] or (facts.num_classes if facts else counted)
+        counted = record.provenance.data_counts.get("classes")  # the plugin here may be a later version
+        of_run["classes"] = of_run["classes"] or counted or (facts.num_classes if facts else None)
         if level == "runs":
             of_end = {name: _value(fields, path, kind) for name, (kind, path) in _OF_END.items()}
             # A record has 0 for an imported run, and for the speed of one that finished no epoch.

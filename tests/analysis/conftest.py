@@ -9,10 +9,11 @@ import pytest
 from repro.analysis.preregistration import Declaration, draw_up
 from repro.experiment.config import find_table
 from repro.experiment.schema import Cell, Run, Table
-from repro.results import RunRecord
+from repro.results import Provenance, RunRecord
 
 # One record a run and seed: accuracies by seed for every (table, row, column) that has any.
 Accuracies = Mapping[tuple[str, str, str], Mapping[int, float]]
+NOT_COUNTED = Provenance.model_construct()
 
 
 def record_of(cell: Cell, seed: int, last: float | None, **fields: Any) -> RunRecord:
@@ -28,6 +29,7 @@ def record_of(cell: Cell, seed: int, last: float | None, **fields: Any) -> RunRe
         "reason": None,
         "configuration": {},
         "configuration_hash": run.hash,
+        "provenance": NOT_COUNTED,
         "epochs": (),
         "last_top1_percent": last,
         "best_top1_percent": None if last is None else last + 0.2,

@@ -7,21 +7,24 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from repro import cli
+from repro.analysis.chance import chance_level_percent
 from repro.cli.sweep.request import SweepRequest
 from repro.cli.sweep.steps import job_of
 from repro.data.prepare import open_decoded
 from repro.engine.code_hash import forget_files
 from repro.errors import ConfigError, DataError
 from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, DatasetFacts, imported
+from repro.experiment.config import find_cell
 from repro.experiment.plugins import PLUGINS, plugin_of
 from repro.experiment.schema import Run
 from repro.models.describe import describe_model
 from repro.plugin_files import load_plugin
-from repro.results import RunRecord, load_records
+from repro.results import RunFolder, RunRecord, load_records, write_record
 from repro.sweep.cluster_node import RemoteJob
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "your-own.md"
@@ -115,6 +118,25 @@ def test_a_changed_plugin_is_another_configuration(study: Path, run: Command) ->
     assert "a run of another configuration is recorded here" in error
     assert "another configuration" in run("table", "study.yaml", "--plugin", "my_study.py")[1]
     assert "another configuration" not in run("table", "study.yaml")[1]
+
+
+def test_uneven_classes_are_those_of_the_record_with_the_plugin_and_without(
+    study: Path, run: Command, fake_runs: Any
+) -> None:
+    load_plugin(study / "my_study.py")
+    recorded = Run(cell=find_cell("study.yaml/tinynet/ce"), seed=0)
+    counts = {"classes": 5, "test_images": 100, "largest_test_class": 90}
+    epochs = tuple(epoch.model_copy(update={"test_top1_percent": 93.0}) for epoch in fake_runs.epochs_of(recorded))
+    record = fake_runs.record(recorded, epochs=epochs, data_counts=counts)
+    assert chance_level_percent(recorded.cell.dataset) == pytest.approx(100 / 3 + 300 * (2 / 9 / 24) ** 0.5)
+    write_record(RunFolder.of(study / "results", recorded), record)
+    for plugin in ((), ("--plugin", "my_study.py")):
+        code, text, error = run("status", "study.yaml", *plugin)
+        assert code == 0, error
+        assert "93.00 % at the last epoch, and guessing reaches up to 99.00 %" in text
+        assert run("export", "study.yaml", "--level", "runs", "-o", "runs.csv", "--overwrite", *plugin)[0] == 0
+        heading, line = (study / "runs.csv").read_text().splitlines()
+        assert dict(zip(heading.split(","), line.split(","), strict=True))["classes"] == "5"
 
 
 @pytest.mark.slow
