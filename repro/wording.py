@@ -74,6 +74,11 @@ def printable(text: str, *, keep: str = "\n\t") -> str:
     return "".join(c if c in keep + _JOINERS or _is_visible(c) else _escaped(c) for c in text)
 
 
+def in_utf8(text: str) -> str:
+    """``text`` as a file in UTF-8 can hold it: a byte of a file's name that is no UTF-8 becomes ``\\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def one_line(text: str) -> str:
     """``text`` as ``printable`` has it, on one line: nothing in it can look like a line of its own."""
     return printable(text, keep="")

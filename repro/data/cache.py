@@ -29,6 +29,7 @@ from repro.errors import DataError
 from repro.machine import usable_cores
 from repro.results.durable import commit_file
 from repro.results.files import NoPlainFile, is_of_this_user_alone, open_plain
+from repro.wording import in_utf8
 
 CACHE_FILE = "decoded-v1.bin"
 _MAGIC = b"biasrepro-data-1"
@@ -129,8 +130,8 @@ def write_cache(path: Path, dataset: str, images: DecodedImages, source: str) ->
             manifest = json.dumps(
                 {
                     "dataset": dataset,
-                    "source": source,
-                    "classes": images.classes,
+                    "source": in_utf8(source),
+                    "classes": list(map(in_utf8, images.classes)),
                     "pixels": pixel_sums.pixels.tolist(),
                     "pixel_sums": pixel_sums.sums.tolist(),
                     "pixel_square_sums": pixel_sums.square_sums.tolist(),

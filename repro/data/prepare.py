@@ -23,7 +23,7 @@ from repro.experiment.folder_listing import FINGERPRINT_FILE, remember_fingerpri
 from repro.results.disk_space import free_bytes
 from repro.results.durable import write_durably
 from repro.results.files import file_lock
-from repro.wording import readable_size
+from repro.wording import in_utf8, readable_size
 
 _BY_CONTENT = "accepted by its pixels and labels"
 LOCK_SECONDS = 1800.0  # for another process to download and decode a data set
@@ -107,7 +107,7 @@ def describe_source(source: Path, facts: DatasetFacts, images: DecodedImages | N
 
 def named_with_md5(files: Sequence[Path]) -> str:
     """Files as records name them."""
-    return "; ".join(f"{file.name}, MD5 {file_md5(file)}" for file in files)
+    return "; ".join(f"{in_utf8(file.name)}, MD5 {file_md5(file)}" for file in files)
 
 
 def is_decoded_from(sources: Sequence[Path], described: str) -> bool:

@@ -136,6 +136,16 @@ def test_a_folder_is_decoded_once_and_its_fingerprint_known_from_then_on(
     assert not list((tmp_path / "data").rglob("*.tmp"))
 
 
+def test_names_that_are_no_utf8_are_decoded_and_shown_as_bytes(birds: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (birds / split / "owl").rename(birds / split / os.fsdecode(b"h\xe9ron"))
+    folder = birds.rename(tmp_path / os.fsdecode(b"v\xf6gel"))
+    dataset = load_dataset(folder_facts(folder, 32), tmp_path / "data")
+    assert dataset.classes == ("crow", r"h\xe9ron")
+    assert dataset.source == r"folder v\xf6gel"
+    assert known_fingerprint(folder, 32) == dataset.content == decoded(folder, tmp_path / "data").content
+
+
 def test_training_gets_the_images_and_a_subset_of_the_classes(birds: Path, tmp_path: Path) -> None:
     for split in ("train", "test"):
         shutil.copytree(birds / split / "owl", birds / split / "tit")
