@@ -103,11 +103,22 @@ def _from_cell(cell: Cell, reference: str, seed: int, results: Path, root: Path)
         train = command_line(*words, results=results, root=root)
         raise UserError("this run has no record", where=str(folder.record), hint=f"{train} trains it.")
     if not record.is_of(run):
-        by_folder = command_line("evaluate", str(folder.path), results=None, root=root)
-        hint = f"To evaluate that run, name its folder: {by_folder}"
         what = f"a run of another configuration is recorded here: {record.unlike(run)}"
-        raise ConfigError(what, where=str(folder.record), hint=hint)
+        raise ConfigError(what, where=str(folder.record), hint=_way_to(record, run, folder, root))
     return _Recorded(run, record, folder)
+
+
+def _way_to(record: RunRecord, run: Run, folder: RunFolder, root: Path) -> str:
+    """How to evaluate the run of ``record``, which is not ``run``."""
+    from repro.experiment.folder_listing import FOLDER
+    from repro.results.run_of_record import other_version
+
+    if (hint := other_version(record, run)) is not None:
+        return hint
+    if record.configuration["dataset"]["name"] == FOLDER:  # where it is, only the table says
+        return "To evaluate that run, undo in the table what differs."
+    by_folder = command_line("evaluate", str(folder.path), results=None, root=root)
+    return f"To evaluate that run, name its folder: {by_folder}"
 
 
 def _evaluated(found: _Recorded, device: str, threads: int | None, root: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from repro.experiment.catalog import DATASETS, DatasetFacts, dataset_facts
 from repro.experiment.fields import Strict, Title, known, offered
 from repro.experiment.folder_listing import FOLDER, folder_facts, known_fingerprint
 
+PLACE_NOT_RECORDED = "a record does not say where its folder of images is"
 SIZES = range(32, 225, 32)  # pixels; every network of the catalog takes these
 _NAMES: ChainMap[str, Any] = ChainMap({FOLDER: None}, DATASETS)  # as long as DATASETS grows, so does it
 DatasetName = Annotated[str, AfterValidator(known("data set", _NAMES)), offered(_NAMES)]
@@ -57,7 +58,7 @@ class DatasetChoice(Strict):
             return dataset_facts(self.name)
         if self.path is None or self.image_size is None:
             hint = "Its table says where it is: name a cell of the table, such as mine.yaml/row/column."
-            raise ConfigError("a record does not say where its folder of images is", hint=hint)
+            raise ConfigError(PLACE_NOT_RECORDED, hint=hint)
         return folder_facts(Path(self.path), self.image_size)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 import repro
 from repro.data import Dataset, load_dataset
 from repro.engine.final_weights import weights_to_bytes
+from repro.experiment.catalog import LOSSES
 from repro.experiment.config import find_cell
+from repro.experiment.plugins import PLUGINS, Plugin
 from repro.experiment.schema import Run
 from repro.models import build_model
 from repro.results import RunFolder, RunRecord, write_record, write_weights
@@ -181,6 +184,26 @@ def test_a_record_of_another_configuration_is_evaluated_by_its_folder(say: Say, 
     said = say("evaluate", CELL, "--results", tmp_path)
     assert (said.code, f"name its folder: biasrepro evaluate {folder.path}" in said.err) == (2, True)
     assert say("evaluate", folder.path).code == 0
+
+
+def test_a_plugin_that_has_changed_is_named_by_its_cell_and_by_its_folder(
+    say: Say, own_text: str, fake_runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = Plugin("my_study", tmp_path / "my_study.py", "a" * 64)
+    monkeypatch.setitem(PLUGINS, "my_study", loss)
+    monkeypatch.setitem(LOSSES, "my_study/focal", LOSSES["ce"])
+    table = tmp_path / "mine.yaml"
+    text = own_text.replace("{id: bias, title: Bias loss, loss: bias}", "{id: focal, title: F, loss: my_study/focal}")
+    table.write_text(text.replace("bias: 91", "focal: 91"))
+    run = Run(cell=find_cell(f"{table}/squeezenet/focal"), seed=0)
+    folder = RunFolder.of(tmp_path, run)
+    write_record(folder, fake_runs.record(run))
+    monkeypatch.setitem(PLUGINS, "my_study", replace(loss, sha256="b" * 64))
+    for target in ((folder.path,), (run.cell.id.replace("mine", str(table)), "--results", tmp_path)):
+        said = say("evaluate", *target)
+        assert (said.code, said.out) == (2, "")
+        assert f"sources.my_study is '{'a' * 64}' there, '{'b' * 64}' here\n" in said.err
+        assert "  The run was trained with another version of my_study.py: evaluate it with that version.\n" in said.err
 
 
 def test_the_documented_lines_load_the_weights(

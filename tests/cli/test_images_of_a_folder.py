@@ -152,6 +152,29 @@ def test_the_hint_to_decode_has_only_options_that_fetching_has(
     assert say(*shlex.split(command)).code == 0
 
 
+def test_a_run_is_evaluated_by_its_cell_since_its_record_has_no_path(
+    recorded: Path, mine: Path, birds: Path, say: Callable[..., Any]
+) -> None:
+    refused = say("evaluate", recorded / "mine" / "squeezenet" / "ce" / "seed-1")
+    assert refused.code == 2
+    assert "mine/squeezenet/ce/seed-1: a record does not say where its folder of images is\n" in refused.err
+    assert "name its cell, such as mine.yaml/squeezenet/ce, and --seed 1.\n" in refused.err
+
+    def by_cell() -> str:
+        a_new_process()
+        return str(say("evaluate", f"{mine}/squeezenet/ce", "--seed", 1, "--results", recorded).err)
+
+    assert "this run was recorded without its weights" in by_cell()
+    text = mine.read_text()
+    mine.write_text(text.replace("epochs: 4", "epochs: 5"))
+    assert "recipe.epochs is 4 there, 5 here\n  To evaluate that run, undo in the table what differs.\n" in by_cell()
+    mine.write_text(text)
+    changed(birds)
+    refused_images = by_cell()
+    assert "a run of another configuration is recorded here: sources.images is" in refused_images
+    assert "trained with another version of its images: evaluate it with that version.\n" in refused_images
+
+
 def test_data_commands_take_the_table(mine: Path, birds: Path, say: Callable[..., Any], tmp_path: Path) -> None:
     root = ("--root", tmp_path / "my data")
     described = say("data", "info", mine, *root).out
