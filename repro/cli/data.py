@@ -85,9 +85,13 @@ def _facts_of(name: str) -> DatasetFacts:
 
 @app.command()
 def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
-    """Verify every byte of a decoded data set, and the archive beside it. Changes nothing."""
+    """Verify every byte of a decoded data set, and the archive beside it. Changes nothing.
+
+    Exit code 1 if that archive is neither a published one nor what the images were decoded from.
+    """
     from repro.cli.console import say, size
     from repro.data import prepare
+    from repro.data.source_names import describe_beside
 
     facts = _facts_of(name)
     if facts.included:
@@ -101,7 +105,11 @@ def verify(name: Name, root: Root = ROOT_DEFAULT) -> None:
     say(f"  fingerprint {_fingerprint(facts, cached)}")
     archive = prepare.find_source(facts, root)
     if archive is not None and facts.folder is None:
-        say(f"{archive}: {prepare.describe_source(archive, facts)}")
+        described, known = describe_beside(archive, facts, cached.source)
+        say(f"{archive}: {described}", stderr=not known)
+        if not known:
+            say("  Delete it or move it away: the decoded images are whole and need no archive.", stderr=True)
+            raise typer.Exit(1)
     _say_next(facts, root, name)
 
 

@@ -11,21 +11,19 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from repro.data.archives import file_md5
 from repro.data.cache import CACHE_FILE, CachedImages, DamagedCache, open_cache, read_manifest, write_cache
 from repro.data.decoded import DecodedImages
 from repro.data.image_folder import decode_folder
 from repro.data.parquet import decode_parquet, parquet_files
-from repro.data.published_content import PUBLISHED, difference_from_published
+from repro.data.source_names import BY_CONTENT, describe_source, is_decoded_from, named_with_md5
 from repro.errors import DataError
 from repro.experiment.catalog import DatasetFacts, fetch_command, imported
 from repro.experiment.folder_listing import FINGERPRINT_FILE, remember_fingerprint
 from repro.results.disk_space import free_bytes
 from repro.results.durable import write_durably
 from repro.results.files import file_lock
-from repro.wording import in_utf8, readable_size
+from repro.wording import readable_size
 
-_BY_CONTENT = "accepted by its pixels and labels"
 LOCK_SECONDS = 1800.0  # for another process to download and decode a data set
 
 Report = Callable[[str, int, int], None]
@@ -87,33 +85,6 @@ def require_plain(source: Path) -> None:
     """Raises DataError for what is neither a file nor a folder: reading a device or a pipe may never end."""
     if not (source.is_file() or source.is_dir()):
         raise DataError("not a file or a folder", where=str(source), hint="Move it away.")
-
-
-def describe_source(source: Path, facts: DatasetFacts, images: DecodedImages | None = None) -> str:
-    """The source as records name it: the file's name, its MD5, and whether that is the published one.
-
-    With the ``images`` in it, a copy with another MD5 is also compared with the published pixels and labels.
-    """
-    if source.is_dir():
-        return f"folder {source.name}"
-    named = named_with_md5([source])
-    if any(named.endswith(f"MD5 {archive.md5}") for archive in facts.archives):
-        return f"{named}, as published"
-    accepted = "accepted by its structure"
-    if images is not None and facts.name in PUBLISHED and difference_from_published(facts.name, images) is None:
-        accepted = _BY_CONTENT
-    return f"{named}, another copy, {accepted}"
-
-
-def named_with_md5(files: Sequence[Path]) -> str:
-    """Files as records name them."""
-    return "; ".join(f"{in_utf8(file.name)}, MD5 {file_md5(file)}" for file in files)
-
-
-def is_decoded_from(sources: Sequence[Path], described: str) -> bool:
-    """Whether these very files are those of which a record says ``described``; a folder may have changed."""
-    files = [file for source in sources for file in parquet_files(source) or [source]]
-    return all(file.is_file() for file in files) and described.startswith(f"{named_with_md5(files)}, ")
 
 
 def open_decoded(facts: DatasetFacts, root: Path, report: Report = silent) -> CachedImages:
@@ -243,7 +214,7 @@ def _decoded(
         if strangers := [source for source in sources if not parquet_files(source)]:
             raise DataError("not a Parquet file, as the others are", where=str(strangers[0]))
         images = decode_parquet(files, facts, progress)
-        return images, f"{named_with_md5(files)}, another copy, {_BY_CONTENT}"
+        return images, f"{named_with_md5(files)}, another copy, {BY_CONTENT}"
     if len(sources) > 1:
         raise DataError(
             f"{len(sources)} files, which are not Parquet",

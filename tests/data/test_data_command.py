@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,45 @@ def test_damage_is_seen_by_verify_and_an_undecoded_archive_by_info(root: Path, s
     with pytest.raises(DataError, match="damaged"):
         said("verify", "cifar100", "--root", root)
     assert "here: damaged" in said("info", "cifar100", "--root", root)
+
+
+def test_verify_calls_an_archive_known_only_by_its_md5(root: Path, small_cifar: Any, tmp_path: Path) -> None:
+    copy = tmp_path / "local.tar.gz"
+    copy.write_bytes(small_cifar.binary_archive)
+    said("fetch", "cifar100", "--root", root, "--from", copy)
+    archive = root / "cifar100" / "cifar-100-binary.tar.gz"
+    archive.write_bytes(b"junk junk")
+    verified = CliRunner().invoke(app, ["verify", "cifar100", "--root", str(root)])
+    assert verified.exit_code == 1
+    assert "decoded-v1.bin: whole" in verified.stdout
+    assert f"{archive}: cifar-100-binary.tar.gz, MD5 " in verified.stderr
+    assert ", not a published archive, and not what the images were decoded from\n  Delete it or" in verified.stderr
+    assert "accepted" not in verified.output
+    archive.unlink()
+    assert "whole" in said("verify", "cifar100", "--root", root)
+    archive.write_bytes(small_cifar.python_archive)
+    assert said("verify", "cifar100", "--root", root).count(", as published") == 2
+
+
+def test_verify_knows_the_copy_that_was_accepted_when_it_was_decoded(
+    root: Path, tiny_members: dict[str, bytes], tiny_facts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "tiny_imagenet", tiny_facts)
+    archive = root / "tiny_imagenet" / "tiny-imagenet-200.zip"
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.comment = b"another MD5 than the published one"
+        for member, content in tiny_members.items():
+            zipped.writestr(member, content)
+    said("fetch", "tiny_imagenet", "--root", root)
+    assert "another copy, from which the images were decoded" in said("verify", "tiny_imagenet", "--root", root)
+    archive.write_bytes(archive.read_bytes()[:-1])
+    verified = CliRunner().invoke(app, ["verify", "tiny_imagenet", "--root", str(root)])
+    assert verified.exit_code == 1
+    assert "not a published archive, and not what the images were decoded from" in verified.stderr
+    archive.unlink()
+    archive.with_suffix("").mkdir()
+    assert "folder tiny-imagenet-200, not compared: it has no" in said("verify", "tiny_imagenet", "--root", root)
 
 
 def test_the_bundled_digits_need_nothing(root: Path) -> None:
