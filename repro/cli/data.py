@@ -26,7 +26,8 @@ app = typer.Typer(help="Fetch, verify and describe the data sets.", no_args_is_h
 Name = Annotated[
     str,
     typer.Argument(
-        help="A data set; biasrepro data info lists them. Or a table's YAML file, for its images.",
+        help="A data set; biasrepro data info lists them. Or a table's YAML file, for its images; overrides may "
+        "follow, as in mine.yaml+dataset.image_size=64.",
         autocompletion=complete_data_set,
     ),
 ]
@@ -75,11 +76,11 @@ def fetch(
 
 
 def _facts_of(name: str) -> DatasetFacts:
-    """The facts of a data set of the catalog, or of the images of a table's YAML file."""
-    if not name.endswith((".yaml", ".yml")):
-        return dataset_facts(name)
-    from repro.experiment.config import find_table
+    """The facts of a data set of the catalog, or of the images of a table's YAML file, with any overrides after it."""
+    from repro.experiment.config import find_table, split_reference
 
+    if not split_reference(name)[0].endswith((".yaml", ".yml")):
+        return dataset_facts(name)
     return find_table(name).dataset.known_facts
 
 

@@ -61,7 +61,7 @@ def _refuse_unknown_sources(runs: Iterable[Run], path: Path, table: Table) -> No
     """Raise DataError if a plugin is not loaded, or images are not decoded: a record without their hash is of none."""
     unknown = {name for run in runs for name, known in run.cell.sources.items() if known is None}
     if unknown:
-        decode = shell_line(["biasrepro", "data", "fetch", table.origin])
+        decode = shell_line(["biasrepro", "data", "fetch", table.reference])
         ways_out = {"images": f"Decode the images first: `{decode}`."}
         hints = [ways_out.get(name, f"Load the plugin: --plugin {name}.py.") for name in sorted(unknown)]
         what = f"not known here, and needed for {table.id}: {', '.join(sorted(unknown))}"

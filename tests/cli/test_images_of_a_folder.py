@@ -142,14 +142,22 @@ def test_records_of_other_images_are_left_out_and_not_trained_over(
     assert "4 runs recorded under another configuration" in say("table", mine, "--results", recorded).out
 
 
+@pytest.mark.parametrize("settings", [(), ("--set", "dataset.image_size=64")])
 def test_the_hint_to_decode_has_only_options_that_fetching_has(
-    recorded: Path, mine: Path, birds: Path, say: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recorded: Path,
+    mine: Path,
+    birds: Path,
+    say: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: tuple[str, ...],
 ) -> None:
     changed(birds)
     monkeypatch.setenv("BIASREPRO_RESULTS", str(tmp_path / "elsewhere"))
-    said = say("table", mine, "--results", recorded).err
+    said = say("table", mine, *settings, "--results", recorded).err
     [command] = re.findall(r"is not checked: `biasrepro (.+?)` decodes", said)
     assert say(*shlex.split(command)).code == 0
+    assert "is not checked" not in say("table", mine, *settings, "--results", recorded).err
 
 
 def test_a_run_is_evaluated_by_its_cell_since_its_record_has_no_path(

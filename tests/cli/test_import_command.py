@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import repro
 from repro.experiment.config import builtin_folder, load_table
@@ -72,6 +74,22 @@ def test_the_paper_counts_them_only_if_asked(say: Say, runs: Path) -> None:
     assert "6 records: trained elsewhere and imported." in page
     page = say("report", "-f", "markdown", "--count-imported").out
     assert "6 runs behind these answers imported, not trained by biasrepro" in page
+
+
+def test_images_of_another_size_are_decoded_by_the_command_of_the_hint(
+    say: Say, own: Path, own_text: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIASREPRO_DATA", "data")
+    for place in ("train/a", "train/b", "test/a", "test/b"):
+        (runs.parent / "birds" / place).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(runs.parent / "birds" / place / "0.png")
+    own.write_text(own_text.replace("{name: digits}", "{name: folder, path: birds, image_size: 32}"))
+    words = ("import", runs, "--table", own, "--set", "dataset.image_size=64")
+    [command] = re.findall(r"Decode the images first: `biasrepro (.+?)`", say(*words).err)
+    decoded = say(*shlex.split(command))
+    assert (decoded.code, "of 64x64 pixels" in decoded.out) == (0, True)
+    assert f"Next: biasrepro sweep {own}+dataset.image_size=64 --dry-run" in decoded.out
+    assert say(*words).code == 0
 
 
 def test_nothing_is_written_if_one_place_is_taken(say: Say, own: Path, runs: Path, fake_runs: Any) -> None:
