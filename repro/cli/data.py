@@ -15,6 +15,7 @@ from repro.cli.options import refuse_unused
 from repro.cli.references import complete_data_set
 from repro.errors import UserError
 from repro.experiment.catalog import DATASETS, DatasetFacts, dataset_facts
+from repro.experiment.plugins import plugin_of
 from repro.wording import duration, shell_line
 
 if TYPE_CHECKING:
@@ -79,9 +80,12 @@ def _facts_of(name: str) -> DatasetFacts:
     """The facts of a data set of the catalog, or of the images of a table's YAML file, with any overrides after it."""
     from repro.experiment.config import find_table, split_reference
 
-    if not split_reference(name)[0].endswith((".yaml", ".yml")):
-        return dataset_facts(name)
-    return find_table(name).dataset.known_facts
+    choice = find_table(name).dataset if split_reference(name)[0].endswith((".yaml", ".yml")) else None
+    dataset = name if choice is None else choice.name
+    if (plugin := plugin_of(dataset)) is not None:
+        hint = f"There is nothing to fetch, decode or verify: {plugin}.py gives its images whenever a run starts."
+        raise UserError(f"the data set {dataset} comes from a plugin", where=name if choice else None, hint=hint)
+    return dataset_facts(name) if choice is None else choice.known_facts
 
 
 @app.command()

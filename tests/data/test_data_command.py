@@ -108,6 +108,16 @@ def test_the_bundled_digits_need_nothing(root: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["fetch", "verify", "info"])
+def test_a_data_set_of_a_plugin_needs_no_fetching(command: str, root: Path, own: Path, own_text: str) -> None:
+    own.write_text(own_text.replace("{name: digits}", "{name: my_study/stripes}"))
+    for name in (str(own), "my_study/stripes"):
+        with pytest.raises(UserError, match="the data set my_study/stripes comes from a plugin") as refused:
+            said(command, name, "--root", root)
+        assert refused.value.hint is not None
+        assert refused.value.hint.startswith("There is nothing to fetch, decode or verify: my_study.py gives its")
+
+
+@pytest.mark.parametrize("command", ["fetch", "verify", "info"])
 def test_an_unknown_name_is_one_message(command: str, root: Path) -> None:
     with pytest.raises(UserError, match="Did you mean 'tiny_imagenet'"):
         said(command, "tinyimagenet", "--root", root)
