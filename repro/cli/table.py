@@ -249,9 +249,8 @@ def _next_steps(
         if shown.left_out:
             lines.append(f"  {counted(len(shown.left_out), 'record')} left out of the means: the footnotes say why.")
         if table.dataset.unchecked:
-            decode = shell_line(
-                ["biasrepro", "data", "fetch", table.reference]
-            )  # it has neither --results nor --plugin
+            # Not by command_line: it has neither --results nor --plugin.
+            decode = shell_line(["biasrepro", "data", "fetch", table.reference])
             lines.append(f"  Whether its images have changed is not checked: `{decode}` decodes them as they are now.")
         siblings = [] if table.overrides else modified_siblings(table, results)
         for sibling, count in siblings[:_MOST_SIBLINGS]:
