@@ -3,7 +3,8 @@
 Starting from ``ROOTS`` and the run's network, loss and decoder, every top-level definition that is reached by name
 within ``PARTS`` is hashed as a syntax tree. What changes no number is left out of the tree: comments, docstrings,
 annotations of functions, the text of errors and messages. So are modules that only inform or move bytes. What cannot
-be followed by name is included as a whole.
+be followed by name is included as a whole. So is a user's own file, with every file beside it that it imports, used by
+name or not: importing one may register a loss.
 
 Needs neither torch nor an import of what it reads, and gives the same hash under every supported version of Python.
 """
@@ -94,7 +95,7 @@ def _hash(code: _Code, left: list[Place], choices: str = "") -> str:
 class OwnCode:
     """A file of the user's own with ``files``, those beside it that it imports; ``sha256`` is of their code.
 
-    ``unfollowed`` is a folder beside them that is imported and not in it.
+    ``unfollowed`` is a folder of code beside them that is imported and not in it.
     """
 
     sha256: str
@@ -134,8 +135,12 @@ class _Code:
         """What ``name`` stands for in ``module`` as text, and the places that it reaches."""
         path = self._file(module)
         assert path is not None
-        texts, imports = _parsed(path)
+        texts, imports, imported = _parsed(path)
         reached: list[Place | None] = [(module, "")]
+        if module in self.own:
+            reached += [self._beside(first, module) for first in sorted(imported)]
+            stars = [target for target in imports.get(WHOLE, ()) if target.startswith("repro.")]
+            reached += [self._place(star, module) for star in stars]
         if module in self.own or (name not in texts and name not in imports):
             reached += [(module, defined) for defined in texts]
         text = texts.get(name, "")
@@ -154,18 +159,25 @@ class _Code:
 
     def _place(self, dotted: str, user: str) -> Place | None:
         """The place of a dotted name that is used in module ``user``; None where its code is not followed."""
-        first = dotted.partition(".")[0]
-        if user in self.own and first != "repro":
-            beside = self.own[user].with_name(f"{first}.py")
-            if beside.exists():
-                self.own.setdefault(first, beside)
-            elif any(beside.with_suffix("").glob("*.py")):
-                self.unfollowed = first
+        if user in self.own:
+            self._beside(dotted.partition(".")[0], user)
         module, name = dotted, WHOLE
         while module and module not in INFORMING:
             if self._file(module) is not None:
                 return module, name
             module, _, name = module.rpartition(".")
+        return None
+
+    def _beside(self, first: str, user: str) -> Place | None:
+        """Where to begin in file ``first`` beside the user's own module ``user``, which is followed from now on."""
+        beside = self.own[user].with_name(f"{first}.py")
+        if first != "repro" and beside.exists():
+            self.own.setdefault(first, beside)
+            return first, ""
+        folder = beside.with_suffix("")
+        # An installed package takes precedence over a folder of its name, such as the one that wandb writes.
+        if first != "repro" and _is_imported(folder) and any(folder.rglob("*.py")):
+            self.unfollowed = first
         return None
 
     def _file(self, module: str) -> Path | None:
@@ -176,9 +188,21 @@ class _Code:
         return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.exists()), None)
 
 
+def _is_imported(folder: Path) -> bool:
+    """Whether ``folder`` is what importing its name gives."""
+    if not folder.is_dir():
+        return False
+    spec = find_spec(folder.name)
+    places = (spec and spec.submodule_search_locations) or ()
+    return folder.resolve() in [Path(place).resolve() for place in places]
+
+
 @cache
-def _parsed(path: Path) -> tuple[dict[str, str], dict[str, set[str]]]:
-    """A file's top-level statements as text, by the name that they define, and what imported names stand for."""
+def _parsed(path: Path) -> tuple[dict[str, str], dict[str, set[str]], set[str]]:
+    """A file's top-level statements as text, by the name that they define, and what imported names stand for.
+
+    Third, the modules that running it imports, each without what follows a dot.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     statements: dict[str, list[ast.stmt]] = {"": []}
     for statement in tree.body:
@@ -191,7 +215,24 @@ def _parsed(path: Path) -> tuple[dict[str, str], dict[str, set[str]]]:
             for alias in node.names:
                 name = alias.asname or alias.name.partition(".")[0]
                 imports.setdefault(name, set()).add(f"{package}{alias.name}")
-    return {name: _text(defining) for name, defining in statements.items()}, imports
+    return {name: _text(defining) for name, defining in statements.items()}, imports, _imported(tree)
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """The modules that a file imports anywhere in it, except for type checkers, without what follows a dot."""
+    found: set[str] = set()
+    left: list[ast.AST] = [tree]
+    while left:
+        match left.pop():
+            case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"), orelse=otherwise):
+                left += otherwise
+            case ast.Import(names=names):
+                found |= {alias.name.partition(".")[0] for alias in names}
+            case ast.ImportFrom(module=str(module), level=0):
+                found.add(module.partition(".")[0])
+            case node:
+                left += ast.iter_child_nodes(node)
+    return found
 
 
 def _defined(statement: ast.stmt) -> list[str]:

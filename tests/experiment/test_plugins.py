@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from repro.analysis.chance import chance_level_percent
 from repro.cli.sweep.request import SweepRequest
 from repro.cli.sweep.steps import job_of
 from repro.data.prepare import open_decoded
-from repro.engine.code_hash import forget_files
 from repro.errors import ConfigError, DataError
 from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, DatasetFacts, imported
 from repro.experiment.config import find_cell
-from repro.experiment.plugins import PLUGINS, plugin_of
+from repro.experiment.plugins import plugin_of
 from repro.experiment.schema import Run
 from repro.models.describe import describe_model
 from repro.plugin_files import load_plugin
@@ -33,27 +32,7 @@ PLUGIN, TABLE = (
     for name in (r"my_study\.py", r"study\.yaml")
 )
 HEAD = "from repro.api import dataset, loss, network\n"
-
-
-def forget() -> None:
-    for catalog in (NETWORKS, LOSSES, DATASETS):
-        for name in [name for name in catalog if plugin_of(name)]:
-            del catalog[name]
-    PLUGINS.clear()
-    forget_files()
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    path = list(sys.path)
-    yield
-    forget()
-    sys.path[:] = path
-    for name in ("my_study", "beside", *(set(sys.modules) - before)):
-        if str(getattr(sys.modules.get(name), "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("no_plugin_stays")
 
 
 @pytest.fixture
@@ -64,7 +43,7 @@ def study(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def run(capfd: pytest.CaptureFixture[str], forget: Callable[[], None]) -> Callable[..., tuple[int, str, str]]:
     def run_command(*arguments: object) -> tuple[int, str, str]:
         forget()  # each command is a process of its own
         code = cli.run([str(argument) for argument in arguments])
@@ -150,7 +129,7 @@ def test_a_sweep_trains_it_in_its_workers(study: Path, run: Command, monkeypatch
 
 
 @pytest.mark.parametrize("executor", ["local", "slurm", "ray"])
-def test_a_job_is_given_the_plugin(executor: str, study: Path) -> None:
+def test_a_job_is_given_the_plugin(executor: str, study: Path, forget: Callable[[], None]) -> None:
     load_plugin(study / "my_study.py")
     request = SweepRequest(table_name="study.yaml", plugin=[Path("my_study.py")], executor=executor)
     job = job_of(request, Run(cell=request.table.cells[0], seed=0))

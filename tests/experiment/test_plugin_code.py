@@ -1,0 +1,78 @@
+"""The hash of a plugin is of the code that runs: of every file beside it that it imports, in whichever way."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from repro.engine.code_hash import code_hash, forget_files
+from repro.errors import ConfigError
+from repro.plugin_files import load_plugin
+
+pytestmark = pytest.mark.usefixtures("no_plugin_stays")
+
+LOSS = "from repro.api import loss\n\n\n@loss\ndef flat(): ...\n"
+
+
+def write(folder: Path, **files: str) -> Path:
+    """Writes modules into ``folder``, in which ``__`` separates the folders of a name; returns the first."""
+    paths = [folder / f"{name.replace('__', '/')}.py" for name in files]
+    for path, text in zip(paths, files.values(), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return paths[0]
+
+
+@pytest.mark.parametrize(
+    ("imports", "helper"),
+    [
+        ({"study": "import beside\n"}, LOSS),
+        ({"study": "import beside as unused\n" + LOSS}, "width = 8\n"),
+        ({"study": "from beside import *\n" + LOSS}, "width = 8\n"),
+        (
+            {"study": "from nested import build\n" + LOSS, "nested": "from beside import *\ndef build(): ...\n"},
+            "n = 8\n",
+        ),
+        ({"study": LOSS + "def later():\n    import beside\n"}, "width = 8\n"),
+        ({"study": "TYPE_CHECKING = 0\nif TYPE_CHECKING: ...\nelse: import beside\n" + LOSS}, "width = 8\n"),
+    ],
+    ids=["registers", "unused", "star", "star in a helper", "in a function", "unless type checking"],
+)
+def test_a_file_beside_it_counts_however_it_is_imported(imports: dict[str, str], helper: str, tmp_path: Path) -> None:
+    study = write(tmp_path, **imports, beside=helper)
+    first = load_plugin(study)
+    assert tmp_path / "beside.py" in first.files
+    (tmp_path / "beside.py").write_text(f"{helper}\nmore = 1\n")
+    sys.modules.pop("beside", None)
+    assert load_plugin(study).sha256 != first.sha256
+
+
+def test_what_only_a_type_checker_imports_does_not_count(tmp_path: Path) -> None:
+    head = "from __future__ import annotations\nimport typing\nif typing.TYPE_CHECKING:\n    from kinds import Kind\n"
+    assert load_plugin(write(tmp_path, study=head + LOSS, kinds="1 / 0\n")).files == (tmp_path / "study.py",)
+
+
+def test_a_star_import_of_the_package_is_in_the_code_of_the_run(tmp_path: Path) -> None:
+    study = write(tmp_path, study=LOSS)
+    load_plugin(study)
+    before = code_hash("squeezenet", "study/flat", "digits")
+    study.write_text("from repro.losses import *\n" + LOSS)
+    forget_files()
+    assert code_hash("squeezenet", "study/flat", "digits") != before
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["import src.models.net\n", "from src.models.net import width\n", "from src.models.net import width as w\nn = w\n"],
+)
+def test_a_folder_of_folders_is_refused(head: str, tmp_path: Path) -> None:
+    study = write(tmp_path, study=head + LOSS, src__models__net="width = 8\n")
+    with pytest.raises(ConfigError, match="it imports the folder src, whose files would not be part"):
+        load_plugin(study)
+
+
+def test_a_folder_that_is_not_what_is_imported_is_not_refused(tmp_path: Path) -> None:
+    study = write(tmp_path, study="import numpy\n" + LOSS, numpy__runs__files__copy="1 / 0\n")
+    assert load_plugin(study).files == (study,)
