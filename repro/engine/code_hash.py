@@ -268,9 +268,9 @@ def _text(node: Any) -> str:
 def _changes_nothing(node: Any) -> bool:
     """Whether a statement or keyword argument changes no number. An import does by the names that are used of it."""
     match node:
-        case (
-            ast.Expr(value=ast.Constant()) | ast.Import() | ast.ImportFrom() | ast.If(test=ast.Name(id="TYPE_CHECKING"))
-        ):
+        case ast.Expr(value=ast.Constant()) | ast.Import() | ast.ImportFrom():
+            return True
+        case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=[]):
             return True
         case ast.Expr(value=ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name))):
             return name in _TELLING

@@ -54,6 +54,13 @@ def test_what_only_a_type_checker_imports_does_not_count(tmp_path: Path) -> None
     assert load_plugin(write(tmp_path, study=head + LOSS, kinds="1 / 0\n")).files == (tmp_path / "study.py",)
 
 
+def test_what_runs_unless_types_are_checked_counts(tmp_path: Path) -> None:
+    study = write(tmp_path, study=f"{LOSS}TYPE_CHECKING = False\nif TYPE_CHECKING:\n    n = 0\nelse:\n    n = 1\n")
+    first = load_plugin(study)
+    study.write_text(study.read_text().replace("n = 1", "n = 2"))
+    assert load_plugin(study).sha256 != first.sha256
+
+
 def test_a_star_import_of_the_package_is_in_the_code_of_the_run(tmp_path: Path) -> None:
     study = write(tmp_path, study=LOSS)
     load_plugin(study)
