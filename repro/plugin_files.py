@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 
 from repro import api
 from repro.engine.code_hash import forget_files, own_code
@@ -33,13 +33,17 @@ def load_plugins(files: Iterable[Path]) -> None:
 
 
 def load_plugin(file: Path) -> Plugin:
-    """Run a file and register what it decorates; replaces an earlier plugin of that name. Raises ConfigError."""
+    """Run a file and register what it decorates; replaces an earlier plugin of that name. Raises ConfigError.
+
+    Every file beside it that it imports has to be in its hash, and what is hashed has to be what runs.
+    """
     name = _checked_name(file)
     for catalog in (NETWORKS, LOSSES, DATASETS):
         for entry in [entry for entry in catalog if plugin_of(entry) == name]:
             del catalog[entry]
     PLUGINS.pop(name, None)
     forget_files()
+    before = set(sys.modules)
     _run(file, name)
     if not any(plugin_of(entry) == name for entry in (*NETWORKS, *LOSSES, *DATASETS)):
         hint = "Decorate what it adds: from repro.api import network, loss, dataset. docs/your-own.md has an example."
@@ -48,6 +52,10 @@ def load_plugin(file: Path) -> Plugin:
     if (folder := code.unfollowed) is not None:
         what = f"it imports the folder {folder}, whose files would not be part of the run's identity"
         raise ConfigError(what, where=str(file), hint="Import single files that lie beside the plugin.")
+    for followed in code.files:
+        _require_that_it_runs(followed, file)
+    for module in set(sys.modules) - before:
+        _require_that_it_is_hashed(module, code.files, file)
     PLUGINS[name] = Plugin(name, file, code.sha256, code.files)
     return PLUGINS[name]
 
@@ -92,6 +100,34 @@ def _run(file: Path, name: str) -> None:
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(file)
         raised = traceback.format_exception_only(error)[-1].strip()
         raise ConfigError(f"the plugin cannot be loaded: {raised}", where=where) from error
+
+
+def _require_that_it_runs(followed: Path, plugin: Path) -> None:
+    """Raises ConfigError if importing a ``followed`` file's name gives another: the hash would be of other code."""
+    runs = _file_of(followed.stem)
+    if followed.stem in sys.builtin_module_names or (runs is not None and runs.resolve() != followed.resolve()):
+        what = f"`import {followed.stem}` runs {runs or 'a module of Python itself'}, not the file beside the plugin"
+        hint = f"Rename {followed}, and its name where it is imported."
+        raise ConfigError(what, where=str(plugin), hint=hint)
+
+
+def _require_that_it_is_hashed(module: str, followed: Iterable[Path], plugin: Path) -> None:
+    """Raises ConfigError if a loaded ``module`` beside the plugin is not one of the files whose code is hashed."""
+    runs = _file_of(module)
+    if runs is not None and _is_beside(str(runs), plugin) and runs not in followed:
+        what = f"it imports {runs}, which would not be part of the run's identity"
+        raise ConfigError(what, where=str(plugin), hint="Import a Python file, by name: import NAME.")
+
+
+def _file_of(module: str) -> Path | None:
+    """The file that importing ``module`` runs, or has run; None without one, and where it is not known."""
+    if (loaded := sys.modules.get(module)) is not None:
+        # Not getattr: a module that loads its parts when they are asked for would begin to.
+        origin = vars(loaded).get("__file__") if isinstance(loaded, ModuleType) else None
+    else:
+        spec = find_spec(module)
+        origin = spec.origin if spec is not None and spec.has_location else None
+    return None if origin is None else Path(origin)
 
 
 class _Uncached(SourceFileLoader):

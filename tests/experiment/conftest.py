@@ -42,6 +42,6 @@ def no_plugin_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, forget: Cal
 
 def is_from(module: ModuleType, folder: Path) -> bool:
     """Whether a module is of a file or a folder below ``folder``."""
-    spec = module.__spec__
+    spec = getattr(module, "__spec__", None)
     place = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
     return place is not None and Path(place).is_relative_to(folder)

@@ -9,7 +9,8 @@ import pytest
 
 from repro.engine.code_hash import code_hash, forget_files
 from repro.errors import ConfigError
-from repro.plugin_files import load_plugin
+from repro.experiment.plugins import PLUGINS
+from repro.plugin_files import load_plugin, load_plugins
 
 pytestmark = pytest.mark.usefixtures("no_plugin_stays")
 
@@ -83,3 +84,46 @@ def test_a_folder_of_folders_is_refused(head: str, tmp_path: Path) -> None:
 def test_a_folder_that_is_not_what_is_imported_is_not_refused(tmp_path: Path) -> None:
     study = write(tmp_path, study="import numpy\n" + LOSS, numpy__runs__files__copy="1 / 0\n")
     assert load_plugin(study).files == (study,)
+
+
+@pytest.mark.parametrize("lazy", [(), ("one",), ("two",), ("one", "two")], ids=str)
+def test_two_plugins_with_helpers_of_one_name_are_refused(lazy: tuple[str, ...], tmp_path: Path) -> None:
+    for name, folder in (("one", "x"), ("two", "y")):
+        line = "def later():\n    import beside\n" if name in lazy else "import beside\n"
+        write(tmp_path / folder, **{name: line + LOSS, "beside": "width = 8\n"})
+    load_plugins([tmp_path / "x" / "one.py"])
+    with pytest.raises(ConfigError) as refused:
+        load_plugins([tmp_path / "x" / "one.py", tmp_path / "y" / "two.py"])
+    used, shadowed = tmp_path / "x" / "beside.py", tmp_path / "y" / "beside.py"
+    assert str(refused.value) == (
+        f"{tmp_path}/y/two.py: `import beside` runs {used}, not the file beside the plugin\n"
+        f"  Rename {shadowed}, and its name where it is imported."
+    )
+
+
+@pytest.mark.parametrize(
+    ("helper", "runs"), [("numpy", "numpy/__init__.py"), ("sys", "a module of Python itself"), ("wave", "wave.py")]
+)
+def test_a_helper_that_another_module_hides_is_refused(helper: str, runs: str, tmp_path: Path) -> None:
+    study = write(tmp_path, study=f"def later():\n    import {helper}\n{LOSS}", **{helper: "width = 8\n"})
+    with pytest.raises(ConfigError, match=rf"study.py: `import {helper}` runs .*{runs}, not the file beside"):
+        load_plugin(study)
+
+
+def test_an_import_that_cannot_be_followed_is_refused(tmp_path: Path) -> None:
+    lines = "from importlib import import_module\nimport_module('beside')\n"
+    study = write(tmp_path, study=lines + LOSS, beside="width = 8\n")
+    with pytest.raises(ConfigError, match=r"study.py: it imports .*beside.py, which would not be part of the run's"):
+        load_plugin(study)
+
+
+def test_a_helper_may_be_shared_by_two_plugins(tmp_path: Path) -> None:
+    write(tmp_path, one="import beside\n" + LOSS, two="import beside\n" + LOSS, beside="width = 8\n")
+    load_plugins([tmp_path / "one.py", tmp_path / "two.py"])
+    assert PLUGINS["one"].files[1:] == PLUGINS["two"].files[1:] == (tmp_path / "beside.py",)
+
+
+def test_a_helper_may_take_its_own_place(tmp_path: Path) -> None:
+    helper = "import sys\nsys.modules[__name__] = 3\n"
+    load_plugin(write(tmp_path, study="import beside\n" + LOSS, beside=helper))
+    del sys.modules["beside"]
