@@ -36,10 +36,10 @@ def network(*, name: str | None = None, features: str | None = None) -> Callable
 def network(build: Any = None, *, name: str | None = None, features: str | None = None) -> Any:
     """Register a function or class that builds a network, by its own name or by ``name``.
 
-    It is called with ``num_classes``, and with ``image_size`` (pixels) if it has such a parameter, and returns an
-    ``nn.Module``. This maps images, float (N, 3, H, W), to ``(logits, features)``: logits (N, num_classes) and the last
-    feature map (N, C, H, W), or tokens (N, L, D). If it returns logits alone, ``features`` names the module of it whose
-    output are the features. Draw weights from torch's global generator: it is seeded before.
+    It is called with ``num_classes``, and with ``image_size`` (pixels) if it has such a parameter, by keyword, and
+    returns an ``nn.Module``. This maps images, float (N, 3, H, W), to ``(logits, features)``: logits (N, num_classes)
+    and the last feature map (N, C, H, W), or tokens (N, L, D). If it returns logits alone, ``features`` names the
+    module of it whose output are the features. Draw weights from torch's global generator: it is seeded before.
     """
     if build is None:
         return partial(network, name=name, features=features)
@@ -150,14 +150,15 @@ def _parameters(build: Callable[..., Any]) -> set[str]:
         return set()
 
 
-def _built_network(build: Callable[..., Any], name: str, features: str | None, *args: Any, **options: Any) -> Any:
+def _built_network(build: Callable[..., Any], name: str, features: str | None, num_classes: int, **options: Any) -> Any:
     """The network that ``build`` returns, with features, and a check of what it returns."""
-    from repro.models.classifier import WithFeatures, require_features
+    from repro.models.classifier import WithFeatures, require_outputs
 
-    built = _module(build(*args, **options), "network", name)
+    # By keyword: the first parameter of a function of the user's own may be another one.
+    built = _module(build(num_classes=num_classes, **options), "network", name)
     if features is not None:
-        return WithFeatures(built, features)
-    built.register_forward_hook(require_features)
+        built = WithFeatures(built, features)
+    built.register_forward_hook(partial(require_outputs, name, num_classes))
     return built
 
 

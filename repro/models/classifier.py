@@ -62,12 +62,21 @@ class WithFeatures(nn.Module):
         self._outputs.append(output)
 
 
-def require_features(network: nn.Module, _inputs: Any, returned: Any) -> None:
-    """A forward hook. Raises ConfigError if a network returns anything but logits (N, K) and features (N, ...)."""
+def require_outputs(name: str, num_classes: int, network: nn.Module, _inputs: Any, returned: Any) -> None:
+    """A forward hook of the network of that name, from ``num_classes`` on. It looks at types and shapes alone.
+
+    Raises ConfigError if the network returns anything but logits (N, num_classes) and features (N, ...).
+    """
     parts = returned if isinstance(returned, tuple) else (returned,)
     dimensions = [part.ndim if isinstance(part, Tensor) else 0 for part in parts]
     if len(parts) != 2 or dimensions[0] != 2 or dimensions[1] < 2:
+        hint = "If it returns logits alone, name the module of its features: @network(features='layer4')."
+        if isinstance(network, WithFeatures):
+            hint = f"With features='{network.feature_module}', it returns logits alone, and that module the features."
+        what = f"the network {name} does not return a pair of logits (N, K) and features (N, C, H, W)"
+        raise ConfigError(what, hint=hint)
+    if (logits := parts[0].shape[1]) != num_classes:
         raise ConfigError(
-            f"the network {type(network).__name__} does not return a pair of logits (N, K) and features (N, C, H, W)",
-            hint="If it returns logits alone, name the module of its features: @network(features='layer4').",
+            f"the network {name} returns {logits} logits an image, for {num_classes} classes",
+            hint="Give its last layer num_classes outputs.",
         )

@@ -236,6 +236,10 @@ def test_two_plugins_of_one_name_are_refused(study: Path, run: Command) -> None:
     ("change", "message"),
     [
         (('(features="stem")', ""), "does not return a pair of logits (N, K) and features (N, C, H, W)"),
+        (
+            ("nn.Linear(8, num_classes)", "nn.Linear(8, 2)"),
+            "the network my_study/tinynet returns 2 logits an image, for 3 classes\n  Give its last layer num_classes",
+        ),
         (('features="stem"', 'features="stm"'), "the network has no module 'stm'\n  Did you mean 'stem'?"),
         (("    return network\n", "    return 3\n"), "the network my_study/tinynet is a int, not a torch.nn.Module"),
         (("    network = nn", "    1 / 0\n    network = nn"), ": the plugin failed: ZeroDivisionError"),
