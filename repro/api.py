@@ -13,9 +13,11 @@ example.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from numbers import Integral
 from typing import Any, TypeVar, overload
 
 from repro.errors import ConfigError
@@ -27,6 +29,13 @@ __all__ = ["dataset", "loss", "network"]
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 _loading: list[str] = []  # the plugin that is being loaded, if one is
+
+# What is given by keyword to the functions of each kind that have such parameters; num_classes to every network.
+_GIVEN: dict[str, tuple[str, ...]] = {
+    "network": ("num_classes", "image_size"),
+    "loss": ("alpha", "beta", "normalization", "label_smoothing"),
+    "data set": (),
+}
 
 
 @overload
@@ -88,11 +97,14 @@ def dataset(
     """Register a function that returns a data set, by its own name or by ``name``; counts are of images.
 
     It is called without arguments whenever a run starts, and returns ``(train_images, train_labels), (test_images,
-    test_labels)``: NumPy arrays, images uint8 (N, 3, image_size, image_size), labels from 0 to ``num_classes`` - 1.
+    test_labels)``: NumPy arrays, images uint8 (N, 3, image_size, image_size), labels whole numbers from 0 to
+    ``num_classes`` - 1.
     """
 
     def register(load: Builder) -> Builder:
         def add(full_name: str, path: str) -> None:
+            numbers = {"num_classes": num_classes, "image_size": image_size}
+            _require_counts(full_name, {**numbers, "train_count": train_count, "test_count": test_count})
             PROVIDED[path] = partial(_decoded, load)
             DATASETS[full_name] = DatasetFacts(
                 full_name,
@@ -127,15 +139,16 @@ def _registered(
     if not _loading:
         return build
     plugin = _loading[-1]
-    own_name = name or getattr(build, "__name__", "")
+    own_name = str(name or getattr(build, "__name__", ""))
     full_name = f"{plugin}/{own_name}"
     code = getattr(build, "__code__", None)
-    where = f"{code.co_filename}:{code.co_firstlineno}" if code else None
+    where = f"{code.co_filename}:{code.co_firstlineno}" if code else getattr(sys.modules.get(plugin), "__file__", None)
     if not callable(build):
         what = f"a {type(build).__name__} cannot be registered as a {kind}"
         raise ConfigError(what, where=where, hint="Decorate a function or a class.")
     if plugin_of(full_name) is None:
         raise ConfigError(f"{own_name!r} cannot be a name", where=where, hint="Use letters, digits, '_', '-' and '.'.")
+    _require_defaults(kind, own_name, build, where)
     if full_name in names:
         raise ConfigError(f"two of this file are the {kind} '{own_name}'", where=where, hint="Give one another name.")
     add(full_name, f"{plugin}:{kind.replace(' ', '_')}.{own_name}")
@@ -150,14 +163,38 @@ def _parameters(build: Callable[..., Any]) -> set[str]:
         return set()
 
 
+def _require_defaults(kind: str, name: str, build: Callable[..., Any], where: str | None) -> None:
+    """Raises ConfigError if ``build`` cannot be called with what its ``kind`` is given."""
+    try:
+        signature = inspect.signature(build)
+    except (TypeError, ValueError):  # a class written in C
+        return
+    given = {option for option in _GIVEN[kind] if option in signature.parameters or option == "num_classes"}
+    try:
+        signature.bind(**dict.fromkeys(given))
+    except TypeError as error:
+        what = f"the {kind} '{name}' cannot be called: {error}"
+        by_name = f"{' and '.join(_GIVEN[kind])} by name" if _GIVEN[kind] else "nothing"
+        hint = f"It is given {by_name}. Other parameters need a default."
+        raise ConfigError(what, where=where, hint=hint) from error
+
+
+def _require_counts(name: str, counts: Mapping[str, int]) -> None:
+    """Raises ConfigError unless each of the ``counts`` of a data set is a whole number of at least 1."""
+    for key, count in counts.items():
+        if not isinstance(count, Integral) or count < 1:
+            what = f"{key} of the data set {name} is {count!r}"
+            raise ConfigError(what, hint="It must be a whole number of at least 1.")
+
+
 def _built_network(build: Callable[..., Any], name: str, features: str | None, num_classes: int, **options: Any) -> Any:
     """The network that ``build`` returns, with features, and a check of what it returns."""
-    from repro.models.classifier import WithFeatures, require_outputs
+    from repro.models.classifier import ChosenFeatures, require_outputs
 
     # By keyword: the first parameter of a function of the user's own may be another one.
     built = _module(build(num_classes=num_classes, **options), "network", name)
     if features is not None:
-        built = WithFeatures(built, features)
+        built = ChosenFeatures(built, features)
     built.register_forward_hook(partial(require_outputs, name, num_classes))
     return built
 
@@ -184,10 +221,16 @@ def _decoded(load: Callable[[], Any], facts: DatasetFacts) -> Any:
 
     try:
         (train_images, train_labels), (test_images, test_labels) = load()
-        train_labels, test_labels = (np.asarray(labels).astype(np.int64) for labels in (train_labels, test_labels))
+        labels = [np.asarray(given) for given in (train_labels, test_labels)]
+        with np.errstate(invalid="ignore"):  # of NaN, which is found below
+            numbers = [array.astype(np.int64) for array in labels]
         images = [np.ascontiguousarray(images) for images in (train_images, test_images)]
     except (TypeError, ValueError) as error:
         what = f"the data set {facts.name} does not return (train_images, train_labels), (test_images, test_labels)"
         raise ConfigError(what, hint=str(error)) from error
+    for array, rounded in zip(labels, numbers, strict=True):
+        if array.dtype.kind not in "US" and not np.array_equal(array, rounded):
+            hint = f"Labels are class numbers, from 0 to {facts.num_classes - 1}."
+            raise ConfigError(f"the data set {facts.name} has labels that are not whole numbers", hint=hint)
     classes = tuple(str(index) for index in range(facts.num_classes))
-    return DecodedImages(images[0], train_labels, images[1], test_labels, classes)
+    return DecodedImages(images[0], numbers[0], images[1], numbers[1], classes)

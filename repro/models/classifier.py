@@ -62,6 +62,24 @@ class WithFeatures(nn.Module):
         self._outputs.append(output)
 
 
+class ChosenFeatures(WithFeatures):
+    """``WithFeatures`` with a module that the user has chosen: it may never be called, or return no tensor."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``(logits, features)`` of ``images``, float (N, 3, H, W). Raises ConfigError without features."""
+        self._outputs.clear()
+        logits = self.network(images)
+        chosen = f"the module '{self.feature_module}'"
+        if not self._outputs:
+            what = f"the network never calls {chosen}, so that it has no features"
+            raise ConfigError(what, hint="Name a module that its forward calls: @network(features='layer4').")
+        features = self._outputs.pop()
+        if not isinstance(features, Tensor):
+            what = f"{chosen} of the network returns a {type(features).__name__}, not a tensor of features"
+            raise ConfigError(what, hint="Name a module that returns one: (N, C, H, W), or tokens (N, L, D).")
+        return logits, features
+
+
 def require_outputs(name: str, num_classes: int, network: nn.Module, _inputs: Any, returned: Any) -> None:
     """A forward hook of the network of that name, from ``num_classes`` on. It looks at types and shapes alone.
 
