@@ -22,7 +22,7 @@ from typing import Any, TypeVar, overload
 
 from repro.errors import ConfigError
 from repro.experiment.catalog import DATASETS, LOSSES, NETWORKS, PROVIDED, DatasetFacts, Loss, Network
-from repro.experiment.plugins import plugin_of
+from repro.experiment.plugins import BUILT_BY, plugin_of
 
 __all__ = ["dataset", "loss", "network"]
 
@@ -205,11 +205,12 @@ def _built_loss(build: Callable[..., Any], name: str, parameters: set[str], **op
 
 
 def _module(built: Any, kind: str, name: str) -> Any:
-    """``built``. Raises ConfigError if it is no module."""
+    """``built``, marked as its plugin's. Raises ConfigError if it is no module."""
     from torch import nn
 
     if not isinstance(built, nn.Module):
         raise ConfigError(f"the {kind} {name} is a {type(built).__name__}, not a torch.nn.Module")
+    setattr(built, BUILT_BY, plugin_of(name))
     return built
 
 

@@ -159,7 +159,12 @@ def run(arguments: Sequence[str]) -> int:
                 hint = f"{permission_hint(Path(os.fsdecode(error.filename)))}, or choose another folder."
             _print_error(str(error.strerror), where=error.filename and str(error.filename), hint=hint)
             return 2
-        _report_bug(error)
+        from repro.experiment.plugins import place_in_plugin
+
+        if (where := place_in_plugin(error)) is not None:
+            _print_error(f"the plugin failed: {type(error).__name__}: {error}", where=where)
+        else:
+            _report_bug(error)
         return 1
 
 

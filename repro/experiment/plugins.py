@@ -30,6 +30,7 @@ class Plugin:
 
 
 PLUGINS: dict[str, Plugin] = {}
+BUILT_BY = "built_by_plugin"  # the attribute of a network or loss that is the name of its plugin
 
 TORCHVISION = "torchvision"
 PLUGIN_NAME = r"^([A-Za-z_][A-Za-z0-9_]{0,63})/[A-Za-z0-9_.-]{1,64}$"  # in JSON Schema too
@@ -60,10 +61,17 @@ def plugin_options() -> list[str]:
 
 
 def place_in_plugin(error: BaseException) -> str | None:
-    """The file and line of a plugin that raised ``error``, or called what did; None if no plugin was involved."""
+    """The file and line of a plugin that raised ``error``, or called what did; None if no plugin was involved.
+
+    The file alone if no line of it ran: a network of torch's own layers fails in their code.
+    """
     files = {str(file) for plugin in PLUGINS.values() for file in plugin.files}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+    if frames:
+        return f"{frames[-1].filename}:{frames[-1].lineno}"
+    called = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [getattr(module, "__dict__", {}).get(BUILT_BY) for module in called]
+    return next((str(PLUGINS[name].file) for name in names if name in PLUGINS), None)
 
 
 def is_taken_by_form(kind: str, name: str) -> bool:

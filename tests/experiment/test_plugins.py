@@ -243,6 +243,7 @@ def test_two_plugins_of_one_name_are_refused(study: Path, run: Command) -> None:
         (('features="stem"', 'features="stm"'), "the network has no module 'stm'\n  Did you mean 'stem'?"),
         (("    return network\n", "    return 3\n"), "the network my_study/tinynet is a int, not a torch.nn.Module"),
         (("    network = nn", "    1 / 0\n    network = nn"), ": the plugin failed: ZeroDivisionError"),
+        (("Linear(8, n", "Linear(9, n"), "my_study.py: the plugin failed: RuntimeError: "),
         (("return (images[:48]", "return (images[:47]"), "train_images is uint8 (47, 3, 12, 12), not uint8 (48, 3,"),
         (("return (images[:48], labels[:48]), (", "return ("), "does not return (train_images, train_labels)"),
     ],
@@ -256,6 +257,23 @@ def test_a_fault_while_it_trains_is_one_message(
     assert code in (1, 2)
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "place"),
+    [
+        ("Linear(8, n", "Linear(9, n", "my_study.py: "),
+        ("    return network\n", "    return 1 / 0\n", "my_study.py:12: "),
+    ],
+)
+def test_a_network_that_cannot_be_described_is_one_message(
+    before: str, after: str, place: str, study: Path, run: Command
+) -> None:
+    (study / "my_study.py").write_text(PLUGIN.replace(before, after))
+    code, _, error = run("models", "my_study/tinynet", "--plugin", "my_study.py")
+    assert code == 1
+    assert f"{place}the plugin failed: " in error
+    assert "bug" not in error
 
 
 def test_a_loss_that_takes_the_mean_is_one_message(study: Path, run: Command) -> None:
