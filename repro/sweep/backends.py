@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -135,6 +136,19 @@ def queue_of(executor: str) -> type[Backend] | None:
     """The backend of that name if its cluster has a queue; None for any other, and for this machine."""
     backend = backends().get(executor)
     return backend if backend is not None and backend.has_queue else None
+
+
+def has_left_queue(sweep: Registration) -> bool:
+    """Whether a cluster's queue is known to hold nothing any more of what ``sweep`` left to it.
+
+    False if the cluster does not answer, and for another user's sweep: a queue may show a user's own jobs only.
+    """
+    queue = queue_of(sweep.executor)
+    try:
+        is_own = sweep.path.lstat().st_uid == os.geteuid()
+    except OSError:
+        return False
+    return queue is not None and bool(sweep.left) and is_own and queue.is_over(sweep.left)
 
 
 def require_installed(backend: type[Backend]) -> None:

@@ -29,10 +29,13 @@ from repro.results.durable import make_folder, write_durably
 from repro.results.files import file_time, open_plain
 from repro.results.ownership import HEARTBEAT_SECONDS, SILENT_SECONDS
 from repro.results.process import is_alive, process_start, this_place
+from repro.sweep.backends import has_left_queue, queue_of
 
 FOLDER = ".sweeps"
 STOP_SECONDS = 2.0  # between two checks for a request to stop
-FORGOTTEN_SECONDS = 7 * 86_400.0  # without a heartbeat, after which the file of a sweep is removed
+FORGOTTEN_SECONDS = (
+    7 * 86_400.0
+)  # without a heartbeat, after which the file of a sweep that waits in no queue is removed
 
 _NAME = re.compile(r"([0-9a-f]{12})\.jsonl")
 _LARGEST = 1_000_000
@@ -189,8 +192,7 @@ def register(results: Path, *, table: str, executor: str, command: str, detached
     make_folder(folder, below=results)
     now = file_time(folder)
     for other in registered(results):
-        is_resumed = other.table == table and (other.trouble is not None or not other.left)
-        if not other.lives(now) and (is_resumed or other.silent_seconds(now) > FORGOTTEN_SECONDS):
+        if not other.lives(now) and _is_of_no_use(other, table, now):
             other.remove()
     fields: dict[str, Any] = {
         "id": secrets.token_hex(6),
@@ -207,6 +209,17 @@ def register(results: Path, *, table: str, executor: str, command: str, detached
     path = folder / f"{fields['id']}.jsonl"
     write_durably(path, json.dumps(fields).encode() + b"\n", only_new=True)
     return Registration(**fields, path=path, heartbeat_at=path.stat().st_mtime)
+
+
+def _is_of_no_use(dead: Registration, table: str, now: float) -> bool:
+    """Whether nobody needs the file of a dead sweep any more, now that ``table`` is swept.
+
+    Its tasks in a cluster's queue need it, however old it is: without it, each of them takes the sweep for stopped.
+    """
+    is_old = dead.silent_seconds(now) > FORGOTTEN_SECONDS
+    if dead.trouble is not None or not dead.left:
+        return is_old or dead.table == table
+    return is_old and (queue_of(dead.executor) is None or has_left_queue(dead))
 
 
 def registered(results: Path) -> list[Registration]:

@@ -9,6 +9,7 @@ import pytest
 
 from repro.results.files import file_time
 from repro.sweep.registry import FOLDER, FORGOTTEN_SECONDS, Registration, StopPoller, register, registered
+from repro.sweep.slurm.backend import SlurmBackend
 
 
 @pytest.fixture
@@ -105,6 +106,22 @@ def test_a_sweep_long_without_a_heartbeat_is_removed(results: Path) -> None:
     os.utime(old.path, (long_ago, long_ago))
     new = begin(results)
     assert [one.id for one in registered(results)] == [new.id]
+
+
+@pytest.mark.parametrize("detached", [True, False])
+@pytest.mark.parametrize(("says", "is_own", "is_kept"), [(False, True, True), (True, False, True), (True, True, False)])
+def test_what_waits_in_a_queue_is_kept_however_old(
+    results: Path, monkeypatch: pytest.MonkeyPatch, detached: bool, says: bool, is_own: bool, is_kept: bool
+) -> None:
+    old = register(results, table="table2", executor="slurm", command="biasrepro sweep table2", detached=detached)
+    old.path.write_text(old.path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {2**22 - 1}'))
+    old.note_left({"slurm": "12"})
+    long_ago = time.time() - FORGOTTEN_SECONDS - 60
+    os.utime(old.path, (long_ago, long_ago))
+    monkeypatch.setattr(SlurmBackend, "is_over", lambda left: says and left == {"slurm": "12"})
+    monkeypatch.setattr("os.geteuid", lambda: old.path.stat().st_uid + (not is_own))
+    new = begin(results)
+    assert {one.id for one in registered(results)} == ({old.id, new.id} if is_kept else {new.id})
 
 
 @pytest.mark.parametrize("key", ["table", "executor", "command", "host", "since"])

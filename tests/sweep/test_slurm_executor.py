@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from repro.experiment.schema import Run
 from repro.results.ownership import own
 from repro.sweep.cluster_node import NodeSettings, RemoteResult
 from repro.sweep.executor import Ended, Job, Notice
+from repro.sweep.registry import register
 from repro.sweep.slurm import executor as slurm_executor
 from repro.sweep.slurm import queue as slurm_queue
 from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
@@ -42,7 +45,7 @@ class Cluster:
         self.cancelled: list[str] = []
         self.notes: list[str] = []
         fake = {"queued_tasks": lambda: dict(self.queue), "largest_array": lambda: 1, "submit": self.submit}
-        for name, does in {**fake, "cancel": self.cancel}.items():
+        for name, does in {**fake, "cancel": self.cancel, "cluster_name": lambda: "alpha"}.items():
             monkeypatch.setattr(slurm_executor, name, does)
         monkeypatch.setattr(slurm_queue, "cancel", self.cancel)
         monkeypatch.setattr(slurm_executor, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
@@ -141,7 +144,7 @@ def test_what_is_noted_of_a_sweep_does_not_grow_with_what_was_submitted_again(
         for ended in cluster.polls(executor, 0):
             executor.submit(ended.job)
     executor.hand_in()
-    assert executor.left() == {"slurm": "7,8"}
+    assert executor.left() == {"slurm": "7,8", "cluster": "alpha"}
 
 
 def test_folders_of_runs_that_have_not_begun_are_looked_into_now_and_then(
@@ -216,3 +219,16 @@ def test_tasks_are_cancelled_as_soon_as_slurm_answers(
     executor.kill()
     executor.close()
     assert set(cluster.cancelled) == {"1", "2"}
+
+
+def test_the_files_of_a_registered_sweep_are_not_stale(cluster: Cluster, jobs: list[Job]) -> None:
+    """They are not in this queue, but perhaps in that of another cluster."""
+    sweep = register(cluster.results, table="demo", executor="slurm", command="biasrepro sweep demo", detached=True)
+    for batch, owner in (("a" * 12, sweep.id), ("b" * 12, "0" * 12)):
+        folder = cluster.results / ".sweeps" / "slurm" / batch
+        folder.mkdir(parents=True)
+        (folder / "plan.json").write_text(json.dumps({"sweep": owner, "tasks": [["a run"]]}))
+        folder.chmod(0o700)
+        os.utime(folder / "plan.json", (time.time() - 1e6, time.time() - 1e6))
+    executor_of(cluster, jobs)
+    assert [folder.name for folder in (cluster.results / ".sweeps" / "slurm").iterdir()] == ["a" * 12]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from repro.sweep.slurm.backend import SlurmBackend
 from repro.sweep.slurm.queue import Queued, SlurmError, parse_queue, run_command
 
 
@@ -78,3 +79,19 @@ def test_a_command_that_fails_is_one_line_of_its_own_words(
 )
 def test_what_a_node_could_not_launch_waits_for_a_person(state: str, reason: str, held: bool) -> None:
     assert Queued("1", state, "", reason).is_held is held
+
+
+@pytest.mark.parametrize(
+    ("number", "cluster", "is_over"), [(12, "alpha", False), (11, "alpha", True), (11, "b", False)]
+)
+def test_a_sweep_is_over_once_its_own_cluster_has_none_of_its_tasks(
+    number: int, cluster: str, is_over: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, says in (
+        ("squeue", "12|3|RUNNING|n1|None|biasrepro-0123456789ab"),
+        ("scontrol", "ClusterName   = alpha"),
+    ):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{says}"\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert SlurmBackend.is_over({"slurm": str(number), "cluster": cluster}) == is_over

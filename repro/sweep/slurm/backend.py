@@ -136,14 +136,15 @@ class SlurmBackend(Backend):
 
     @classmethod
     def is_over(cls, left: Mapping[str, str]) -> bool:
-        """Whether none of its tasks is in the queue; False if SLURM does not answer."""
-        from repro.sweep.slurm.queue import SlurmError, queued_tasks
+        """Whether none of its tasks is in the queue; False if SLURM does not answer, or is another cluster's."""
+        from repro.sweep.slurm.queue import SlurmError, cluster_name, queued_tasks
 
         try:
             queued = {task.id.partition("_")[0] for task in queued_tasks().values()}
         except SlurmError:
             return False
-        return queued.isdisjoint(_numbers(left))
+        is_here = "cluster" not in left or left["cluster"] == cluster_name()
+        return is_here and queued.isdisjoint(_numbers(left))
 
     @classmethod
     def queue_command(cls, left: Mapping[str, str]) -> str | None:

@@ -23,7 +23,16 @@ from repro.sweep.registry import Registration
 from repro.sweep.slurm.backend import SlurmOptions, not_used_note
 from repro.sweep.slurm.batch import Batch, batches, into_tasks, submit
 from repro.sweep.slurm.ended_jobs import lost, recorded
-from repro.sweep.slurm.queue import Queued, SlurmError, cancel, ended_task, largest_array, queue_note, queued_tasks
+from repro.sweep.slurm.queue import (
+    Queued,
+    SlurmError,
+    cancel,
+    cluster_name,
+    ended_task,
+    largest_array,
+    queue_note,
+    queued_tasks,
+)
 from repro.sweep.slurm.task import ends_file, read_ends
 from repro.wording import duration
 
@@ -73,6 +82,7 @@ class SlurmExecutor:
         self._results = Path(settings.results)
         self._queue = queued_tasks()
         self._largest = largest_array()
+        self._cluster = cluster_name()
         self._batches: dict[str, Batch] = {}
         self._places: dict[str, tuple[Batch, int]] = {}
         self._find_queued_runs()
@@ -116,10 +126,13 @@ class SlurmExecutor:
                     registration.note_left(self.left())
 
     def left(self) -> Mapping[str, str]:
-        """What finds the submitted arrays that are not over: their numbers."""
+        """What finds the submitted arrays that are not over: their numbers, and the cluster that has them."""
         live = {job.number for job in self._jobs.values()}
         self._numbers = [number for number in self._numbers if number in live]
-        return {"slurm": ",".join(self._numbers)} if self._numbers else {}
+        if not self._numbers:
+            return {}
+        cluster = {"cluster": self._cluster} if self._cluster else {}
+        return {"slurm": ",".join(self._numbers), **cluster}
 
     def poll(self, timeout_seconds: float) -> list[Event]:
         """Submit waiting jobs, check the queue and the folders now and then, and report changes."""
@@ -174,7 +187,8 @@ class SlurmExecutor:
         """Find the runs of this results folder in the queue; delete the files of old batches."""
         queued = {batch for batch, _ in self._queue}
         for batch in batches(self._results):
-            if batch.id not in queued:
+            # While its sweep is registered, another cluster that shares the folder may have it in its queue.
+            if batch.id not in queued and Registration.read(self._results, batch.sweep) is None:
                 batch.remove_if_stale()
             for index, runs in enumerate(batch.tasks):
                 if (batch.id, index) in self._queue:

@@ -174,3 +174,12 @@ def largest_array() -> int:
     """The most tasks of an array here: MaxArraySize of slurm.conf, by default 1001, is one more."""
     match = re.search(r"^MaxArraySize\s*=\s*(\d+)", run_command("scontrol", "show", "config"), re.MULTILINE)
     return max(1, int(match[1]) - 1) if match else 1000
+
+
+def cluster_name() -> str:
+    """The name of the cluster whose queue is seen from here, empty if it does not answer."""
+    try:
+        found = re.search(r"^ClusterName\s*=\s*(\S+)", run_command("scontrol", "show", "config"), re.MULTILINE)
+    except SlurmError:
+        return ""
+    return found[1] if found else ""
