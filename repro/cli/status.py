@@ -41,7 +41,7 @@ def status(
 ) -> None:
     """Show where the runs of a table stand, why some failed, and what to do next.
 
-    It reads the results folder only, so it works on any machine that has that folder.
+    It works on any machine that has the results folder. Where SLURM answers, it asks whether detached sweeps are over.
     """
     from repro.cli.output import KEPT
     from repro.cli.watching import show_in_training, show_sweeps, watched

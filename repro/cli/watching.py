@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from repro.sweep.registry import Registration
 
 MOST_SHOWN = 20
+QUEUE_SECONDS = 30.0  # between two questions to a cluster's queue: its controller serves others too
 
 
 def watched(show: Callable[[], bool], every_seconds: float) -> None:
@@ -96,7 +98,8 @@ def _say_running(run_id: str, where: str, progress: Progress | None) -> None:
 def show_sweeps(results: Path, table: str | None) -> bool:
     """A line for each registered sweep (of ``table``, if given). Whether one of them is under way.
 
-    One left to a cluster's queue has no heartbeat: it is under way until its last task, or --stop, removes it.
+    One left to a cluster's queue has no heartbeat. Its last task removes it, unless one of its tasks was killed: so it
+    is under way until the queue, where it answers, has nothing of it any more.
     """
     from repro.results.files import file_time
     from repro.sweep.backends import queue_of
@@ -106,19 +109,36 @@ def show_sweeps(results: Path, table: str | None) -> bool:
     if not sweeps:
         return False
     now = file_time(results)
+    is_under_way = False
     for sweep in sweeps:
         resume = f"resume with  {sweep.command}"
+        where = ", ".join(f"{key} {value}" for key, value in sweep.left.items())
+        lives = sweep.lives(now)
+        is_under_way = is_under_way or lives
         if sweep.trouble is not None:
             _say_sweep(sweep, f"failed: {sweep.trouble}", "red")
             say(resume)
-        elif sweep.lives(now):
+        elif lives:
             heartbeat = f"last heartbeat {duration(sweep.silent_seconds(now))} ago"
             _say_sweep(sweep, f"{heartbeat}{', asked to stop' if sweep.stop else ''}")
+        elif sweep.detached and _has_left_queue(results, sweep.id, int(time.monotonic() / QUEUE_SECONDS)):
+            _say_sweep(sweep, f"over: none of its jobs is in the queue any more ({where})", "yellow")
+            say(resume)
         elif sweep.detached:
-            where = ", ".join(f"{key} {value}" for key, value in sweep.left.items())
+            is_under_way = is_under_way or queue_of(sweep.executor) is not None
             _say_sweep(sweep, f"left to the cluster ({where})")
             say(f"{resume}    (once it is over; what is in the queue is not submitted again)")
         else:
             _say_sweep(sweep, "killed", "yellow")
             say(resume)
-    return any(sweep.lives(now) or (sweep.detached and queue_of(sweep.executor)) for sweep in sweeps)
+    return is_under_way
+
+
+@lru_cache(maxsize=32)
+def _has_left_queue(results: Path, sweep: str, period: int) -> bool:
+    """Whether a cluster's queue has nothing of the sweep with this id any more; it is asked once in each ``period``."""
+    from repro.sweep.backends import has_left_queue
+    from repro.sweep.registry import Registration
+
+    found = Registration.read(results, sweep)
+    return found is not None and has_left_queue(found)

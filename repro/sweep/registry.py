@@ -219,7 +219,9 @@ def _is_of_no_use(dead: Registration, table: str, now: float) -> bool:
     is_old = dead.silent_seconds(now) > FORGOTTEN_SECONDS
     if dead.trouble is not None or not dead.left:
         return is_old or dead.table == table
-    return is_old and (queue_of(dead.executor) is None or has_left_queue(dead))
+    if queue_of(dead.executor) is None:
+        return is_old
+    return (is_old or dead.table == table) and has_left_queue(dead)
 
 
 def registered(results: Path) -> list[Registration]:
@@ -238,6 +240,8 @@ def forget_resumed(results: Path, command: str) -> None:
     So work that was left to a cluster, which ``register`` keeps, is forgotten only when none of it can be in the queue.
     """
     for sweep in registered(results):
-        if sweep.command == command and not sweep.detached and not sweep.lives(file_time(results / FOLDER)):
+        if sweep.command != command or sweep.lives(file_time(results / FOLDER)):
+            continue
+        if not sweep.detached or has_left_queue(sweep):
             with contextlib.suppress(OSError):
                 sweep.remove()

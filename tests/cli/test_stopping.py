@@ -1,4 +1,4 @@
-"""``sweep --stop`` and ``status --watch`` over registered sweeps whose engines this machine may not have."""
+"""``sweep --stop`` and ``status --watch`` over registered sweeps whose cluster this machine may not have."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from repro.cli import watching
 from repro.cli.sweep.request import SweepRequest
 from repro.cli.sweep.steps import leave
 from repro.cli.watching import show_sweeps
-from repro.sweep.registry import FOLDER, Registration, register, registered
+from repro.sweep.registry import FOLDER, Registration, forget_resumed, register, registered
 from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
 
 Say = Callable[..., Any]
@@ -109,11 +110,49 @@ def test_a_sweep_that_was_given_up_is_cleared_away(say: Say, results: Path) -> N
     assert registered(results) == []
 
 
-def test_what_waits_in_slurm_s_queue_is_watched(results: Path) -> None:
+def test_what_waits_in_slurm_s_queue_is_watched(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [0]
+
+    def does_not_answer(left: Mapping[str, str]) -> bool:
+        asked[0] += 1
+        return False
+
+    monkeypatch.setattr(SlurmBackend, "is_over", does_not_answer)
+    monkeypatch.setattr(watching, "QUEUE_SECONDS", 1e9)
     sweep = left(results)
     assert show_sweeps(results, "demo")
+    assert show_sweeps(results, "demo")
+    assert asked == [1]  # the controller serves others, too
     sweep.remove()
     assert not show_sweeps(results, "demo")
+
+
+def test_a_detached_sweep_one_of_whose_jobs_was_killed_is_over_with_the_others(
+    say: Say, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SlurmBackend, "is_over", lambda left: left == {"slurm": "12"})
+    sweep = left(results)
+    said = say("status", "demo", "--watch", "--results", results).out
+    assert f"{sweep.id} of demo on slurm since {sweep.since}, over: none of its jobs is in the queue" in said
+    assert "resume with  biasrepro sweep demo\n" in said
+    assert said.endswith("Nothing is in training.\n")
+    assert len(registered(results)) == 1  # its command is shown until it was given
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_detached_sweep_is_forgotten_when_its_table_is_swept_again_or_its_command_finds_nothing_to_do(
+    results: Path, monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    monkeypatch.setattr(SlurmBackend, "is_over", lambda left: is_over)
+    sweep = left(results)
+    forget_resumed(results, "biasrepro sweep demo --rows a")
+    assert len(registered(results)) == 1
+    forget_resumed(results, sweep.command)
+    assert len(registered(results)) == (not is_over)
+    sweep = left(results)
+    new = register(results, table="demo", executor="local", command="biasrepro sweep demo")
+    assert (sweep.id in {one.id for one in registered(results)}) == (not is_over)
+    assert new.id in {one.id for one in registered(results)}
 
 
 def test_a_sweep_that_is_in_the_queue_already_is_not_registered_twice(
