@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -232,3 +232,29 @@ def test_the_files_of_a_registered_sweep_are_not_stale(cluster: Cluster, jobs: l
         os.utime(folder / "plan.json", (time.time() - 1e6, time.time() - 1e6))
     executor_of(cluster, jobs)
     assert [folder.name for folder in (cluster.results / ".sweeps" / "slurm").iterdir()] == ["a" * 12]
+
+
+def test_a_sweep_stops_while_the_controller_is_away(
+    cluster: Cluster, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = executor_of(cluster, jobs)
+    cluster.polls(executor, 0)
+
+    def away(*_: object, **__: object) -> NoReturn:
+        raise SlurmError("Unable to contact slurm controller")
+
+    monkeypatch.setattr(slurm_executor, "queued_tasks", away)
+    monkeypatch.setattr(slurm_executor, "cancel", away)
+    monkeypatch.setattr(slurm_queue, "run_command", away)
+    end = RemoteResult(jobs[0].id, "interrupted", None, "n1", 1)
+    (cluster.results / ".sweeps" / "slurm" / f"{0:012x}" / "ends-0.json").write_bytes(to_bytes([end]))
+    assert cluster.polls(executor, 100) == []  # before the request, all jobs continue
+    executor.stop()
+    assert [(event.job, event.fate) for event in cluster.polls(executor, 100)] == [(jobs[0], "interrupted")]
+    executor.kill()
+    assert [(event.job, event.fate) for event in cluster.polls(executor, 0)] == [(jobs[1], "interrupted")]
+    assert cluster.polls(executor, 100) == []
+    assert cluster.notes[-1].startswith("Unable to contact slurm controller; submitted jobs continue")
+    monkeypatch.setattr(slurm_executor, "cancel", cluster.cancel)
+    executor.close()
+    assert set(cluster.cancelled) == {"2"}

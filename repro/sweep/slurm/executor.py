@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from repro.results.files import file_time
 from repro.results.ownership import owner_of
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.executor import Ended, Event, Job, Notice, Reported
-from repro.sweep.followed_job import FollowedJob
 from repro.sweep.registry import Registration
 from repro.sweep.slurm.backend import SlurmOptions, not_used_note
 from repro.sweep.slurm.batch import Batch, batches, into_tasks, submit
@@ -33,6 +32,7 @@ from repro.sweep.slurm.queue import (
     queue_note,
     queued_tasks,
 )
+from repro.sweep.slurm.submitted_job import SubmittedJob
 from repro.sweep.slurm.task import ends_file, read_ends
 from repro.wording import duration
 
@@ -46,29 +46,6 @@ RESULT_SECONDS = 70.0
 LEAVING_SECONDS = 20.0
 # A task that SLURM believes to be running is hung if none of its runs had a heartbeat for this long.
 HUNG_SECONDS = 600.0
-
-
-@dataclass(kw_only=True)
-class _SubmittedJob(FollowedJob):
-    """A job in SLURM's queue, and its task there. Times are monotonic, apart from ``heartbeat_at``: its heartbeat."""
-
-    batch: Batch
-    index: int
-    task: str
-    noted: bool = False
-    gone_since: float | None = None
-    heartbeat_at: float = 0.0
-    next_check: float = 0.0
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Its task in the queue."""
-        return self.batch.id, self.index
-
-    @property
-    def number(self) -> str:
-        """SLURM's number of its array."""
-        return self.task.partition("_")[0]
 
 
 class SlurmExecutor:
@@ -88,13 +65,14 @@ class SlurmExecutor:
         self._find_queued_runs()
         self._waiting: dict[str, Job] = {}
         self._dropped: list[Event] = [Notice(note)] if (note := not_used_note()) else []
-        self._jobs: dict[str, _SubmittedJob] = {}
+        self._jobs: dict[str, SubmittedJob] = {}
         self._numbers: list[str] = []
         self._heartbeats: dict[
             str, float
         ] = {}  # by task, when a heartbeat of its runs was last seen, in monotonic seconds
         self._cancelled: dict[str, str] = {}  # tasks that we cancelled, and why: their runs are submitted again
-        self._stopping = False
+        self._abandoned: set[str] = set()  # tasks that are followed no more, but may run
+        self._stopping = self._killed = False
         self._trouble = ""  # SLURM's latest error
         self._pause = FIRST_POLL_SECONDS
         self._next_check = self._next_hand_in = 0.0
@@ -103,7 +81,7 @@ class SlurmExecutor:
         """Follow the task that is in the queue with this job; without one, put it into the next array."""
         place = self._places.pop(job.id, None)
         if place is not None and not job.alone and (queued := self._queue.get((place[0].id, place[1]))) is not None:
-            self._jobs[job.id] = _SubmittedJob(job=job, batch=place[0], index=place[1], task=queued.id)
+            self._jobs[job.id] = SubmittedJob(job=job, batch=place[0], index=place[1], task=queued.id)
         else:
             self._waiting[job.id] = job
 
@@ -119,7 +97,7 @@ class SlurmExecutor:
             for index, jobs in enumerate(array):
                 task = f"{number}_{index}" if len(array) > 1 else number
                 for job in jobs:
-                    self._jobs[job.id] = _SubmittedJob(job=job, batch=batch, index=index, task=task)
+                    self._jobs[job.id] = SubmittedJob(job=job, batch=batch, index=index, task=task)
                     del self._waiting[job.id]
             if (registration := Registration.read(self._results, self._settings.sweep)) is not None:
                 with contextlib.suppress(OSError):  # tasks that --stop does not find read its request when they start
@@ -164,8 +142,10 @@ class SlurmExecutor:
 
     def kill(self) -> None:
         """Cancel everything."""
+        self._killed = True
+        self._next_check, self._pause = 0.0, FIRST_POLL_SECONDS
         with contextlib.suppress(SlurmError):  # close() repeats it
-            cancel(sorted({job.task for job in self._jobs.values()}))
+            cancel(sorted({job.task for job in self._jobs.values()} | self._abandoned))
 
     def close(self) -> None:
         """Leave nothing running, and delete the files of each batch that has left the queue."""
@@ -206,7 +186,10 @@ class SlurmExecutor:
         try:
             self._queue = queued_tasks()
         except SlurmError as error:  # the controller is away: submitted jobs continue without it
-            return events + self._note_trouble(error)
+            events += self._note_trouble(error)
+            if self._stopping:
+                events += self._ends_without_queue()
+            return events
         if not self._waiting:
             self._trouble = ""
         events += self._note_new_jobs()
@@ -218,7 +201,7 @@ class SlurmExecutor:
 
     def _note_trouble(self, error: SlurmError) -> list[Event]:
         """Report SLURM's error once; raise it if no submitted job could continue."""
-        if not self._jobs:
+        if not self._jobs and not self._stopping:
             raise error
         if error.what == self._trouble:
             return []
@@ -232,16 +215,13 @@ class SlurmExecutor:
             job.noted = True
         return [queue_note(len(new), {job.number for job in new})] if new else []
 
-    def _check_job(self, job: _SubmittedJob, queued: Queued | None, file_now: Callable[[], float]) -> list[Event]:
+    def _check_job(self, job: SubmittedJob, queued: Queued | None, file_now: Callable[[], float]) -> list[Event]:
         now = time.monotonic()
         if queued is not None and queued.state == "PENDING" and not queued.is_held and now < job.next_check:
             return []
         job.next_check = now + PENDING_POLL_SECONDS
         if (ended := self._end_of(job, queued)) is not None:
-            del self._jobs[job.job.id]
-            if ended.last is None or ended.last == job.last:
-                return [ended]
-            return [*job.start("a node"), Reported(job.job, ended.last), ended]
+            return self._ended(job, ended)
         if queued is None or queued.state != "RUNNING":
             self._heartbeats.pop(job.task, None)
             if queued is not None and queued.is_held:
@@ -257,13 +237,35 @@ class SlurmExecutor:
             return []
         return [*job.start(queued.node), *job.news()]
 
-    def _end_of(self, job: _SubmittedJob, queued: Queued | None) -> Ended | None:
-        """The job's end: by its record, by its task's results, or because its task is gone without results."""
-        if (found := recorded(job.job)) is not None:
-            return found
-        ends = read_ends(ends_file(job.batch.folder, job.index))
-        if ends is not None and (end := ends.get(job.job.id)) is not None:
-            return end.ended(job.job, shared=len(ends) > 1)
+    def _ends_without_queue(self) -> list[Event]:
+        """The ends of a sweep that stops while the controller is away: what the tasks wrote; once killed, all others.
+
+        The tasks read the request to stop themselves, those that start later too.
+        """
+        events: list[Event] = []
+        for job in list(self._jobs.values()):
+            ended = None
+            with contextlib.suppress(OSError):
+                ended = _written_end(job)
+            if ended is None and self._killed:
+                cause = f"SLURM's job {job.task} was asked to stop; SLURM does not answer whether it has"
+                ended = Ended(job.job, 0, job.last, fate="interrupted", cause=cause)
+                self._abandoned.add(job.task)
+            if ended is not None:
+                events += self._ended(job, ended)
+        return events
+
+    def _ended(self, job: SubmittedJob, ended: Ended) -> list[Event]:
+        """The events of a job that ended, which is followed no more."""
+        del self._jobs[job.job.id]
+        if ended.last is None or ended.last == job.last:
+            return [ended]
+        return [*job.start("a node"), Reported(job.job, ended.last), ended]
+
+    def _end_of(self, job: SubmittedJob, queued: Queued | None) -> Ended | None:
+        """The job's end: as it was written, or because its task is gone without results."""
+        if (written := _written_end(job)) is not None:
+            return written
         if queued is not None:
             job.gone_since = None
             return None
@@ -282,3 +284,13 @@ class SlurmExecutor:
             cancel([task])
             self._cancelled[task] = why
             self._heartbeats.pop(task, None)
+
+
+def _written_end(job: SubmittedJob) -> Ended | None:
+    """The job's end by its record, or by its task's results."""
+    if (found := recorded(job.job)) is not None:
+        return found
+    ends = read_ends(ends_file(job.batch.folder, job.index))
+    if ends is not None and (end := ends.get(job.job.id)) is not None:
+        return end.ended(job.job, shared=len(ends) > 1)
+    return None
