@@ -78,7 +78,7 @@ def run_sweep(
     listener. Nothing is left running, however this returns.
     """
     listen = listen or SweepListener()
-    sweep = SweepState(jobs, before=finished_before, capacity=executor.capacity)
+    sweep = SweepState(jobs, before=finished_before, capacity=executor.at_a_time)
     driver = _Driver(sweep, executor, listen, wait_for_others=wait_for_others)
     stopping = killed = False
     try:

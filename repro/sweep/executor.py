@@ -90,6 +90,10 @@ class Executor(Protocol):
     def capacity(self) -> int:
         """How many jobs to submit at once."""
 
+    @property
+    def at_a_time(self) -> int | None:
+        """How many jobs run at a time; None if the cluster decides, and nobody knows beforehand."""
+
     def submit(self, job: Job) -> None:
         """Take a job. It starts now or when there is room; every job ends with one ``Ended``."""
 

@@ -50,11 +50,14 @@ class FinishedRun:
 
 @dataclass
 class SweepState:
-    """All runs of a sweep: ``jobs`` waiting, running and finished; ``before`` counts those finished earlier."""
+    """All runs of a sweep: ``jobs`` waiting, running and finished; ``before`` counts those finished earlier.
+
+    ``capacity`` is how many run at a time; None if a cluster's queue decides: then as many as run now.
+    """
 
     jobs: InitVar[Iterable[Job]]
     before: int
-    capacity: int
+    capacity: int | None
     waiting: dict[str, Job] = field(init=False, default_factory=dict)
     running: dict[str, RunningRun] = field(default_factory=dict)
     finished: list[FinishedRun] = field(default_factory=list)
@@ -119,12 +122,13 @@ class SweepState:
         return ended
 
     def eta_seconds(self, now: float) -> float | None:
-        """Seconds until the last run ends: the remaining work, shared by the slots; None before anything is known.
+        """Seconds until the last run ends: the remaining work, shared by the slots; None if nothing is known of either.
 
         A waiting run takes as long as other runs of its row, or as the mean of the known rows if none of its row is.
         """
         of_row = self._mean_seconds(now)
-        if not of_row:
+        slots = len(self.running) if self.capacity is None else max(1, self.capacity)
+        if not of_row or not slots:
             return None
         mean = sum(of_row.values()) / len(of_row)
         running = []
@@ -134,7 +138,7 @@ class SweepState:
                 left = max(0.0, run.share * of_row.get(_row(run.job), mean) - (now - run.since))
             running.append(left)
         work = sum(running) + sum(count * of_row.get(row, mean) for row, count in self._waiting_of.items())
-        return max([work / max(1, min(self.capacity, len(running) + len(self.waiting))), *running])
+        return max([work / max(1, min(slots, len(running) + len(self.waiting))), *running])
 
     def _mean_seconds(self, now: float) -> dict[str, float]:
         """Mean seconds of a whole run by row: measured for completed runs, estimated for running ones.

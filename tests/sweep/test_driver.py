@@ -46,6 +46,10 @@ class Scripted:
     def capacity(self) -> int:
         return self._capacity
 
+    @property
+    def at_a_time(self) -> int:
+        return self._capacity
+
     def submit(self, job: Job) -> None:
         self.fresh.append(job)
 

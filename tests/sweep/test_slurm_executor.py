@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import pytest
 
 from repro.experiment.schema import Run
+from repro.progress import Progress
 from repro.results.ownership import own
 from repro.sweep.cluster_node import NodeSettings, RemoteResult
 from repro.sweep.executor import Ended, Job, Notice
@@ -31,6 +32,7 @@ from repro.sweep.slurm.executor import (
 )
 from repro.sweep.slurm.queue import Queued, SlurmError
 from repro.sweep.slurm.task import to_bytes
+from repro.sweep.sweep_state import SweepState
 
 
 class Cluster:
@@ -258,3 +260,10 @@ def test_a_sweep_stops_while_the_controller_is_away(
     monkeypatch.setattr(slurm_executor, "cancel", cluster.cancel)
     executor.close()
     assert set(cluster.cancelled) == {"2"}
+
+
+def test_what_is_left_to_do_is_not_shared_by_the_whole_queue(cluster: Cluster, jobs: list[Job]) -> None:
+    sweep = SweepState(jobs, before=0, capacity=executor_of(cluster, jobs).at_a_time)
+    sweep.start(jobs[0], "n1 cpu", now=0.0)
+    sweep.hear(jobs[0], Progress(jobs[0].id, "training", epoch=1, epochs=5, eta_seconds=100.0))
+    assert sweep.eta_seconds(now=0.0) == pytest.approx(200.0)

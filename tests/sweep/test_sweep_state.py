@@ -17,7 +17,7 @@ def jobs(demo_runs: list[Run], make_job: Callable[[Run], Job]) -> list[Job]:
     return [make_job(run) for run in demo_runs]
 
 
-def sweep_of(jobs: list[Job], capacity: int = 2) -> SweepState:
+def sweep_of(jobs: list[Job], capacity: int | None = 2) -> SweepState:
     return SweepState(jobs, before=4, capacity=capacity)
 
 
@@ -50,6 +50,20 @@ def test_waiting_runs_take_as_long_as_those_like_them(jobs: list[Job]) -> None:
         report(sweep, job, eta_seconds=90.0)
     # At second 10 each of the two takes 100 s in all; six more such runs on two slots after 90 s.
     assert sweep.eta_seconds(now=10.0) == pytest.approx((2 * 90 + 6 * 100) / 2)
+
+
+def test_where_a_queue_decides_as_many_as_run_now_share_what_waits(jobs: list[Job]) -> None:
+    sweep = sweep_of(jobs, capacity=None)
+    for job in jobs[:2]:
+        sweep.start(job, "n1 cpu", now=0.0)
+        report(sweep, job, eta_seconds=90.0)
+    assert sweep.eta_seconds(now=10.0) == pytest.approx((2 * 90 + 6 * 100) / 2)
+    for job in jobs[:2]:
+        sweep.end(job, "completed", None, now=100.0)
+    assert sweep.eta_seconds(now=100.0) is None  # nobody knows when the queue lets the next ones run
+    for job in jobs[2:5]:
+        sweep.start(job, "n1 cpu", now=130.0)
+    assert sweep.eta_seconds(now=130.0) == pytest.approx(6 * 100 / 3)
 
 
 def test_a_finished_run_counts_what_it_took(jobs: list[Job]) -> None:

@@ -36,7 +36,7 @@ class LocalExecutor:
         self._free = deque(slots)
         self._labels = {slot.label for slot in slots}
         self._lost: dict[str, set[str]] = defaultdict(set)  # by GPU: the runs that lost it since one did not
-        self.capacity = len(slots)
+        self.capacity = self.at_a_time = len(slots)
         self._command = tuple(command or WORKER_COMMAND)
         self._waiting: deque[Job] = deque()
         self._workers: list[Worker] = []

@@ -79,6 +79,11 @@ class RayExecutor:
         self._capacity = slots or min(1, self._capacity)  # lost nodes may come back
         return self._capacity
 
+    @property
+    def at_a_time(self) -> int:
+        """As ``capacity``."""
+        return self.capacity
+
     def submit(self, job: Job) -> None:
         """Hand a job to Ray, which starts it as soon as its resources are free."""
         gpus = self._reserved.gpus

@@ -51,7 +51,8 @@ HUNG_SECONDS = 600.0
 class SlurmExecutor:
     """Runs jobs as tasks of SLURM arrays. Raises SlurmError if the controller does not answer at the start."""
 
-    capacity = 1_000_000  # practically all jobs: they wait in SLURM's queue, and --array bounds how many run
+    capacity = 1_000_000  # practically all jobs: they wait in SLURM's queue,
+    at_a_time = None  # where --array bounds how many run, and the cluster's other users do
 
     def __init__(self, options: SlurmOptions, settings: NodeSettings) -> None:
         self._options = options
