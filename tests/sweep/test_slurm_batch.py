@@ -12,6 +12,7 @@ pytest.importorskip("submitit")
 
 from repro.errors import UserError
 from repro.experiment.schema import Run
+from repro.sweep.backends import Reservation
 from repro.sweep.cluster_node import NodeSettings
 from repro.sweep.executor import Job
 from repro.sweep.slurm.backend import SlurmBackend, SlurmOptions
@@ -91,3 +92,48 @@ def test_a_path_that_slurm_would_read_otherwise_is_refused(name: str, jobs: list
     with pytest.raises(UserError, match="results folder") as refused:
         SlurmBackend(SlurmOptions()).submission(jobs, NodeSettings("0" * 12, f"/shared/{name}"))
     assert "--results" in str(refused.value.hint)
+
+
+def given(*sbatch: str, gpus: int | None) -> SlurmBackend:
+    """The backend with these values of --sbatch, and no other options of its own."""
+    own = {**dict.fromkeys(option.name for option in SlurmBackend.own_options), "sbatch": sbatch}
+    return SlurmBackend.configured(Reservation(gpus_per_job=gpus, cpus_per_job=8), own)
+
+
+@pytest.mark.parametrize(
+    ("setting", "ours"),
+    [
+        ("gpus-per-node=a100:1", "gpus-per-node=1"),
+        ("gpus_per_node=a100:1", "gpus-per-node=1"),
+        ("gres=gpu:a100:1", "gpus-per-node=1"),
+        ("gpus=a100:1", "gpus-per-node=1"),
+        ("tres-per-task=gres/gpu:a100:1", "gpus-per-node=1"),
+        ("cpus-per-task=4", "cpus-per-task=8"),
+        ("time=2:00", None),
+        ("gres=lscratch:100", None),
+    ],
+)
+def test_a_setting_of_sbatch_is_written_once(setting: str, ours: str | None, jobs: list[Job], results: Path) -> None:
+    text = given(setting, gpus=1).submission(jobs, NodeSettings("0" * 12, str(results)))
+    key, _, value = setting.partition("=")
+    assert text.count(f"\n#SBATCH --{key.replace('_', '-')}=") == 1
+    assert f"\n#SBATCH --{key.replace('_', '-')}={value}\n" in text
+    own = {"gpus-per-node=1", "cpus-per-task=8"}
+    assert {line for line in own if f"\n#SBATCH --{line}\n" in text} == own - {ours}
+
+
+@pytest.mark.parametrize("setting", ["gres=gpu:a100:1", "gpus-per-node=2", "gpus=1", "gpus_per_task=v100:1"])
+def test_gpus_that_no_option_counts_are_refused(setting: str) -> None:
+    with pytest.raises(UserError, match="requests GPUs without --gpus-per-job") as refused:
+        given("constraint=fast", setting, gpus=None)
+    assert "--gpus-per-job 1 --sbatch" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("setting", ["gres=lscratch:100", "gpu-bind=closest", "cpus-per-gpu=4", "gres-flags=one"])
+def test_settings_that_request_no_gpus_are_not_refused(setting: str) -> None:
+    assert not given(setting, gpus=None).uses_gpus
+
+
+def test_a_reserved_setting_is_refused_however_it_is_written() -> None:
+    with pytest.raises(UserError, match="biasrepro sets ntasks-per-node itself"):
+        given("ntasks_per_node=4", gpus=None)

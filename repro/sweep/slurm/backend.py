@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from repro.sweep.registry import Registration
     from repro.sweep.slurm.executor import SlurmExecutor
 
+# Settings of sbatch that request GPUs, some of them only with a value that names any (gres=lscratch:100 does not).
+GPU_SETTING = re.compile(r"gpus(-per-(node|task|socket))?=.*|(gres|tres-per-(job|node|socket|task))=.*gpu.*")
 # Settings of sbatch that biasrepro needs itself: to find its jobs, and to give each its runs.
 _RESERVED_KEYS = {"array", "job-name", "comment", "nodes", "ntasks", "ntasks-per-node", "output", "error", "open-mode"}
 _TIME = re.compile(r"(?:([0-9]{1,4})-)?([0-9]{1,7})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?")
@@ -66,6 +68,9 @@ class SlurmBackend(Backend):
     @classmethod
     def configured(cls, reservation: Reservation, given: Mapping[str, Any]) -> Self:
         """The backend with the options of the command line. Raises UserError for a value that SLURM does not take."""
+        extra = tuple(_setting(text) for text in given["sbatch"] or ())
+        if not reservation.gpus_per_job:
+            _refuse_gpus(extra)
         return cls(
             SlurmOptions(
                 gpus_per_job=_whole("--gpus-per-job", reservation.gpus_per_job),
@@ -78,15 +83,14 @@ class SlurmBackend(Backend):
                 account=given["account"],
                 qos=given["qos"],
                 setup=tuple(given["setup"] or ()),
-                extra=tuple(_setting(text) for text in given["sbatch"] or ()),
+                extra=extra,
             )
         )
 
     @property
     def uses_gpus(self) -> bool:
-        """Whether a job reserves GPUs, by --gpus-per-job or --sbatch."""
-        settings = [f"{key}={value}" for key, value in self._options.extra]
-        return bool(self._options.gpus_per_job) or any("gres" in setting or "gpu" in setting for setting in settings)
+        """Whether a job reserves GPUs."""
+        return bool(self._options.gpus_per_job)
 
     def submission(self, jobs: Sequence[Job], settings: NodeSettings) -> str:
         """The sbatch file for ``jobs``."""
@@ -184,10 +188,21 @@ def _whole(option: str, number: float | None) -> int | None:
     return None if number is None else int(number)
 
 
+def _refuse_gpus(settings: Sequence[tuple[str, str]]) -> None:
+    """Raise UserError for a setting that requests GPUs, of which nothing else would know."""
+    for key, value in settings:
+        if GPU_SETTING.fullmatch(f"{key}={value}"):
+            raise UserError(
+                f"--sbatch {key}={value} requests GPUs without --gpus-per-job, by which runs are put into jobs",
+                hint=f"Such as --gpus-per-job 1 --sbatch {key}={value}, with the number of GPUs of a job.",
+            )
+
+
 def _setting(text: str) -> tuple[str, str]:
     """A ``KEY=VALUE`` of --sbatch as a pair."""
     key, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[a-z][a-z0-9_-]*", key) or not value.isprintable():
+    key = key.replace("_", "-")  # as it is written for sbatch
+    if not equals or not re.fullmatch(r"[a-z][a-z0-9-]*", key) or not value.isprintable():
         raise UserError(f"--sbatch {text} is not of the form KEY=VALUE", hint="Such as --sbatch constraint=a100.")
     if key in _RESERVED_KEYS:
         hint = "--array N sets how many jobs run at a time." if key == "array" else "Leave it out."

@@ -32,7 +32,7 @@ from repro.sweep.cluster_node import NodeSettings, RemoteJob
 from repro.sweep.executor import Job
 from repro.sweep.local.worker import log_tail
 from repro.sweep.registry import FOLDER
-from repro.sweep.slurm.backend import SlurmOptions
+from repro.sweep.slurm.backend import GPU_SETTING, SlurmOptions
 from repro.sweep.slurm.queue import PREFIX, SlurmError, refused, run_command
 from repro.sweep.slurm.task import ArrayTask
 
@@ -178,11 +178,11 @@ def _package_path() -> list[str]:
 
 
 def _parameters(folder: Path, options: SlurmOptions, count: int, at_a_time: int | None) -> dict[str, Any]:
-    """The settings of SLURM by submitit's names; None leaves one out."""
+    """The settings of SLURM by submitit's names; None leaves one out. Those of --sbatch replace ours."""
     lead = _SIGNAL_SECONDS
     if options.time_minutes is not None:
         lead = min(lead, max(_LEAST_SIGNAL_SECONDS, options.time_minutes * 60 // 4))
-    return {
+    ours = {
         "job_name": f"{PREFIX}{folder.name}",
         "comment": str(folder.parents[2]),
         "partition": options.partition,
@@ -198,5 +198,9 @@ def _parameters(folder: Path, options: SlurmOptions, count: int, at_a_time: int 
         "wckey": None,
         "setup": [*_package_path(), *options.setup] or None,
         "use_srun": False,
-        "additional_parameters": {"signal": f"B:USR2@{lead}", "requeue": True, **dict(options.extra)},
     }
+    for key, value in options.extra:  # submitit would write both, and sbatch take the last
+        ours.pop(key.replace("-", "_"), None)
+        if GPU_SETTING.fullmatch(f"{key}={value}"):
+            ours.pop("gpus_per_node", None)
+    return {**ours, "additional_parameters": {"signal": f"B:USR2@{lead}", "requeue": True, **dict(options.extra)}}
