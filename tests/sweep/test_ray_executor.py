@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from repro.errors import UserError
 from repro.experiment.schema import Run
 from repro.results import ownership
 from repro.results.ownership import SILENT_SECONDS, last_owner, own
+from repro.sweep.cluster_node import NotShared
 from repro.sweep.executor import Ended, Job, Started
 from repro.sweep.ray.executor import RayExecutor, _Task
 
@@ -66,3 +68,36 @@ def test_who_had_the_run_before_says_nothing_of_a_task_that_waits(results: Path,
 def test_a_process_of_this_machine_is_alive_by_its_number(results: Path, job: Job) -> None:
     with own(job.folder):
         assert looked_at(results, job, former_owner=None, after_seconds=2 * SILENT_SECONDS) == ([], False)
+
+
+class _TaskError(Exception):
+    """As Ray's RayTaskError: what a task raised is its ``cause``."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"ray::_train() (pid=7)\n{type(cause).__name__}: {cause}")
+        self.cause = cause
+
+
+def collected(job: Job, cause: Exception) -> list[Any]:
+    """The events of a task that raised ``cause`` on its node."""
+
+    def get(reference: object) -> None:
+        raise _TaskError(cause)
+
+    executor = object.__new__(RayExecutor)
+    errors = SimpleNamespace(TaskCancelledError=TimeoutError, RayTaskError=_TaskError)
+    executor._ray = SimpleNamespace(get=get, exceptions=errors)
+    return executor._collect(_Task(job=job, reference=object()))
+
+
+def test_a_node_that_does_not_see_the_results_fails_its_run_and_no_other(job: Job) -> None:
+    cause = NotShared(
+        "on n1 this is not the results folder that the sweep writes to", where="/results", hint="Share it."
+    )
+    started, ended = collected(job, cause)
+    assert (type(started), ended.fate, ended.displaced, ended.cause) == (Started, "failed", False, str(cause))
+
+
+def test_a_node_without_the_package_ends_the_sweep(job: Job) -> None:
+    with pytest.raises(UserError, match="a node of the cluster could not start: ImportError: no submitit"):
+        collected(job, ImportError("no submitit"))

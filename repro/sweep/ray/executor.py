@@ -209,7 +209,10 @@ class RayExecutor:
         except errors.TaskCancelledError:
             return [*task.start("a node"), Ended(task.job, -signal.SIGTERM, task.last, displaced=True)]
         except errors.RayTaskError as error:
-            raise as_user_error(error) from error
+            if not isinstance(error.cause, UserError):
+                raise as_user_error(error) from error
+            # The node cannot train this run; others may.
+            return [*task.start("a node"), Ended(task.job, 1, task.last, fate="failed", cause=str(error.cause))]
         except errors.LocalRayletDiedError as error:
             self._tasks[task.job.id] = task  # not the run's fault: its node may not even know
             raise self._cluster_lost("Ray's raylet on this machine is gone") from error
