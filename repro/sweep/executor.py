@@ -7,6 +7,7 @@ to stop and whether to try again is up to ``driver``, and the truth about a run 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, Protocol
 
 from repro.experiment.schema import Run
@@ -32,6 +33,11 @@ class Job:
     def id(self) -> str:
         """The run's id."""
         return self.run.id
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """The files of the plugins that it is trained with: a node's own process loads none."""
+        return tuple(value for option, value in pairwise(self.arguments) if option == "--plugin")
 
 
 @dataclass(frozen=True)

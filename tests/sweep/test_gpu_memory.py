@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +68,7 @@ class Gpu:
     def room(self) -> GpuMemoryReservations:
         return GpuMemoryReservations(lambda slot: self.memory, self.needed, self.folder, lambda: self.now)
 
-    def needed(self, cell: Cell) -> int:
+    def needed(self, cell: Cell, plugins: Sequence[str]) -> int:
         return (30 if cell.column.id == "ce" else 50) * GB
 
 
@@ -131,10 +131,23 @@ def test_a_run_that_is_to_be_alone_has_no_neighbours(gpu: Gpu, jobs: list[Job]) 
     assert not room.reserve(jobs[1], SLOT)
 
 
+def test_what_a_run_takes_is_estimated_with_its_plugins(gpu: Gpu, jobs: list[Job]) -> None:
+    asked: list[Sequence[str]] = []
+
+    def noted(cell: Cell, plugins: Sequence[str]) -> int:
+        asked.append(plugins)
+        return 30 * GB
+
+    room = GpuMemoryReservations(lambda slot: gpu.memory, noted, gpu.folder, lambda: gpu.now)
+    files = ("--plugin", "/shared/one.py", "--plugin", "/shared/two.py")
+    assert room.reserve(replace(jobs[0], arguments=(*jobs[0].arguments, *files)), SLOT)
+    assert asked == [("/shared/one.py", "/shared/two.py")]
+
+
 def test_a_run_of_which_nothing_is_known_is_placed_alone(gpu: Gpu, jobs: list[Job]) -> None:
     asked: list[str] = []
 
-    def unknown(cell: Cell) -> int:
+    def unknown(cell: Cell, plugins: Sequence[str]) -> int:
         asked.append(cell.id)
         raise UserError("it could not be estimated")
 
@@ -283,10 +296,10 @@ def test_the_estimate_counts_what_a_batch_keeps() -> None:
 def test_the_estimate_is_a_process_s_and_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = find_table("demo").cells[0]
     monkeypatch.setattr(needs, "_known", {})
-    estimated = needs.estimated_bytes(cell)
+    estimated = needs.estimated_bytes(cell, ())
     assert estimated == needs.estimate(Run(cell=cell, seed=0))
     monkeypatch.setattr(sys, "executable", "/nowhere")
-    assert needs.estimated_bytes(find_table("demo").cells[1]) == estimated
+    assert needs.estimated_bytes(find_table("demo").cells[1], ()) == estimated
     monkeypatch.setattr(needs, "_known", {})
     with pytest.raises(UserError, match="could not be estimated"):
-        needs.estimated_bytes(cell)
+        needs.estimated_bytes(cell, ())

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.errors import UserError
-from repro.experiment.plugins import PLUGINS
 from repro.experiment.schema import Cell, Run
 from repro.machine import python_command
 from repro.plugin_files import load_plugins
@@ -31,12 +31,14 @@ _EAGER, _GRAPHED = 1.5, 2.0
 _known: dict[str, int] = {}
 
 
-def estimated_bytes(cell: Cell) -> int:
-    """The most bytes that a run of ``cell`` takes, estimated by a process. Raises UserError if it fails."""
+def estimated_bytes(cell: Cell, plugins: Sequence[str]) -> int:
+    """The most bytes that a run of ``cell`` takes, estimated by a process that loads the files of ``plugins``.
+
+    Raises UserError if it fails.
+    """
     key = cost_key(cell)
     if key not in _known:
         request = Run(cell=cell, seed=0).model_dump_json()
-        plugins = [str(plugin.file) for plugin in PLUGINS.values()]
         command = [*python_command("repro.sweep.cost.memory_estimate"), *plugins]
         try:
             done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=_SECONDS, check=True)

@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,13 +53,13 @@ def slot_memory(slot: Slot) -> GpuMemory | None:
 class GpuMemoryReservations:
     """The memory of this machine's GPUs, for one executor.
 
-    ``memory`` returns what a GPU has, and ``needed`` what a run takes.
+    ``memory`` returns what a GPU has, and ``needed`` what a run takes, by its cell and the files of its plugins.
     """
 
     def __init__(
         self,
         memory: Callable[[Slot], GpuMemory | None] = slot_memory,
-        needed: Callable[[Cell], int] = estimated_bytes,
+        needed: Callable[[Cell, Sequence[str]], int] = estimated_bytes,
         folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -119,7 +119,7 @@ class GpuMemoryReservations:
             self._needed[job.id] = None
             if not job.alone:
                 with contextlib.suppress(UserError):
-                    self._needed[job.id] = self._estimate(job.run.cell)
+                    self._needed[job.id] = self._estimate(job.run.cell, job.plugins)
         return self._needed[job.id]
 
     @contextmanager
