@@ -123,7 +123,9 @@ class LocalExecutor:
         failing = {label for label, runs in self._lost.items() if len(runs) >= LOST_RUNS}
         used = {worker.slot.label for worker in self._workers}
         taken = {worker.slot.label for worker in self._workers if worker.job.alone}
-        closed = (used if job.alone else taken) | (failing if failing < self._labels else set())
+        closed = used if job.alone else taken
+        if failing < self._labels:
+            closed = closed | failing
         return next((slot for slot in self._free if slot.label not in closed), None)
 
     def _judge_gpu(self, label: str, ended: Ended) -> list[Notice]:
