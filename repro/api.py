@@ -174,7 +174,7 @@ def _require_defaults(kind: str, name: str, build: Callable[..., Any], where: st
         signature.bind(**dict.fromkeys(given))
     except TypeError as error:
         what = f"the {kind} '{name}' cannot be called: {error}"
-        by_name = f"{' and '.join(_GIVEN[kind])} by name" if _GIVEN[kind] else "nothing"
+        by_name = f"by name, as far as it has them, {', '.join(_GIVEN[kind])}" if _GIVEN[kind] else "nothing"
         hint = f"It is given {by_name}. Other parameters need a default."
         raise ConfigError(what, where=where, hint=hint) from error
 

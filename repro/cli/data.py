@@ -83,6 +83,10 @@ def _facts_of(name: str) -> DatasetFacts:
     choice = find_table(name).dataset if split_reference(name)[0].endswith((".yaml", ".yml")) else None
     dataset = name if choice is None else choice.name
     if (plugin := plugin_of(dataset)) is not None:
+        if Path(dataset).exists():  # data/images.zip has the form of a plugin's name
+            fetch = shell_line(["biasrepro", "data", "fetch", "NAME", "--from", name])
+            hint = f"Name the data set, and the file or folder after --from: {fetch}"
+            raise UserError("a file or a folder, not the name of a data set", where=name, hint=hint)
         hint = f"There is nothing to fetch, decode or verify: {plugin}.py gives its images whenever a run starts."
         raise UserError(f"the data set {dataset} comes from a plugin", where=name if choice else None, hint=hint)
     return dataset_facts(name) if choice is None else choice.known_facts

@@ -33,9 +33,8 @@ from repro.sweep.backends import has_left_queue, queue_of
 
 FOLDER = ".sweeps"
 STOP_SECONDS = 2.0  # between two checks for a request to stop
-FORGOTTEN_SECONDS = (
-    7 * 86_400.0
-)  # without a heartbeat, after which the file of a sweep that waits in no queue is removed
+# Without a heartbeat, after which the file of a sweep that waits in no queue is removed.
+FORGOTTEN_SECONDS = 7 * 86_400.0
 
 _NAME = re.compile(r"([0-9a-f]{12})\.jsonl")
 _LARGEST = 1_000_000

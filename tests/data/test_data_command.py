@@ -123,6 +123,16 @@ def test_an_unknown_name_is_one_message(command: str, root: Path) -> None:
         said(command, "tinyimagenet", "--root", root)
 
 
+def test_a_file_is_not_taken_for_a_data_set_of_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / "data" / "tiny-imagenet-200.zip"
+    archive.parent.mkdir()
+    archive.touch()
+    with pytest.raises(UserError, match="a file or a folder, not the name of a data set") as refused:
+        said("fetch", "data/tiny-imagenet-200.zip", "--root", tmp_path / "root")
+    assert str(refused.value.hint).endswith("biasrepro data fetch NAME --from data/tiny-imagenet-200.zip")
+
+
 def test_progress_without_a_total_is_its_name_alone(capsys: pytest.CaptureFixture[str]) -> None:
     with _progress() as report:
         report("waiting for another process", 0, 0)
