@@ -59,8 +59,8 @@ def paper_headline(counts: Mapping[str, int]) -> str:
     if undecided == total:
         return f"No verdict yet: none of the {total} differences between the paper's accuracies has enough seeds."
     if undecided + not_run == total:
-        few = f"{undecided} {'has' if undecided == 1 else 'have'} too few seeds"
-        return f"No verdict yet: of the {total} differences between the paper's accuracies, {few} and {_not(not_run)}."
+        few = f"{undecided} {'has' if undecided == 1 else 'have'} too few seeds and {_not_run(not_run)}"
+        return f"No verdict yet: of the {total} differences between the paper's accuracies, {few}."
     judged = []
     words = {
         Verdict.REPRODUCED: "reproduced",
@@ -76,7 +76,7 @@ def paper_headline(counts: Mapping[str, int]) -> str:
     of_all = f"{counted(total, 'difference')} between the paper's accuracies"
     sentence = f"Of the {of_all}, {', '.join(most)}{' and ' if most else ''}{last}"
     still_open = [f"{_are(undecided)} still undecided"] if undecided else []
-    still_open += [_not(not_run)] if not_run else []
+    still_open += [_not_run(not_run)] if not_run else []
     return f"{sentence}{'; ' if still_open else ''}{' and '.join(still_open)}."
 
 
@@ -180,8 +180,8 @@ def study_scope(tables: Iterable[Recorded]) -> list[str]:
     return found
 
 
-def _not(run: int) -> str:
-    return f"{_are(run)} not run"
+def _not_run(count: int) -> str:
+    return f"{_are(count)} not run"
 
 
 def _are(count: int) -> str:
