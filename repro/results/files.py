@@ -47,6 +47,9 @@ def reading_failed(error: OSError | MemoryError, path: Path) -> DataError:
     what, where = f"cannot be read: {error.strerror or error}", str(path)
     if isinstance(error, NoPlainFile | IsADirectoryError):
         return DataError(what, where=where)
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        what = f"cannot be read: it is a link to {path.readlink()}, which is not there"
+        return Unreadable(what, where=where, hint="Bring back what it leads to (git-annex, DVC), or remove the link.")
     way_out = _WAYS_OUT.get(error.errno or 0, "Check the disk and the connection to it")
     way_out = permission_hint(path) if isinstance(error, PermissionError) else way_out
     return Unreadable(what, where=where, hint=f"It may be whole, and is left as it is. {way_out}, and try again.")

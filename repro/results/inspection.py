@@ -108,7 +108,7 @@ def _inspect_run(folder: RunFolder, found: Inspection) -> None:
             found.findings.append(Finding("unrecognised", path, "not a file of a run", _size(path)))
     # Beside a record that is not whole there is nothing to check weights against; an owner may be replacing them.
     if not owned and (record is not None or folder.record not in paths):
-        _inspect_weights(folder, record, folder.weights in paths, found)
+        _inspect_weights(folder, record, folder.weights.exists(), found)
 
 
 def _inspect_weights(folder: RunFolder, record: RunRecord | None, there: bool, found: Inspection) -> None:

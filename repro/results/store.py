@@ -151,11 +151,16 @@ def read_record(path: Path, *, epochs: bool = True) -> RunRecord:
 
 
 def find_record(folder: RunFolder, *, epochs: bool = True) -> RunRecord | None:
-    """The record of a run that ended, None if it has not. Raises DataError if the record is damaged."""
+    """The record of a run that ended, None if it has not.
+
+    Raises DataError if the record is damaged or cannot be read, also for a link whose target is not there: the record
+    may be elsewhere, and none could be written in its place.
+    """
     try:
         return read_record(folder.record, epochs=epochs)
     except DataError as error:
-        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+        absent = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+        if absent and not folder.record.is_symlink():
             return None
         raise
 

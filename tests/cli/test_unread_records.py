@@ -14,6 +14,7 @@ from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.results import RunFolder
 from repro.results.record import sealed
+from repro.results.weights_file import KeptWeights
 from repro.sweep.selection import selected_runs
 
 Say = Callable[..., Any]
@@ -90,3 +91,31 @@ def test_a_newer_record_is_newer_for_every_command(say: Say, runs: list[Run], re
         assert "pdate biasrepro" in text, command
         assert "damaged" not in text.replace("none damaged", ""), command
         assert "trained again" not in text, command
+
+
+def test_a_link_whose_target_is_away_is_no_free_place(say: Say, runs: list[Run], results: Path, own: Path) -> None:
+    record = RunFolder.of(results, runs[0]).record
+    record.unlink()
+    record.symlink_to("/annex/objects/run.json")
+    for command in COMMANDS:
+        said = say(*arguments(command, results))
+        assert said.code == 1, command
+        assert "it is a link to /annex/objects/run.json, which is not there" in said.out + said.err, command
+    said = say("sweep", "demo", "--results", results)
+    assert said.code == 2
+    assert "Nothing was started" in said.err
+    file = results.parent / "runs.csv"
+    file.write_text(f"row,column,seed,top1\n{runs[0].cell.row.id},{runs[0].cell.column.id},{runs[0].seed},90\n")
+    said = say("import", file, "--table", "demo", "--results", results)
+    assert said.code == 2
+    assert "unreadable" in said.err
+    assert record.is_symlink()
+
+
+def test_weights_that_are_a_link_to_nowhere_are_missing(say: Say, results: Path, finish: Callable[..., None]) -> None:
+    [run] = selected_runs(find_table("demo"), (0,))[:1]
+    finish(run, weights=KeptWeights.of(b"weights"))
+    RunFolder.of(results, run).weights.symlink_to("/annex/objects/weights")
+    said = say("verify", results)
+    assert said.code == 0
+    assert "none damaged, 1 missing" in said.out
