@@ -42,7 +42,8 @@ def show_in_training(overviews: Sequence[Overview], results: Path) -> bool:
     """A line for each run in training: place, progress, last heartbeat. Whether there is one."""
     from repro.results import RunFolder
     from repro.results.files import file_time
-    from repro.results.ownership import last_owner, stopped_process
+    from repro.results.ownership import last_owner
+    from repro.results.process import stopped_process
     from repro.results.progress_file import read_progress
     from repro.sweep.survey import Stage
 

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from repro.errors import UserError
 from repro.results.durable import create_file, link_new, make_folder, write_durably
 from repro.results.files import file_time, permission_hint, read_file
-from repro.results.process import is_alive, process_start, this_place
+from repro.results.process import is_alive, process_start, stopped_process, this_place
 from repro.results.record_fields import Printable
 from repro.results.store import RunFolder
 from repro.wording import duration
@@ -64,6 +64,7 @@ class Owner(BaseModel):
     place: str | None
     process_start: str | None
     since: Printable
+    inode: int | None = None  # of the run's folder: a copy of the folder has another, and no process owns a copy
     released: bool = False
     silent_seconds: float = Field(default=0.0, exclude=True)
     heartbeat_at: float = Field(default=0.0, exclude=True)
@@ -105,11 +106,6 @@ class Owner(BaseModel):
     def to_bytes(self) -> bytes:
         """The content of its file."""
         return self.model_dump_json(indent=2).encode() + b"\n"
-
-
-def stopped_process(pid: int) -> str:
-    """What to do about a process of this machine that is alive and silent."""
-    return f"it is suspended or stuck; kill -CONT {pid} continues it, kill -KILL {pid} ends it and frees the run"
 
 
 class Ownership:
@@ -213,6 +209,7 @@ def _acquire(folder: RunFolder) -> Ownership:
     while not term:
         make_folder(folder.path, below=folder.results)
         try:
+            me = me.model_copy(update={"inode": folder.path.stat().st_ino})
             create_file(candidate, me.to_bytes())
             earlier, found = _newest(folder)
             owner = found and found.as_of(candidate.stat().st_mtime)
@@ -291,10 +288,13 @@ def _read(path: Path, *, strict: bool = False) -> Owner | None:
     try:
         # After reading: an NFS client refreshes a file's times when it opens it, else it may use ones 60 s old.
         heartbeat_at = path.lstat().st_mtime  # of a link too, which no owner made: it may lead nowhere
+        inode = path.parent.stat().st_ino
     except FileNotFoundError:
         return None
     try:
         owner = Owner.model_validate_json(raw)
     except ValidationError:
         owner = Owner(token="", host="", pid=0, place=None, process_start=None, since="")
-    return owner.model_copy(update={"heartbeat_at": heartbeat_at})
+    # What the process does elsewhere says nothing of a copy: there the age of the heartbeat alone counts.
+    place = owner.place if owner.inode in (None, inode) else None
+    return owner.model_copy(update={"heartbeat_at": heartbeat_at, "place": place})

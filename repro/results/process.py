@@ -51,3 +51,8 @@ def _stat(pid: int) -> list[str] | None:
     except OSError:
         return None
     return text.rpartition(")")[2].split()
+
+
+def stopped_process(pid: int) -> str:
+    """What to do about a process of this machine that is alive and silent."""
+    return f"it is suspended or stuck; kill -CONT {pid} continues it, kill -KILL {pid} ends it and frees the run"

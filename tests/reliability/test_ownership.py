@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -574,3 +575,18 @@ def test_numbers_of_processes_mean_something_only_where_they_were_given() -> Non
     assert is_alive(os.getpid(), None) is None
     assert is_alive(0, "1") is None
     assert is_alive(-1, "1") is None
+
+
+def test_a_copy_of_a_run_in_training_belongs_to_nobody_once_its_heartbeat_is_old(tmp_path: Path) -> None:
+    original, copy = tmp_path / "results", tmp_path / "copy"
+    with own(folder_in(original)) as ownership:
+        shutil.copytree(original, copy)
+        assert (owner := owner_of(folder_in(copy))) is not None
+        assert "kill" not in owner.silence
+        age(copy, SILENT_SECONDS + 5)
+        age(original, SILENT_SECONDS + 5)
+        assert owner_of(folder_in(copy)) is None
+        with own(folder_in(copy)):
+            pass
+        assert owner_of(folder_in(original)) is not None
+        ownership.check()

@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 
 from repro.machine import python_command
-from repro.results.ownership import stopped_process
+from repro.results.process import stopped_process
 from repro.sweep.devices.slots import Slot
 from repro.sweep.executor import Ended, Event, Job, Notice, Started
 from repro.sweep.local.gpu_memory import GpuMemoryReservations
