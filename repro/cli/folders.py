@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,9 +37,14 @@ def folder_path(path: Path) -> Path:
 
 
 def recorded_folder(path: Path) -> Path:
-    """The path of a results folder that must exist. Raises UserError, with the folder that is perhaps meant."""
+    """The path of a results folder that must exist. Raises UserError, with the folder that is perhaps meant.
+
+    A part of a results folder is refused too: in ``results/table1`` no record is where it belongs, so none is found.
+    """
     path = folder_path(path)
     if path.is_dir():
+        if whole := _results_around(path):
+            raise UserError("this is a part of a results folder", where=str(path), hint=f"Did you mean {whole}?")
         return path
     beside = [other.name for other in path.parent.iterdir() if other.is_dir()] if path.parent.is_dir() else []
     meant = resembling(path.name, beside)
@@ -46,6 +52,21 @@ def recorded_folder(path: Path) -> Path:
     if meant:
         hint = f"Did you mean {path.with_name(meant)}?"
     raise UserError("there is no such results folder", where=str(path), hint=hint)
+
+
+def _results_around(path: Path) -> Path | None:
+    """The results folder that the folder at ``path`` is a part of; None if it is none, or whole."""
+    from repro.results.store import record_paths
+
+    if next(record_paths(path), None) is not None:
+        return None
+    above = path.absolute()
+    for levels, name in product(range(4), ("run.json", "checkpoint.pt")):
+        for file in above.glob("*/" * levels + name):
+            if file.parent.name.startswith("seed-"):
+                whole = file.parents[4]
+                return Path(os.path.relpath(whole)) if not path.is_absolute() else whole
+    return None
 
 
 def say_if_absent(results: Path) -> None:

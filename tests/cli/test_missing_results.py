@@ -73,6 +73,24 @@ def test_the_way_out_names_a_command(say: Callable[..., Any], command: list[str]
     assert "biasrepro sweep demo" in said.err
 
 
+@pytest.mark.parametrize("part", ["demo", "demo/shufflenetv2", "demo/shufflenetv2/ce/seed-0"])
+@pytest.mark.parametrize("file", ["run.json", "checkpoint.pt"])
+def test_a_part_of_a_results_folder_is_refused_by_all_that_read(
+    say: Callable[..., Any], part: str, file: str, tmp_path: Path
+) -> None:
+    run = Path("results/demo/shufflenetv2/ce/seed-0")
+    run.mkdir(parents=True)
+    (run / file).write_text("{}")
+    reading = [[*words, "--results", f"results/{part}"] for words in READING.values()]
+    for command in (["verify", f"results/{part}"], *reading):
+        said = say(*command)
+        assert said.code == 2
+        assert said.err == f"error: results/{part}: this is a part of a results folder\n  Did you mean results?\n"
+    absolute = say("verify", tmp_path / "results" / part)
+    assert absolute.code == 2
+    assert f"Did you mean {tmp_path / 'results'}?" in absolute.err
+
+
 @pytest.mark.parametrize("name", ["table", "report", "status", "figure", "export", "plan"])
 def test_the_default_folder_may_be_missing_and_that_is_said_once(say: Callable[..., Any], name: str) -> None:
     said = say(*READING[name])
