@@ -12,8 +12,8 @@ from repro.analysis.evidence import lending_cells, table_of_folder
 from repro.analysis.runs import seed_of
 from repro.experiment.config import runs_of
 from repro.experiment.schema import Table
-from repro.results import load_records
-from repro.sweep.survey import BLOCKED, RunState, Stage, survey
+from repro.results import RunFolder, load_records
+from repro.sweep.survey import BLOCKED, RunState, Stage, survey, unfinished_state
 
 IN_TRAINING = (Stage.RUNNING, Stage.LOST)
 # What needs a person's attention, the most urgent first.
@@ -57,13 +57,16 @@ def overview(results: Path, table: Table) -> Overview:
     runs = runs_of(table.cells, sorted(asked | {seed for seed in there.values() if seed is not None}))
     runs = [run for run in runs if run.seed in asked or results / run.id in there]
     states = survey(results, runs, lending_cells(results, table))
+    # A folder without a run in it, such as of a record that was removed, asks for nothing.
+    beyond = {run.id for run in runs if run.seed not in asked}
+    states = {name: state for name, state in states.items() if name not in beyond or state.stage is not Stage.MISSING}
     known = {results / run.id for run in runs}
     unrecognised = sorted(path / "run.json" for path, seed in there.items() if path not in known and seed is not None)
     return _counted(table.id, table, states, [path for path in unrecognised if path.exists()])
 
 
 def overview_of_folder(results: Path, name: str) -> Overview:
-    """Where the table in the folder ``name`` stands: by its YAML file, or if that is unknown by its records."""
+    """Where the table in the folder ``name`` stands: by its YAML file, or if that is unknown by the runs in it."""
     table = table_of_folder(name)
     if table is not None:
         return overview(results, table)
@@ -76,6 +79,12 @@ def overview_of_folder(results: Path, name: str) -> Overview:
             stage = Stage.IMPORTED if record.imported else Stage.COMPLETED
             stage = stage if record.status == "completed" else Stage.DIVERGED
             states[run_id] = RunState(stage, record.reason, spent=Spent.of(record))
+    for path in sorted((results / name).glob("*/*/seed-*")):
+        run_id = path.relative_to(results).as_posix()
+        if seed_of(path.name) is not None and run_id not in states:
+            state = unfinished_state(RunFolder(path))
+            if state.stage is not Stage.MISSING:
+                states[run_id] = state
     return _counted(name, None, states)
 
 

@@ -107,7 +107,7 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
     except DataError as error:
         return RunState(Stage(error.kind), error.what)
     if record is None:
-        return _unfinished(folder, now)
+        return unfinished_state(folder, now)
     match why_left_out(run, record):
         case "configuration":
             return RunState(Stage.FOREIGN, record.unlike(run), record)
@@ -123,7 +123,8 @@ def state_of(folder: RunFolder, run: Run, now: Callable[[], float] | None = None
     return RunState(Stage.COMPLETED, None, record, weights=weights)
 
 
-def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:
+def unfinished_state(folder: RunFolder, now: Callable[[], float] | None = None) -> RunState:
+    """The state of a run without a record, by the other files in its folder; ``now`` as in ``last_owner``."""
     owner = last_owner(folder, now)
     if owner is not None and owner.lives:
         return RunState(Stage.RUNNING, f"by {owner}{owner.silence}")
@@ -131,6 +132,6 @@ def _unfinished(folder: RunFolder, now: Callable[[], float] | None) -> RunState:
         return RunState(Stage.FAILED, failure.cause)
     if owner is not None and not owner.is_here:
         return RunState(Stage.LOST, f"no heartbeat from {owner} for {duration(owner.silent_seconds)}")
-    if folder.checkpoint.exists():
+    if folder.checkpoint.exists() or folder.previous_checkpoint.exists():
         return RunState(Stage.INTERRUPTED)
     return RunState(Stage.MISSING)

@@ -120,6 +120,7 @@ def test_the_way_on_has_the_seeds_that_the_table_does_not_ask_for(say: Say, resu
     folder.path.mkdir(parents=True)
     write_failure(folder, "broke")
     RunFolder.of(results, interrupted).path.mkdir(parents=True)
+    RunFolder.of(results, interrupted).checkpoint.touch()
     said = say("status", "demo", "--results", results).out
     assert f"again biasrepro sweep demo --only failed --seeds 7, --results {results}" in said
     assert f"next  biasrepro sweep demo --seeds 8, --results {results}" in said

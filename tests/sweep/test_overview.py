@@ -7,6 +7,7 @@ from pathlib import Path
 from repro.experiment.config import find_table
 from repro.experiment.schema import Run
 from repro.results import RunFolder, write_failure
+from repro.results.ownership import own as own_run
 from repro.sweep.overview import overview, overview_of_folder, table_folders
 from repro.sweep.selection import selected_runs
 from repro.sweep.survey import Stage
@@ -67,3 +68,26 @@ def test_a_folder_of_an_unknown_table_is_told_by_its_records(
 
 def test_no_results_are_no_tables(tmp_path: Path) -> None:
     assert table_folders(tmp_path / "nowhere") == []
+
+
+def test_runs_without_a_record_of_an_unknown_table_are_seen(
+    results: Path, own: Path, finish: Callable[..., None]
+) -> None:
+    runs = selected_runs(find_table(str(own)), (0, 1))
+    finish(runs[0])
+    write_failure(RunFolder.of(results, runs[1]), "no pixels")
+    RunFolder.of(results, runs[2]).path.mkdir(parents=True)
+    with own_run(RunFolder.of(results, runs[3])):
+        found = overview_of_folder(results, "mine")
+    assert found.stages == Counter({Stage.COMPLETED: 1, Stage.FAILED: 1, Stage.RUNNING: 1})
+    assert [run_id for run_id, _ in found.in_training] == [runs[3].id]
+    assert [run_id for run_id, _ in found.trouble] == [runs[1].id]
+
+
+def test_the_empty_folder_of_a_seed_beyond_those_asked_for_asks_for_nothing(
+    results: Path, finish: Callable[..., None]
+) -> None:
+    [run] = selected_runs(find_table("demo"), (7,))[:1]
+    finish(run)
+    RunFolder.of(results, run).record.unlink()
+    assert overview(results, find_table("demo")).stages == Counter({Stage.MISSING: 12})

@@ -112,9 +112,10 @@ def test_a_failure_tells_its_cause(folder: RunFolder, run: Run) -> None:
     assert (state.stage, state.detail) == (Stage.FAILED, "the pixels ran out")
 
 
-def test_a_checkpoint_without_an_owner_is_interrupted(folder: RunFolder, run: Run) -> None:
+@pytest.mark.parametrize("name", ["checkpoint.pt", "checkpoint.previous.pt"])
+def test_a_checkpoint_without_an_owner_is_interrupted(folder: RunFolder, run: Run, name: str) -> None:
     folder.path.mkdir(parents=True)
-    folder.checkpoint.touch()
+    (folder.path / name).touch()
     assert state_of(folder, run).stage is Stage.INTERRUPTED
 
 
