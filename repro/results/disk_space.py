@@ -47,7 +47,9 @@ def failed_writes_explained(folder: RunFolder, what: str, size_bytes: int | None
         else:
             message = f"{what} could not be written: {error.strerror or error}"
             hint = "Check the disk and the connection to it."
-        hint = f"The previous checkpoint is whole: the same command resumes from it. {hint}"
+        has_checkpoint = folder.checkpoint.exists() or folder.previous_checkpoint.exists()
+        kept = "The previous checkpoint is whole: the same command resumes from it."
+        hint = f"{kept if has_checkpoint else 'No checkpoint was saved yet: the same command starts over.'} {hint}"
         raise RunFailure(message, where=str(folder.path), hint=hint) from error
 
 
