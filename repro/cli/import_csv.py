@@ -131,7 +131,9 @@ def _next_steps(table: Table, record: RunRecord, results: Path) -> list[str]:
 
     assert record.imported is not None
     asked = [] if counts_imported(table) else ["--count-imported"]
-    of_this_file = shell_line(["grep", "-rlZ", "--include=run.json", record.imported.sha256, str(results / table.id)])
+    of_this_file = shell_line(
+        ["grep", "-rl", "--null", "--include=run.json", record.imported.sha256, str(results / table.id)]
+    )
     return [
         f"show    {command_line('table', table.reference, *asked, results=results)}",
         f"undo    {of_this_file} | xargs -0 rm --",

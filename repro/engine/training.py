@@ -153,7 +153,7 @@ class Training:
             raise ConfigError(
                 f"the checkpoint does not fit this run ({type(error).__name__})",
                 where=where,
-                hint="Another version of biasrepro wrote it. Delete it to start over.",
+                hint="Another version of biasrepro wrote it. Delete the checkpoints to start over.",
             ) from error
         self.state.resumptions += 1
         self.state.changes_accepted += changes

@@ -54,6 +54,8 @@ _OF_END: dict[str, tuple[type, str]] = {
 _ROWS_AT_ONCE = 5_000
 _OF_EPOCH: dict[str, type] = {name: int if name == "epoch" else float for name in EpochRecord.model_fields}
 _UNKNOWN_EPOCH = dict.fromkeys(_OF_EPOCH)
+_UNKNOWN_OF_IMPORTED = dict.fromkeys(("device_name", "biasrepro"))
+_UNKNOWN_END_OF_IMPORTED = dict.fromkeys(("started_at", "finished_at", "resumptions"))
 _OF_RUN_TYPES = {name: kind for name, (kind, _) in _OF_RUN.items()}
 
 COLUMNS: dict[str, dict[str, type]] = {
@@ -73,10 +75,14 @@ def rows(records: Iterable[RunRecord], level: str = "epochs") -> Iterator[dict[s
         of_run = {name: _value(fields, path, kind) for name, (kind, path) in _OF_RUN.items()}
         counted = record.provenance.data_counts.get("classes")  # the plugin here may be a later version
         of_run["classes"] = of_run["classes"] or counted or (facts.num_classes if facts else None)
+        if record.imported is not None:  # the record says where it was imported, which is not where the run was trained
+            of_run |= _UNKNOWN_OF_IMPORTED
         if level == "runs":
             of_end = {name: _value(fields, path, kind) for name, (kind, path) in _OF_END.items()}
             # A record has 0 for an imported run, and for the speed of one that finished no epoch.
             times = {name: of_end[name] or None for name in ("duration_seconds", "images_per_second")}
+            if record.imported is not None:
+                of_end |= _UNKNOWN_END_OF_IMPORTED
             yield of_run | of_end | times | {"epochs": len(record.curve()[0])}
         elif record.imported is not None:
             for epoch, top1 in zip(*record.curve(), strict=True):

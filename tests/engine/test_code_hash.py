@@ -28,7 +28,7 @@ IMMATERIAL = {
     "layout": ("losses.py", "low, high = torch.aminmax(spread_over)", "(low, high) = torch.aminmax( spread_over )"),
     "an annotation": ("engine/step.py", "images: Tensor,", "images: torch.Tensor,"),
     "an error": ("losses.py", "have no variance within a sample", "lack a variance"),
-    "a hint": ("engine/training.py", "Delete it to start over", "Remove it to start over"),
+    "a hint": ("engine/training.py", "Delete the checkpoints to start over", "Remove the checkpoints to start over"),
     "a progress message": ("engine/training.py", "resumed at epoch", "continued at epoch"),
     "reports": ("engine/reporting.py", "REPORT_SECONDS = 0.25", "REPORT_SECONDS = 0.5"),
     "provenance": ("engine/provenance.py", '"scipy")', '"scipy", "rich")'),
