@@ -58,6 +58,10 @@ class RunFailure(UserError):
     exit_code = 1
 
 
+class NoRoomOnGpu(RunFailure):
+    """A run whose images find no room on a GPU beside what is there."""
+
+
 class Interrupted(Exception):
     """A run that stopped on request; its checkpoint is saved and the same command resumes from it."""
 

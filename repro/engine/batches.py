@@ -8,7 +8,7 @@ from torch import Tensor
 from repro.data import Dataset
 from repro.data.augment import augment_batch, draw_augmentation, gather_plan, normalize
 from repro.engine.randomness import generator
-from repro.errors import ConfigError, RunFailure
+from repro.errors import ConfigError, NoRoomOnGpu
 from repro.experiment.schema import Recipe
 from repro.wording import readable_size
 
@@ -19,13 +19,13 @@ _SIZE_OF_MANY_PIXELS = 64
 
 
 def require_gpu_memory(dataset: Dataset, device: torch.device) -> None:
-    """Raise RunFailure if the images, which are all put on the GPU, take more memory than is free there."""
+    """Raise NoRoomOnGpu if the images, which are all put on the GPU, take more memory than is free there."""
     if device.type != "cuda":
         return
     needed = dataset.train_images.nbytes + dataset.test_images.nbytes
     free, _total = torch.cuda.mem_get_info(device)
     if needed > free:
-        raise RunFailure(
+        raise NoRoomOnGpu(
             f"the images take {readable_size(needed)} on the GPU, which has {readable_size(free)} free",
             hint="All of them are put there. Use a smaller image_size, fewer classes (dataset.classes), fewer runs on "
             "this GPU (--jobs-per-gpu 1), or --device cpu.",
@@ -36,7 +36,7 @@ class Feed:
     """Training and test images on ``device`` as uint8; gives the batches of an epoch, of which there are ``steps``.
 
     Order and augmentation of an epoch are derived from (seed, epoch), so that any batch can be made again. Raises
-    ConfigError for a recipe that leaves no batch, and RunFailure for images that do not fit on the GPU.
+    ConfigError for a recipe that leaves no batch, and NoRoomOnGpu for images that do not fit on the GPU.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import torch
 
 from repro.data import Dataset
 from repro.engine.batches import Feed, require_gpu_memory
-from repro.errors import RunFailure
+from repro.errors import NoRoomOnGpu
 from repro.experiment.schema import Recipe
 
 
@@ -34,7 +34,7 @@ def test_images_larger_than_the_gpu_s_free_memory_are_refused(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (needed, 10 * needed))
     require_gpu_memory(small_dataset, torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (needed - 1, 10 * needed))
-    with pytest.raises(RunFailure, match=r"the images take 380\.9 kB on the GPU, which has 380\.9 kB free") as refused:
+    with pytest.raises(NoRoomOnGpu, match=r"the images take 380\.9 kB on the GPU, which has 380\.9 kB free") as refused:
         require_gpu_memory(small_dataset, torch.device("cuda"))
     assert "smaller image_size" in str(refused.value.hint)
     require_gpu_memory(small_dataset, torch.device("cpu"))
