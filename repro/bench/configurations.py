@@ -91,6 +91,8 @@ def with_execution(run: Run, arm: str, precision: str) -> Run:
         "compile": arm == "compile",
         "deterministic": arm == "deterministic",
     }
+    if arm in STANDARD_LOOP:  # the plain loop's network is built without it
+        chosen["recompute"] = False
     execution = run.cell.execution.model_copy(update=chosen)
     return run.model_copy(update={"cell": run.cell.model_copy(update={"execution": execution})})
 

@@ -139,6 +139,8 @@ def _refuse_unused(context: typer.Context, models: Sequence[str], arms: Sequence
     recomputing = [network.name for network in NETWORKS.values() if "recompute" in network.options]
     if not set(recomputing) & set(models):
         refuse_unused(context, "recompute", because=f"is for DenseNets: {', '.join(recomputing)}")
+    elif context.params["recompute"] and "compile" in arms:
+        raise UserError("torch cannot compile a network with --recompute", hint="Leave it or the arm compile out.")
 
 
 def _make_folder(folder: Path) -> None:

@@ -239,5 +239,18 @@ def _contradictions(table: Table, document: Document) -> Iterator[Problem]:
             if name not in columns:
                 place = ("rows", index, "published", "top1_percent", name)
                 yield Problem(place, f"no column is called {quoted(name)}", nearest(name, columns))
+    yield from _execution_problems(table)
     yield from dataset_problems(table.dataset)
     yield from recipe_problems(table.recipe, table.dataset.train_count, [column.loss for column in table.columns])
+
+
+def _execution_problems(table: Table) -> Iterator[Problem]:
+    """The first row whose settings torch cannot carry out."""
+    for index, row in enumerate(table.rows):
+        execution = table.cell(row, table.columns[0]).execution
+        if execution.compile and execution.recompute and "recompute" in network(row.model).options:
+            of_row = row.execution is not None and "compile" in row.execution.model_fields_set
+            place = ("rows", index, "execution", "compile") if of_row else ("execution", "compile")
+            reason = f"torch cannot compile {row.model} with execution.recompute (row '{row.id}')"
+            yield Problem(place, reason, "Leave execution.compile or execution.recompute out.")
+            return

@@ -41,6 +41,8 @@ def recipe_problems(recipe: Recipe, train_count: int | None, losses: Iterable[st
     if recipe.schedule == "cosine" and recipe.final_learning_rate > recipe.learning_rate:
         reason = f"{recipe.final_learning_rate} is above the learning rate, {recipe.learning_rate}"
         yield Problem(("recipe", "final_learning_rate"), reason)
+    if recipe.optimizer == "sgd" and recipe.nesterov and not recipe.momentum:
+        yield Problem(("recipe", "nesterov"), "Nesterov's momentum needs a momentum above 0")
     unsmoothed = [loss for loss in losses if loss in LOSSES and not LOSSES[loss].label_smoothing]
     if recipe.label_smoothing and unsmoothed:
         reason = f"the loss '{unsmoothed[0]}' has no label smoothing"

@@ -17,7 +17,7 @@ import torch
 from repro.bench.benchmark import Options, benchmark, cell_of
 from repro.bench.bound import Bound, Need, need_of
 from repro.bench.compare import ArmResult, ratio, whole_run_seconds
-from repro.bench.configurations import ARMS, Setting, choose_arms, keeps_memory, with_execution
+from repro.bench.configurations import ARMS, STANDARD_LOOP, Setting, choose_arms, keeps_memory, with_execution
 from repro.bench.loops import Loop
 from repro.bench.plain import PlainLoop
 from repro.data.dataset import random_dataset
@@ -266,3 +266,9 @@ def test_an_arm_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("repro.bench.compare.WORKER", ("false",))
     with pytest.raises(RunFailure, match="the bound ended with exit code 1"):
         benchmark(["squeezenet"], options(), lambda text: None, lambda record: None)
+
+
+def test_the_standard_loop_is_not_said_to_recompute() -> None:
+    run = Run(cell=cell_of("densenet100_k12", options(recompute=True)), seed=0)
+    recomputes = {arm: with_execution(run, arm, "fp32").cell.execution.recompute for arm in ARMS}
+    assert recomputes == {arm: arm not in STANDARD_LOOP for arm in ARMS}

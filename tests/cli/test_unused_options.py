@@ -41,6 +41,10 @@ SWEEP = ["sweep", "demo"]
         (["bench", "--device", "cpu", "--arms", "augment,format", "--workers", "2"], "--workers is for the arm plain"),
         (["bench", "--device", "cpu", "--arms", "plain,augment", "--precision", "bf16"], "--precision is for format"),
         (["bench", "squeezenet", "--device", "cpu", "--recompute"], "--recompute is for DenseNets"),
+        (
+            ["bench", "densenet100_k12", "--device", "cpu", "--recompute", "--arms", "format,compile"],
+            "torch cannot compile a network with --recompute",
+        ),
     ],
 )
 def test_an_option_without_effect_is_refused(

@@ -219,3 +219,21 @@ def test_a_refusal_is_a_configuration_error(own: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_table(own)
     assert caught.value.exit_code == 2
+
+
+def test_settings_that_torch_refuses_together_are_refused_before_training(
+    refusal: Callable[..., str], own_text: str
+) -> None:
+    said = refusal(own_text, "recipe.nesterov=true", "recipe.momentum=0")
+    assert said.startswith("--set recipe.nesterov: Nesterov's momentum needs a momentum above 0")
+    both = ("execution.compile=true", "execution.recompute=true")
+    said = refusal(own_text.replace("model: squeezenet", "model: densenet100_k12"), *both)
+    assert said.startswith("--set execution.compile: torch cannot compile densenet100_k12 with execution.recompute")
+    of_row = own_text.replace(
+        "model: squeezenet", "model: densenet100_k12, execution: {compile: true, recompute: true}"
+    )
+    assert re.match(r"own\.yaml:\d+:\d+: rows\.0\.execution\.compile: torch cannot compile", refusal(of_row))
+
+
+def test_a_network_that_recomputes_nothing_may_be_compiled(own: Path) -> None:
+    assert load_table(own, ("execution.compile=true", "execution.recompute=true")).execution.compile
