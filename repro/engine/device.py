@@ -59,8 +59,9 @@ class DeviceSettings:
     def tuned_convolutions(self, tuned: bool) -> Iterator[None]:
         """Within this, if ``tuned``, cuDNN times algorithms for each new shape and uses the fastest.
 
-        That takes seconds at the start, so it is for full training batches only; short batches and evaluation take
-        cuDNN's first choice. A deterministic run always does: timings differ from run to run.
+        That takes seconds at the start, so it is for full training batches only; short batches take cuDNN's first
+        choice, or what was timed for their shape. A deterministic run always takes the first: timings differ from run
+        to run.
         """
         torch.backends.cudnn.benchmark = tuned and self.device.type == "cuda" and not self.deterministic
         try:
@@ -71,6 +72,25 @@ class DeviceSettings:
     def to_record(self) -> dict[str, Any]:
         """The settings as plain values, for a record."""
         return {**vars(self), "device": self.device.type}
+
+
+@contextlib.contextmanager
+def settled_convolutions() -> Iterator[None]:
+    """Within this, cuDNN's algorithm for a shape is the same in every process, so that an evaluation can be repeated.
+
+    torch keeps those that training timed, and takes them for the same shape again, but not where determinism is asked.
+    """
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Whether ``device`` computes in TF32: NVIDIA's GPUs do from Ampere on, compute capability 8.0."""
+    return device.type == "cuda" and not torch.version.hip and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def choose_device(name: str) -> torch.device:
@@ -116,8 +136,9 @@ def set_up_device(device: torch.device, execution: Execution, threads: int | Non
             hint="Leave memory_format at auto, or set it to contiguous.",
         )
     # fp32 is what torch does by default, whatever was set in this process before; ieee has no TF32 at all.
-    torch.backends.cudnn.allow_tf32 = tf32_convolutions = on_cuda and execution.precision in ("fp32", "tf32")
-    torch.backends.cuda.matmul.allow_tf32 = tf32_products = on_cuda and execution.precision == "tf32"
+    tf32 = has_tf32(device)
+    torch.backends.cudnn.allow_tf32 = tf32_convolutions = tf32 and execution.precision in ("fp32", "tf32")
+    torch.backends.cuda.matmul.allow_tf32 = tf32_products = tf32 and execution.precision == "tf32"
     torch.backends.cudnn.benchmark = False  # but for tuned_convolutions()
     torch.backends.cudnn.benchmark_limit = CUDNN_ALGORITHMS_TRIED
     if execution.deterministic and on_cuda:
@@ -128,7 +149,7 @@ def set_up_device(device: torch.device, execution: Execution, threads: int | Non
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # made at run time
     return DeviceSettings(
         device=device,
-        precision="fp32" if execution.precision == "tf32" and not on_cuda else execution.precision,
+        precision="fp32" if execution.precision == "tf32" and not tf32 else execution.precision,
         tf32_convolutions=tf32_convolutions,
         tf32_products=tf32_products,
         memory_format=layout,

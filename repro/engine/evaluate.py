@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repro.engine.cuda_graph import BatchFunction, Capture, GraphedBatch
-from repro.engine.device import DeviceSettings
+from repro.engine.device import DeviceSettings, settled_convolutions
 
-# No more than a training batch, so that it fits in memory too.
 EVALUATION_BATCH = 128
 
 
@@ -26,12 +25,21 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates ``model`` on uint8 images converted by ``prepare``. With ``capture``, each batch is a CUDA graph."""
+    """Evaluates ``model`` on uint8 images converted by ``prepare``. With ``capture``, each batch is a CUDA graph.
+
+    No batch is larger than ``training_batch``: what fits in memory in training fits here.
+    """
 
     def __init__(
-        self, model: nn.Module, prepare: Callable[[Tensor], Tensor], settings: DeviceSettings, capture: Capture | None
+        self,
+        model: nn.Module,
+        prepare: Callable[[Tensor], Tensor],
+        settings: DeviceSettings,
+        capture: Capture | None,
+        training_batch: int = EVALUATION_BATCH,
     ) -> None:
         self._model = model
+        self._at_once = min(EVALUATION_BATCH, training_batch)
         self._sums = sums = torch.zeros(3, dtype=torch.float64, device=settings.device)
         eager = batch_evaluation(model, prepare, settings, sums)
         self._add: BatchFunction = GraphedBatch(eager, lambda: [sums], capture) if capture else eager
@@ -41,8 +49,8 @@ class Evaluator:
         was_training = self._model.training
         self._model.eval()
         self._sums.zero_()
-        for start in range(0, len(labels), EVALUATION_BATCH):
-            chosen = slice(start, start + EVALUATION_BATCH)
+        for start in range(0, len(labels), self._at_once):
+            chosen = slice(start, start + self._at_once)
             self._add(images[chosen], labels[chosen])
         self._model.train(was_training)
         loss, top1, top5 = (total / len(labels) for total in self._sums.tolist())
@@ -56,7 +64,7 @@ def batch_evaluation(
 
     @torch.no_grad()
     def add(images: Tensor, targets: Tensor) -> None:
-        with settings.autocast():
+        with settings.autocast(), settled_convolutions():
             logits, _ = model(prepare(images))
         cross_entropy = functional.cross_entropy(logits.float(), targets, reduction="sum")
         ranks = ranks_of(logits, targets)

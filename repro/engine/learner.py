@@ -41,7 +41,8 @@ class Learner:
         self.capture_seconds = capture.seconds if capture else {}
         eager = self.batch_function()
         self._train: BatchFunction = GraphedBatch(eager, self.state.tensors, capture) if capture else eager
-        self._evaluate = Evaluator(self.state.model, self.feed.prepare, settings, capture)
+        batch_size = run.cell.recipe.batch_size
+        self._evaluate = Evaluator(self.state.model, self.feed.prepare, settings, capture, batch_size)
 
     def train_on_batch(self, step: int) -> int:
         """Train on batch ``step`` (from 0) of the epoch; returns its number of images. The host does not wait."""

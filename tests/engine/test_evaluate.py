@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from repro.data import Dataset
 from repro.engine import evaluate as module
 from repro.engine.device import set_up_device
 from repro.engine.evaluate import Evaluator, ranks_of
-from repro.experiment.schema import Execution
+from repro.engine.learner import Learner
+from repro.experiment.schema import Execution, Run
 
 
 class Lookup(nn.Module):
@@ -27,7 +31,7 @@ def test_counts_every_image_once_at_any_batch_size(batch: int, monkeypatch: pyte
     labels = torch.randint(10, (30,), generator=random)
     model = Lookup().train()
     settings = set_up_device(torch.device("cpu"), Execution(), None, "squeezenet")
-    evaluate = Evaluator(model, lambda x: x.float() / 16, settings, None)
+    evaluate = Evaluator(model, lambda x: x.float() / 16, settings, None, batch)
     result = evaluate(images=images, labels=labels)
     assert evaluate(images=images, labels=labels) == result
 
@@ -55,3 +59,19 @@ def test_without_ties_the_ranks_are_those_of_sorting() -> None:
 def test_a_logit_that_is_no_number_is_never_a_hit_of_the_others() -> None:
     logits = torch.tensor([[float("nan"), 2.0, 1.0]])
     assert ranks_of(logits, torch.tensor([1])).tolist() == [1]
+
+
+def test_no_batch_is_larger_than_in_training_and_none_takes_a_timed_algorithm(
+    make_run: Callable[..., Run], small_dataset: Dataset
+) -> None:
+    """torch keeps the algorithms that it timed in training by shape, and whether determinism was asked."""
+    run = make_run("recipe.batch_size=16")
+    settings = set_up_device(torch.device("cpu"), run.cell.execution, None, run.cell.row.model)
+    learner = Learner(run, small_dataset, settings)
+    seen: list[tuple[int, bool]] = []
+    learner.state.model.register_forward_hook(
+        lambda _model, inputs, _outputs: seen.append((len(inputs[0]), torch.backends.cudnn.deterministic))
+    )
+    learner.evaluate()
+    assert seen == [(16, True), (16, True), (8, True)]
+    assert not torch.backends.cudnn.deterministic

@@ -155,21 +155,27 @@ def test_algorithms_are_timed_only_for_full_batches(
         learner.train_on_batch(step)
     learner.evaluate()
     timed = device == "cuda" and not deterministic
-    assert seen == [(32, timed), (32, timed), (20, False), (40, False)]
+    assert seen == [(32, timed), (32, timed), (20, False), (32, False), (8, False)]
 
 
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
 @pytest.mark.parametrize(
     ("precision", "convolutions", "products"),
     [("fp32", True, False), ("ieee", False, False), ("tf32", True, True), ("bf16", False, False)],
 )
 def test_tf32_is_in_force_as_declared(
-    precision: str, convolutions: bool, products: bool, monkeypatch: pytest.MonkeyPatch
+    precision: str,
+    convolutions: bool,
+    products: bool,
+    capability: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The default is torch's own on the device, whatever was set before; a CPU has no TF32."""
+    """The default is torch's own on the device, whatever was set before; a CPU and older GPUs have no TF32."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     execution = Execution.model_validate({"precision": precision})
-    for device, is_there in (("cuda", True), ("cpu", False)):
+    for device, is_there in (("cuda", capability >= (8, 0)), ("cpu", False)):
         used = set_up_device(torch.device(device, 0), execution, 1, "squeezenet").to_record()
         in_force = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
         assert (used["tf32_convolutions"], used["tf32_products"]) == in_force
