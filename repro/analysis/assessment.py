@@ -1,9 +1,10 @@
 """From recorded runs to an answer for every cell: the delta against the baseline, its interval, p-values and verdict.
 
 Holm's adjustment is over all cells of a paper's tables, with or without runs: pass all of them, whichever is shown. A
-cell without runs counts as p = 1, so that no answer depends on whether another row was run. The other arms of its own
-row sharpen the estimate of the spread (``stats/row.py``). Every other table is a family of its own. A cell without a
-printed difference has no direction and no verdict: it is tested two-sided, from its own differences alone.
+cell without runs counts as p = 1, so that running another row never takes an answer away; it can decide a cell, since
+Holm's factor falls with every test that is shown. The other arms of its own row sharpen the estimate of the spread
+(``stats/row.py``). Every other table is a family of its own. A cell without a printed difference has no direction and
+no verdict: it is tested two-sided, from its own differences alone.
 
 The cells of a preregistered table are judged at its interim analyses, and further seeds never change an answer: p and
 p_adjusted hold over all analyses together, the interval is a repeated one (``stats/sequential.py`` says how, and why
@@ -140,6 +141,7 @@ def _answered(
             answers=None if chance else answers_of(question, p_adjusted, alpha),
             qualification=qualification(verdict, ours, baseline, tables[key[0]].baseline_name, question.look),
             level=float(levels[main_test(question.printed)]),
+            opposite_level=float(levels[Asked.OPPOSITE]),
             small_level=float(levels[Asked.SMALL]),
             looks=question.looks,
             look=question.look,

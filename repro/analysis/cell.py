@@ -52,11 +52,11 @@ class CellResult:
     ``seeds_needed`` is how many more seeds a verdict takes: None if there is one, or if no feasible number is sure
     to give one.
     ``answers`` are the three that the verdict is made of, and ``qualification`` what it says of runs that ended badly.
-    ``level`` is what Holm's adjustment would compare p with next, given the family's other cells, and ``small_level``
-    that of equivalence. ``unit`` is what the paper's accuracies are rounded to, ``arms`` how many the row has.
-    ``baseline_offset`` is our mean of the baseline minus the paper's, in points. ``looks`` are the preregistered
-    interim analyses, ``look`` the seeds of the one that the cell is judged at (None before the first); the first
-    ``seeds_in`` seeds are complete.
+    ``level`` is what Holm's adjustment would compare p with next, given the family's other cells, ``opposite_level``
+    that of an effect the other way, and ``small_level`` that of equivalence. ``unit`` is what the paper's accuracies
+    are rounded to, ``arms`` how many the row has. ``baseline_offset`` is our mean of the baseline minus the paper's, in
+    points. ``looks`` are the preregistered interim analyses, ``look`` the seeds of the one that the cell is judged at
+    (None before the first); the first ``seeds_in`` seeds are complete.
     """
 
     table: str
@@ -75,6 +75,7 @@ class CellResult:
     qualification: str = ""
     seeds_needed: int | None = None
     level: float | None = None
+    opposite_level: float | None = None
     small_level: float | None = None
     looks: Looks | None = None
     look: int | None = None

@@ -15,7 +15,7 @@ def chance_level_percent(dataset: DatasetChoice, record: RunRecord | None = None
     """The top-1 in percent that guessing reaches by luck: p + 3 sqrt(p (1 - p) / n), n test images.
 
     p is the share of the largest class among the test images, 1 / classes where all have as many. The number of right
-    guesses is binomial, and above three standard errors in about 1 of 700 runs. On CIFAR-100 this is 1.30 %, far below
+    guesses is binomial, and above three standard errors in about 1 of 500 runs. On CIFAR-100 this is 1.30 %, far below
     what any network reaches that learns at all. What the data set here does not say of its classes is taken from
     ``record``; None if neither says it.
     """

@@ -86,15 +86,19 @@ def look_at(
 def _take_looks(
     cells: Mapping[CellKey, Question], declaration: Declaration, others: Printed, alpha: float
 ) -> dict[CellKey, Question]:
-    """Do every analysis of cells preregistered together that is possible by now."""
+    """Do every analysis of cells preregistered together that is possible by now.
+
+    A column that is not preregistered, since nothing is printed of it, adds nothing to the spread: nobody waits for its
+    runs, so whoever adds them later could choose among verdicts.
+    """
     looks, rule = declaration.looks, HALF_DELTA if declaration.rule == "half_delta" else THREE_ANSWERS
     first = looks.seeds[0]
     seeds_in = {key: seeds_in_both(cell.arms[cell.column], cell.arms[cell.against]) for key, cell in cells.items()}
+    arms = {key: _declared_arms(key, cell, cells) for key, cell in cells.items()}
     measured, possible = [], []
     for n in looks.seeds:
-        measured.append(
-            Measured.stack([measure_arms(cell.arms, cell.column, cell.against, n, first) for cell in cells.values()])
-        )
+        of_cells = [measure_arms(arms[key], cell.column, cell.against, n, first) for key, cell in cells.items()]
+        measured.append(Measured.stack(of_cells))
     for key in cells:
         possible.append([seeds_in[key] >= n for n in looks.seeds])
     # Nothing is concluded from a cell with a run at chance level, and no more of it is trained.
@@ -107,7 +111,7 @@ def _take_looks(
         taken[key] = replace(
             question,
             pairs=question.pairs.before(look or 0),
-            measured=measure_arms(question.arms, question.column, question.against, look or 0, first),
+            measured=measure_arms(arms[key], question.column, question.against, look or 0, first),
             p=found.p[:, index],
             p_adjusted=found.p_adjusted[:, index],
             verdict=Verdict(found.verdict[index]),
@@ -118,6 +122,12 @@ def _take_looks(
             seeds_in=seeds_in[key],
         )
     return taken
+
+
+def _declared_arms(key: CellKey, cell: Question, declared: Mapping[CellKey, Question]) -> Arms:
+    """The arms of a cell's row that are preregistered, and the one that it is compared with."""
+    table, row, _column = key
+    return {name: runs for name, runs in cell.arms.items() if name == cell.against or (table, row, name) in declared}
 
 
 def _printed_of(questions: list[Question]) -> Printed:

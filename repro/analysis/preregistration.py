@@ -25,7 +25,8 @@ from repro.results.durable import make_folder, write_durably
 from repro.results.files import read_file, reading_failed
 from repro.results.record import sealed, unsealed
 from repro.results.record_fields import Text
-from repro.results.store import PREREGISTRATION
+from repro.results.store import PREREGISTRATION, read_record
+from repro.wording import counted
 
 _MOST_NAMED = 3
 _SPENDING_NAMES: dict[Spending, str] = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
@@ -110,8 +111,9 @@ def draw_up(table: Table, looks: Looks, *, recorded_before: Sequence[str] = (), 
 def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) -> tuple[Declaration, bool]:
     """Preregister ``looks`` for every cell of ``table`` with a published difference, and whether this call wrote it.
 
-    Raises UserError if other analyses are preregistered, if nothing is published, and if a difference could have been
-    seen already (a cell and its baseline share a recorded seed), unless ``unseen`` states that nobody has.
+    Raises UserError if other analyses are preregistered, if nothing is published, if runs were imported into it, and if
+    a difference could have been seen already (a cell and its baseline share a recorded seed), unless ``unseen`` states
+    that nobody has.
     """
     cells = tested_cells(table)
     if not cells:
@@ -141,6 +143,13 @@ def declare(results: Path, table: Table, looks: Looks, *, unseen: bool = False) 
             "these runs, and the report says so. Otherwise use a fixed number of seeds: biasrepro sweep --seeds N.",
         )
     runs = [f"{cell.id}/seed-{seed}" for cell in arms for seed in sorted(recorded[cell.id])]
+    if imported := [run for run in runs if _is_imported(results / run / "run.json")]:
+        raise UserError(
+            f"a preregistered table takes no imported runs, and here {counted(len(imported), 'is', 'are')} there, "
+            f"{imported[0]} first",
+            where=str(results / table.id),
+            hint="Give another --results folder, or undo the import.",
+        )
     declaration = draw_up(table, looks, recorded_before=runs, unseen=bool(seen))
     make_folder(path.parent, below=results)
     try:
@@ -217,6 +226,14 @@ def _recorded_seeds(results: Path, cell: Cell) -> set[int]:
     """The seeds of ``cell`` that have a record, valid or not."""
     numbers = (path.parent.name.removeprefix("seed-") for path in (results / cell.id).glob("seed-*/run.json"))
     return {int(number) for number in numbers if number.isascii() and number.isdecimal()}
+
+
+def _is_imported(path: Path) -> bool:
+    """Whether the record at ``path`` was imported; not known of one that cannot be read, which counts nowhere."""
+    try:
+        return read_record(path, epochs=False).imported is not None
+    except DataError:
+        return False
 
 
 def _named(cells: list[str]) -> str:

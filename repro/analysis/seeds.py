@@ -22,8 +22,9 @@ def seeds_missing(cell: CellResult) -> int | None:
     total = most_of(cell, confirm, refute)
     if total is not None and total <= n and cell.paper_delta is not None:
         std = observed[0][0] if observed else planning_std([])
-        levels = cell.level or ALPHA, cell.small_level or ALPHA
-        total = seeds_to_be_sure(cell.paper_delta, std, level=levels[0], small_level=levels[1], arms=cell.arms)
+        either_way = min(cell.level or ALPHA, cell.opposite_level or ALPHA)
+        small = cell.small_level or ALPHA
+        total = seeds_to_be_sure(cell.paper_delta, std, level=either_way, small_level=small, arms=cell.arms)
     return None if total is None else max(total - n, 1)
 
 

@@ -22,6 +22,7 @@ from repro.analysis.runs import CellKey, equal_cells
 from repro.analysis.sample_size import expected_verdicts, plan_seeds
 from repro.analysis.stats.alpha_spending import Looks, look_levels
 from repro.analysis.stats.decision_rule import SMALLEST_EFFECT, Printed, Verdict
+from repro.analysis.stats.power import seeds_to_be_sure
 from repro.analysis.stats.simulation import blocks, judged, measured_cells, with_effects
 from repro.experiment.catalog import DATASETS
 from repro.experiment.config import find_table
@@ -590,3 +591,47 @@ def test_six_seeds_tell_effects_of_a_point_from_none(papers: list[Table]) -> Non
     assert there[of_verdict(Verdict.NOT_REPRODUCED)] < 0.001
     assert none[of_verdict(Verdict.REPRODUCED)] < 0.005
     assert none[of_verdict(Verdict.NOT_REPRODUCED)] > 0.2
+
+
+def test_a_column_of_which_nothing_is_printed_changes_no_preregistered_answer(
+    papers: list[Table], as_printed: AsPrinted, declared: Declare
+) -> None:
+    """Nobody waits for its runs, so whoever adds them later could choose among verdicts."""
+    records = as_printed(papers[1:], 6, np.random.default_rng(4))
+    rows = []
+    for row in papers[1].rows:
+        assert row.published is not None
+        printed = {name: row.published.top1_percent[name] for name in ("ce", "bias")}
+        rows.append(row.model_copy(update={"published": row.published.model_copy(update={"top1_percent": printed})}))
+    table = papers[1].model_copy(update={"rows": tuple(rows)})
+    looks = declared([table], Looks((4, 8), "pocock"))
+    only = assess([table], [record for record in records if record.column in printed], looks=looks)
+    everything = assess([table], records, looks=looks)
+    for key in [key for key in only.cells if key[2] == "bias"]:
+        assert only.cells[key].look == 4
+        assert (only.cells[key].delta, only.cells[key].verdict) == (
+            everything.cells[key].delta,
+            everything.cells[key].verdict,
+        )
+
+
+def test_the_seeds_that_decide_any_cell_reckon_with_an_effect_the_other_way(
+    papers: list[Table], as_printed: AsPrinted, make_record: MakeRecord
+) -> None:
+    """When most effects are shown, one the other way is still tested at the strictest level."""
+    n, place = 50, ("table1", "resnet18", "bias")
+    others = [record for record in as_printed(papers, n, np.random.default_rng(7), std=0.1) if record.row != "resnet18"]
+    wave = np.resize([1.0, -1.0], n) * 0.7 * math.sqrt((n - 1) / n)
+    ours = [make_record(cell_of(papers[0], "resnet18", "bias"), seed, 69.74 + wave[seed]) for seed in range(n)]
+    base = [make_record(cell_of(papers[0], "resnet18", "ce"), seed, 70.0) for seed in range(n)]
+    result = assess(papers, [*others, *ours, *base]).cells[place]
+    assert result.verdict is Verdict.UNDECIDED
+    assert result.opposite_level is not None
+    assert result.level is not None
+    assert result.opposite_level < result.level
+    assert result.seeds_needed is not None
+    assert result.seeds_needed > 10
+    assert result.small_level is not None
+    total = n + result.seeds_needed
+    levels = {"level": result.opposite_level, "small_level": result.small_level}
+    assert total == seeds_to_be_sure(result.paper_delta or 0.0, 0.7, **levels)

@@ -167,6 +167,15 @@ def test_no_table_borrows_them(say: Say, runs: Path) -> None:
     assert "recorded under" not in say("table", own).out
 
 
+def test_a_table_with_imported_runs_is_not_preregistered(say: Say, runs: Path) -> None:
+    runs.write_text(PAPERS)
+    assert say("import", runs, "--table", "table2").code == 0
+    refused = say("plan", "table2", "--looks", "3,5", "--declare", "--unseen")
+    assert refused.code == 2
+    assert "a preregistered table takes no imported runs, and here 6 are there" in refused.err
+    assert not Path("results/table2/looks.json").exists()
+
+
 def test_a_preregistered_table_takes_none(say: Say, runs: Path) -> None:
     runs.write_text(PAPERS)
     assert say("plan", "table2", "--looks", "5,10", "--declare").code == 0
