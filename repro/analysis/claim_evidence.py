@@ -41,10 +41,11 @@ class Finding:
 
 
 class Tested(NamedTuple):
-    """What would contradict or weaken a claim, in words, and its p."""
+    """What would contradict or weaken a claim, or one ``part`` of it, in words, and its p."""
 
     words: str
     p: float
+    part: int = 0
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,10 @@ def mean_between(compare: Compare) -> Evidence:
             Tested("the mean gains as much, to what matters, or more", _p_short_of(means[1], 1)),
         ),
         summary=". ".join(map(str, found)),
-        reservations=(_differing(gain, 1, "the gains of the mean"), _differing(rest, 1, "the further gains")),
+        reservations=(
+            _differing(gain, 1, "the gains of the mean"),
+            _differing(rest, 1, "the further gains")._replace(part=1),
+        ),
     )
 
 

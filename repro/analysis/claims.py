@@ -201,7 +201,7 @@ def answer_claims(
     claims = []
     for question, found, ps, against, p_against in zip(questions, evidence, p, contradicting, opposite, strict=True):
         of_parts = tuple(next(adjusted) for _ in ps)
-        reservations = [one.words for one in found.reservations if next(reserved) < alpha]
+        reservations = [one for one in found.reservations if next(reserved) < alpha]
         tested = _Parts(of_parts, reservations, Tested(against.words, p_against))
         answer, words = _answer(question, found, tested, alpha)
         claims.append(
@@ -254,15 +254,15 @@ def _strongest(against: Sequence[Tested]) -> Tested:
     """What contradicts a claim most clearly, with its p adjusted for having been chosen."""
     if not against:
         return Tested("", 1.0)
-    words, p = min(against, key=lambda one: one.p)
-    return Tested(words, min(1.0, len(against) * p))
+    strongest = min(against, key=lambda one: one.p)
+    return strongest._replace(p=min(1.0, len(against) * strongest.p))
 
 
 class _Parts(NamedTuple):
     """What decides an answer, after Holm: the p of its parts, the reservations shown, and what contradicts it."""
 
     p_adjusted: Sequence[float]
-    reservations: Sequence[str]
+    reservations: Sequence[Tested]
     against: Tested
 
 
@@ -276,12 +276,14 @@ def _answer(question: Question, found: Evidence, tested: _Parts, alpha: float) -
         return _sentence(Answer.UNDECIDED, f"too few paired seeds of {missing} ({needed})")
     p_adjusted, reservations, against = tested
     shown = [part for part, p in zip(question.parts, p_adjusted, strict=True) if p < alpha]
+    weaker = [one.words for one in reservations if p_adjusted[one.part] < alpha]
     p = max(p_adjusted)
     if len(shown) == len(question.parts):
-        answer, why = Answer.PARTLY if reservations else Answer.SUPPORTED, "; ".join(reservations)
+        answer, why = Answer.PARTLY if weaker else Answer.SUPPORTED, "; ".join(weaker)
     elif shown:
         but = f"; against the rest: {against.words}" if against.p < alpha else ""
-        answer, why, p = Answer.PARTLY, f"shown is only: {', '.join(shown)}{but}", min(p_adjusted)
+        why = "; ".join([f"shown is only: {', '.join(shown)}", *weaker])
+        answer, why, p = Answer.PARTLY, f"{why}{but}", min(p_adjusted)
     elif against.p < alpha:
         answer, why, p = Answer.CONTRADICTED, against.words, against.p
     else:

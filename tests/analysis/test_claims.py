@@ -325,3 +325,15 @@ def test_the_correlation_of_mean_and_variance_is_tested_on_what_training_recorde
     assert words in claim.words
     older = [record.model_copy(update={"epochs": ()}) for record in records]
     assert assess_claims(tables, judged(tables, older))[-1].answer is Answer.NOT_RUN
+
+
+def test_a_part_that_is_shown_keeps_its_reservation(tables: list[Table], make_record: MakeRecord) -> None:
+    published = as_published(tables)
+
+    def uneven(table: str, row: str, column: str) -> float:
+        gain = 2.5 if row in ("squeezenet", "mobilenetv2", "nasnet_a") else -1.5
+        return gain if column in ("mean_bias", "bias") else published(table, row, column)
+
+    claim = answers(tables, runs(tables, make_record, uneven, seeds=5))["mean_between"]
+    assert claim.answer is Answer.PARTLY
+    assert "shown is only: the mean bias loss gains; on average, but the gains of the mean differ" in claim.words
