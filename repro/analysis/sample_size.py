@@ -181,7 +181,8 @@ def expected_verdicts(
         if not rows:
             continue
         deltas = [list(map(attrgetter("paper_delta"), row)) for row in rows]
-        reproduced, refuted = verdict_chances(deltas, seeds, run_std=run_std, unit=rows[0][0].unit)
+        units = [cell.unit for cell in chain.from_iterable(rows)]
+        reproduced, refuted = verdict_chances(deltas, seeds, run_std=run_std, unit=units)
         for cell, yes, no in zip(chain.from_iterable(rows), reproduced, refuted, strict=True):
             if cell.table in shown:
                 name = f"{cell.table}/{cell.row}/{cell.column}"

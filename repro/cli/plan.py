@@ -207,9 +207,12 @@ def _summary(planned: SeedPlan, tables: Sequence[Table]) -> list[str]:
     if planned.gpu_hours is not None:
         used = sum(step.hours for step in steps[: planned.affordable])
         lines.append(
-            f"budget  {planned.gpu_hours:,.1f} GPU-hours answer {planned.affordable} of "
+            f"budget  {planned.gpu_hours:,.1f} GPU-hours pay for {planned.affordable} of "
             f"{counted(len(planned.needs), 'open cell')}, using {used:,.1f}"
         )
+        if planned.affordable < len(planned.needs) and any(len(table.columns) > 2 for table in tables):
+            chance = f"{100 * planned.power:g} %"
+            lines.append(f"        an answer is less likely than {chance} while other losses of a row have fewer seeds")
     if steps:
         runs = sum(len(step.runs) for step in steps)
         lines.append(f"all     {counted(len(steps), 'cell')}: {counted(runs, 'run')}, {planned.hours:,.1f} GPU-hours")

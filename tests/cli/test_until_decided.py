@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from repro.cli.sweep import until_decided
 from repro.experiment.config import find_table, load_table
 from repro.experiment.schema import Run, Table
 from repro.results.record import sealed
@@ -271,6 +272,21 @@ def test_a_dry_run_shows_looks_cost_and_what_to_expect(
     after = go("--dry-run").out
     assert "next        0 runs, 0.0 run-hours" in after
     assert "analysed at 9 seeds: 2 reproduced, 1 undecided" in after
+
+
+def test_what_to_expect_is_of_the_decimals_that_are_printed(
+    go: Say, declared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units: list[Any] = []
+    real = until_decided.expected_course
+
+    def noted(*given: Any, **named: Any) -> Any:
+        units.append(named["unit"])
+        return real(*given, **named)
+
+    monkeypatch.setattr(until_decided, "expected_course", noted)
+    assert go("--dry-run").code == 0
+    assert units == [[0.1] * 3] * 2
 
 
 def test_an_edited_declaration_is_refused_wherever_a_verdict_is_given(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from repro.analysis.stats.alpha_spending import Looks
 from repro.analysis.stats.decision_rule import ALPHA, THREE_ANSWERS, Printed, Rule, Verdict
@@ -40,24 +40,24 @@ def expected_course(
     paper_deltas: Rows,
     looks: Looks,
     *,
-    others: Sequence[float],
+    others: Printed,
     scale: float,
     rule: Rule = THREE_ANSWERS,
-    unit: float = 0.1,
+    unit: ArrayLike = 0.1,
 ) -> Course:
     """The course of a table whose true deltas are ``scale`` times the printed ones (row by row).
 
-    ``others`` are the deltas of the family's other cells. The random numbers are the same at every call.
+    ``others`` are the family's other cells, and ``unit``, one or one of each cell, is what the paper rounds to. The
+    random numbers are the same at every call.
     """
     printed, seeds = Printed.of(_in_line(paper_deltas), unit), np.array(looks.seeds, np.float64)
-    elsewhere = Printed.of(others, unit)
     firsts = np.cumsum([0, *map(len, paper_deltas)])[:-1]
     of_cells, of_rows, decided = np.zeros(len(printed.delta)), np.zeros(len(firsts)), 0.0
     for noise in blocks(paper_deltas, looks.seeds[-1], GUESSED_RUN_STD, COURSE_DRAWS):
         rows = with_effects(noise, paper_deltas, scale)
         measured = [measured_cells(rows, n, others_before=looks.seeds[0]) for n in looks.seeds]
         reached = np.ones((*measured[0].pooled.value.shape, len(seeds)), np.bool_)
-        found = follow(measured, reached, printed, looks, others=elsewhere, rule=rule)
+        found = follow(measured, reached, printed, looks, others=others, rule=rule)
         stopped: Floats = seeds[found.look]
         of_cells += stopped.sum(axis=0)
         of_rows += np.maximum.reduceat(stopped, firsts, axis=1).sum(axis=0)
@@ -69,11 +69,11 @@ def expected_course(
     )
 
 
-def verdict_chances(paper_deltas: Rows, seeds: int, *, run_std: float, unit: float = 0.1) -> tuple[Floats, Floats]:
+def verdict_chances(paper_deltas: Rows, seeds: int, *, run_std: float, unit: ArrayLike = 0.1) -> tuple[Floats, Floats]:
     """The chances of two verdicts on each cell after a fixed number of seeds, (cells,) each.
 
     Of "reproduced" if every true delta is the printed one, and of "not reproduced" if every one is zero. The cells of
-    ``paper_deltas`` are the whole family.
+    ``paper_deltas`` are the whole family; ``unit`` as above.
     """
     printed = Printed.of(_in_line(paper_deltas), unit)
     cases = ((1.0, Verdict.REPRODUCED), (0.0, Verdict.NOT_REPRODUCED))

@@ -15,7 +15,7 @@ from repro.analysis.assessment import Assessment
 from repro.analysis.preregistration import Declaration, read_declaration, tested_cells
 from repro.analysis.sample_size import HoursPerRun, next_runs, runs_to_last_look
 from repro.analysis.stats.alpha_spending import look_levels
-from repro.analysis.stats.decision_rule import THREE_ANSWERS
+from repro.analysis.stats.decision_rule import THREE_ANSWERS, Printed
 from repro.analysis.stats.half_delta_rule import HALF_DELTA
 from repro.analysis.stats.simulation import expected_course
 from repro.cli.console import say, show_table
@@ -129,20 +129,22 @@ def _show_cost(table: Table, assessment: Assessment, preregistration: Declaratio
     by_row: dict[str, list[Cell]] = {}
     for cell in tested_cells(table):
         by_row.setdefault(cell.row.id, []).append(cell)
-    deltas = []
+    deltas, units = [], []
     for cells in by_row.values():
         results = [assessment.cells[table.id, cell.row.id, cell.column.id] for cell in cells]
         deltas.append([result.paper_delta or 0.0 for result in results])
+        units += [result.unit for result in results]
     baselines = {cell.row.id: cell for cell in table.cells if cell.column.id == table.baseline}
     tested = {(table.id, cell.row.id, cell.column.id) for cell in tested_cells(table)}
-    others = [
-        math.nan if cell.paper_delta is None else cell.paper_delta
+    beside = [
+        (math.nan if cell.paper_delta is None else cell.paper_delta, cell.unit)
         for key, cell in assessment.cells.items()
         if key[2] != assessment.baselines[key[0]] and key not in tested and assessment.families[key[0]] == table.family
     ]
+    others = Printed.of([delta for delta, _unit in beside], [unit for _delta, unit in beside])
     rule = HALF_DELTA if preregistration.rule == "half_delta" else THREE_ANSWERS
     for scale, what in ((1.0, "the paper's"), (0.0, "zero")):
-        course = expected_course(deltas, preregistration.looks, others=others, scale=scale, rule=rule)
+        course = expected_course(deltas, preregistration.looks, others=others, scale=scale, rule=rule, unit=units)
         needed: list[float | None] = []
         for row, cell_seeds, baseline_seeds in zip(by_row, course.cell_seeds, course.baseline_seeds, strict=True):
             cells = [*by_row[row], baselines[row]]

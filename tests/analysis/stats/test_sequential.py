@@ -121,21 +121,22 @@ def test_stopping_saves_seeds_of_twenty_for_an_effect_of_a_point(
 
 
 def test_all_of_table_2_takes_212_of_400_runs_if_the_effects_are_the_paper_s_and_318_if_there_are_none() -> None:
-    paper, none = (expected_course(TABLE_2, LOOKS, others=TABLE_1, scale=scale) for scale in (1.0, 0.0))
+    paper, none = (expected_course(TABLE_2, LOOKS, others=Printed.of(TABLE_1), scale=scale) for scale in (1.0, 0.0))
     assert paper.runs == pytest.approx(212, abs=4)
     assert none.runs == pytest.approx(318, abs=4)
     assert paper.decided == pytest.approx(0.985, abs=0.02)
     assert none.decided == pytest.approx(0.80, abs=0.02)
     for row, shared in zip(paper.cell_seeds, paper.baseline_seeds, strict=True):
         assert shared >= max(row) - 1e-9  # pairs need cross-entropy as long as any cell of the row goes on
-    late = expected_course(TABLE_2, Looks((5, 10, 20)), others=TABLE_1, scale=1.0)
+    late = expected_course(TABLE_2, Looks((5, 10, 20)), others=Printed.of(TABLE_1), scale=1.0)
     assert late.runs > paper.runs + 50  # almost nothing may be spent early, and Student's t asks for much at 5 seeds
 
 
 def test_under_the_rule_of_before_the_course_is_what_it_was() -> None:
     """Of a preregistration without a rule: 288 of 400 runs, and 311 without effects."""
     paper, none = (
-        expected_course(TABLE_2, LOOKS, others=TABLE_1, scale=scale, rule=HALF_DELTA) for scale in (1.0, 0.0)
+        expected_course(TABLE_2, LOOKS, others=Printed.of(TABLE_1), scale=scale, rule=HALF_DELTA)
+        for scale in (1.0, 0.0)
     )
     assert paper.runs == pytest.approx(288, abs=6)
     assert none.runs == pytest.approx(311, abs=6)
