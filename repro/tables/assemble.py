@@ -47,6 +47,7 @@ from repro.tables.structure import (
     Note,
     Sample,
 )
+from repro.wording import decimals_printed
 
 _PUBLISHED_AS = {"paper": "paper", "released": "released", "variants": "published", "study": "published"}
 
@@ -107,7 +108,13 @@ def assemble(
         code_hashes=code_versions(trained),
         configuration=tuple(configuration_lines(completed or [_Planned.of(cell) for cell in table.cells])),
         whole=len(table.cells) == len(whole.cells),
+        decimals=_decimals((*whole.rows, *(source.row for source in beside))),
     )
+
+
+def _decimals(rows: Iterable[Row]) -> int:
+    """The decimals of the most precise accuracy that is published for ``rows``, at least one."""
+    return decimals_printed(chain.from_iterable(row.published.top1_percent.values() for row in rows if row.published))
 
 
 class _Planned(NamedTuple):

@@ -15,7 +15,7 @@ from repro.tables.assemble import setting_text
 from repro.tables.footnotes import code, plain
 from repro.tables.structure import AssembledCell, AssembledRow, AssembledTable, Sample
 from repro.tables.verdicts import stars
-from repro.wording import decimals_printed, signed
+from repro.wording import signed
 
 MISSING = "–"
 DELTA = "Δ"
@@ -150,7 +150,7 @@ def parameter_count(count: float) -> str:
 
 def published_accuracy(value: float, table: AssembledTable) -> str:
     """As it was printed: the paper drops a decimal that is zero (71), the released code's README does not (72.00)."""
-    return f"{value:g}" if table.kind == "paper" else f"{value:.{_decimals(table)}f}"
+    return f"{value:g}" if table.kind == "paper" else f"{value:.{table.decimals}f}"
 
 
 def _block(row: AssembledRow, table: AssembledTable, usual_n: int | None, *, p_apart: bool) -> Block:
@@ -251,7 +251,7 @@ def _published_entry(cell: AssembledCell, table: AssembledTable) -> str:
     text = published_accuracy(cell.published, table)
     if cell.published_delta is None:
         return text
-    return f"{text} ({signed(cell.published_delta, _decimals(table))})"
+    return f"{text} ({signed(cell.published_delta, table.decimals)})"
 
 
 def _n_to_show(sample: Sample, usual_n: int | None) -> int | None:
@@ -260,8 +260,3 @@ def _n_to_show(sample: Sample, usual_n: int | None) -> int | None:
 
 def _spread(sample: Sample) -> str:
     return "" if sample.std is None else f" ± {sample.std:.2f}"
-
-
-def _decimals(table: AssembledTable) -> int:
-    """The decimals of the table's most precise published accuracy, at least one."""
-    return decimals_printed(cell.published for row in table.rows for cell in row.cells if cell.published is not None)

@@ -36,7 +36,7 @@ def escape(text: str) -> str:
 
 
 def _rows(block: Block) -> list[list[str]]:
-    rows = [["", line.label, line.parameters, *map(_entry, line.entries)] for line in block.lines]
+    rows = [["", escape(line.label), line.parameters, *map(_entry, line.entries)] for line in block.lines]
     rows[0][0] = escape(block.title) + _marks(block.marks)
     return rows
 

@@ -141,7 +141,7 @@ class AssembledTable:
     is how judgements are shown, if at all; ``compact`` asks for a single line a model, ``bold_best`` for the best
     accuracy of each line in bold. ``labs`` are the results folders that it shows side by side, if several. ``baseline``
     is the title of the column that deltas are taken against, which need not be among ``columns``; ``whole`` is false if
-    not all rows and columns are shown.
+    not all rows and columns are shown. ``decimals`` are those of the whole table's published accuracies.
     """
 
     id: str
@@ -171,3 +171,4 @@ class AssembledTable:
     bold_best: bool = False
     labs: tuple[str, ...] = ()
     whole: bool = True
+    decimals: int = 1

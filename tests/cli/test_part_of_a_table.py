@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,12 @@ def test_refusals_are_those_of_a_sweep(
 
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(f"error: {says}")
+
+
+def test_what_is_printed_has_the_decimals_of_the_whole_table(say: Callable[..., Any]) -> None:
+    whole, part = (
+        say("table", "released", *options).out for options in ((), ("--rows", "shufflenetv2", "--columns", "bias"))
+    )
+    [line] = [line for line in part.splitlines() if "| released |" in line]
+    assert line.split("|")[-2].strip() in whole
+    assert re.search(r"\d\.\d\d \(\+\d\.\d\d\)", line)
