@@ -63,10 +63,23 @@ def _results_around(path: Path) -> Path | None:
     above = path.absolute()
     for levels, name in product(range(4), ("run.json", "checkpoint.pt")):
         for file in above.glob("*/" * levels + name):
-            if file.parent.name.startswith("seed-"):
-                whole = file.parents[4]
-                return Path(os.path.relpath(whole)) if not path.is_absolute() else whole
+            if file.parent.name.startswith("seed-") and len(file.parents) > 4 and _is_in_place(file):
+                return file.parents[4] if path.is_absolute() else Path(os.path.relpath(file.parents[4]))
     return None
+
+
+def _is_in_place(file: Path) -> bool:
+    """Whether this file of a run is where its run belongs; also where it does not say of which run it is."""
+    from repro.results.files import read_file
+    from repro.results.record import from_bytes
+
+    if file.name != "run.json":
+        return True
+    try:
+        run_id = from_bytes(read_file(file), where=str(file), epochs=False).id
+    except (OSError, UserError):  # damaged, or it cannot be read now
+        return True
+    return file.parts[-5:-1] == tuple(run_id.split("/"))
 
 
 def say_if_absent(results: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 import typer
 
 from repro import cli
+from repro.experiment.config import find_table
+from repro.results.record import to_bytes
 
 # A command line of every command that reads or writes a results folder, and whether it makes that folder.
 READING = {
@@ -89,6 +91,19 @@ def test_a_part_of_a_results_folder_is_refused_by_all_that_read(
     absolute = say("verify", tmp_path / "results" / part)
     assert absolute.code == 2
     assert f"Did you mean {tmp_path / 'results'}?" in absolute.err
+
+
+@pytest.mark.parametrize("place", ["seed-0", "a/b/c/d/e/seed-0"])
+def test_a_run_that_lies_where_it_does_not_belong_is_a_part_of_nothing(
+    say: Callable[..., Any], place: str, fake_runs: Any, tmp_path: Path
+) -> None:
+    record = fake_runs.of(find_table("demo"), [0])[0].record
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_bytes(to_bytes(record))
+    said = say("verify", folder)
+    assert said.code == 0
+    assert "part of" not in said.err
 
 
 @pytest.mark.parametrize("name", ["table", "report", "status", "figure", "export", "plan"])
