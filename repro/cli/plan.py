@@ -287,13 +287,18 @@ def _looks(looks: Looks) -> list[str]:
 def _next_steps(planned: SeedPlan, tables: Sequence[Table], results: Path) -> list[str]:
     """The commands of the first answers that the budget allows."""
     references = {table.id: table.reference for table in tables}
-    steps = [step for step in planned.steps[: planned.affordable] if step.runs][:MOST_COMMANDS]
-    lines = [f"{'next' if step is steps[0] else 'then':<8}{_command(step, references, results)}" for step in steps]
+    steps = [step for step in planned.steps[: planned.affordable] if step.runs]
+    commands = list(dict.fromkeys(_command(step, references, results) for step in steps))[:MOST_COMMANDS]
+    lines = [f"{'then' if number else 'next':<8}{command}" for number, command in enumerate(commands)]
     return lines or (["next    no cell fits the budget: raise --gpu-hours"] if planned.steps else [])
 
 
 def _command(step: Step, references: dict[str, str], results: Path) -> str:
+    from repro.results.store import PREREGISTRATION
+
     cell = step.need.cell
+    if (results / cell.table / PREREGISTRATION).exists():
+        return command_line("sweep", references[cell.table], "--until-decided", results=results)
     seeds = listed_seeds(run.seed for run in step.runs)
     columns = f"{step.need.baseline.column.id},{cell.column.id}"
     chosen = ["--rows", cell.row.id, "--columns", columns, "--seeds", seeds]

@@ -186,6 +186,7 @@ def _seeds_beyond(found: Overview, *stages: Stage) -> list[str]:
 
 def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     """The commands to run next; none to continue a registered sweep, whose own line says how."""
+    from repro.results.store import PREREGISTRATION
     from repro.sweep.selection import KEEP_BOTH
     from repro.sweep.survey import WAYS_OUT, WITH_ACCURACY, Stage
     from repro.wording import counted
@@ -210,7 +211,10 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
         lines.append(
             f"at chance level: {', '.join(at_chance)}; more seeds show nothing (--rows, --columns leave them out)"
         )
-    if not is_swept and left:
+    if not is_swept and (results / found.name / PREREGISTRATION).exists():
+        # Which cells are open is for the next analysis to say: a plain sweep would train decided ones.
+        lines.append(f"next  {command_line('sweep', found.table.reference, '--until-decided', results=results)}")
+    elif not is_swept and left:
         done = f"{stages[Stage.COMPLETED]} of {stages.total()} runs"
         part = f"part  {found.name}: {done} done; the rows without runs were never begun"
         seeds = _seeds_beyond(found, *to_do)

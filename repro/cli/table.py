@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -124,7 +124,8 @@ def table(
     else:
         render = partial(latex.render, siunitx=True) if siunitx else RENDERERS[format_name]
         deliver(render(assembled, _command(chosen, format_name, metric, choices, results)), output)
-    for line in _last_lines(chosen, assembled, results, format_name, _words_of_part(rows, columns)):
+    words_of_part = _words_of_part(rows, columns)
+    for line in _last_lines(chosen, assembled, results, format_name, words_of_part, count_imported=count_imported):
         say(line, stderr=True)
     fail_if_unread(unread(chain.from_iterable(shown.left_out for shown in assembled)))
 
@@ -163,10 +164,15 @@ def _last_lines(
     folders: Sequence[Path],
     format_name: str,
     of_part: Sequence[str],
+    *,
+    count_imported: bool,
 ) -> list[str]:
     """How much is recorded, in one folder with the commands to run next, or in several together."""
+    from repro.analysis.runs import counts_imported
+
     if len(folders) == 1:
-        return _next_steps(chosen, assembled, folders[0], format_name, of_part)
+        leaving_out = {table.id for table in chosen if not (count_imported or counts_imported(table))}
+        return _next_steps(chosen, assembled, folders[0], format_name, of_part, leaving_out)
     compare = shell_line(["biasrepro", "compare", *map(str, folders[:2])])
     lines = [f"{shown.id}: {shown.recorded_runs} runs recorded in {len(folders)} folders." for shown in assembled]
     return [*lines, f"Run by run: `{compare}`."]
@@ -222,16 +228,23 @@ def _runs_by_row(shown: AssembledTable) -> dict[str, list[int]]:
     return runs
 
 
+def _places_taken(shown: AssembledTable) -> int:
+    """How many records that count nowhere lie where a run of the table belongs: no sweep trains those runs."""
+    return sum(record.why not in ("diverged", "unknown") for record in shown.left_out)
+
+
 def _next_steps(
     chosen: Sequence[Table],
     assembled: Sequence[AssembledTable],
     results: Path,
     format_name: str,
     of_part: Sequence[str],
+    leaving_out: Collection[str],
 ) -> list[str]:
-    """How much is recorded, and the commands to run next."""
+    """How much is recorded, and the commands to run next; tables ``leaving_out`` count no imported runs."""
     from repro.cli.advice import is_finished_part
     from repro.cli.references import command_line
+    from repro.results.store import PREREGISTRATION
     from repro.tables import modified_siblings
     from repro.wording import counted
 
@@ -240,11 +253,14 @@ def _next_steps(
         line = f"{table.id}: {shown.recorded_runs} of {shown.planned_runs} runs recorded"
         if not shown.left_out and is_finished_part(_runs_by_row(shown)):
             line += "; the rows without runs were never begun"
-        elif shown.recorded_runs < shown.planned_runs:
-            rest = command_line("sweep", table.reference, "--seeds", str(table.seeds), *of_part, results=results)
+        elif shown.recorded_runs + _places_taken(shown) < shown.planned_runs:
+            seeds = ["--seeds", str(table.seeds), *of_part]
+            if (results / table.id / PREREGISTRATION).exists():
+                seeds = ["--until-decided"]
+            rest = command_line("sweep", table.reference, *seeds, results=results)
             line += f"; `{rest}` runs {'the rest' if shown.recorded_runs else 'them'}"
         lines.append(f"{line}.")
-        if imported := sum(record.why == "imported" for record in shown.left_out):
+        if table.id in leaving_out and (imported := sum(record.why == "imported" for record in shown.left_out)):
             lines.append(f"  {counted(imported, 'run')} trained elsewhere left out: --count-imported counts them")
         if shown.left_out:
             lines.append(f"  {counted(len(shown.left_out), 'record')} left out of the means: the footnotes say why.")

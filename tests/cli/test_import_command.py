@@ -81,6 +81,21 @@ def test_the_paper_counts_them_only_if_asked(say: Say, runs: Path) -> None:
     assert "6 runs behind these answers imported, not trained by biasrepro" in page
 
 
+def test_where_all_places_are_taken_no_sweep_is_said_to_train_the_rest(say: Say, runs: Path) -> None:
+    runs.write_text(PAPERS)
+    say("import", runs, "--table", "table2")
+    part = ("--rows", "squeezenet", "--columns", "ce")
+    said = say("table", "table2", *part).err
+    assert "0 of 5 runs recorded; `biasrepro sweep table2" in said  # two seeds are left
+    assert "--count-imported counts them" in said
+    for seed in (3, 4):
+        runs.write_text(f"row,column,seed,top1\nsqueezenet,ce,{seed},61\n")
+        assert say("import", runs, "--table", "table2").code == 0
+    assert "sweep" not in say("table", "table2", *part).err
+    best = say("table", "table2", *part, "--metric", "best", "--count-imported").err
+    assert "--count-imported counts them" not in best
+
+
 def test_images_of_another_size_are_decoded_by_the_command_of_the_hint(
     say: Say, own: Path, own_text: str, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

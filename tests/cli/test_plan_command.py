@@ -196,3 +196,11 @@ def test_no_command_is_shown_for_an_answer_that_comes_with_another(planned: Plan
     assert re.search(r"squeezenet/\S+ .* 0 +0\.0 ", said)  # its runs are there once the other's baseline is
     assert said.count("--rows squeezenet --columns ce,") == 2  # of three answers
     assert not re.search(r"--seeds 0(\s|$)", said)
+
+
+def test_a_preregistered_table_is_continued_until_it_is_decided(planned: Plan) -> None:
+    planned("table1", "--looks", "3,5", "--declare")
+    said = planned("table1", "--hours-per-run", 1)
+    assert re.findall(r"^(?:next|then) +biasrepro (.*) --results", said, re.MULTILINE) == [
+        "sweep table1 --until-decided"
+    ]

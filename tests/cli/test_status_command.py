@@ -198,3 +198,15 @@ def test_what_the_finished_runs_took(say: Say, results: Path, runs: list[Run], f
     assert re.fullmatch(r" {9}[\d,]+ images/s \(median\)", lines[start + 2])
     alone = [line for line in say("status", "--results", results).out.splitlines() if "compute" in line]
     assert alone == [f"compute  demo: {lines[start + 1].strip()}"]
+
+
+def test_a_preregistered_table_goes_on_with_its_next_analysis(say: Say, results: Path, finish: Finish) -> None:
+    """Which cells that takes is for the analysis to say: a plain sweep would train decided ones."""
+    assert say("plan", "table2", "--looks", "3,5", "--declare", "--results", results).code == 0
+    command = f"biasrepro sweep table2 --until-decided --results {results}"
+    for seeds in (1, 5):
+        for run in selected_runs(find_table("table2"), range(seeds)):
+            if not RunFolder.of(results, run).record.exists():
+                finish(run)
+        said = say("status", "table2", "--results", results).out
+        assert [line for line in said.splitlines() if "sweep" in line] == [f"next  {command}"]
