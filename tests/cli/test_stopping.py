@@ -64,6 +64,7 @@ def test_what_slurm_has_of_a_sweep_is_stopped_though_its_conductor_was_killed(
     told = commands(tmp_path, monkeypatch, queue=f"12|N/A|PENDING||Resources|biasrepro-{batch}", after="scancel")
     said = say("sweep", "--stop", "--results", results)
     assert (said.code, f"asked   sweep {sweep.id}" in said.out) == (0, True)
+    assert "resume with  biasrepro sweep demo\n" in said.out
     assert "scancel --quiet --state=PENDING 12\n" in told.read_text()
     assert registered(results) == []
 

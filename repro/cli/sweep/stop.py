@@ -33,11 +33,13 @@ def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120
     asked = [entry for entry in map(_drop_queued, running) if entry is not None]
     if not asked:
         return True
-    if still_running := _wait_for(asked, wait_seconds):
+    if still_running := _wait_for(list(asked), wait_seconds):
         left = counted(still_running, "sweep")
         say(f"{left} still running after {duration(wait_seconds)}, perhaps in a long step", "yellow")
         return False
     say("stopped; every run can resume from its last checkpoint")
+    for command in dict.fromkeys(entry.sweep.command for entry in asked):
+        say(f"resume with  {command}")
     return True
 
 
