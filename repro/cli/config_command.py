@@ -62,6 +62,7 @@ def _experiment(reference: str, settings: list[str], folder: Path) -> str:
     from repro.cli.references import find_target, is_table, with_settings
     from repro.experiment.config import find_table
     from repro.experiment.json_schema import editors_line
+    from repro.experiment.strict_yaml import is_text
 
     if is_table(reference):
         table = find_table(with_settings(reference, settings))
@@ -74,7 +75,15 @@ def _experiment(reference: str, settings: list[str], folder: Path) -> str:
         ]
     command = shell_line(["biasrepro", "config", whole])  # on one line: what comes after it is no comment
     head = f"{editors_line(folder)}\n# From `{command}`. docs/experiments.md lists the keys.\n"
-    return head + yaml.safe_dump(_content(table, cells), sort_keys=False, allow_unicode=True, width=120)
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes every text that our reader would take for a number: PyYAML knows fewer of them."""
+
+    def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if is_text(text) else "'")
+
+    Dumper.add_representer(str, represent)
+    return head + yaml.dump(_content(table, cells), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _content(table: Table, cells: list[Cell]) -> dict[str, Any]:

@@ -217,17 +217,26 @@ def _attach(parent: _Open | None, value: Any, document: Document) -> None:
         parent.data.append(value)
 
 
+def is_text(plain: str) -> bool:
+    """Whether a scalar without quotes is read as a text, not as a word such as ``true`` or as a number."""
+    if plain in _WORDS:
+        return False
+    return len(plain) > _LONGEST_NUMBER or not (_INTEGER.fullmatch(plain) or _is_float(plain))
+
+
+def _is_float(plain: str) -> bool:
+    return bool(_FLOAT.fullmatch(plain)) and any(character.isdigit() for character in re.split("[eE]", plain)[0])
+
+
 def _scalar(event: yaml.ScalarEvent, where: str) -> Any:
     text = _printable(event.value, where)
-    if not event.implicit[0]:  # quoted, or a block: always a string
+    if not event.implicit[0] or is_text(text):  # quoted, or a block: always a string
         return text
     if text in _WORDS:
         return _WORDS[text]
-    if len(text) > _LONGEST_NUMBER:
-        return text
     if _INTEGER.fullmatch(text):
         return int(text)
-    if _FLOAT.fullmatch(text) and any(character.isdigit() for character in re.split("[eE]", text)[0]):
+    if _is_float(text):
         number = float(text)
         if number in (float("inf"), float("-inf")):
             raise ConfigError(f"{text} is too large for a number", where=where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,15 @@ def test_a_file_names_the_schema_for_editors_and_is_replaced(say: Callable[..., 
         assert say("config", "demo", "-o", file).code == 0
     place = file.read_text().splitlines()[0].removeprefix("# yaml-language-server: $schema=")
     assert (tmp_path / place).resolve() == schema_file().resolve()
+
+
+def test_texts_that_look_like_numbers_stay_texts(
+    say: Callable[..., Any], own: Path, own_text: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    for text in ("1e-3", "1e3", ".5e3", "1e+3", "-1e3", "1E5", "+.5", "0e0", "true", "3", "~", "it's", "a: b"):
+        own.write_text(own_text.replace("title: Bias loss", f"title: {json.dumps(text)}"))
+        assert say("config", own, "-o", file).code == 0
+        mine, table = load_table(file), load_table(own)
+        assert [column.title for column in mine.columns] == [column.title for column in table.columns]
+        assert mine.columns[1].title == text
