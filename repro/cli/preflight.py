@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.errors import UserError
+from repro.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from repro.experiment.schema import Cell, DatasetChoice, Run, Table
@@ -84,7 +84,10 @@ def require_known(cells: Iterable[Cell]) -> None:
             from repro.models.describe import describe_model
 
             options = cell.row.options.model_dump()
-            describe_model(cell.row.model, cell.dataset.num_classes, cell.dataset.side_pixels, **options)
+            try:
+                describe_model(cell.row.model, cell.dataset.num_classes, cell.dataset.side_pixels, **options)
+            except ConfigError as error:
+                raise ConfigError(error.what, where=f"{cell.table}, row '{cell.row.id}'", hint=error.hint) from error
             built.add(cell.row.id)
 
 

@@ -21,6 +21,7 @@ from repro.errors import ConfigError, nearest
 from repro.models.classifier import WithFeatures
 from repro.wording import one_line
 
+_OTHER_SIZE = "Choose another network, or another size of the images (image_size; `biasrepro models` has --image-size)."
 # What the networks of torchvision pool their last feature map with.
 _POOLING = {nn.functional.adaptive_avg_pool2d, torch.mean, Tensor.mean}
 
@@ -39,7 +40,7 @@ def torchvision_network(num_classes: int, *, name: str, image_size: int, feature
         outputs, pooled = _outputs_of(network, image_size)
     except (RuntimeError, ValueError, AssertionError) as error:
         what = f"torchvision/{name} does not take images of {image_size}x{image_size} pixels"
-        raise ConfigError(f"{what}: {one_line(str(error))}", hint="Choose a network for such images.") from error
+        raise ConfigError(f"{what}: {one_line(str(error))}", hint=_OTHER_SIZE) from error
     return WithFeatures(network, _features_in(outputs, pooled, f"torchvision/{name}", features))
 
 

@@ -170,7 +170,8 @@ def test_a_wrong_name_of_torchvision_stops_a_sweep(study: Path, run: Command) ->
         code, _, error = run(*command.split())
         assert (code, error) == (
             2,
-            "error: torchvision has no classification network 'resnet19'\n  Did you mean 'resnet18'?\n",
+            "error: study, row 'tinynet': torchvision has no classification network 'resnet19'\n"
+            "  Did you mean 'resnet18'?\n",
         )
 
 
