@@ -68,6 +68,8 @@ def fetch(
         refuse_unused(context, "more", "source", "url", because=because)
         say(f"{facts.title} is included in biasrepro: nothing to fetch.")
     else:
+        if facts.folder is not None:
+            refuse_unused(context, "more", "source", "url", because=f"has no effect: the images are in {facts.folder}")
         with _progress() as report:
             cached = fetch_data(facts, root, [*(source or ()), *(more or ())], report, url=url)
         say(f"{facts.title} is ready: {_images(facts)}")

@@ -193,6 +193,10 @@ def test_data_commands_take_the_table(mine: Path, birds: Path, say: Callable[...
     assert undecoded.code == 2
     assert f"{birds}: the folder birds is not decoded yet" in undecoded.err
     assert f"Get it with: biasrepro data fetch {mine} --root '{tmp_path}/my data'  (" in undecoded.err
+    for option in ("--from", "--url"):
+        refused = say("data", "fetch", mine, option, tmp_path, *root)
+        assert refused.code == 2
+        assert f"{option} has no effect: the images are in {birds}" in refused.err
     assert "the folder birds is ready" in say("data", "fetch", mine, *root).out
     fingerprint = load_table(mine).dataset.sources["images"]
     verified = say("data", "verify", mine, *root).out
@@ -248,5 +252,7 @@ def test_wrong_choices_and_overrides_of_a_folder(mine: Path, say: Callable[..., 
     assert "'dataset.path' cannot be set from the command line" in refused
     assert "dataset.image_size" in say("sweep", mine, "--set", "dataset.image_size=33", "--dry-run").err
     assert "folder has 2 classes, not 3" in say("sweep", mine, "--set", "dataset.classes=3", "--dry-run").err
+    of_a_table = say("sweep", "demo", "--set", "dataset.name=folder", "--dry-run").err
+    assert of_a_table.startswith("error: --set dataset.name: a folder of images needs 'path'")
     larger = say("sweep", mine, "--set", "dataset.image_size=224", "--dry-run", "--no-measure", "--device", "cpu")
     assert "mine+dataset.image_size=224/squeezenet/ce" in larger.out

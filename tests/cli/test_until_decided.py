@@ -289,6 +289,30 @@ def test_what_to_expect_is_of_the_decimals_that_are_printed(
     assert units == [[0.1] * 3] * 2
 
 
+def test_a_dry_run_refuses_what_a_real_one_refuses(go: Say, declared: Path) -> None:
+    said = go("--dry-run", "--partition", "main")
+    assert said.code == 2
+    assert "--partition is for --executor slurm" in said.err
+
+
+def test_the_hours_are_those_of_the_devices_of_the_cluster(
+    go: Say, declared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = until_decided.hours_in_records
+
+    def noted(records: Any, device: str) -> Any:
+        asked.append(device)
+        return real(records, device)
+
+    monkeypatch.setattr(until_decided, "hours_in_records", noted)
+    monkeypatch.setattr("repro.sweep.backends.require_installed", lambda backend: None)
+    monkeypatch.setattr("repro.cli.sweep.request.require_installed", lambda backend: None)
+    for options in ((), ("--executor", "slurm", "--gpus-per-job", "1"), ("--executor", "slurm")):
+        assert go("--dry-run", *options).code == 0
+    assert asked == ["cpu", "cuda", "cpu"]
+
+
 def test_an_edited_declaration_is_refused_wherever_a_verdict_is_given(
     go: Say, say: Say, declared: Path, own: Path, results: Path
 ) -> None:

@@ -23,6 +23,11 @@ SWEEP = ["sweep", "demo"]
         ([*SWEEP, "--stop", "--rows", "shufflenetv2"], "--rows and --stop exclude each other"),
         ([*SWEEP, "--stop", "--dry-run"], "--dry-run and --stop exclude each other"),
         (["sweep", "--stop", "--seeds", "3"], "--seeds and --stop exclude each other"),
+        (["sweep", "--stop", "--set", "recipe.epochs=2"], "--set is for a TABLE: without one, all sweeps are stopped"),
+        (
+            [*SWEEP, "--executor", "slurm", "--jobs-per-gpu", "2", "--dry-run"],
+            "--jobs-per-gpu is for jobs that reserve GPUs",
+        ),
         ([*SWEEP, "--detach", "--fail-fast", "--executor", "slurm"], "--fail-fast and --detach exclude each other"),
         ([*SWEEP, "--detach", "--until-decided", "--executor", "slurm"], "--until-decided and --detach"),
         (["plan", "--spending", "pocock"], "--spending is for --looks"),

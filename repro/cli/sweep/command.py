@@ -41,6 +41,8 @@ def _refuse_conflicts(context: typer.Context, request: SweepRequest) -> None:
     if request.stop:
         because = "and --stop exclude each other"
         refuse_unused(context, "seeds", "rows", "columns", "only", "dry_run", because=because)
+        if request.table_name is None:
+            refuse_unused(context, "settings", because="is for a TABLE: without one, all sweeps are stopped")
     if request.detach:
         because = "and --detach exclude each other: no process stays to act on how the runs end"
         refuse_unused(context, "fail_fast", "until_decided", because=because)

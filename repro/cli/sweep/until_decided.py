@@ -41,7 +41,9 @@ def sweep_until_decided(request: SweepRequest) -> int:
     if request.dry_run:
         _show_levels(preregistration)
     _show_standing(table, assessment, preregistration)
-    on_cpu = request.device == "cpu" or not machine.find_gpus()
+    backend = request.backend
+    has_gpus = bool(machine.find_gpus()) if backend is None else backend.uses_gpus
+    on_cpu = request.device == "cpu" or not has_gpus
     hours = hours_in_records(records_without_epochs(results), "cpu" if on_cpu else "cuda")
     if request.dry_run:
         _show_cost(table, assessment, preregistration, hours)

@@ -71,6 +71,10 @@ class SlurmBackend(Backend):
         extra = tuple(_setting(text) for text in given["sbatch"] or ())
         if not reservation.gpus_per_job:
             _refuse_gpus(extra)
+            if reservation.jobs_per_gpu != 1:
+                raise UserError(
+                    "--jobs-per-gpu is for jobs that reserve GPUs", hint="Add --gpus-per-job N, or leave it out."
+                )
         return cls(
             SlurmOptions(
                 gpus_per_job=_whole("--gpus-per-job", reservation.gpus_per_job),
