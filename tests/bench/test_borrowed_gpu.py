@@ -172,7 +172,7 @@ def test_without_figures_one_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [["diagnose.py", "cpu", "40"], ["kernels.py", "table1/shufflenetv2/bias", "cpu"]])
+@pytest.mark.parametrize("command", [["diagnose.py", "cpu", "10"], ["kernels.py", "table1/shufflenetv2/bias", "cpu"]])
 def test_what_looks_into_a_step_runs_on_a_cpu(command: list[str]) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from killing import kill_and_compare
 
-KILLS = 50
+KILLS = 20
 
 
 @pytest.mark.slow
