@@ -14,7 +14,7 @@ from repro.errors import UserError
 from repro.experiment.config import builtin_names, find_table
 from repro.experiment.schema import Cell, Table
 from repro.results import Found, load_records
-from repro.results.store import PREREGISTRATION
+from repro.results.store import is_preregistered
 
 if TYPE_CHECKING:  # the statistics are imported where they are used: a sweep and a status need none
     from repro.analysis.assessment import Assessment
@@ -73,7 +73,7 @@ def gather_evidence(
         lending |= lending_cells(results, table)
     names = {*by_id, *(cell.table for cell in chain.from_iterable(lending.values()))}
     found = load_records(results, sorted(names), epochs=epochs)
-    preregistered = {name: table for name, table in by_id.items() if _is_preregistered(results, table)}
+    preregistered = {name: table for name, table in by_id.items() if is_preregistered(results, name)}
     return Evidence(found, metric, results, preregistered, lending, count_imported)
 
 
@@ -122,16 +122,12 @@ def table_of_folder(name: str) -> Table | None:
 
 def lending_cells(results: Path, table: Table) -> dict[str, list[Cell]]:
     """For the id of a cell of ``table``, the cells of built-in tables whose runs it counts if it has none."""
-    declared = [table.id] if _is_preregistered(results, table) else []
+    declared = [table.id] if is_preregistered(results, table.id) else []
     if not borrows(table, declared):
         return {}
     overrides = table.id.removeprefix(table.table)
     recorded = [name for name in builtin_names() if (results / f"{name}{overrides}").is_dir()]
     return equal_cells(table, _built_in(table, recorded))
-
-
-def _is_preregistered(results: Path, table: Table) -> bool:
-    return (results / table.id / PREREGISTRATION).exists()
 
 
 def _built_in(table: Table, names: Iterable[str] | None = None) -> list[Table]:

@@ -8,6 +8,7 @@ history shows when it was added. The file and its keys keep the older word "look
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,9 +168,9 @@ def read_declaration(results: Path, table: Table) -> Declaration | None:
     path = results / table.id / PREREGISTRATION
     try:
         raw = read_file(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not path.is_symlink():
+            return None
         problem = reading_failed(error, path)
         problem.hint = problem.hint or _RESTORE
         raise problem from error
@@ -224,7 +225,8 @@ def _arms(table: Table, cells: Iterable[Cell]) -> list[Cell]:
 
 def _recorded_seeds(results: Path, cell: Cell) -> set[int]:
     """The seeds of ``cell`` that have a record, valid or not."""
-    numbers = (path.parent.name.removeprefix("seed-") for path in (results / cell.id).glob("seed-*/run.json"))
+    there = (path for path in (results / cell.id).glob("seed-*") if os.path.lexists(path / "run.json"))
+    numbers = (path.name.removeprefix("seed-") for path in there)
     return {int(number) for number in numbers if number.isascii() and number.isdecimal()}
 
 

@@ -71,9 +71,9 @@ def import_csv(
 
 
 def _refuse_preregistered(table: Table, results: Path) -> None:
-    from repro.results.store import PREREGISTRATION
+    from repro.results.store import PREREGISTRATION, is_preregistered
 
-    if (results / table.id / PREREGISTRATION).exists():
+    if is_preregistered(results, table.id):
         raise UserError(
             f"{table.id} is preregistered: what was known before cannot be added to it",
             where=str(results / table.id / PREREGISTRATION),

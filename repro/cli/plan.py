@@ -123,11 +123,7 @@ def plan(
     expected = [expected_verdicts(tables, assessment, number, run_std=spread) for number in seeds]
     if numbers:
         _show_chances(expected)
-    lines = [
-        *_summary(planned, tables),
-        *([_CHANCES] if numbers else ()),
-        *_expectations(expected, spread),
-    ]
+    lines = [*_summary(planned, tables), *([_CHANCES] if numbers else ()), *_expectations(expected, spread)]
     lines += _looks(shown) if shown else []
     declared = [assessment.looks[table.id] for table in tables if table.id in assessment.looks]
     lines += [f"looks   {declaration.table}: {declaration.words}" for declaration in declared]
@@ -210,9 +206,6 @@ def _summary(planned: SeedPlan, tables: Sequence[Table]) -> list[str]:
             f"budget  {planned.gpu_hours:,.1f} GPU-hours pay for {planned.affordable} of "
             f"{counted(len(planned.needs), 'open cell')}, using {used:,.1f}"
         )
-        if planned.affordable < len(planned.needs) and any(len(table.columns) > 2 for table in tables):
-            chance = f"{100 * planned.power:g} %"
-            lines.append(f"        an answer is less likely than {chance} while other losses of a row have fewer seeds")
     if steps:
         runs = sum(len(step.runs) for step in steps)
         lines.append(f"all     {counted(len(steps), 'cell')}: {counted(runs, 'run')}, {planned.hours:,.1f} GPU-hours")
@@ -288,16 +281,18 @@ def _next_steps(planned: SeedPlan, tables: Sequence[Table], results: Path) -> li
     """The commands of the first answers that the budget allows."""
     references = {table.id: table.reference for table in tables}
     steps = [step for step in planned.steps[: planned.affordable] if step.runs]
-    commands = list(dict.fromkeys(_command(step, references, results) for step in steps))[:MOST_COMMANDS]
+    whole = planned.gpu_hours is None
+    commands = list(dict.fromkeys(_command(step, references, results, whole=whole) for step in steps))[:MOST_COMMANDS]
     lines = [f"{'then' if number else 'next':<8}{command}" for number, command in enumerate(commands)]
     return lines or (["next    no cell fits the budget: raise --gpu-hours"] if planned.steps else [])
 
 
-def _command(step: Step, references: dict[str, str], results: Path) -> str:
-    from repro.results.store import PREREGISTRATION
+def _command(step: Step, references: dict[str, str], results: Path, *, whole: bool) -> str:
+    """What trains the runs of ``step``; of a preregistered table, of all its steps, if the ``whole`` is paid for."""
+    from repro.results.store import is_preregistered
 
     cell = step.need.cell
-    if (results / cell.table / PREREGISTRATION).exists():
+    if whole and is_preregistered(results, cell.table):
         return command_line("sweep", references[cell.table], "--until-decided", results=results)
     seeds = listed_seeds(run.seed for run in step.runs)
     columns = f"{step.need.baseline.column.id},{cell.column.id}"

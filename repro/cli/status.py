@@ -186,7 +186,8 @@ def _seeds_beyond(found: Overview, *stages: Stage) -> list[str]:
 
 def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
     """The commands to run next; none to continue a registered sweep, whose own line says how."""
-    from repro.results.store import PREREGISTRATION
+    from repro.cli.advice import next_analysis
+    from repro.results.store import is_preregistered
     from repro.sweep.selection import KEEP_BOTH
     from repro.sweep.survey import WAYS_OUT, WITH_ACCURACY, Stage
     from repro.wording import counted
@@ -211,9 +212,9 @@ def _next_steps(found: Overview, results: Path, *, is_swept: bool) -> list[str]:
         lines.append(
             f"at chance level: {', '.join(at_chance)}; more seeds show nothing (--rows, --columns leave them out)"
         )
-    if not is_swept and (results / found.name / PREREGISTRATION).exists():
-        # Which cells are open is for the next analysis to say: a plain sweep would train decided ones.
-        lines.append(f"next  {command_line('sweep', found.table.reference, '--until-decided', results=results)}")
+    if not is_swept and is_preregistered(results, found.name):
+        command = next_analysis(found.table, results)
+        lines += [f"next  {command}"] if command else []
     elif not is_swept and left:
         done = f"{stages[Stage.COMPLETED]} of {stages.total()} runs"
         part = f"part  {found.name}: {done} done; the rows without runs were never begun"

@@ -114,7 +114,6 @@ def table(
     )
     found = (_of_folders(asked, results, look) for asked in chosen)
     assembled = [replace(one, compact=compact, bold_best=bold_best) for one in found]
-
     choices: dict[str, str | bool | None] = {"--rows": rows, "--columns": columns, "--verdicts": verdicts}
     choices |= {"--variants": variants, "--no-variants": variants is False, "--count-imported": count_imported}
     choices |= {f"--{look}": asked for look, asked in looks.items()}
@@ -230,7 +229,9 @@ def _runs_by_row(shown: AssembledTable) -> dict[str, list[int]]:
 
 def _places_taken(shown: AssembledTable) -> int:
     """How many records that count nowhere lie where a run of the table belongs: no sweep trains those runs."""
-    return sum(record.why not in ("diverged", "unknown") for record in shown.left_out)
+    taken = [record for record in shown.left_out if record.why not in ("diverged", "unknown")]
+    planned = range(shown.seeds)
+    return sum(record.seed in planned and record.run.startswith(f"{shown.id}/") for record in taken)
 
 
 def _next_steps(
@@ -242,22 +243,22 @@ def _next_steps(
     leaving_out: Collection[str],
 ) -> list[str]:
     """How much is recorded, and the commands to run next; tables ``leaving_out`` count no imported runs."""
-    from repro.cli.advice import is_finished_part
+    from repro.cli.advice import is_finished_part, next_analysis
     from repro.cli.references import command_line
-    from repro.results.store import PREREGISTRATION
+    from repro.results.store import is_preregistered
     from repro.tables import modified_siblings
     from repro.wording import counted
 
     lines = []
     for table, shown in zip(chosen, assembled, strict=True):
         line = f"{table.id}: {shown.recorded_runs} of {shown.planned_runs} runs recorded"
-        if not shown.left_out and is_finished_part(_runs_by_row(shown)):
+        if is_preregistered(results, table.id):
+            command = next_analysis(table, results)
+            line += f"; `{command}` goes on" if command else ""
+        elif not shown.left_out and is_finished_part(_runs_by_row(shown)):
             line += "; the rows without runs were never begun"
         elif shown.recorded_runs + _places_taken(shown) < shown.planned_runs:
-            seeds = ["--seeds", str(table.seeds), *of_part]
-            if (results / table.id / PREREGISTRATION).exists():
-                seeds = ["--until-decided"]
-            rest = command_line("sweep", table.reference, *seeds, results=results)
+            rest = command_line("sweep", table.reference, "--seeds", str(table.seeds), *of_part, results=results)
             line += f"; `{rest}` runs {'the rest' if shown.recorded_runs else 'them'}"
         lines.append(f"{line}.")
         if table.id in leaving_out and (imported := sum(record.why == "imported" for record in shown.left_out)):

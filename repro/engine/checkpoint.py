@@ -46,16 +46,16 @@ def load(folder: RunFolder, run_id: str) -> Loaded:
     """Read the newest good checkpoint of the run.
 
     One with a wrong checksum, or of another run, is renamed ``*.damaged``, and the previous one is used. Raises
-    Unreadable, with nothing renamed, where a read failed: that checkpoint may be whole.
+    Unreadable, with nothing renamed, where a read failed, and for a link to nowhere: that checkpoint may be whole.
     """
     damaged: dict[Path, str] = {}
     found: list[tuple[Header, dict[str, Any]]] = []
     for path in (folder.checkpoint, folder.previous_checkpoint):
         try:
             found.append(_read(path, run_id))
-        except FileNotFoundError:
-            continue
         except (DataError, OSError, MemoryError) as error:
+            if isinstance(error, FileNotFoundError) and not path.is_symlink():
+                continue
             problem = error if isinstance(error, DataError) else reading_failed(error, path)
             if problem.kind != "damaged":
                 raise problem from error

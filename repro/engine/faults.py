@@ -12,7 +12,8 @@ from repro.progress import Trouble
 # torch raises AcceleratorError; older code paths raise a RuntimeError with one of these texts.
 _LOST_DEVICE = ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "cuDNN error", "NVML")
 # What a GPU without free memory says outside of torch's allocator. cuDNN finds no engine also if all want too much.
-_NO_GPU_MEMORY = ("CUDA error: out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "unable to find an engine")
+_OUT_OF_MEMORY = ("CUDA out of memory", "CUDA error: out of memory")
+_PROBABLY_SO = ("ALLOC_FAILED", "ALLOCATION_FAILED", "unable to find an engine")
 _NO_HOST_MEMORY = "can't allocate memory"  # torch's allocator on a CPU
 _NO_COMPILER = ("InvalidCxxCompiler", "No working C++ compiler", "Failed to find C compiler")
 # In the first line of CUDA's errors 900 to 907, such as "operation not permitted when stream is capturing": the GPU is
@@ -25,10 +26,10 @@ def explain(error: Exception, run_id: str) -> tuple[Exception, Trouble | None]:
     name, text = type(error).__name__, str(error)
     first_line = text.splitlines()[0] if text else name
     from_torch = name in ("RuntimeError", "AcceleratorError")
-    probably = from_torch and any(sign in text for sign in _NO_GPU_MEMORY)
-    if name == "OutOfMemoryError" or (from_torch and "CUDA out of memory" in text) or probably:
+    surely = name == "OutOfMemoryError" or (from_torch and any(sign in text for sign in _OUT_OF_MEMORY))
+    if surely or (from_torch and any(sign in text for sign in _PROBABLY_SO)):
         failure = RunFailure(
-            f"the GPU's memory probably ran out: {first_line}" if probably else "the GPU's memory ran out",
+            "the GPU's memory ran out" if surely else f"the GPU's memory probably ran out: {first_line}",
             where=run_id,
             hint="Use fewer --jobs-per-gpu, --set execution.recompute=true if the network has it, or a GPU with more "
             "memory. The batch size is part of the experiment and is never changed.",
@@ -51,7 +52,7 @@ def explain(error: Exception, run_id: str) -> tuple[Exception, Trouble | None]:
         return RunFailure("this machine's memory ran out", where=run_id, hint=hint), None
     if any(sign in text for sign in _NO_COMPILER):
         hint = "Install one (on Debian and Ubuntu: apt install g++), or leave execution.compile out."
-        return RunFailure("execution.compile found no C++ compiler", where=run_id, hint=hint), None
+        return RunFailure("execution.compile found no C or C++ compiler", where=run_id, hint=hint), None
     if not isinstance(error, UserError) and (where := place_in_plugin(error)) is not None:
         return RunFailure(f"the plugin failed: {name}: {text}", where=where), None
     return error, None

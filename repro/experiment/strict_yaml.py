@@ -221,11 +221,10 @@ def is_text(plain: str) -> bool:
     """Whether a scalar without quotes is read as a text, not as a word such as ``true`` or as a number."""
     if plain in _WORDS:
         return False
-    return len(plain) > _LONGEST_NUMBER or not (_INTEGER.fullmatch(plain) or _is_float(plain))
-
-
-def _is_float(plain: str) -> bool:
-    return bool(_FLOAT.fullmatch(plain)) and any(character.isdigit() for character in re.split("[eE]", plain)[0])
+    if len(plain) > _LONGEST_NUMBER:
+        return True
+    has_digits = any(character.isdigit() for character in re.split("[eE]", plain)[0])
+    return not (has_digits and (_INTEGER.fullmatch(plain) or _FLOAT.fullmatch(plain)))
 
 
 def _scalar(event: yaml.ScalarEvent, where: str) -> Any:
@@ -236,12 +235,10 @@ def _scalar(event: yaml.ScalarEvent, where: str) -> Any:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
         return int(text)
-    if _is_float(text):
-        number = float(text)
-        if number in (float("inf"), float("-inf")):
-            raise ConfigError(f"{text} is too large for a number", where=where)
-        return number + 0.0  # -0.0 is 0.0, in the hash too
-    return text
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ConfigError(f"{text} is too large for a number", where=where)
+    return number + 0.0  # -0.0 is 0.0, in the hash too
 
 
 def _printable(text: str, where: str) -> str:

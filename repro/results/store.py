@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -133,6 +134,11 @@ def require_weights(folder: RunFolder, record: RunRecord) -> KeptWeights:
         hint = f"Copy it back if there is a copy. {TO_KEEP_WEIGHTS}"
         raise UserError("the weights file that the record names is missing", where=str(folder.weights), hint=hint)
     return record.weights
+
+
+def is_preregistered(results: Path, table_id: str) -> bool:
+    """Whether there is a preregistration of this table, or a link to one: it counts even where it cannot be read."""
+    return os.path.lexists(results / table_id / PREREGISTRATION)
 
 
 def read_record(path: Path, *, epochs: bool = True) -> RunRecord:

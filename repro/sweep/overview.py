@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from repro.analysis.compute import Compute, Spent, compute_of
@@ -13,6 +15,7 @@ from repro.analysis.runs import seed_of
 from repro.experiment.config import runs_of
 from repro.experiment.schema import Table
 from repro.results import RunFolder, load_records
+from repro.results.files import file_time
 from repro.sweep.survey import BLOCKED, RunState, Stage, survey, unfinished_state
 
 IN_TRAINING = (Stage.RUNNING, Stage.LOST)
@@ -62,7 +65,7 @@ def overview(results: Path, table: Table) -> Overview:
     states = {name: state for name, state in states.items() if name not in beyond or state.stage is not Stage.MISSING}
     known = {results / run.id for run in runs}
     unrecognised = sorted(path / "run.json" for path, seed in there.items() if path not in known and seed is not None)
-    return _counted(table.id, table, states, [path for path in unrecognised if path.exists()])
+    return _counted(table.id, table, states, [path for path in unrecognised if os.path.lexists(path)])
 
 
 def overview_of_folder(results: Path, name: str) -> Overview:
@@ -79,10 +82,11 @@ def overview_of_folder(results: Path, name: str) -> Overview:
             stage = Stage.IMPORTED if record.imported else Stage.COMPLETED
             stage = stage if record.status == "completed" else Stage.DIVERGED
             states[run_id] = RunState(stage, record.reason, spent=Spent.of(record))
+    now = cache(lambda: file_time(results))
     for path in sorted((results / name).glob("*/*/seed-*")):
         run_id = path.relative_to(results).as_posix()
         if seed_of(path.name) is not None and run_id not in states:
-            state = unfinished_state(RunFolder(path))
+            state = unfinished_state(RunFolder(path), now)
             if state.stage is not Stage.MISSING:
                 states[run_id] = state
     return _counted(name, None, states)

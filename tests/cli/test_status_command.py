@@ -204,9 +204,11 @@ def test_a_preregistered_table_goes_on_with_its_next_analysis(say: Say, results:
     """Which cells that takes is for the analysis to say: a plain sweep would train decided ones."""
     assert say("plan", "table2", "--looks", "3,5", "--declare", "--results", results).code == 0
     command = f"biasrepro sweep table2 --until-decided --results {results}"
-    for seeds in (1, 5):
+    for seeds, lines in ((1, [f"next  {command}"]), (5, [])):  # no analysis follows the one at five seeds
         for run in selected_runs(find_table("table2"), range(seeds)):
             if not RunFolder.of(results, run).record.exists():
                 finish(run)
         said = say("status", "table2", "--results", results).out
-        assert [line for line in said.splitlines() if "sweep" in line] == [f"next  {command}"]
+        assert [line for line in said.splitlines() if "sweep" in line] == lines
+        told = say("table", "table2", "--results", results).err
+        assert (f"`{command}` goes on" in told, "runs the rest" in told) == (bool(lines), False)

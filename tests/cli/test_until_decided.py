@@ -275,7 +275,7 @@ def test_a_dry_run_shows_looks_cost_and_what_to_expect(
 
 
 def test_what_to_expect_is_of_the_decimals_that_are_printed(
-    go: Say, declared: Path, monkeypatch: pytest.MonkeyPatch
+    go: Say, declared: Path, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units: list[Any] = []
     real = until_decided.expected_course
@@ -285,8 +285,9 @@ def test_what_to_expect_is_of_the_decimals_that_are_printed(
         return real(*given, **named)
 
     monkeypatch.setattr(until_decided, "expected_course", noted)
+    own.write_text(own.read_text().replace("bias: 92}", "bias: 92.05}"))
     assert go("--dry-run").code == 0
-    assert units == [[0.1] * 3] * 2
+    assert units == [[0.01] * 3] * 2
 
 
 def test_a_dry_run_refuses_what_a_real_one_refuses(go: Say, declared: Path) -> None:
@@ -342,3 +343,23 @@ def test_a_declaration_of_another_alpha_is_refused(say: Say, own: Path, declared
     said = say("table", own, "--verdicts", "words", "--results", results)
     assert said.code != 0
     assert "use alpha 0.5, not 0.05" in said.err
+
+
+def test_a_declaration_that_is_a_link_to_nowhere_is_never_taken_for_none(
+    say: Say, declared: Path, own: Path, results: Path, go: Say
+) -> None:
+    """Without it, verdicts would be those of a fixed number of seeds, whenever somebody looked."""
+    declared.unlink()
+    declared.symlink_to("/annex/objects/looks.json")
+    (results.parent / "runs.csv").write_text("row,column,seed,top1\nclear,ce,0,90\n")
+    for command in (
+        ("table", own, "--verdicts", "words"),
+        ("report", own, "-f", "markdown"),
+        ("sweep", own, "--until-decided"),
+        ("plan", own, "--looks", "3,6", "--declare"),
+        ("import", results.parent / "runs.csv", "--table", own),
+    ):
+        said = say(*command, "--results", results)
+        assert said.code != 0, command
+        assert "looks.json" in said.err, command
+    assert declared.is_symlink()

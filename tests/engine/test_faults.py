@@ -13,7 +13,7 @@ from repro.errors import NoRoomOnGpu, RunFailure
     ("error", "trouble", "said"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory", "memory ran out"),
-        (torch.AcceleratorError("CUDA error: out of memory\nCompile with"), "out_of_memory", "memory probably ran out"),
+        (torch.AcceleratorError("CUDA error: out of memory\nCompile with"), "out_of_memory", "memory ran out"),
         (
             RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
             "out_of_memory",
@@ -36,7 +36,7 @@ from repro.errors import NoRoomOnGpu, RunFailure
         (
             RuntimeError("InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config.cpp.cxx"),
             None,
-            "execution.compile found no C++ compiler",
+            "execution.compile found no C or C++ compiler",
         ),
     ],
 )

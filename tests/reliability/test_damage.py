@@ -233,6 +233,17 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_bytes", refuse)
 
 
+def test_a_checkpoint_that_is_a_link_to_nowhere_is_not_taken_for_none(tmp_path: Path) -> None:
+    """The run would begin again, and its next checkpoint would replace the link."""
+    folder = folder_in(tmp_path)
+    commit(folder, 1)
+    folder.checkpoint.unlink()
+    folder.checkpoint.symlink_to("/annex/objects/checkpoint")
+    with pytest.raises(Unreadable, match="it is a link to /annex/objects/checkpoint, which is not there"):
+        checkpoint.load(folder, RUN.id)
+    assert folder.checkpoint.is_symlink()
+
+
 @pytest.mark.usefixtures("little_memory")
 def test_a_checkpoint_that_is_too_large_for_the_memory_is_left_alone(tmp_path: Path) -> None:
     folder = folder_in(tmp_path)
