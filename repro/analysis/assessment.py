@@ -146,6 +146,7 @@ def _answered(
             looks=question.looks,
             look=question.look,
             seeds_in=question.seeds_in,
+            arms=len(question.arms),
         )
         wanted = question.paper_delta is not None and verdict in (None, Verdict.UNDECIDED)
         answered[key] = replace(result, seeds_needed=seeds_missing(result)) if wanted else result

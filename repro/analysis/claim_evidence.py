@@ -41,7 +41,7 @@ class Finding:
 
 
 class Tested(NamedTuple):
-    """What would contradict or weaken a claim, or one ``part`` of it, in words, and its p."""
+    """What would contradict a claim, or weaken ``part`` of it, in words, and its p."""
 
     words: str
     p: float

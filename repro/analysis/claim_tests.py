@@ -99,7 +99,7 @@ def mean_between(compare: Compare) -> Evidence:
         summary=". ".join(map(str, found)),
         reservations=(
             _differing(gain, 1, "the gains of the mean"),
-            _differing(rest, 1, "the further gains")._replace(part=1),
+            _differing(rest, 1, "the further gains", part=1),
         ),
     )
 
@@ -203,11 +203,11 @@ def mean_equivalence(rows: Differences) -> Evidence:
     return Evidence((found, *rows.findings()), (), (p,), against, str(found), (differing,))
 
 
-def _differing(rows: Differences, side: int, what: str) -> Tested:
+def _differing(rows: Differences, side: int, what: str, part: int = 0) -> Tested:
     """That the rows differ, so that a mean does not stand for them; 1 if every one is on its side nevertheless."""
     every = _every(rows, [side] * len(rows.rows)) < ALPHA
     words = f"on average, but {what} differ, and not every network is on that side"
-    return Tested(words, 1.0 if every else p_heterogeneous(rows.estimates))
+    return Tested(words, 1.0 if every else p_heterogeneous(rows.estimates), part)
 
 
 def _mean_finding(rows: Differences) -> Finding:

@@ -110,6 +110,7 @@ def _take_looks(
         look = looks.seeds[found.look[index]] if found.look[index] >= 0 else None
         taken[key] = replace(
             question,
+            arms=arms[key],
             pairs=question.pairs.before(look or 0),
             measured=measure_arms(arms[key], question.column, question.against, look or 0, first),
             p=found.p[:, index],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from itertools import product
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,25 +61,31 @@ def _results_around(path: Path) -> Path | None:
     if next(record_paths(path), None) is not None:
         return None
     above = path.absolute()
-    for levels, name in product(range(4), ("run.json", "checkpoint.pt")):
-        for file in above.glob("*/" * levels + name):
-            if file.parent.name.startswith("seed-") and len(file.parents) > 4 and _is_in_place(file):
-                return file.parents[4] if path.is_absolute() else Path(os.path.relpath(file.parents[4]))
+    for folder in (above, *chain.from_iterable(above.glob("*/" * levels + "seed-*") for levels in range(3))):
+        if _is_in_place(folder):
+            return folder.parents[3] if path.is_absolute() else Path(os.path.relpath(folder.parents[3]))
     return None
 
 
-def _is_in_place(file: Path) -> bool:
-    """Whether this file of a run is where its run belongs; also where it does not say of which run it is."""
+def _is_in_place(folder: Path) -> bool:
+    """Whether the files of a run in ``folder`` are of the run whose place it is; so too if they cannot be read."""
+    from repro.results.checkpoint_file import check_checkpoint
     from repro.results.files import read_file
     from repro.results.record import from_bytes
+    from repro.results.store import RunFolder
 
-    if file.name != "run.json":
-        return True
+    files = RunFolder(folder)
+    there = (files.record, files.checkpoint, files.previous_checkpoint)
+    if len(folder.parents) < 4 or (found := next(filter(os.path.lexists, there), None)) is None:
+        return False
     try:
-        run_id = from_bytes(read_file(file), where=str(file), epochs=False).id
-    except (OSError, UserError):  # damaged, or it cannot be read now
-        return True
-    return file.parts[-5:-1] == tuple(run_id.split("/"))
+        is_record = found == files.record
+        run_id = (
+            from_bytes(read_file(found), where="", epochs=False).id if is_record else check_checkpoint(found).run_id
+        )
+    except (OSError, UserError):
+        return folder.name.startswith("seed-")
+    return folder.parts[-4:] == tuple(run_id.split("/"))
 
 
 def say_if_absent(results: Path) -> None:

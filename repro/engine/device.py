@@ -76,9 +76,9 @@ class DeviceSettings:
 
 @contextlib.contextmanager
 def settled_convolutions() -> Iterator[None]:
-    """Within this, cuDNN's algorithm for a shape is the same in every process, so that an evaluation can be repeated.
+    """Within this, cuDNN takes its own first choice for a shape, so that another process can repeat an evaluation.
 
-    torch keeps those that training timed, and takes them for the same shape again, but not where determinism is asked.
+    torch takes what training timed for the same shape again, but not where determinism is asked.
     """
     before = torch.backends.cudnn.deterministic
     torch.backends.cudnn.deterministic = True
@@ -88,7 +88,7 @@ def settled_convolutions() -> Iterator[None]:
         torch.backends.cudnn.deterministic = before
 
 
-def has_tf32(device: torch.device) -> bool:
+def _has_tf32(device: torch.device) -> bool:
     """Whether ``device`` computes in TF32: NVIDIA's GPUs do from Ampere on, compute capability 8.0."""
     return device.type == "cuda" and not torch.version.hip and torch.cuda.get_device_capability(device) >= (8, 0)
 
@@ -136,7 +136,7 @@ def set_up_device(device: torch.device, execution: Execution, threads: int | Non
             hint="Leave memory_format at auto, or set it to contiguous.",
         )
     # fp32 is what torch does by default, whatever was set in this process before; ieee has no TF32 at all.
-    tf32 = has_tf32(device)
+    tf32 = _has_tf32(device)
     torch.backends.cudnn.allow_tf32 = tf32_convolutions = tf32 and execution.precision in ("fp32", "tf32")
     torch.backends.cuda.matmul.allow_tf32 = tf32_products = tf32 and execution.precision == "tf32"
     torch.backends.cudnn.benchmark = False  # but for tuned_convolutions()

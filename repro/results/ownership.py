@@ -64,7 +64,7 @@ class Owner(BaseModel):
     place: str | None
     process_start: str | None
     since: Printable
-    inode: int | None = None  # of the run's folder: a copy of the folder has another, and no process owns a copy
+    inode: int | None = None  # of the run's folder: a copy of it has another, and only the heartbeat counts
     released: bool = False
     silent_seconds: float = Field(default=0.0, exclude=True)
     heartbeat_at: float = Field(default=0.0, exclude=True)

@@ -11,6 +11,7 @@ import typer
 
 from repro import cli
 from repro.experiment.config import find_table
+from repro.results.checkpoint_file import Header, seal
 from repro.results.record import to_bytes
 
 # A command line of every command that reads or writes a results folder, and whether it makes that folder.
@@ -76,7 +77,7 @@ def test_the_way_out_names_a_command(say: Callable[..., Any], command: list[str]
 
 
 @pytest.mark.parametrize("part", ["demo", "demo/shufflenetv2", "demo/shufflenetv2/ce/seed-0"])
-@pytest.mark.parametrize("file", ["run.json", "checkpoint.pt"])
+@pytest.mark.parametrize("file", ["run.json", "checkpoint.pt", "checkpoint.previous.pt"])
 def test_a_part_of_a_results_folder_is_refused_by_all_that_read(
     say: Callable[..., Any], part: str, file: str, tmp_path: Path
 ) -> None:
@@ -93,14 +94,18 @@ def test_a_part_of_a_results_folder_is_refused_by_all_that_read(
     assert f"Did you mean {tmp_path / 'results'}?" in absolute.err
 
 
+@pytest.mark.parametrize("is_checkpoint", [False, True])
 @pytest.mark.parametrize("place", ["seed-0", "a/b/c/d/e/seed-0"])
 def test_a_run_that_lies_where_it_does_not_belong_is_a_part_of_nothing(
-    say: Callable[..., Any], place: str, fake_runs: Any, tmp_path: Path
+    say: Callable[..., Any], place: str, is_checkpoint: bool, fake_runs: Any, tmp_path: Path
 ) -> None:
     record = fake_runs.of(find_table("demo"), [0])[0].record
     folder = tmp_path / place
     folder.mkdir(parents=True)
-    (folder / "run.json").write_bytes(to_bytes(record))
+    if is_checkpoint:
+        (folder / "checkpoint.pt").write_bytes(seal(Header(record.id, 1, 1, 0), b"state"))
+    else:
+        (folder / "run.json").write_bytes(to_bytes(record))
     said = say("verify", folder)
     assert said.code == 0
     assert "part of" not in said.err

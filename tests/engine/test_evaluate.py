@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,17 +62,19 @@ def test_a_logit_that_is_no_number_is_never_a_hit_of_the_others() -> None:
     assert ranks_of(logits, torch.tensor([1])).tolist() == [1]
 
 
-def test_no_batch_is_larger_than_in_training_and_none_takes_a_timed_algorithm(
-    make_run: Callable[..., Run], small_dataset: Dataset
+@pytest.mark.parametrize(("recompute", "sizes"), [(False, [16, 16, 8]), (True, [4] * 10)])
+def test_no_batch_takes_more_memory_than_in_training_and_none_a_timed_algorithm(
+    recompute: bool, sizes: list[int], make_run: Callable[..., Run], small_dataset: Dataset
 ) -> None:
     """torch keeps the algorithms that it timed in training by shape, and whether determinism was asked."""
-    run = make_run("recipe.batch_size=16")
+    run = make_run("recipe.batch_size=4")
     settings = set_up_device(torch.device("cpu"), run.cell.execution, None, run.cell.row.model)
+    settings = replace(settings, recompute=recompute)
     learner = Learner(run, small_dataset, settings)
     seen: list[tuple[int, bool]] = []
     learner.state.model.register_forward_hook(
         lambda _model, inputs, _outputs: seen.append((len(inputs[0]), torch.backends.cudnn.deterministic))
     )
     learner.evaluate()
-    assert seen == [(16, True), (16, True), (8, True)]
+    assert seen == [(size, True) for size in sizes]
     assert not torch.backends.cudnn.deterministic

@@ -245,7 +245,7 @@ def test_evaluation_uses_running_statistics_and_no_dropout() -> None:
     expected = 100 * float((logits.argmax(dim=1) == labels).double().mean())
     model.train()
     settings = set_up_device(torch.device("cpu"), Execution(), None, "mobilenetv2_x0_75")
-    evaluator = Evaluator(model, lambda batch: batch.float() / 255, settings, None)
+    evaluator = Evaluator(model, lambda batch: batch.float() / 255, settings, None, 128)
     tested = evaluator(images=images, labels=labels)
     assert tested.top1_percent == pytest.approx(expected)
     assert tested.loss == pytest.approx(float(nn.functional.cross_entropy(logits, labels)), rel=1e-4)

@@ -42,7 +42,9 @@ def _refuse_conflicts(context: typer.Context, request: SweepRequest) -> None:
         because = "and --stop exclude each other"
         refuse_unused(context, "seeds", "rows", "columns", "only", "dry_run", because=because)
         if request.table_name is None:
-            refuse_unused(context, "settings", because="is for a TABLE: without one, all sweeps are stopped")
+            refuse_unused(
+                context, "settings", "deterministic", because="is for a TABLE: without one, all sweeps are stopped"
+            )
     if request.detach:
         because = "and --detach exclude each other: no process stays to act on how the runs end"
         refuse_unused(context, "fail_fast", "until_decided", because=because)
@@ -50,6 +52,7 @@ def _refuse_conflicts(context: typer.Context, request: SweepRequest) -> None:
         hint = "The preregistration says which cells are run, and with how many seeds."
         because = "and --until-decided exclude each other"
         refuse_unused(context, "seeds", "rows", "columns", "only", because=because, hint=hint)
+        refuse_unused(context, "no_measure", because=f"{because}: it measures nothing")
     if request.device == "cpu" and request.is_local:  # on a cluster, runs may reserve GPUs and train on the CPU
         refuse_unused(context, "jobs_per_gpu", because="and --device cpu exclude each other")
     if not request.dry_run:

@@ -183,6 +183,8 @@ class SweepRequest:
                 "--jobs-per-gpu auto measures the GPUs of this machine, not a cluster's",
                 hint="Measure on a node (`biasrepro sweep TABLE --jobs-per-gpu auto`), and give the number here.",
             )
+        if self.gpus_per_job == 0 and jobs_per_gpu != 1:
+            raise UserError("--jobs-per-gpu has no effect with --gpus-per-job 0", hint="Leave one of them out.")
         backend = backends()[self.executor]
         require_installed(backend)
         reservation = Reservation(

@@ -33,14 +33,15 @@ def stop_sweeps(results: Path, table: Table | None, *, wait_seconds: float = 120
     asked = [entry for entry in map(_drop_queued, running) if entry is not None]
     if not asked:
         return True
-    if still_running := _wait_for(list(asked), wait_seconds):
-        left = counted(still_running, "sweep")
+    still_running = _wait_for(asked, wait_seconds)
+    if still_running:
+        left = counted(len(still_running), "sweep")
         say(f"{left} still running after {duration(wait_seconds)}, perhaps in a long step", "yellow")
-        return False
-    say("stopped; every run can resume from its last checkpoint")
-    for command in dict.fromkeys(entry.sweep.command for entry in asked):
+    else:
+        say("stopped; every run can resume from its last checkpoint")
+    for command in dict.fromkeys(entry.sweep.command for entry in asked if entry not in still_running):
         say(f"resume with  {command}")
-    return True
+    return not still_running
 
 
 def _ask(sweep: Registration) -> bool:
@@ -71,8 +72,8 @@ def _drop_queued(sweep: Registration) -> _Asked | None:
     return _Asked(sweep) if lives else None
 
 
-def _wait_for(asked: list[_Asked], wait_seconds: float) -> int:
-    """Wait until the sweeps are over; returns how many are not after ``wait_seconds``."""
+def _wait_for(asked: list[_Asked], wait_seconds: float) -> list[_Asked]:
+    """Wait until the sweeps are over; returns those that are not after ``wait_seconds``."""
     deadline = time.monotonic() + wait_seconds
     while asked and time.monotonic() < deadline:
         asks_cluster = any(queue is not None for _, queue, _ in asked)
@@ -81,7 +82,7 @@ def _wait_for(asked: list[_Asked], wait_seconds: float) -> int:
             if queue is not None and queue.is_over(left):
                 sweep.remove()
         asked = [entry for entry in asked if Registration.read(entry.sweep.results, entry.sweep.id)]
-    return len(asked)
+    return asked
 
 
 def _lives(sweep: Registration) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from repro import machine
 from repro.environment import not_used
 from repro.errors import UserError
 from repro.sweep.backends import Backend, Option, Reservation
@@ -58,8 +59,8 @@ class RayBackend(Backend):
 
     @property
     def uses_gpus(self) -> bool:
-        """True: runs use GPUs if the cluster has some."""
-        return True
+        """Whether runs use GPUs if there are some: a cluster may have some, this machine tells."""
+        return self._options.gpus_per_job != 0 and (self._options.address is not None or bool(machine.find_gpus()))
 
     def submission(self, jobs: Sequence[Job], settings: NodeSettings) -> str:
         """The tasks, and what each reserves."""
