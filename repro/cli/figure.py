@@ -65,6 +65,7 @@ def figure(
         refuse_unwritable(output, format_name, overwrite=overwrite)
     from repro.analysis.runs import METRICS, unread
     from repro.figures import FIGURES, NEEDS_NO_RUNS, SHOWS_EVERY_EPOCH, draw_figure, gather_recorded, unusable
+    from repro.results.store import is_preregistered
 
     refuse_unknown("figure", name, FIGURES, where="FIGURE")
     refuse_unknown("metric", metric, METRICS)
@@ -85,7 +86,8 @@ def figure(
         say(f"  left out: {left_out.path}: {left_out.reason}", stderr=True)
     fail_if_unread(unread(unusable(gathered)))
     if drawing.empty:
-        raise _nothing_to_draw(gathered, command_line("sweep", chosen[0].reference, results=results))
+        how = ["--until-decided"] if is_preregistered(results, chosen[0].id) else []
+        raise _nothing_to_draw(gathered, command_line("sweep", chosen[0].reference, *how, results=results))
 
 
 def _nothing_to_draw(gathered: Sequence[Recorded], train: str) -> RunFailure:

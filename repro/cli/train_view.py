@@ -149,6 +149,8 @@ def say_result(
     keep_weights: bool = False,
 ) -> None:
     """Print the result of the run, where its record is, and what to run next on the data in ``root``."""
+    from repro.results.store import is_preregistered
+
     if trained_before:
         past = "trained before"
         if record.imported:
@@ -171,7 +173,8 @@ def say_result(
         say(f"weights {folder.weights}  {size(record.weights.size_bytes)}")
     elif keep_weights:
         say("weights none: a diverged run keeps none", "yellow")
-    say(f"next    {command_line('sweep', table, results=folder.results, root=root)}")
+    how = ["--until-decided"] if is_preregistered(folder.results, record.table) else []
+    say(f"next    {command_line('sweep', table, *how, results=folder.results, root=root)}")
     say(f"        {command_line('table', table, results=folder.results)}")
 
 

@@ -363,3 +363,19 @@ def test_a_declaration_that_is_a_link_to_nowhere_is_never_taken_for_none(
         assert said.code != 0, command
         assert "looks.json" in said.err, command
     assert declared.is_symlink()
+
+
+def test_after_a_run_and_without_any_the_way_on_is_the_next_analysis(
+    say: Say, declared: Path, own: Path, results: Path
+) -> None:
+    command = f"biasrepro sweep {own} --until-decided --results {results}"
+    drawn = say("figure", "deltas", own, "-o", results.parent / "deltas.svg", "--results", results)
+    assert f"`{command}` trains them" in drawn.err
+    run = selected_runs(load_table(own), (0,))[0]
+    (results.parent / "runs.csv").write_text(f"row,column,seed,top1\n{run.cell.row.id},{run.cell.column.id},0,90\n")
+    kept = declared.read_bytes()
+    declared.unlink()
+    assert say("import", results.parent / "runs.csv", "--table", own, "--results", results).code == 0
+    declared.write_bytes(kept)
+    trained = say("train", f"{own}/{run.cell.row.id}/{run.cell.column.id}", "--results", results)
+    assert f"next    {command}\n" in trained.out
