@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -137,8 +136,15 @@ def require_weights(folder: RunFolder, record: RunRecord) -> KeptWeights:
 
 
 def is_preregistered(results: Path, table_id: str) -> bool:
-    """Whether there is a preregistration of this table, or a link to one: it counts even where it cannot be read."""
-    return os.path.lexists(results / table_id / PREREGISTRATION)
+    """Whether there is a preregistration of this table, or a link to one: it counts even where it cannot be read.
+
+    Raises OSError where that cannot be told.
+    """
+    try:
+        (results / table_id / PREREGISTRATION).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def read_record(path: Path, *, epochs: bool = True) -> RunRecord:
