@@ -12,8 +12,9 @@ archive=$(realpath -e "${1:?missing: prepare.sh ARCHIVE}")
 [[ -z ${WHEELS:-} ]] || WHEELS=$(realpath -e "$WHEELS")
 [[ -z ${RESULTS:-} ]] || RESULTS=$(realpath -e "$RESULTS")
 cd "$(dirname "$0")/../.."
-# What training needs and a machine with PyTorch may lack, in the versions of the lock.
-packages=(pydantic pydantic-core annotated-types typing-inspection typing-extensions typer)
+# What training and its tests need and a machine with PyTorch may lack, in the versions of the lock.
+packages=(pydantic pydantic-core annotated-types typing-inspection typing-extensions typer annotated-doc shellingham)
+packages+=(rich markdown-it-py mdurl pygments safetensors pyyaml pytest iniconfig pluggy packaging)
 kit=$PWD/.borrowed_gpu
 rm -rf "$kit" && mkdir -p "$kit"/{kit,wheels,part1,part2,part3}
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,23 @@ class Sweep:
         return len({event["pid"] for event in self.audit()})
 
     def trained_once(self, steps: int) -> bool:
-        """Whether every step of every run was trained, and none that was committed a second time."""
-        by_run: dict[str, list[int]] = {}
+        """Whether every step of every run was trained, and none that was committed a second time.
+
+        A process that is killed between a commit and its note leaves one step without a note, at the end of its life.
+        """
+        by_run: dict[str, list[tuple[int, int]]] = {}
         for event in self.audit():
-            by_run.setdefault(event["run"], []).append(event["step"])
-        return len(by_run) == len(self.runs) and all(found == list(range(1, steps + 1)) for found in by_run.values())
+            by_run.setdefault(event["run"], []).append((event["step"], event["pid"]))
+        return len(by_run) == len(self.runs) and all(_goes_through(notes, steps) for notes in by_run.values())
+
+
+def _goes_through(notes: list[tuple[int, int]], steps: int) -> bool:
+    """Whether the notes (step, process) of a run go from its first step to its last, each once."""
+    ends = [(0, 0), *notes, (steps + 1, 0)]
+    return all(
+        later == earlier + 1 or (later == earlier + 2 and process != before)
+        for (earlier, before), (later, process) in pairwise(ends)
+    )
 
 
 class Watch(SweepListener):
