@@ -13,7 +13,7 @@ from repro.engine.cuda_graph import BatchFunction, Capture, GraphedBatch
 from repro.engine.device import DeviceSettings, settled_convolutions
 
 EVALUATION_BATCH = 128
-# A training step keeps every feature map, an evaluation two: MobileNetV2 and ShuffleNetV2 took 9 times less an image.
+# A training step keeps every feature map, an evaluation two at a time: it needs several times less memory an image.
 IMAGES_FOR_ONE_IN_TRAINING = 4
 
 
