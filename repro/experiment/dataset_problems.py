@@ -14,7 +14,7 @@ def dataset_problems(choice: DatasetChoice) -> Iterator[Problem]:
     for key, value in (("path", choice.path), ("image_size", choice.image_size)):
         if choice.name == FOLDER and value is None:
             example = "path: ../birds" if key == "path" else "image_size: 64"
-            hint = f"Add it to the file of the table, such as '{example}'."
+            hint = f"Add it to your YAML file, such as '{example}'; `biasrepro config TABLE -o mine.yaml` begins one."
             yield Problem(("dataset", "name"), f"a folder of images needs '{key}'", hint)
         elif choice.name != FOLDER and value is not None:
             hint = f"Remove it, or use your own images: 'name: {FOLDER}'."
