@@ -134,7 +134,7 @@ def _panel(axes: Axes, table: Recorded, row: Row, looks: dict[_SeriesKey, Series
             without.append(column.title)
         for record in diverged if not enlarged else ():
             _draw_diverged(axes, record, look.colour)
-    if without and not enlarged:
+    if without and enlarged:  # above the whole curves is the title
         add_remark(axes, f"no runs: {', '.join(without)}")
     return Panel(axes, f"{table.label}, {row.title}", "x", tuple(traces))
 
